@@ -1,0 +1,109 @@
+"""The two shapes of an adapter: a local model answers a batch, an endpoint answers one item asynchronously."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.types import Example, Item, Outcome, Task
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Everything `harness train MODEL --task T` hands to an adapter's `train`.
+
+    Attributes:
+        task: the task, for its label set and prompts.
+        train, val: examples of those splits.
+        out: folder to write the checkpoint to (does not exist yet, or holds an interrupted training).
+        init_from: folder of weights to start from, or None.
+        lexicon: path of a VAD lexicon file, or None.
+        settings: `key=value` pairs and the contents of `--config`, already parsed as YAML scalars.
+        device, seed: as given on the command line.
+    """
+
+    task: Task
+    train: Sequence[Example]
+    val: Sequence[Example]
+    out: Path
+    init_from: Path | None = None
+    lexicon: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    seed: int = 0
+
+
+class Adapter(ABC):
+    """What both shapes share.
+
+    Settings are keyword arguments of `__init__`. The harness fills in `device`, `dtype`, `seed`, `lexicon` and
+    `checkpoint` from the command line where `__init__` has a parameter of that name and the user gave no value.
+
+    Class attributes:
+        name: registry name.
+        needs: `"train"` (gets training examples through `fit`) or `"references"` (gets the examples it is asked
+            about, annotations included, through `attach`); shown in the report.
+        trained_per_task: True when the model must have been trained by `harness train NAME --task T` first;
+            `checkpoint` then defaults to `<data root>/<task>/checkpoints/<name>`.
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    trained_per_task: ClassVar[bool] = False
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """JSON-serialisable identity: weights or endpoint, generation settings, versions. Never a secret."""
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Receive the training examples (only with `needs = {"train"}`)."""
+
+    def attach(self, examples: Sequence[Example]) -> None:
+        """Receive the examples with their references (only with `needs = {"references"}`)."""
+
+    def load(self) -> None:
+        """Load weights or check the endpoint, once before the first item."""
+
+    def parameters(self) -> int | None:
+        """Number of parameters of the loaded model, or None where it is unknown."""
+        return None
+
+    def close(self) -> None:
+        """Release what `load` took."""
+
+    @classmethod
+    def train(cls, request: TrainRequest) -> None:
+        """Train on `request.train` and write a checkpoint to `request.out`.
+
+        Raises:
+            UserError: this kind of model cannot be trained here.
+        """
+        from harness.types import UserError
+
+        raise UserError(f"{cls.name or cls.__name__} cannot be trained; models that can: sevlm")
+
+
+class LocalAdapter(Adapter):
+    """A model in this process, answering a batch."""
+
+    @abstractmethod
+    def predict(self, items: Sequence[Item]) -> list[Outcome]:
+        """Answer each item, in order: exactly one outcome per item.
+
+        An exception makes the runner ask again item by item; what then still raises is recorded as `Failed`.
+        """
+
+
+class EndpointAdapter(Adapter):
+    """A model behind a network endpoint, answering one item at a time, many at once."""
+
+    @abstractmethod
+    async def answer(self, item: Item) -> Outcome:
+        """Answer one item.
+
+        Raise `harness.types.RetryableError` for what may succeed when sent again (the runner waits and retries);
+        anything else raised is recorded as `Failed`.
+        """

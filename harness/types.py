@@ -1,0 +1,307 @@
+"""The nouns that every room shares: examples, items, outcomes, tasks and user errors.
+
+Data walks one way: reader -> `Example` -> `Item` -> adapter -> `Outcome` -> store -> metrics -> report.
+This module imports nothing heavy, so that `harness --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_IMAGE_PIXELS = 100_000_000
+"""Pictures with more pixels than this are refused as decompression bombs."""
+
+Control: TypeAlias = Literal["blank", "shuffled"]
+
+
+class UserError(Exception):
+    """A mistake the user can mend: printed as one line, exit code 2, no traceback.
+
+    The message says what was expected, what was got, and what to type.
+    """
+
+
+class ImageError(Exception):
+    """A picture that cannot be read; the runner records it as `Failed`, the run goes on."""
+
+
+class RetryableError(Exception):
+    """An endpoint failure that may succeed when the request is sent again.
+
+    Attributes:
+        retry_after_s: seconds the endpoint asked to wait, or None.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None, kind: str = "endpoint") -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.kind = kind
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one person felt before a painting, and why."""
+
+    emotion: str
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One artwork with everything people said about it.
+
+    Attributes:
+        id: unique within its task.
+        image: path of the picture file.
+        annotations: kept annotations, in file order (they are the references of text metrics).
+        emotion_histogram: annotators per emotion, counted over *all* annotations before any text filter.
+        split: `train`, `val`, `test` or a split of the dataset's own.
+        meta: style, artist, title ... (slices are cut along these keys).
+    """
+
+    id: str
+    image: Path
+    annotations: tuple[Annotation, ...]
+    emotion_histogram: Mapping[str, int]
+    split: str = "test"
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dominant_emotion(self) -> str | None:
+        """The emotion chosen by more than half of all annotators (share > 0.5), else None."""
+        total = sum(self.emotion_histogram.values())
+        for emotion, count in self.emotion_histogram.items():
+            if 2 * count > total:
+                return emotion
+        return None
+
+    def share(self, emotion: str) -> float:
+        """The fraction of annotators who chose `emotion`, in 0..1 (0 when nobody annotated)."""
+        total = sum(self.emotion_histogram.values())
+        return self.emotion_histogram.get(emotion, 0) / total if total else 0.0
+
+    def distribution(self, labels: Sequence[str]) -> tuple[float, ...]:
+        """Shares of `labels` in their order; sums to 1 when the labels cover the histogram."""
+        return tuple(self.share(label) for label in labels)
+
+
+def histogram(annotations: Sequence[Annotation]) -> dict[str, int]:
+    """Count annotators per emotion."""
+    return dict(Counter(annotation.emotion for annotation in annotations))
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a model may see of an example: never its annotations.
+
+    Attributes:
+        id: the example's id.
+        image: path of the picture to show (a control may have replaced the example's own).
+        labels: the task's emotions, in order.
+        prompt: the rendered prompt text.
+    """
+
+    id: str
+    image: Path
+    labels: tuple[str, ...]
+    prompt: str
+
+    def open(self) -> Image:
+        """Decode the picture as RGB, upright (EXIF orientation applied).
+
+        Raises:
+            ImageError: missing, truncated, not a picture, or larger than `MAX_IMAGE_PIXELS`.
+        """
+        return open_image(self.image)
+
+
+def open_image(path: Path) -> Image:
+    """Decode a picture file as RGB, upright; see `Item.open`."""
+    from PIL import Image as pil
+    from PIL import ImageOps
+
+    try:
+        with pil.open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_IMAGE_PIXELS:
+                raise ImageError(f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}")
+            upright: Image = ImageOps.exif_transpose(picture)
+            return upright.convert("RGB")
+    except FileNotFoundError:
+        raise ImageError(f"{path.name}: no such picture file") from None
+    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
+        raise ImageError(f"{path.name}: cannot be decoded ({type(error).__name__})") from error
+
+
+# ------------------------------------------------------------------------------------------ outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost. None means unknown, never zero."""
+
+    latency_s: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+    attempts: int | None = None
+    cached: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A label and an explanation.
+
+    Attributes:
+        emotion: one of the task's labels.
+        explanation: why; may be empty only where the model gives labels alone.
+        emotion_probs: probability per label (sums to 1), where the model can say it.
+        raw: the model's text before parsing.
+        held_out: index of the annotation that answers (the `human` row), else None.
+    """
+
+    emotion: str
+    explanation: str
+    emotion_probs: Mapping[str, float] | None = None
+    raw: str = ""
+    usage: Usage = Usage()
+    held_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The model declined to answer."""
+
+    raw: str = ""
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """The model said something from which no label of the task could be read."""
+
+    raw: str = ""
+    usage: Usage = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer could be had: corrupt picture, endpoint error, cut off before any text."""
+
+    error_type: str
+    message: str
+    raw: str = ""
+    usage: Usage = Usage()
+
+
+Outcome: TypeAlias = Answer | Refusal | Unparsed | Failed
+
+KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unparsed", Failed: "failed"}
+
+
+def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
+    """One line of an outcomes file."""
+    line: dict[str, Any] = {"id": example_id, "kind": KINDS[type(outcome)]}
+    if isinstance(outcome, Answer):
+        line |= {"emotion": outcome.emotion, "explanation": outcome.explanation}
+        line["emotion_probs"] = dict(outcome.emotion_probs) if outcome.emotion_probs is not None else None
+        line["held_out"] = outcome.held_out
+    line["raw"] = outcome.raw
+    line["usage"] = dataclasses.asdict(outcome.usage)
+    failed = isinstance(outcome, Failed)
+    line["error"] = {"type": outcome.error_type, "message": outcome.message} if failed else None
+    return line
+
+
+def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
+    """Read one line of an outcomes file; a line with only id, emotion and explanation is an answer.
+
+    Raises:
+        ValueError: a key is missing or of the wrong type; the message names it.
+    """
+    example_id = line.get("id")
+    if not isinstance(example_id, str):
+        raise ValueError(f"key 'id' must be a string, got {example_id!r}")
+    usage_names = {f.name for f in dataclasses.fields(Usage)}
+    usage = Usage(**{k: v for k, v in (line.get("usage") or {}).items() if k in usage_names})
+    raw = line.get("raw") or ""
+    match line.get("kind") or "answer":
+        case "answer":
+            return example_id, _answer_from_json(line, raw, usage)
+        case "refusal":
+            return example_id, Refusal(raw, usage)
+        case "unparsed":
+            return example_id, Unparsed(raw, usage)
+        case "failed":
+            error = line.get("error") or {}
+            failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage)
+            return example_id, failed
+        case other:
+            raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {other!r}")
+
+
+def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer:
+    emotion, explanation = line.get("emotion"), line.get("explanation")
+    if not isinstance(emotion, str) or not emotion:
+        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {emotion!r}")
+    if not isinstance(explanation, str):
+        raise ValueError(f"key 'explanation' must be a string in an answer, got {explanation!r}")
+    probs = line.get("emotion_probs")
+    if probs is not None:
+        if not isinstance(probs, Mapping):
+            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {probs!r}")
+        probs = {str(k): float(v) for k, v in probs.items()}
+        if any(not math.isfinite(p) or p < 0 for p in probs.values()):
+            raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
+    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"))
+
+
+# --------------------------------------------------------------------------------------------- tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is measured: a dataset, its label set, prompts, protocol and published numbers.
+
+    Attributes:
+        name: registry name (`artemis`).
+        dataset: name of the registered reader.
+        emotions: label set in its fixed order.
+        polarity: label -> `positive` | `negative` | `other`, the dataset's official grouping.
+        protocol: `coco-ptb` or `artemis-plain`.
+        metrics: names of the metrics to compute, or None for all that apply.
+        prompts: name -> Jinja2 template over `labels`; `default` is used unless a model says otherwise.
+        slices: `meta` keys along which results are broken down.
+        published: rows reported elsewhere, each with its source and reliability.
+        illustrative: True for data that must never be reported as a result; the report says so.
+        options: given to the reader.
+        source: the YAML file this task was read from.
+    """
+
+    name: str
+    dataset: str
+    emotions: tuple[str, ...]
+    title: str = ""
+    version: str = "1"
+    paper: str = ""
+    protocol: str = "coco-ptb"
+    polarity: Mapping[str, str] = field(default_factory=dict)
+    metrics: tuple[str, ...] | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    slices: tuple[str, ...] = ()
+    published: tuple[Mapping[str, Any], ...] = ()
+    illustrative: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: Path | None = None
