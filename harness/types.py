@@ -136,7 +136,9 @@ def open_image(path: Path) -> Image:
         with pil.open(path) as picture:
             width, height = picture.size
             if width * height > MAX_IMAGE_PIXELS:
-                raise ImageError(f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}")
+                raise ImageError(
+                    f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}"
+                )
             upright: Image = ImageOps.exif_transpose(picture)
             return upright.convert("RGB")
     except FileNotFoundError:

@@ -1,0 +1,315 @@
+"""The run folder: manifest, example snapshots, append-only outcomes, results, report.
+
+    RUN/manifest.json                 what was run, with what, where (secrets redacted)
+    RUN/examples/<task>.jsonl         the examples as they were, references included
+    RUN/outcomes/<task>/<model>.jsonl one line per example, appended as it is answered
+    RUN/results.json                  scores (schema 1)
+    RUN/report/index.html             what people read
+
+A control's outcomes lie beside the model's as `<model>@<control>.jsonl`. Whole files are written to a temporary
+neighbour and renamed, so that they are either old or new; outcomes are appended with one O_APPEND write each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from harness.types import (
+    Annotation,
+    Example,
+    Outcome,
+    UserError,
+    outcome_from_json,
+    outcome_to_json,
+)
+
+SCHEMA = 1
+FSYNC_EVERY_S = 1.0
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RowKey(NamedTuple):
+    """One row of a leaderboard: a model, as it is or under a control."""
+
+    model: str
+    control: str | None = None
+
+    @property
+    def stem(self) -> str:
+        """The file name of this row's outcomes, without suffix."""
+        return self.model if self.control is None else f"{self.model}@{self.control}"
+
+    @classmethod
+    def from_stem(cls, stem: str) -> RowKey:
+        """The inverse of `stem`."""
+        model, _, control = stem.partition("@")
+        return cls(model, control or None)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is safe as a file name.
+
+    Raises:
+        UserError: it holds anything but letters, digits, `.`, `_`, `-`, or does not start with a letter or digit.
+    """
+    if not _SAFE_NAME.fullmatch(name) or len(name) > 100:
+        raise UserError(f"{what} {name!r}: use letters, digits, '.', '_' and '-' only (at most 100)")
+    return name
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file so that readers see the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any, *, indent: int | None = 1) -> str:
+    """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
+
+
+class OutcomeLog:
+    """Appends outcomes to one file; each line is on its way to the disk before `append` returns.
+
+    Every line is one `write` on an O_APPEND descriptor, so it survives a killed process; `fsync` follows at most once
+    a second and at `close`, so that a power cut costs at most the last second.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._synced = time.monotonic()
+
+    def append(self, example_id: str, outcome: Outcome) -> None:
+        """Record one outcome.
+
+        Raises:
+            OSError: the disk is full or gone; a partly written line is cut off again.
+        """
+        # Lone surrogates (broken model text) are escaped: a line that cannot be encoded would lose the outcome.
+        text = json.dumps(outcome_to_json(example_id, outcome), ensure_ascii=False, allow_nan=False)
+        data = text.encode("utf-8", errors="backslashreplace") + b"\n"
+        before = os.fstat(self._descriptor).st_size
+        written = os.write(self._descriptor, data)
+        if written != len(data):
+            os.ftruncate(self._descriptor, before)
+            raise OSError(28, "No space left on device: an outcome could not be written")
+        if time.monotonic() - self._synced >= FSYNC_EVERY_S:
+            os.fsync(self._descriptor)
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Access to one run's files.
+
+    Attributes:
+        path: the folder (created by `save_manifest`).
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            UserError: the folder is not a run folder.
+        """
+        if not (path / "manifest.json").is_file():
+            raise UserError(f"{path}: not a run folder (no manifest.json); make one with: harness run")
+        return cls(path)
+
+    # ------------------------------------------------------------------ manifest, results
+
+    def manifest(self) -> dict[str, Any]:
+        """Read manifest.json."""
+        return self._read_json("manifest.json")
+
+    def save_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write manifest.json atomically."""
+        write_atomically(self.path / "manifest.json", to_json(manifest))
+
+    def results(self) -> dict[str, Any]:
+        """Read results.json.
+
+        Raises:
+            UserError: not scored yet.
+        """
+        if not (self.path / "results.json").is_file():
+            raise UserError(f"{self.path}: not scored yet; type: harness score {self.path}")
+        return self._read_json("results.json")
+
+    def save_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json atomically."""
+        write_atomically(self.path / "results.json", to_json(results))
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise UserError(f"{path}: expected schema {SCHEMA}, got {_schema_of(value)}")
+        return value
+
+    # ------------------------------------------------------------------ examples
+
+    def save_examples(self, task: str, examples: Iterable[Example]) -> None:
+        """Snapshot the examples of a task, so that scoring and reporting need nothing but this folder."""
+        lines = (json.dumps(example_to_json(e), ensure_ascii=False) + "\n" for e in examples)
+        write_atomically(self._examples_path(task), "".join(lines))
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Stream the snapshot of a task's examples, in the order they were run."""
+        path = self._examples_path(task)
+        for number, line in _json_lines(path):
+            try:
+                yield example_from_json(line)
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path}:{number}: not an example ({error})") from error
+
+    def _examples_path(self, task: str) -> Path:
+        return self.path / "examples" / f"{check_name(task, 'task')}.jsonl"
+
+    # ------------------------------------------------------------------ outcomes
+
+    def outcomes_path(self, task: str, row: RowKey) -> Path:
+        """Where the outcomes of a row lie."""
+        check_name(row.model, "model")
+        return self.path / "outcomes" / check_name(task, "task") / f"{row.stem}.jsonl"
+
+    def outcomes(self, task: str, row: RowKey) -> dict[str, Outcome]:
+        """Read a row's outcomes; a retried example's last line counts."""
+        path = self.outcomes_path(task, row)
+        return dict(read_outcomes(path)) if path.exists() else {}
+
+    def open_log(self, task: str, row: RowKey) -> OutcomeLog:
+        """Open a row's outcomes for appending, cutting off a line that a crash left unfinished."""
+        path = self.outcomes_path(task, row)
+        if path.exists():
+            cut_torn_line(path)
+        return OutcomeLog(path)
+
+    def rows(self, task: str) -> list[RowKey]:
+        """The rows of a task that have outcomes, in the manifest's order of models."""
+        folder = self.path / "outcomes" / task
+        found = {RowKey.from_stem(p.stem) for p in folder.glob("*.jsonl")}
+        order = [m["model"] for m in self.manifest().get("models", [])]
+        rank = {name: i for i, name in enumerate(order)}
+        return sorted(found, key=lambda r: (rank.get(r.model, len(rank)), r.model, r.control or ""))
+
+
+def read_outcomes(path: Path) -> Iterator[tuple[str, Outcome]]:
+    """Stream (id, outcome) from an outcomes file; a torn last line is left out.
+
+    Raises:
+        UserError: any other line is not an outcome; the message names file, line and key.
+    """
+    for number, line in _json_lines(path):
+        try:
+            yield outcome_from_json(line)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Remove an unfinished last line (no newline at its end); True if there was one."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            step = min(1 << 16, position)
+            file.seek(position - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                position = position - step + newline + 1
+                break
+            position -= step
+        if position == end:
+            return False
+        file.truncate(position)
+        return True
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, data in enumerate(file, start=1):
+            if not data.endswith(b"\n") and not _parses(data):
+                return
+            if not data.strip():
+                continue
+            try:
+                line = json.loads(data.decode("utf-8"))
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error})") from error
+            if not isinstance(line, dict):
+                raise UserError(f"{path}:{number}: expected an object, got {type(line).__name__}")
+            yield number, line
+
+
+def _parses(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _schema_of(value: object) -> object:
+    return value.get("schema") if isinstance(value, dict) else type(value).__name__
+
+
+def example_to_json(example: Example) -> dict[str, Any]:
+    """One line of an example snapshot: the examples file's keys plus the full histogram."""
+    return {
+        "id": example.id,
+        "image": str(example.image),
+        "split": example.split,
+        "annotations": [{"emotion": a.emotion, "explanation": a.explanation} for a in example.annotations],
+        "emotion_histogram": dict(example.emotion_histogram),
+        "meta": dict(example.meta),
+    }
+
+
+def example_from_json(line: Mapping[str, Any]) -> Example:
+    """The inverse of `example_to_json`."""
+    return Example(
+        id=line["id"],
+        image=Path(line["image"]),
+        annotations=tuple(Annotation(a["emotion"], a["explanation"]) for a in line["annotations"]),
+        emotion_histogram={str(k): int(v) for k, v in line["emotion_histogram"].items()},
+        split=line["split"],
+        meta={str(k): str(v) for k, v in line.get("meta", {}).items()},
+    )
