@@ -1,0 +1,198 @@
+"""Everything that decides what a SEVLM computes, in one dataclass that round-trips through JSON.
+
+`SEVLMConfig()` is the improved mode; `SEVLMConfig.official()` computes what the code released with the paper
+computes (BetterZH/SEVLM-code), number for number. Each difference is one field whose comment gives the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from sevlm.errors import SEVLMError
+
+VAD_DIMENSIONS = ("valence", "arousal", "dominance")
+"""Order of the last axis of every VAD tensor in this library."""
+
+FIXED_BOUNDARY = 6
+"""Tokens before the explanation that the official code assumes: bos, three prompt words, emotion, because."""
+
+FusionBoundary: TypeAlias = Literal["fixed6", "token_type"]
+ImageResize: TypeAlias = Literal["squash", "crop"]
+VADLookupUnit: TypeAlias = Literal["piece", "word"]
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "fusion_boundary": get_args(FusionBoundary),
+    "image_resize": get_args(ImageResize),
+    "vad_lookup": get_args(VADLookupUnit),
+}
+_TUPLES = ("image_mean", "image_std", "vad_dimensions")
+_POSITIVE = (
+    *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
+    *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SEVLMConfig:
+    """Sizes, switches and preprocessing of one model. Immutable; `dataclasses.replace` makes variants.
+
+    Raises:
+        SEVLMError: a value outside its choices or sizes that do not fit together.
+    """
+
+    # --- decoder: GPT-2 with cross-attention; the defaults are distilgpt2 plus four added tokens
+    vocab_size: int = 50261
+    n_layer: int = 6
+    n_head: int = 12
+    n_embd: int = 768
+    n_positions: int = 1024
+    dropout: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    bos_token_id: int = 50256  # also the end token: GPT-2 has one for both
+    pad_token_id: int = 50257
+    prefix_token_id: int = 50258
+    emotion_token_id: int = 50259
+    explanation_token_id: int = 50260
+
+    # --- image side: chosen by name in sevlm.image_encoder
+    image_encoder: str = "clip-vit-base-patch16"
+    image_size: int = 224
+    # CLIP was trained on centre crops with its own statistics; official: squashed, ImageNet statistics.
+    image_resize: ImageResize = "crop"
+    image_mean: tuple[float, ...] = CLIP_MEAN
+    image_std: tuple[float, ...] = CLIP_STD
+    encoder_dim: int = 768  # width of the patch features; projected when it differs from n_embd
+    prefix_length: int = 0  # pseudo-tokens mapped from one image vector and put before the text
+    prefix_dim: int = 768  # width of that image vector
+
+    # --- text
+    prompt: str = " the emotion is"  # the leading space is part of the BPE segmentation
+    max_length: int = 30  # tokens of a training caption, prefix and prompt included
+    max_new_tokens: int = 25
+    # The 25th token is part of the sentence as much as the 24th; official: dropped when nothing ended the row.
+    keep_last_token: bool = True
+
+    # --- VAD features and their encoder
+    use_vad_features: bool = True  # off: no fusion and no VAD encoder (ablation)
+    vad_layers: int = 3
+    vad_heads: int = 1
+    vad_feedforward: int = 128
+    vad_positions: int = 5000
+    # Dimensions that the lexicon knows; the others are fed as 0 and left out of the VAD loss.
+    vad_dimensions: tuple[str, ...] = VAD_DIMENSIONS
+    # Whole words have known VAD values, BPE pieces have them by accident ("b" + "looming"); official: pieces.
+    vad_lookup: VADLookupUnit = "word"
+    lemmatizer: str = "simplemma"  # by name in sevlm.lemmatizer; official: nltk
+    # The features of token t must not see tokens > t, else the VAD head reads its target; official: they do.
+    causal_vad_encoder: bool = True
+    # Emotions of several pieces move the explanation to the right; official: it starts at token 6 always.
+    fusion_boundary: FusionBoundary = "token_type"
+    # Starts the fusion as the identity, so that pretrained embeddings survive step 0; official: N(0, 0.02).
+    fusion_identity_init: bool = True
+
+    # --- losses
+    # Padding says nothing about the explanation, and its share depends on the batch; official: averaged in.
+    mask_padding_in_means: bool = True
+    use_vad_head: bool = True
+    use_contrastive_head: bool = True
+    lm_loss_weight: float = 1.0
+    contrastive_loss_weight: float = 1.0
+    vad_loss_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in _TUPLES:
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+        self._check_values()
+        self._check_sizes()
+
+    @classmethod
+    def official(cls, **overrides: Any) -> SEVLMConfig:
+        """The faithful mode: every quirk of the released code that its checkpoints depend on is kept."""
+        faithful: dict[str, Any] = {
+            "image_resize": "squash",
+            "image_mean": IMAGENET_MEAN,
+            "image_std": IMAGENET_STD,
+            "keep_last_token": False,
+            "vad_lookup": "piece",
+            "lemmatizer": "nltk",
+            "causal_vad_encoder": False,
+            "fusion_boundary": "fixed6",
+            "fusion_identity_init": False,
+            "mask_padding_in_means": False,
+        }
+        return cls.from_dict(faithful | overrides)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SEVLMConfig:
+        """Builds a configuration from JSON values.
+
+        Raises:
+            SEVLMError: an unknown key (the nearest known one is suggested) or a bad value.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise SEVLMError(f"unknown SEVLM configuration key {key!r}{hint}")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SEVLMConfig:
+        """Reads a `config.json`.
+
+        Raises:
+            SEVLMError: the file is absent, no JSON object, or holds unknown keys.
+        """
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SEVLMError(f"no SEVLM configuration at {path}") from None
+        except json.JSONDecodeError as error:
+            raise SEVLMError(f"{path} is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise SEVLMError(f"{path} must hold a JSON object, not {type(values).__name__}")
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values; `from_dict` of it is equal to this configuration."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the configuration as indented JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    def _check_values(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise SEVLMError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SEVLMError(f"{name} must be a positive whole number, not {value!r}")
+        unknown = set(self.vad_dimensions) - set(VAD_DIMENSIONS)
+        if unknown or not self.vad_dimensions:
+            raise SEVLMError(f"vad_dimensions must be some of {VAD_DIMENSIONS}, not {self.vad_dimensions!r}")
+        if not 0 <= self.dropout < 1:
+            raise SEVLMError(f"dropout must lie in [0, 1), not {self.dropout}")
+
+    def _check_sizes(self) -> None:
+        if self.n_embd % self.n_head:
+            raise SEVLMError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+        if len(VAD_DIMENSIONS) % self.vad_heads:
+            raise SEVLMError(f"vad_heads must be 1 or 3 (they divide the 3 VAD values), not {self.vad_heads}")
+        if self.prefix_length < 0 or self.max_length > self.n_positions:
+            raise SEVLMError(
+                f"need prefix_length >= 0 and max_length <= n_positions, got {self.prefix_length}, "
+                f"{self.max_length}, {self.n_positions}"
+            )
