@@ -56,7 +56,10 @@ class Adapter(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """JSON-serialisable identity: weights or endpoint, generation settings, versions. Never a secret."""
+        """JSON-serialisable identity: weights or endpoint, generation settings, versions. Never a secret.
+
+        Asked before `fit` and `load`, and again on resume: it must not depend on either.
+        """
 
     def fit(self, examples: Sequence[Example]) -> None:
         """Receive the training examples (only with `needs = {"train"}`)."""
@@ -70,6 +73,10 @@ class Adapter(ABC):
     def parameters(self) -> int | None:
         """Number of parameters of the loaded model, or None where it is unknown."""
         return None
+
+    def observed(self) -> dict[str, Any]:
+        """What was learned while running, for the manifest (the model name an endpoint returned, skipped pictures)."""
+        return {}
 
     def close(self) -> None:
         """Release what `load` took."""

@@ -136,9 +136,7 @@ def open_image(path: Path) -> Image:
         with pil.open(path) as picture:
             width, height = picture.size
             if width * height > MAX_IMAGE_PIXELS:
-                raise ImageError(
-                    f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}"
-                )
+                raise ImageError(f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}")
             upright: Image = ImageOps.exif_transpose(picture)
             return upright.convert("RGB")
     except FileNotFoundError:
@@ -222,8 +220,9 @@ def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
         line["held_out"] = outcome.held_out
     line["raw"] = outcome.raw
     line["usage"] = dataclasses.asdict(outcome.usage)
-    failed = isinstance(outcome, Failed)
-    line["error"] = {"type": outcome.error_type, "message": outcome.message} if failed else None
+    line["error"] = None
+    if isinstance(outcome, Failed):
+        line["error"] = {"type": outcome.error_type, "message": outcome.message}
     return line
 
 

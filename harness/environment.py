@@ -1,0 +1,74 @@
+"""Where a run happened: versions, hardware, git state. Recorded in the manifest, never part of a run's identity."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Python, platform, package versions, processor, GPU and the git commit of the working folder."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: v for name in PACKAGES if (v := package_version(name))},
+        "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
+        "gpu": gpu_name(),
+        "git": _git_state(Path.cwd()),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """The first CUDA device's name, if torch is loaded and sees one."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
+
+
+def peak_gpu_memory_gb() -> float | None:
+    """Highest memory torch had allocated on the GPU since the last reset, in GB (10^9 bytes); None without a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return float(torch.cuda.max_memory_allocated()) / 1e9
+
+
+def reset_peak_gpu_memory() -> None:
+    """Start a new measurement for `peak_gpu_memory_gb`."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _cpu_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None

@@ -1,0 +1,113 @@
+"""Asking one model about the examples of one task, and recording every outcome the moment it is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.endpoint import drive, with_usage
+from harness.redact import redact_text
+from harness.store import OutcomeLog
+from harness.types import Answer, Example, Failed, Item, Outcome, Unparsed, UserError
+
+MESSAGE_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class Row:
+    """One (task, model, control) to run.
+
+    Attributes:
+        label: shown by the progress bar.
+        labels, prompt: given to every item.
+        pictures: example id -> picture to show.
+    """
+
+    label: str
+    labels: tuple[str, ...]
+    prompt: str
+    pictures: Mapping[str, Path]
+
+
+def run_row(
+    adapter: LocalAdapter | EndpointAdapter,
+    row: Row,
+    pending: Sequence[Example],
+    log: OutcomeLog,
+    *,
+    batch_size: int,
+    concurrency: int,
+) -> float:
+    """Ask `adapter` about `pending` examples and append each outcome to `log`; the seconds it took.
+
+    Raises:
+        UserError: the adapter broke its contract (wrong number of outcomes) or cannot work at all.
+        OSError: an outcome could not be written.
+    """
+    started = time.monotonic()
+    items = [Item(e.id, row.pictures[e.id], row.labels, row.prompt) for e in pending]
+
+    def record(item: Item, outcome: Outcome) -> None:
+        log.append(item.id, checked(outcome, item.labels))
+
+    with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
+        if isinstance(adapter, EndpointAdapter):
+            drive(adapter, items, concurrency, record, progress)
+        else:
+            for batch in batches(items, batch_size):
+                for item, outcome in zip(batch, predict(adapter, batch), strict=True):
+                    record(item, outcome)
+                progress.update(len(batch))
+    return time.monotonic() - started
+
+
+def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Consecutive pieces of at most `size` items."""
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
+    """One outcome per item; a batch that raises is asked again item by item, so one bad picture costs one answer."""
+    started = time.monotonic()
+    try:
+        outcomes = adapter.predict(batch)
+    except UserError:
+        raise
+    except Exception as error:
+        if len(batch) > 1:
+            return [outcome for item in batch for outcome in predict(adapter, [item])]
+        outcomes = [Failed(type(error).__name__, str(error))]
+    if len(outcomes) != len(batch):
+        name = type(adapter).__name__
+        raise UserError(f"{name}.predict must return one outcome per item: got {len(outcomes)} for {len(batch)} items")
+    share = (time.monotonic() - started) / len(batch)
+    return [with_usage(outcome, share) for outcome in outcomes]
+
+
+def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
+    """What is recorded: a label outside the task is no answer, probabilities must be a distribution over the labels."""
+    match outcome:
+        case Failed():
+            message = " ".join(redact_text(outcome.message).split())[:MESSAGE_LIMIT]
+            return dataclasses.replace(outcome, message=message)
+        case Answer() if outcome.emotion not in labels:
+            raw = outcome.raw or f"{outcome.emotion} because {outcome.explanation}"
+            return Unparsed(raw, outcome.usage)
+        case Answer() if outcome.emotion_probs is not None and not is_distribution(outcome.emotion_probs, labels):
+            message = "emotion_probs must be numbers >= 0 over the task's labels that sum to 1"
+            return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage)
+    return outcome
+
+
+def is_distribution(probabilities: Mapping[str, float], labels: Sequence[str]) -> bool:
+    """True for finite numbers >= 0 over known labels whose sum is 1 within 1e-3."""
+    values = probabilities.values()
+    sound = all(math.isfinite(p) and p >= 0 for p in values) and set(probabilities) <= set(labels)
+    return sound and abs(sum(values) - 1) <= 1e-3

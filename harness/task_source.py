@@ -1,0 +1,75 @@
+"""Finding tasks and their data: registry names or YAML paths, the data root, readers."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.registry import import_target, suggest
+from harness.types import Task, UserError
+
+if TYPE_CHECKING:
+    from harness.tasks.readers.base import Reader
+
+
+def task_cards() -> dict[str, Path]:
+    """Name -> YAML card of every known task: built in, and installed (entry points that give a path).
+
+    Raises:
+        UserError: two cards of one name.
+    """
+    from harness.tasks.loading import builtin_cards
+
+    cards = dict(builtin_cards())
+    for entry in entry_points(group="harness.tasks"):
+        if entry.name in cards:
+            raise UserError(f"task name {entry.name!r} is claimed by both {cards[entry.name]} and {entry.value}")
+        cards[entry.name] = Path(import_target(entry.value))
+    return cards
+
+
+def find_task(name: str) -> Task:
+    """Load a task by registry name or by path of a YAML card.
+
+    Raises:
+        UserError: unknown name (the nearest ones are suggested), or the card is wrong.
+    """
+    from harness.tasks.loading import load_task
+
+    cards = task_cards()
+    if name in cards:
+        return load_task(cards[name])
+    if name.endswith((".yaml", ".yml")):
+        return load_task(Path(name))
+    raise UserError(f"unknown task {name!r}; {suggest(name, cards)} (or give the path of a task .yaml)")
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The folder of prepared data and checkpoints: `given`, else `$HARNESS_DATA`, else the user's cache folder."""
+    if given:
+        return Path(given).expanduser().absolute()
+    if os.environ.get("HARNESS_DATA"):
+        return Path(os.environ["HARNESS_DATA"]).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache).absolute() / "sevlm-harness"
+
+
+def open_reader(task: Task, root: Path) -> Reader:
+    """Build the reader of a task's dataset: a registered name, or `module:Class`.
+
+    Raises:
+        UserError: unknown dataset.
+    """
+    from harness.tasks import READERS
+
+    if ":" not in task.dataset and task.dataset not in READERS:
+        raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {suggest(task.dataset, READERS)}")
+    reader: Reader = import_target(READERS.get(task.dataset, task.dataset))(task, root)
+    return reader
+
+
+def checkpoint_folder(root: Path, task: str, model: str) -> Path:
+    """Where `harness train MODEL --task TASK` writes by default and `--models MODEL` looks."""
+    return root / task / "checkpoints" / model
