@@ -288,7 +288,9 @@ class Task:
         published: rows reported elsewhere, each with its source and reliability.
         illustrative: True for data that must never be reported as a result; the report says so.
         options: given to the reader.
-        source: the YAML file this task was read from.
+        source: the YAML file this task was read from; paths in `options` are relative to its folder.
+        description, licence, access: free text of the task's card: what it is, its terms, how to get it.
+        traps: known difficulties of the data, a sentence each.
     """
 
     name: str
@@ -306,3 +308,7 @@ class Task:
     illustrative: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    description: str = ""
+    licence: str = ""
+    access: str = ""
+    traps: tuple[str, ...] = ()
