@@ -1,0 +1,168 @@
+"""Every lexicon layout read back by hand-computed values, and the published look-up rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sevlm.errors import SEVLMError
+from sevlm.lexicon import VADLexicon, load_lexicon
+
+REPOSITORY = Path(__file__).parents[2]
+GOLDEN = Path(os.environ.get("HARNESS_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "sevlm_tiny_A"
+DATA = Path(os.environ.get("HARNESS_DEV_DATA", REPOSITORY.parent / "shared" / "data"))
+
+GLASGOW = """Words,Length,AROU,,,VAL,,,DOM,,
+,,M,SD,N,M,SD,N,M,SD,N
+abbey,5,3.000,2.3,32,9.000,1.2,32,5.000,1.5,33
+aim,3,1.000,2.3,33,5.000,1.1,34,7.000,1.5,33
+aim (objective),3,4.909,2.340,33,6.382,1.189,34,5.909,2.021,33
+"""
+WARRINER = """,Word,V.Mean.Sum,V.SD.Sum,A.Mean.Sum,A.SD.Sum,D.Mean.Sum
+1,aardvark,7,2.21,1,1.4,5
+2,"cash, and carry",5,1,9,1,3
+"""
+
+
+def written(folder: Path, text: str) -> VADLexicon:
+    path = folder / "lexicon.txt"
+    path.write_text(text, encoding="utf-8")
+    return VADLexicon.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ("awe\t0.469\t0.740\t0.300\n", "nrc-vad-0-1", {"awe": (-0.062, 0.48, -0.4)}),
+        ("Word\tValence\tArousal\tDominance\nawe\t0.5\t1\t0\n", "nrc-vad-0-1", {"awe": (0, 1, -1)}),
+        ("awe\t-0.062\t0.48\t-0.4\n", "nrc-vad-bipolar", {"awe": (-0.062, 0.48, -0.4)}),
+        ("term\tvalence\tarousal\tdominance\nin awe\t0.5\t0.6\t0.7\n", "nrc-vad-bipolar", {"in awe": (0.5, 0.6, 0.7)}),
+        (GLASGOW, "glasgow", {"abbey": (1, -0.5, 0), "aim": (0, -1, 0.5)}),
+        (WARRINER, "warriner", {"aardvark": (0.5, -1, 0), "cash, and carry": (0, 1, -0.5)}),
+    ],
+)
+def test_layouts_are_recognised_and_rescaled(
+    text: str, name: str, expected: dict[str, tuple[float, ...]], tmp_path: Path
+) -> None:
+    lexicon = written(tmp_path, text)
+    assert lexicon.name == name
+    assert lexicon.measured == (True, True, True)
+    assert set(lexicon.entries) == set(expected)
+    for word, values in expected.items():
+        assert lexicon.get(word) == pytest.approx(values, abs=1e-9)
+
+
+def test_vader_measures_valence_only() -> None:
+    lexicon = load_lexicon("vader")
+    assert lexicon.dimensions == ("valence",)
+    assert lexicon.valence_only
+    assert lexicon.measured == (True, False, False)
+    assert lexicon.get("horrible") == pytest.approx((-2.5 / 4, 0, 0))
+    assert len(lexicon) > 7000
+    assert all(-1 <= values[0] <= 1 for values in lexicon.entries.values())
+
+
+def test_published_rules(tmp_path: Path) -> None:
+    text = "sea\t-0.5\t0\t0\nSea\t0.9\t0.9\t0.9\nbroken\t0.5\t0.25\nsquare\t0\t0\t0\nsea\t0.1\t0.2\t0.3\n"
+    lexicon = written(tmp_path, text)
+    assert lexicon.get("sea") == (0.1, 0.2, 0.3)  # the later duplicate
+    assert lexicon.get("Sea") == (0.9, 0.9, 0.9)  # case counts
+    assert lexicon.get("broken") is None  # three columns
+    assert lexicon.get("square") == (0, 0, 0)
+
+
+def test_lexicon_of_the_golden_fixture() -> None:
+    if not GOLDEN.is_dir():
+        pytest.skip(f"no golden fixture at {GOLDEN}; set HARNESS_GOLDEN")
+    recorded = json.loads((GOLDEN / "lemmas.json").read_text(encoding="utf-8"))
+    lexicon = VADLexicon.load(GOLDEN / "vad_lexicon.txt")
+    assert len(lexicon) == recorded["lexicon_entries_read"]
+    for word, values in recorded["lexicon_probe"].items():
+        assert lexicon.get(word) == (None if values is None else tuple(values))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("path", "name", "word", "values"),
+    [
+        ("glasgow_norms/13428_2018_1099_MOESM2_ESM.csv", "glasgow", "abbey", (0.19525, -0.46875, -0.08325)),
+        ("warriner2013/Ratings_Warriner_et_al.csv", "warriner", "aardvark", (0.315, -0.6475, -0.1825)),
+    ],
+)
+def test_norms_as_published(path: str, name: str, word: str, values: tuple[float, ...]) -> None:
+    if not (DATA / path).is_file():
+        pytest.skip(f"no {DATA / path}; set HARNESS_DEV_DATA")
+    lexicon = VADLexicon.load(DATA / path)
+    assert lexicon.name == name
+    assert lexicon.get(word) == pytest.approx(values, abs=1e-6)
+    assert len(lexicon) > 4500
+
+
+words = st.text(string.ascii_letters + "'- éß", min_size=1, max_size=12).filter(lambda w: w.strip() == w)
+bipolar = st.floats(-1, 1, allow_nan=False).map(lambda value: round(value, 3))
+entries = st.dictionaries(words, st.tuples(bipolar, bipolar, bipolar), min_size=1, max_size=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries=entries, header=st.sampled_from(["", "term\tvalence\tarousal\tdominance\n"]))
+def test_bipolar_round_trip(
+    entries: dict[str, tuple[float, ...]], header: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    entries = entries | {"anchor": (-0.5, 0.0, 0.0)}  # a headless file is known as bipolar by a negative value
+    text = header + "".join(f"{word}\t{v}\t{a}\t{d}\n" for word, (v, a, d) in entries.items())
+    lexicon = written(tmp_path_factory.mktemp("round"), text)
+    assert dict(lexicon.entries) == entries
+    backwards = VADLexicon("other", lexicon.dimensions, dict(reversed(entries.items())))
+    assert backwards.fingerprint() == lexicon.fingerprint()
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries=entries)
+def test_glasgow_round_trip(entries: dict[str, tuple[float, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    rows = "".join(
+        f'"{word}",{len(word)},{5 + 4 * a},1,9,{5 + 4 * v},1,9,{5 + 4 * d},1,9\n' for word, (v, a, d) in entries.items()
+    )
+    lexicon = written(tmp_path_factory.mktemp("round"), "".join(GLASGOW.splitlines(keepends=True)[:2]) + rows)
+    assert set(lexicon.entries) == set(entries)
+    for word, values in entries.items():
+        assert lexicon.get(word) == pytest.approx(values, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no lexicon entry"),
+        ("just a sentence\nand another\n", "no lexicon entry"),
+        ("awe\t0.469\t0.740\tmuch\n", "line 1: expected a number in -1..1, got 'much'"),
+        ("term\tvalence\tarousal\tdominance\nawe\t1.469\t0\t0\n", "line 2: expected a number in -1..1"),
+        (GLASGOW.replace("9.000", "9.100"), "line 3: expected a number in 1..9"),
+        (GLASGOW + "short,5\n", "line 6: expected more than"),
+    ],
+)
+def test_mistakes_name_the_line(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(SEVLMError, match=told):
+        written(tmp_path, text)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SEVLMError, match="no lexicon file"):
+        load_lexicon(tmp_path / "nothing.txt")
+
+
+def test_coverage_counts_running_words() -> None:
+    lexicon = VADLexicon("made-up", ("valence",), {"sea": (0.5,)})
+    assert lexicon.coverage(["sea", "sea", "the", "Sea"]) == 0.5
+    assert lexicon.coverage([]) == 0
+    assert "sea" in lexicon
+    assert "Sea" not in lexicon
+
+
+def test_dimensions_are_checked() -> None:
+    with pytest.raises(SEVLMError, match="dimensions"):
+        VADLexicon("made-up", ("arousal", "valence"), {})
