@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
@@ -31,18 +32,28 @@ class Traffic:
 
 
 def drive(
-    adapter: EndpointAdapter, items: Sequence[Item], concurrency: int, record: Record, progress: tqdm[None]
+    adapter: EndpointAdapter, items: Sequence[Item], concurrency: int, record: Record, progress: tqdm[Any]
 ) -> None:
     """Ask for every item, at most `concurrency` at a time, and record each outcome as it arrives.
 
     Raises:
         UserError: the adapter says that no request can succeed (a bad key, say); outcomes so far are recorded.
     """
-    asyncio.run(_drive(adapter, iter(items), concurrency, record, progress))
+    try:
+        asyncio.run(_drive(adapter, iter(items), concurrency, record, progress))
+    except BaseExceptionGroup as group:
+        raise _first_cause(group) from group
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The first plain exception of a (nested) group of worker failures."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _drive(
-    adapter: EndpointAdapter, items: Iterator[Item], concurrency: int, record: Record, progress: tqdm[None]
+    adapter: EndpointAdapter, items: Iterator[Item], concurrency: int, record: Record, progress: tqdm[Any]
 ) -> None:
     traffic = Traffic()
 
@@ -86,7 +97,7 @@ def wait_before_retry(attempt: int, retry_after_s: float | None) -> float:
     """Seconds to wait after the given failed attempt (1, 2, …): as told, else doubling with full jitter above half."""
     if retry_after_s is not None:
         return min(max(retry_after_s, 0.0), LONGEST_WAIT_S) * random.uniform(1.0, 1.1)
-    return min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+    return min(FIRST_WAIT_S * 2.0 ** (attempt - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
 
 def with_usage(outcome: Outcome, elapsed_s: float, attempts: int | None = None) -> Outcome:

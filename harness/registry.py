@@ -126,6 +126,13 @@ def adapter_registry(from_files: Iterable[str] = ()) -> Registry:
     return registry
 
 
+def metric_registry() -> Registry:
+    """Metrics: built in and installed."""
+    from harness.tasks.metrics import METRICS
+
+    return Registry("metric", METRICS, "harness.metrics")
+
+
 def load_class_from_file(target: str) -> type[Adapter]:
     """Import an adapter class from `FILE.py:Class`.
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.endpoint import drive, with_usage
+from harness.outcome_log import OutcomeLog
 from harness.redact import redact_text
-from harness.store import OutcomeLog
 from harness.types import Answer, Example, Failed, Item, Outcome, Unparsed, UserError
 
 MESSAGE_LIMIT = 500
@@ -57,6 +58,7 @@ def run_row(
     def record(item: Item, outcome: Outcome) -> None:
         log.append(item.id, checked(outcome, item.labels))
 
+    progress: tqdm[Any]
     with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
         if isinstance(adapter, EndpointAdapter):
             drive(adapter, items, concurrency, record, progress)

@@ -15,24 +15,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from harness.outcome_log import OutcomeLog, cut_torn_line, json_lines, read_outcomes
 from harness.types import (
     Annotation,
     Example,
     Outcome,
     UserError,
-    outcome_from_json,
-    outcome_to_json,
 )
 
 SCHEMA = 1
-FSYNC_EVERY_S = 1.0
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -83,50 +79,6 @@ def write_atomically(path: Path, text: str) -> None:
 def to_json(value: Any, *, indent: int | None = 1) -> str:
     """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
     return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
-
-
-class OutcomeLog:
-    """Appends outcomes to one file; each line is on its way to the disk before `append` returns.
-
-    Every line is one `write` on an O_APPEND descriptor, so it survives a killed process; `fsync` follows at most once
-    a second and at `close`, so that a power cut costs at most the last second.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._synced = time.monotonic()
-
-    def append(self, example_id: str, outcome: Outcome) -> None:
-        """Record one outcome.
-
-        Raises:
-            OSError: the disk is full or gone; a partly written line is cut off again.
-        """
-        # Lone surrogates (broken model text) are escaped: a line that cannot be encoded would lose the outcome.
-        text = json.dumps(outcome_to_json(example_id, outcome), ensure_ascii=False, allow_nan=False)
-        data = text.encode("utf-8", errors="backslashreplace") + b"\n"
-        before = os.fstat(self._descriptor).st_size
-        written = os.write(self._descriptor, data)
-        if written != len(data):
-            os.ftruncate(self._descriptor, before)
-            raise OSError(28, "No space left on device: an outcome could not be written")
-        if time.monotonic() - self._synced >= FSYNC_EVERY_S:
-            os.fsync(self._descriptor)
-            self._synced = time.monotonic()
-
-    def close(self) -> None:
-        """Flush to the disk and close."""
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)
@@ -194,11 +146,15 @@ class RunFolder:
     def examples(self, task: str) -> Iterator[Example]:
         """Stream the snapshot of a task's examples, in the order they were run."""
         path = self._examples_path(task)
-        for number, line in _json_lines(path):
+        for number, line in json_lines(path):
             try:
                 yield example_from_json(line)
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path}:{number}: not an example ({error})") from error
+
+    def has_examples(self, task: str) -> bool:
+        """True when a snapshot of this task exists."""
+        return self._examples_path(task).is_file()
 
     def _examples_path(self, task: str) -> Path:
         return self.path / "examples" / f"{check_name(task, 'task')}.jsonl"
@@ -229,62 +185,6 @@ class RunFolder:
         order = [m["model"] for m in self.manifest().get("models", [])]
         rank = {name: i for i, name in enumerate(order)}
         return sorted(found, key=lambda r: (rank.get(r.model, len(rank)), r.model, r.control or ""))
-
-
-def read_outcomes(path: Path) -> Iterator[tuple[str, Outcome]]:
-    """Stream (id, outcome) from an outcomes file; a torn last line is left out.
-
-    Raises:
-        UserError: any other line is not an outcome; the message names file, line and key.
-    """
-    for number, line in _json_lines(path):
-        try:
-            yield outcome_from_json(line)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}:{number}: {error}") from error
-
-
-def cut_torn_line(path: Path) -> bool:
-    """Remove an unfinished last line (no newline at its end); True if there was one."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        position = end
-        while position > 0:
-            step = min(1 << 16, position)
-            file.seek(position - step)
-            newline = file.read(step).rfind(b"\n")
-            if newline >= 0:
-                position = position - step + newline + 1
-                break
-            position -= step
-        if position == end:
-            return False
-        file.truncate(position)
-        return True
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for number, data in enumerate(file, start=1):
-            if not data.endswith(b"\n") and not _parses(data):
-                return
-            if not data.strip():
-                continue
-            try:
-                line = json.loads(data.decode("utf-8"))
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON ({error})") from error
-            if not isinstance(line, dict):
-                raise UserError(f"{path}:{number}: expected an object, got {type(line).__name__}")
-            yield number, line
-
-
-def _parses(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except ValueError:
-        return False
-    return True
 
 
 def _schema_of(value: object) -> object:

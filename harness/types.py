@@ -6,8 +6,6 @@ This module imports nothing heavy, so that `harness --help` stays fast.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -207,66 +205,6 @@ class Failed:
 
 
 Outcome: TypeAlias = Answer | Refusal | Unparsed | Failed
-
-KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unparsed", Failed: "failed"}
-
-
-def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
-    """One line of an outcomes file."""
-    line: dict[str, Any] = {"id": example_id, "kind": KINDS[type(outcome)]}
-    if isinstance(outcome, Answer):
-        line |= {"emotion": outcome.emotion, "explanation": outcome.explanation}
-        line["emotion_probs"] = dict(outcome.emotion_probs) if outcome.emotion_probs is not None else None
-        line["held_out"] = outcome.held_out
-    line["raw"] = outcome.raw
-    line["usage"] = dataclasses.asdict(outcome.usage)
-    line["error"] = None
-    if isinstance(outcome, Failed):
-        line["error"] = {"type": outcome.error_type, "message": outcome.message}
-    return line
-
-
-def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
-    """Read one line of an outcomes file; a line with only id, emotion and explanation is an answer.
-
-    Raises:
-        ValueError: a key is missing or of the wrong type; the message names it.
-    """
-    example_id = line.get("id")
-    if not isinstance(example_id, str):
-        raise ValueError(f"key 'id' must be a string, got {example_id!r}")
-    usage_names = {f.name for f in dataclasses.fields(Usage)}
-    usage = Usage(**{k: v for k, v in (line.get("usage") or {}).items() if k in usage_names})
-    raw = line.get("raw") or ""
-    match line.get("kind") or "answer":
-        case "answer":
-            return example_id, _answer_from_json(line, raw, usage)
-        case "refusal":
-            return example_id, Refusal(raw, usage)
-        case "unparsed":
-            return example_id, Unparsed(raw, usage)
-        case "failed":
-            error = line.get("error") or {}
-            failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage)
-            return example_id, failed
-        case other:
-            raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {other!r}")
-
-
-def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer:
-    emotion, explanation = line.get("emotion"), line.get("explanation")
-    if not isinstance(emotion, str) or not emotion:
-        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {emotion!r}")
-    if not isinstance(explanation, str):
-        raise ValueError(f"key 'explanation' must be a string in an answer, got {explanation!r}")
-    probs = line.get("emotion_probs")
-    if probs is not None:
-        if not isinstance(probs, Mapping):
-            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {probs!r}")
-        probs = {str(k): float(v) for k, v in probs.items()}
-        if any(not math.isfinite(p) or p < 0 for p in probs.values()):
-            raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
-    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"))
 
 
 # --------------------------------------------------------------------------------------------- tasks

@@ -1,0 +1,83 @@
+"""The command line: one file per verb, imported only when that verb is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.redact import redact_text
+from harness.types import UserError
+
+EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+VERBS = {
+    "run": "ask models about a task's paintings, score the answers, write the report (repeat it to resume)",
+    "score": "score a run again, or outcomes made elsewhere",
+    "report": "write the HTML report of one run, or of several as one leaderboard",
+    "compare": "paired differences between two models of a run",
+    "train": "train a model on a task's training split",
+    "data": "prepare or check a task's data",
+    "list": "list tasks, models or metrics",
+    "doctor": "check this installation, or a run folder",
+}
+
+EXAMPLES = """examples:
+  harness run --tasks demo --models majority,nearest,human
+  harness data prepare artemis --annotations artemis_dataset_release_v0.csv --images wikiart/
+  harness train sevlm --task artemis --lexicon NRC-VAD-Lexicon.txt
+  harness run --tasks artemis --models sevlm,llava
+  harness run --tasks artemis --models gpt4v:model=gpt-4o --limit 100
+  harness report runs/A runs/B --out both
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are `UserError`s, so that every mistake looks the same."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message}; see: {self.prog} --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs (used by the tests to check that documented commands parse)."""
+    parser = _Parser(
+        prog="harness",
+        description="Evaluate how models name the emotion an artwork evokes, and say why.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, summary in VERBS.items():
+        module = importlib.import_module(f"harness.cli.{verb}")
+        sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
+        module.add_arguments(sub)
+        sub.set_defaults(execute=module.execute, parser=sub)
+    return parser
+
+
+def add_data_root(parser: argparse._ActionsContainer) -> None:
+    """Declare `--data-root`, which most verbs share."""
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="prepared data (default: $HARNESS_DATA, else the user's cache folder)"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0 complete, 1 too many failures, 2 the user can mend it, 130 interrupted."""
+    try:
+        parsed = build_parser().parse_args(arguments)
+        return int(parsed.execute(parsed))
+    except UserError as error:
+        print(f"harness: {redact_text(str(error))}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("harness: interrupted; repeat the command to resume", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        print(f"harness: {redact_text(str(error))}; what was recorded before is intact", file=sys.stderr)
+        return EXIT_USER_ERROR

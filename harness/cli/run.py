@@ -1,0 +1,122 @@
+"""`harness run`: plan, ask, score, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, add_data_root
+from harness.registry import suggest
+from harness.types import UserError
+
+DEFAULTS: dict[str, Any] = {
+    "split": "test",
+    "batch_size": 8,
+    "concurrency": 8,
+    "seed": 0,
+    "max_error_rate": 0.05,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `run`."""
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--tasks", metavar="T[,T…]", help="task names, or paths of task YAML files")
+    what.add_argument("--models", metavar="M[,M…]", help="models with settings: llava:checkpoint=PATH,dtype=bf16")
+    what.add_argument("--adapter", metavar="NAME=FILE.py:Class", action="append", help="add a model of your own")
+    what.add_argument("--split", help="split to answer (default: test)")
+    what.add_argument("--limit", type=_positive, metavar="N", help="only the first N examples")
+    what.add_argument("--ids-file", type=Path, metavar="F", help="only the examples whose ids are in F, one a line")
+    what.add_argument("--controls", metavar="C[,C]", help="also run on pictures made useless: blank, shuffled")
+    where = parser.add_argument_group("where")
+    where.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/<tasks>-<identity>)")
+    add_data_root(where)
+    where.add_argument("--config", type=Path, metavar="YAML", help="options of this command, by their long names")
+    how = parser.add_argument_group("how")
+    how.add_argument("--batch-size", type=_positive, metavar="N", help="pictures a local model gets at once (8)")
+    how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
+    how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
+    how.add_argument("--concurrency", type=_positive, metavar="N", help="requests to an endpoint at once (8)")
+    how.add_argument("--seed", type=int, metavar="N", help="for whatever is drawn (default: 0)")
+    how.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
+    how.add_argument("--trust-remote-code", action="store_true", help="let a hub checkpoint run its own code")
+    how.add_argument(
+        "--max-error-rate", type=float, metavar="R", help="exit code 1 above this share of failures (0.05)"
+    )
+    how.add_argument("--retry-failed", action="store_true", help="ask again about examples that failed")
+    how.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    how.add_argument("--no-report", action="store_true", help="stop after results.json")
+    how.add_argument("--open", action="store_true", help="open the report in a browser")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the plan, score it, report it; the exit code."""
+    options = merge_config(arguments)
+    for name in ("tasks", "models"):
+        if not options[name]:
+            raise UserError(f"--{name} is needed; for instance: harness run --tasks demo --models majority,nearest")
+    from harness import session
+
+    plan, folder = session.prepare(options, ["harness", *sys.argv[1:]])
+    if options["dry_run"]:
+        print(session.describe(plan, folder))
+        return EXIT_COMPLETE
+    failure_rates = session.ask(plan, folder, options)
+    results = session.score(folder, plan.options.data_root)
+    if not options["no_report"]:
+        page = session.report([folder], folder.path / "report")
+        if options["open"]:
+            webbrowser.open(page.as_uri())
+    session.print_summary(results, folder)
+    worst = max(failure_rates.values(), default=0.0)
+    if worst > options["max_error_rate"]:
+        session.print_failures(folder, failure_rates, options["max_error_rate"])
+        return EXIT_TOO_MANY_FAILURES
+    return EXIT_COMPLETE
+
+
+def merge_config(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Command line over `--config` over defaults, by long option name with underscores.
+
+    Raises:
+        UserError: the file is missing, is not a mapping, or names an unknown option.
+    """
+    given = {k: v for k, v in vars(arguments).items() if k not in ("verb", "execute", "parser")}
+    from_file = read_config(arguments.config, given) if arguments.config else {}
+    return {
+        name: value if value is not None and value is not False else from_file.get(name, DEFAULTS.get(name, value))
+        for name, value in given.items()
+    }
+
+
+def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """Read a `--config` file: a mapping of option names; lists may stand for comma lists."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"--config {path}: expected a mapping of options, got {type(loaded).__name__}")
+    values = {str(k).replace("-", "_"): v for k, v in loaded.items()}
+    for key in values:
+        if key not in known or key == "config":
+            raise UserError(f"--config {path}: unknown option {key!r}; {suggest(key, known)}")
+    for key in ("tasks", "models", "controls"):
+        if isinstance(values.get(key), list):
+            values[key] = ",".join(map(str, values[key]))
+    for key in ("out", "ids_file", "lexicon"):
+        if key in values:
+            values[key] = Path(values[key])
+    return values

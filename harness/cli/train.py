@@ -1,0 +1,76 @@
+"""`harness train`: train a model on a task's training split."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.cli import EXIT_COMPLETE, add_data_root
+from harness.types import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `train`."""
+    parser.add_argument("model", metavar="MODEL", help="a model that can be trained, such as sevlm")
+    parser.add_argument("--task", required=True, metavar="T", help="task whose training split is used")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: <data root>/<task>/checkpoints/<model>")
+    parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
+    parser.add_argument("--init-from", type=Path, metavar="DIR", help="weights to start from")
+    parser.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda where there is one)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    add_data_root(parser)
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="override settings of the configuration")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Train; the exit code."""
+    from harness.adapters import TrainRequest
+    from harness.registry import adapter_registry
+    from harness.task_source import checkpoint_folder, data_root, find_task, open_reader
+
+    cls = adapter_registry().load(arguments.model)
+    for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
+        if path is not None and not path.exists():
+            raise UserError(f"{option} {path}: no such file or folder")
+    settings = parse_settings(arguments.settings)
+    if arguments.config:
+        settings["config"] = arguments.config
+    task, root = find_task(arguments.task), data_root(arguments.data_root)
+    reader = open_reader(task, root)
+    out = arguments.out or checkpoint_folder(root, task.name, arguments.model)
+    request = TrainRequest(
+        task=task,
+        train=list(reader.examples("train")),
+        val=list(reader.examples("val")),
+        out=out,
+        init_from=arguments.init_from,
+        lexicon=arguments.lexicon,
+        settings=settings,
+        device=arguments.device,
+        seed=arguments.seed,
+    )
+    cls.train(request)
+    print(f"checkpoint: {out}")
+    return EXIT_COMPLETE
+
+
+def parse_settings(pieces: list[str]) -> dict[str, Any]:
+    """Read `key=value` pairs; values are YAML scalars.
+
+    Raises:
+        UserError: a piece without `=`, or a value that is not YAML.
+    """
+    settings: dict[str, Any] = {}
+    for piece in pieces:
+        key, equals, value = piece.partition("=")
+        if not equals or not key:
+            raise UserError(f"train: expected key=value, got {piece!r}")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"train: {piece!r}: the value is not a YAML scalar") from None
+    return settings

@@ -1,0 +1,182 @@
+"""Outcome files: one JSON line per example, appended durably, read back strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, UserError
+
+FSYNC_EVERY_S = 1.0
+
+KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unparsed", Failed: "failed"}
+
+
+def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
+    """One line of an outcomes file."""
+    line: dict[str, Any] = {"id": example_id, "kind": KINDS[type(outcome)]}
+    if isinstance(outcome, Answer):
+        line |= {"emotion": outcome.emotion, "explanation": outcome.explanation}
+        line["emotion_probs"] = dict(outcome.emotion_probs) if outcome.emotion_probs is not None else None
+        line["held_out"] = outcome.held_out
+    line["raw"] = outcome.raw
+    line["usage"] = dataclasses.asdict(outcome.usage)
+    line["error"] = None
+    if isinstance(outcome, Failed):
+        line["error"] = {"type": outcome.error_type, "message": outcome.message}
+    return line
+
+
+def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
+    """Read one line of an outcomes file; a line with only id, emotion and explanation is an answer.
+
+    Raises:
+        ValueError: a key is missing or of the wrong type; the message names it.
+    """
+    example_id = line.get("id")
+    if not isinstance(example_id, str):
+        raise ValueError(f"key 'id' must be a string, got {example_id!r}")
+    usage_names = {f.name for f in dataclasses.fields(Usage)}
+    usage = Usage(**{k: v for k, v in (line.get("usage") or {}).items() if k in usage_names})
+    raw = line.get("raw") or ""
+    match line.get("kind") or "answer":
+        case "answer":
+            return example_id, _answer_from_json(line, raw, usage)
+        case "refusal":
+            return example_id, Refusal(raw, usage)
+        case "unparsed":
+            return example_id, Unparsed(raw, usage)
+        case "failed":
+            error = line.get("error") or {}
+            failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage)
+            return example_id, failed
+        case other:
+            raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {other!r}")
+
+
+def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer:
+    emotion, explanation = line.get("emotion"), line.get("explanation")
+    if not isinstance(emotion, str) or not emotion:
+        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {emotion!r}")
+    if not isinstance(explanation, str):
+        raise ValueError(f"key 'explanation' must be a string in an answer, got {explanation!r}")
+    probs = line.get("emotion_probs")
+    if probs is not None:
+        if not isinstance(probs, Mapping):
+            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {probs!r}")
+        probs = {str(k): float(v) for k, v in probs.items()}
+        if any(not math.isfinite(p) or p < 0 for p in probs.values()):
+            raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
+    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"))
+
+
+class OutcomeLog:
+    """Appends outcomes to one file; each line is on its way to the disk before `append` returns.
+
+    Every line is one `write` on an O_APPEND descriptor, so it survives a killed process; `fsync` follows at most once
+    a second and at `close`, so that a power cut costs at most the last second.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._synced = time.monotonic()
+
+    def append(self, example_id: str, outcome: Outcome) -> None:
+        """Record one outcome.
+
+        Raises:
+            OSError: the disk is full or gone; a partly written line is cut off again.
+        """
+        # Lone surrogates (broken model text) are escaped: a line that cannot be encoded would lose the outcome.
+        text = json.dumps(outcome_to_json(example_id, outcome), ensure_ascii=False, allow_nan=False)
+        data = text.encode("utf-8", errors="backslashreplace") + b"\n"
+        before = os.fstat(self._descriptor).st_size
+        written = os.write(self._descriptor, data)
+        if written != len(data):
+            os.ftruncate(self._descriptor, before)
+            raise OSError(28, "No space left on device: an outcome could not be written")
+        if time.monotonic() - self._synced >= FSYNC_EVERY_S:
+            os.fsync(self._descriptor)
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_outcomes(path: Path) -> Iterator[tuple[str, Outcome]]:
+    """Stream (id, outcome) from an outcomes file; a torn last line is left out.
+
+    Raises:
+        UserError: any other line is not an outcome; the message names file, line and key.
+    """
+    for number, line in json_lines(path):
+        try:
+            yield outcome_from_json(line)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Remove an unfinished last line (no newline at its end); True if there was one."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        position = end
+        while position > 0:
+            step = min(1 << 16, position)
+            file.seek(position - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                position = position - step + newline + 1
+                break
+            position -= step
+        if position == end:
+            return False
+        file.truncate(position)
+        return True
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Stream (line number, object) from a JSONL file; an unfinished last line is left out.
+
+    Raises:
+        UserError: a line is not JSON, or not an object.
+    """
+    with path.open("rb") as file:
+        for number, data in enumerate(file, start=1):
+            if not data.endswith(b"\n") and not _parses(data):
+                return
+            if not data.strip():
+                continue
+            try:
+                line = json.loads(data.decode("utf-8"))
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON ({error})") from error
+            if not isinstance(line, dict):
+                raise UserError(f"{path}:{number}: expected an object, got {type(line).__name__}")
+            yield number, line
+
+
+def _parses(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True

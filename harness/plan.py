@@ -1,0 +1,148 @@
+"""What a run will do, decided and checked before anything is written.
+
+A run's identity is its tasks, models with settings, prompts, split, seed and controls. The same identity resumes in
+the same folder; data and weights are compared by fingerprint on top.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.identity import identity_hash
+from harness.model_spec import ModelSpec, typed_settings
+from harness.registry import Registry, suggest
+from harness.task_source import checkpoint_folder, find_task, open_reader
+from harness.types import Control, Example, Task, UserError
+
+if TYPE_CHECKING:
+    from harness.adapters import EndpointAdapter, LocalAdapter
+    from harness.tasks.readers.base import Reader
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parts of a `harness run` command that shape what is asked and how.
+
+    Attributes:
+        offered: values given to every adapter whose `__init__` takes them (device, dtype, seed, lexicon …).
+    """
+
+    data_root: Path
+    split: str = "test"
+    seed: int = 0
+    limit: int | None = None
+    ids: frozenset[str] | None = None
+    controls: tuple[Control, ...] = ()
+    offered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of a run: its reader and the selected examples.
+
+    Attributes:
+        available: number of examples in the split before `--limit` and `--ids-file`.
+    """
+
+    task: Task
+    reader: Reader
+    split: str
+    examples: tuple[Example, ...]
+    available: int
+
+    def prompt(self, spec: ModelSpec) -> str:
+        """The prompt text that `spec` gets on this task.
+
+        Raises:
+            UserError: the task has no prompt of that name.
+        """
+        from harness.tasks.prompts import render_prompt
+
+        text: str = render_prompt(self.task, spec.prompt)
+        return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `harness run` will do."""
+
+    tasks: tuple[TaskPlan, ...]
+    models: tuple[ModelSpec, ...]
+    registry: Registry
+    options: Options
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run, as plain values."""
+        return {
+            "tasks": {t.task.name: {"version": t.task.version, "split": t.split} for t in self.tasks},
+            "models": {m.name: {"adapter": m.adapter, "settings": dict(m.settings)} for m in self.models},
+            "prompts": {f"{t.task.name}/{m.name}": t.prompt(m) for t in self.tasks for m in self.models},
+            "seed": self.options.seed,
+            "controls": list(self.options.controls),
+        }
+
+    def default_folder(self) -> Path:
+        """`runs/<tasks>-<first 8 hex of the identity>`, so that the bare command resumes."""
+        names = "+".join(t.task.name for t in self.tasks)
+        return Path("runs") / f"{names}-{identity_hash(self.identity())[:8]}"
+
+    def build(self, task: TaskPlan, spec: ModelSpec) -> LocalAdapter | EndpointAdapter:
+        """Construct the adapter of a row (weights are not loaded yet).
+
+        Raises:
+            UserError: unknown setting, wrong value, or a checkpoint that has not been trained.
+        """
+        cls = self.registry.load(spec.adapter)
+        offered = dict(self.options.offered) | {"seed": self.options.seed}
+        if cls.trained_per_task and "checkpoint" not in spec.settings:
+            offered["checkpoint"] = self._trained_checkpoint(task, spec)
+        adapter: LocalAdapter | EndpointAdapter = cls(**typed_settings(cls, spec, offered))
+        return adapter
+
+    def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
+        folder = checkpoint_folder(self.options.data_root, task.task.name, spec.adapter)
+        if not folder.is_dir():
+            raise UserError(
+                f"no checkpoint of {spec.adapter!r} for task {task.task.name!r} at {folder}; train one: "
+                f"harness train {spec.adapter} --task {task.task.name}, or name one: "
+                f"--models {spec.adapter}:checkpoint=PATH|HUB_ID"
+            )
+        return str(folder)
+
+
+def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Registry, options: Options) -> Plan:
+    """Resolve names and select examples.
+
+    Raises:
+        UserError: unknown task or model, missing data, an empty split, ids that are not in it.
+    """
+    for spec in models:
+        registry.target(spec.adapter)
+    loaded = [find_task(name) for name in tasks]
+    if not loaded:
+        raise UserError("--tasks: name at least one task; see: harness list tasks")
+    names = [task.name for task in loaded]
+    if len(set(names)) != len(names):
+        raise UserError(f"--tasks: a task is named twice in {', '.join(names)}")
+    plan = Plan(tuple(_plan_task(task, options) for task in loaded), tuple(models), registry, options)
+    plan.identity()  # renders every prompt, so that a wrong prompt name ends here
+    return plan
+
+
+def _plan_task(task: Task, options: Options) -> TaskPlan:
+    reader = open_reader(task, options.data_root)
+    examples = list(reader.examples(options.split))
+    if not examples:
+        splits = reader.splits()
+        raise UserError(f"task {task.name!r} has no examples in split {options.split!r}; {suggest('', splits)}")
+    selected = examples
+    if options.ids is not None:
+        unknown = sorted(options.ids - {e.id for e in examples})
+        if unknown:
+            raise UserError(f"--ids-file: not in {task.name}/{options.split}: {', '.join(unknown[:5])}")
+        selected = [e for e in examples if e.id in options.ids]
+    return TaskPlan(task, reader, options.split, tuple(selected[: options.limit]), len(examples))

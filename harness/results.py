@@ -1,0 +1,109 @@
+"""From a run folder to `results.json`: reads the snapshot and the outcomes, asks for scores, adds cost and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.manifest import task_from_json
+from harness.scoring import score_task
+from harness.store import SCHEMA, RowKey, RunFolder
+from harness.task_source import data_root, open_reader
+from harness.types import Example, Task, UserError
+
+
+def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
+    """Score every task of a run; the value written to results.json.
+
+    Args:
+        folder: a run with outcomes.
+        root: data root for metrics that need the training split; the one recorded in the manifest when None.
+    """
+    manifest = folder.manifest()
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "manifest": manifest,
+        "cells": [],
+        "coverage": [],
+        "confusion": [],
+        "models": [model_record(manifest, m) for m in manifest["models"]],
+        "comparisons": [],
+    }
+    for record in manifest["tasks"]:
+        task = task_from_json(record)
+        scores = score_task(
+            task,
+            list(folder.examples(task.name)),
+            training_examples(task, root or data_root(manifest.get("data_root"))),
+            {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
+            split=record["split"],
+            seed=int(manifest["identity_of"]["seed"]),
+            preprocessing=record.get("fingerprint", {}).get("preprocessing", "none"),
+        )
+        results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
+        results["coverage"] += scores.coverage
+        results["confusion"] += scores.confusion
+        results["comparisons"] += scores.comparisons
+    return results
+
+
+def training_examples(task: Task, root: Path) -> Sequence[Example] | None:
+    """The training split, or None where the data is not at hand (metrics that need it say so)."""
+    try:
+        return list(open_reader(task, root).examples("train"))
+    except UserError:
+        return None
+
+
+def model_record(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """A `models` entry of results.json: fingerprint (per task where they differ), size, memory, time."""
+    rows = [r for r in manifest["runs"] if r["model"] == model["model"] and r["control"] is None]
+    fingerprints = {r["task"]: r.get("fingerprint") for r in rows}
+    distinct = list(fingerprints.values())
+    same = all(f == distinct[0] for f in distinct)
+    return {
+        "model": model["model"],
+        "fingerprint": (distinct[0] if distinct else None) if same else fingerprints,
+        "parameters": next((r["parameters"] for r in rows if r.get("parameters") is not None), None),
+        "peak_memory_gb": max((r["peak_memory_gb"] for r in rows if r.get("peak_memory_gb")), default=None),
+        "wall_s": sum(r.get("wall_s", 0.0) for r in rows),
+    }
+
+
+def speed_cells(manifest: Mapping[str, Any], task: Task, split: str) -> list[dict[str, Any]]:
+    """Cells of what the runner measured: parameters, peak GPU memory, throughput."""
+    cells = []
+    for record in (r for r in manifest["runs"] if r["task"] == task.name):
+        row = RowKey(record["model"], record["control"])
+        asked, wall_s = record.get("asked", 0), record.get("wall_s", 0.0)
+        values = {
+            "parameters": (record.get("parameters"), "this kind of model does not tell its size"),
+            "peak_memory_gb": (record.get("peak_memory_gb"), "measured on a GPU only"),
+            "images_per_s": (asked / wall_s if wall_s else None, "not measured: outcomes were given"),
+        }
+        cells += [_speed_cell(task, split, row, name, asked, *v) for name, v in values.items()]
+    return cells
+
+
+def _speed_cell(
+    task: Task, split: str, row: RowKey, metric: str, n: int, value: float | None, reason: str
+) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "split": split,
+        "model": row.model,
+        "control": row.control,
+        "metric": metric,
+        "value": value,
+        "low": None,
+        "high": None,
+        "n": n,
+        "emotion": None,
+        "conditioned_on": None,
+        "slice": None,
+        "references": "all",
+        "protocol": task.protocol,
+        "signature": metric,
+        "unavailable": reason if value is None else None,
+    }
