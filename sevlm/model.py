@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from sevlm.config import SEVLMConfig
-from sevlm.losses import Negatives
+from sevlm.config import VAD_DIMENSIONS, SEVLMConfig
+from sevlm.decoder import INITIALIZER_RANGE, Decoder, explanation_mask
+from sevlm.errors import SEVLMError
+from sevlm.heads import ContrastiveHead, masked_mean
+from sevlm.losses import Negatives, contrastive_loss, lm_loss, vad_loss
+from sevlm.tokenization import Tokenizer
+from sevlm.vad_encoder import VADEncoder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sevlm.generation import Generated
+    from sevlm.vad_lookup import VADLookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +31,7 @@ class SEVLMOutput:
 
     Attributes:
         logits: (B, T, V) float, T without prefix positions.
-        hidden_states: (B, prefix + T, D) float, after the final layer norm.
+        hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `sevlm.decoder.DecoderStates`.
         loss: sum of the parts below.
         lm_loss: cross-entropy of the next token.
         contrastive_loss: see `sevlm.losses.contrastive_loss`.
@@ -27,20 +39,32 @@ class SEVLMOutput:
     """
 
     logits: Tensor
-    hidden_states: Tensor
-    loss: Tensor | None
-    lm_loss: Tensor | None
-    contrastive_loss: Tensor | None
-    vad_loss: Tensor | None
+    hidden_states: tuple[Tensor, ...]
+    loss: Tensor | None = None
+    lm_loss: Tensor | None = None
+    contrastive_loss: Tensor | None = None
+    vad_loss: Tensor | None = None
 
 
 class SEVLM(nn.Module):
-    """The whole model without its (frozen) image encoder."""
+    """The whole model without its (frozen) image encoder.
 
-    def __init__(self, config: SEVLMConfig, tokenizer: Any | None = None) -> None:
+    Attributes:
+        config: everything that decides what the model computes.
+        tokenizer: needed for generating and saving only.
+    """
+
+    def __init__(self, config: SEVLMConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
+        self.vad_encoder = VADEncoder(config) if config.use_vad_features else None
+        self.decoder = Decoder(config)
+        self.vad_head = nn.Linear(config.n_embd, len(VAD_DIMENSIONS)) if config.use_vad_head else None
+        self.contrastive_head = ContrastiveHead(config) if config.use_contrastive_head else None
+        if self.vad_head is not None:
+            nn.init.normal_(self.vad_head.weight, std=INITIALIZER_RANGE)
+            nn.init.zeros_(self.vad_head.bias)
 
     def forward(
         self,
@@ -56,24 +80,144 @@ class SEVLM(nn.Module):
 
         Args:
             image_grid: (B, P, encoder_dim) float patch features.
-            input_ids: (B, T) int64.
+            input_ids: (B, T) int64, T prefix placeholders included.
             segment_ids: (B, T) int64, ids of the segment tokens.
             vad: (B, T, 3) float in -1..1, zeros where unknown; required unless VAD features and head are off.
             labels: (B, T) int64, unshifted, IGNORE_INDEX where no loss is wanted.
             negatives: needed for the contrastive loss; without it that loss is None.
             image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
+
+        Raises:
+            SEVLMError: a needed input is missing or has the wrong shape.
         """
-        raise NotImplementedError
+        features = self.encode_vad(vad)
+        embeddings = self.decoder.embed(input_ids, segment_ids, features, image_prefix)
+        states = self.decoder(embeddings, self.decoder.image_memory(image_grid))
+        final = states.hidden_states[-1]  # (B, T, D)
+        logits = self.decoder.logits(final[:, self.config.prefix_length :])
+        if labels is None:
+            return SEVLMOutput(logits, states.hidden_states)
+        prefix = self.config.prefix_length
+        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:])
+        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives)
+        affect = self._vad_loss(final, segment_ids, vad)
+        total = lm + sum(part for part in (contrastive, affect) if part is not None)
+        return SEVLMOutput(logits, states.hidden_states, total, lm, contrastive, affect)
+
+    def encode_vad(self, vad: Tensor | None) -> Tensor | None:
+        """VAD features (B, T, 3) of VAD values (B, T, 3); None when the configuration uses none."""
+        if self.vad_encoder is None:
+            return None
+        if vad is None:
+            raise SEVLMError("this model fuses VAD features: pass vad of shape (B, T, 3)")
+        return self.vad_encoder(vad)  # type: ignore[no-any-return]
+
+    def part_means(self, hidden_states: Tensor, input_ids: Tensor, segment_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean final state of the emotion part ("because" included) and of the explanation, each (B, D)."""
+        explanation = explanation_mask(self.config, segment_ids)
+        emotion = ~explanation
+        emotion[:, : self.config.prefix_length] = False
+        if self.config.mask_padding_in_means:
+            explanation = explanation & (input_ids != self.config.pad_token_id)
+        return masked_mean(hidden_states, emotion), masked_mean(hidden_states, explanation)
+
+    def _contrastive_loss(
+        self,
+        image_grid: Tensor,
+        hidden_states: Tensor,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        negatives: Negatives | None,
+    ) -> Tensor | None:
+        if self.contrastive_head is None or negatives is None:
+            return None
+        emotion, explanation = self.part_means(hidden_states, input_ids, segment_ids)
+        image = image_grid.mean(1)
+        positive = self.contrastive_head(image, emotion, explanation)
+        wrong = [self.contrastive_head(image, emotion, explanation[rows]) for rows in negatives]
+        return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1))
+
+    def _vad_loss(self, hidden_states: Tensor, segment_ids: Tensor, vad: Tensor | None) -> Tensor | None:
+        if self.vad_head is None:
+            return None
+        if vad is None:
+            raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
+        predicted = self.vad_head(hidden_states[:, :-1])
+        mask = explanation_mask(self.config, segment_ids)[:, 1:]
+        known = vad.new_tensor([float(name in self.config.vad_dimensions) for name in VAD_DIMENSIONS])
+        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], mask, known)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""
+        counts: dict[str, int] = {}
+        for name, parameter in self.named_parameters():
+            part = _part(name)
+            counts[part] = counts.get(part, 0) + parameter.numel()
+        return counts | {"total": sum(counts.values())}
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path) -> SEVLM:
-        """Loads a checkpoint folder (`save_pretrained`'s) or a hub id."""
-        raise NotImplementedError
+        """Loads a folder written by `save_pretrained`, or a hub id (downloaded on first use), in eval mode.
+
+        Raises:
+            SEVLMError: no such checkpoint, or its tensors do not fit its configuration.
+        """
+        from sevlm.checkpoint import load_checkpoint
+
+        return load_checkpoint(path_or_hub_id)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes model.safetensors, config.json, the tokenizer folder and a README.md model card."""
-        raise NotImplementedError
+        """Writes model.safetensors, config.json, tokenizer/ and the model card README.md.
 
-    def generate(self, image_grid: Tensor, labels: Sequence[str] | None, lookup: Any) -> list[Any]:
-        """Greedy captions for (B, P, encoder_dim) features; see `sevlm.generation`."""
-        raise NotImplementedError
+        Raises:
+            SEVLMError: the model has no tokenizer.
+        """
+        from sevlm.checkpoint import save_checkpoint
+
+        save_checkpoint(self, Path(folder))
+
+    def generate(
+        self,
+        image_grid: Tensor,
+        labels: Sequence[str] | None = None,
+        lookup: VADLookup | None = None,
+        image_prefix: Tensor | None = None,
+    ) -> list[Generated]:
+        """Greedy captions for (B, P, encoder_dim) patch features; see `sevlm.generation.generate`.
+
+        Args:
+            image_grid: (B, P, encoder_dim) float.
+            labels: emotions to report probabilities of; None reports none.
+            lookup: VAD look-up, required when the model fuses VAD features.
+            image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
+        """
+        from sevlm.generation import generate
+
+        return generate(self, image_grid, labels, lookup, image_prefix)
+
+    def generate_from_images(
+        self, images: Sequence[Image], labels: Sequence[str] | None = None, lookup: VADLookup | None = None
+    ) -> list[Generated]:
+        """Greedy captions for pictures, through the image encoder that the configuration names.
+
+        The encoder is loaded at the first call and kept; it is no part of `parameters()` or checkpoints.
+        """
+        from sevlm.image_encoder import load_image_encoder
+
+        encoder = self.__dict__.get("_image_encoder")
+        if encoder is None:
+            encoder = load_image_encoder(self.config)
+            self.__dict__["_image_encoder"] = encoder  # not a submodule: frozen, and shared between models
+        reference = self.decoder.wte.weight
+        grid = encoder.to(reference.device).encode(images).to(reference.dtype)
+        return self.generate(grid, labels, lookup)
+
+
+def _part(name: str) -> str:
+    """The row of the size table (docs/design.md) that a parameter belongs to."""
+    if "crossattention" in name or "ln_cross_attn" in name:
+        return "cross_attention"
+    for part in ("vad_fusion", "prefix_projection", "image_projection"):
+        if part in name:
+            return part
+    return name.split(".")[0]

@@ -1,0 +1,208 @@
+"""Reads checkpoints in the layout of the released training script.
+
+    DIR/nle_model_<name>/{config.json, pytorch_model.bin}   decoder, heads
+    DIR/ckpt_stats_<name>.tar                               VAD encoder, optimiser, scheduler, scores
+    DIR/nle_gpt2_tokenizer_0/                               tokenizer
+
+Files are opened with `torch.load(weights_only=True)`: nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sevlm.config import SEVLMConfig
+from sevlm.errors import SEVLMError
+from sevlm.model import SEVLM
+from sevlm.tokenization import config_for_tokenizer, load_tokenizer
+
+_RENAMED = (
+    ("decoder.transformer.VAD_linear.", "decoder.vad_fusion."),
+    ("decoder.transformer.clip_project.", "decoder.prefix_projection."),
+    ("decoder.transformer.", "decoder."),
+    ("decoder.sim_mlp.pred.", "contrastive_head.mlp."),
+    ("decoder.VAD_head.", "vad_head."),
+    ("emo_encoder.pos_encoder.", "vad_encoder.position_embedding."),
+    ("emo_encoder.encoder.layers.", "vad_encoder.layers."),
+    ("emo_encoder.decoder.", "vad_encoder.scalar_head."),
+    ("emo_encoder.norm.", "vad_encoder.norm."),
+)
+_BUFFERS = ("attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias")
+MASKED_BIAS = -1e4
+"""The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
+
+
+@dataclass(frozen=True)
+class OfficialCheckpoint:
+    """The files of one official checkpoint, read but not interpreted.
+
+    Attributes:
+        folder: where it was found.
+        name: the part of the file names that says which checkpoint of the run, e.g. `best-res`.
+        config: `config.json` of the decoder.
+        decoder_state: tensors of pytorch_model.bin, buffers included.
+        stats: content of the .tar; `emo_encoder_state_dict` is absent when VAD features were off.
+    """
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    decoder_state: Mapping[str, Tensor]
+    stats: Mapping[str, Any]
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The tokenizer saved once per run."""
+        return self.folder / "nle_gpt2_tokenizer_0"
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors under the names of the official ModuleDict (`decoder.*`, `emo_encoder.*`)."""
+        encoder = self.stats.get("emo_encoder_state_dict", {})
+        decoder = {f"decoder.{key}": value for key, value in self.decoder_state.items()}
+        return decoder | {f"emo_encoder.{key}": value for key, value in encoder.items()}
+
+
+def parameter_name(official: str) -> str:
+    """This library's name of a parameter of the official ModuleDict."""
+    for old, new in _RENAMED:
+        if official.startswith(old):
+            return new + official.removeprefix(old)
+    raise SEVLMError(f"no SEVLM parameter corresponds to {official!r}")
+
+
+def read_official(folder: str | Path, name: str | None = None) -> OfficialCheckpoint:
+    """Reads an official checkpoint folder.
+
+    Args:
+        folder: holds `nle_model_*`, `ckpt_stats_*.tar` and `nle_gpt2_tokenizer_0`.
+        name: which checkpoint; needed when the folder holds several.
+
+    Raises:
+        SEVLMError: a file is missing, unreadable or needs code to be executed.
+    """
+    folder = Path(folder)
+    name = _only_name(folder) if name is None else name
+    model = folder / f"nle_model_{name}"
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        decoder_state = torch.load(model / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        stats = torch.load(folder / f"ckpt_stats_{name}.tar", map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SEVLMError(f"incomplete official checkpoint: {error.filename} is missing") from None
+    except Exception as error:  # torch.load raises many types for files that are damaged or unsafe
+        raise SEVLMError(f"cannot read the official checkpoint in {folder}: {error}") from error
+    return OfficialCheckpoint(folder, name, config, decoder_state, stats)
+
+
+def config_from_official(checkpoint: OfficialCheckpoint, prompt: str = " the emotion is") -> SEVLMConfig:
+    """The faithful configuration of an official checkpoint.
+
+    Args:
+        checkpoint: its tensors say the sizes that its config.json leaves out.
+        prompt: the script's `--prompt_text`, which no file of the checkpoint records.
+
+    Raises:
+        SEVLMError: the checkpoint uses what this library does not (an activation, attention scaling, heads).
+    """
+    values = checkpoint.config
+    _check_supported(values)
+    encoder = checkpoint.stats.get("emo_encoder_state_dict")
+    sizes = {key: int(values[key]) for key in ("vocab_size", "n_layer", "n_head", "n_embd", "n_positions")}
+    return SEVLMConfig.official(
+        **sizes,
+        layer_norm_epsilon=float(values["layer_norm_epsilon"]),
+        dropout=float(values["resid_pdrop"]),
+        image_size=int(values["img_size"]),
+        encoder_dim=int(values["encoder_dim"]),
+        prefix_length=int(values["len_prefix"]),
+        prefix_dim=int(values["prefix_size"]),
+        max_length=int(values["max_seq_len"]),
+        prompt=prompt,
+        use_vad_features=encoder is not None,
+        use_vad_head=bool(values.get("use_VAD_loss")),
+        use_contrastive_head=bool(values.get("use_cl_loss")),
+        **({} if encoder is None else _vad_encoder_sizes(encoder)),
+    )
+
+
+def model_from_official(checkpoint: OfficialCheckpoint, config: SEVLMConfig | None = None) -> SEVLM:
+    """Builds the model of an official checkpoint, in eval mode.
+
+    Raises:
+        SEVLMError: tensors are missing, left over, of another shape, or the output head is not tied.
+    """
+    tokenizer = load_tokenizer(checkpoint.tokenizer_folder)
+    config = config_for_tokenizer(config or config_from_official(checkpoint), tokenizer)
+    model = SEVLM(config, tokenizer)
+    try:
+        model.load_state_dict(convert_state(checkpoint, config))
+    except RuntimeError as error:
+        raise SEVLMError(f"the checkpoint does not fit its configuration: {error}") from error
+    return model.eval()
+
+
+def convert_state(checkpoint: OfficialCheckpoint, config: SEVLMConfig) -> dict[str, Tensor]:
+    """The official tensors under this library's names, as fp32.
+
+    Attention buffers and the tied output head are checked and dropped; so is the fusion layer, which official
+    checkpoints hold even when VAD features were off and it was never used.
+    """
+    state = checkpoint.state()
+    if not torch.equal(state.pop("decoder.lm_head.weight"), state["decoder.transformer.wte.weight"]):
+        raise SEVLMError("lm_head.weight differs from transformer.wte.weight; SEVLM ties them")
+    converted = {}
+    for name, value in state.items():
+        if name.endswith(_BUFFERS):
+            _check_buffer(name, value)
+        elif config.use_vad_features or "VAD_linear" not in name:
+            converted[parameter_name(name)] = value.float()
+    return converted
+
+
+def _only_name(folder: Path) -> str:
+    names = sorted(path.name.removeprefix("nle_model_") for path in folder.glob("nle_model_*"))
+    if len(names) == 1:
+        return names[0]
+    found = f"several ({', '.join(names)}): say which" if names else "none"
+    raise SEVLMError(f"expected one nle_model_* folder in {folder}, found {found}")
+
+
+def _check_supported(values: Mapping[str, Any]) -> None:
+    expected = {
+        "activation_function": "gelu_new",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": True,
+    }
+    for key, wanted in expected.items():
+        if values.get(key, wanted) != wanted:
+            raise SEVLMError(f"official config.json has {key}={values[key]!r}; only {wanted!r} is supported")
+    inner = values.get("n_inner")
+    if inner not in (None, 4 * int(values["n_embd"])):
+        raise SEVLMError(f"official config.json has n_inner={inner}; only 4 * n_embd is supported")
+
+
+def _vad_encoder_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    layers = {key.split(".")[2] for key in state if key.startswith("encoder.layers.")}
+    return {
+        "vad_layers": len(layers),
+        "vad_feedforward": state["encoder.layers.0.fc.0.weight"].shape[0],
+        "vad_positions": state["pos_encoder.weight"].shape[0],
+    }
+
+
+def _check_buffer(name: str, value: Tensor) -> None:
+    """The causal mask and its fill value are rebuilt here, so they must be what we rebuild."""
+    if name.endswith("masked_bias"):
+        expected = torch.full_like(value, MASKED_BIAS)
+    else:
+        expected = torch.ones_like(value).tril()
+    if not torch.equal(value, expected):
+        raise SEVLMError(f"{name} is not the causal attention buffer of GPT-2")
