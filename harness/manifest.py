@@ -51,6 +51,7 @@ def task_record(plan: TaskPlan) -> dict[str, Any]:
         "examples": len(plan.examples),
         "available": plan.available,
         "notes": plan.reader.notes(),
+        "preprocessing": plan.reader.preprocessing,
         "fingerprint": plan.reader.fingerprint(),
     }
 

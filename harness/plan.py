@@ -60,9 +60,12 @@ class TaskPlan:
         Raises:
             UserError: the task has no prompt of that name.
         """
-        from harness.tasks.prompts import render_prompt
+        from harness.tasks.prompts import DEFAULT_PROMPT, render
 
-        text: str = render_prompt(self.task, spec.prompt)
+        prompts = {"default": DEFAULT_PROMPT, **self.task.prompts}
+        if spec.prompt not in prompts:
+            raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {suggest(spec.prompt, prompts)}")
+        text: str = render(prompts[spec.prompt], self.task.emotions)
         return text
 
 

@@ -39,7 +39,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
             split=record["split"],
             seed=int(manifest["identity_of"]["seed"]),
-            preprocessing=record.get("fingerprint", {}).get("preprocessing", "none"),
+            preprocessing=record["preprocessing"],
         )
         results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
         results["coverage"] += scores.coverage

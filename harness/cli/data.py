@@ -28,10 +28,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
     reader = open_reader(find_task(arguments.task), data_root(arguments.data_root))
     if arguments.action == "check":
-        print(reader.check().text())
+        print(reader.check())
         return EXIT_COMPLETE
     for option, path in (("--annotations", arguments.annotations), ("--images", arguments.images)):
         if not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")
-    print(reader.prepare(arguments.annotations, arguments.images).text())
+    print(reader.prepare(arguments.annotations, arguments.images))
     return EXIT_COMPLETE

@@ -1,0 +1,33 @@
+# Two commands do all their own set-up: `make demo` (the main job on the embedded paintings) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Tests and demo never reach for a hub or send usage statistics.
+export HF_HUB_OFFLINE = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed-demo
+	@bash scripts/demo.sh $(BIN)
+
+test: $(VENV)/.installed-dev
+	@bash scripts/system_packages.sh
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*$(EXTRA_$*)]'
+	@touch $@
+
+EXTRA_dev := ,demo
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
