@@ -1,0 +1,37 @@
+"""What every room's tests share: no network but loopback, no user configuration, paths of optional data."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Block every connection that leaves this machine, and keep the user's own data root out."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HARNESS_DATA"] = str(tmp_path_factory.mktemp("data-root"))
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in LOOPBACK:
+            raise OSError(f"tests may not reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    socket.socket.connect = guarded  # type: ignore[method-assign, assignment]
+
+
+@pytest.fixture(scope="session")
+def development_data() -> Path:
+    """Folder of real datasets that are not part of the project; tests that use it skip where it is absent."""
+    folder = Path(os.environ.get("HARNESS_DEV_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no development data at {folder} (set HARNESS_DEV_DATA)")
+    return folder

@@ -1,0 +1,93 @@
+import asyncio
+import random
+
+import pytest
+from tqdm import tqdm
+
+from harness import endpoint
+from harness.adapters import EndpointAdapter
+from harness.types import Answer, Failed, Item, RetryableError, UserError
+
+
+class Scripted(EndpointAdapter):
+    """Answers after the given number of failures per item id; keeps count of what was asked."""
+
+    def __init__(self, failures, error=None):
+        self.failures, self.error = dict(failures), error
+        self.asked, self.running, self.most_running = {}, 0, 0
+
+    def fingerprint(self):
+        return {}
+
+    async def answer(self, item):
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await asyncio.sleep(0.001)
+        self.running -= 1
+        self.asked[item.id] = self.asked.get(item.id, 0) + 1
+        if self.asked[item.id] <= self.failures.get(item.id, 0):
+            raise self.error or RetryableError("busy", kind="http-503")
+        return Answer("joy", "because")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.001)
+
+
+def drive(adapter, ids, concurrency=4):
+    recorded = {}
+    items = [Item(i, None, ("joy",), "p") for i in ids]
+    with tqdm(disable=True) as progress:
+        endpoint.drive(
+            adapter,
+            items,
+            concurrency,
+            lambda item, outcome: recorded.setdefault(item.id, []).append(outcome),
+            progress,
+        )
+    return recorded
+
+
+def test_every_item_is_recorded_once_and_retries_are_counted():
+    adapter = Scripted({"3": 2, "5": 99})
+    recorded = drive(adapter, [str(i) for i in range(40)])
+    assert sorted(recorded, key=int) == [str(i) for i in range(40)]
+    assert all(len(outcomes) == 1 for outcomes in recorded.values())
+    assert recorded["3"][0].usage.attempts == 3
+    assert recorded["0"][0].usage.attempts == 1
+    assert recorded["0"][0].usage.latency_s > 0
+    (failed,) = recorded["5"]
+    assert isinstance(failed, Failed)
+    assert (failed.error_type, failed.usage.attempts) == ("http-503", endpoint.MAX_ATTEMPTS)
+    assert adapter.asked["5"] == endpoint.MAX_ATTEMPTS
+
+
+def test_never_more_at_once_than_allowed():
+    adapter = Scripted({})
+    drive(adapter, map(str, range(60)), concurrency=7)
+    assert adapter.most_running == 7
+
+
+def test_what_cannot_succeed_is_asked_once():
+    adapter = Scripted({"1": 99}, error=ValueError("no such model"))
+    recorded = drive(adapter, ["0", "1"])
+    assert adapter.asked == {"0": 1, "1": 1}
+    assert recorded["1"][0].error_type == "ValueError"
+
+
+def test_a_user_error_stops_everything():
+    adapter = Scripted({"1": 99}, error=UserError("the key is wrong"))
+    with pytest.raises(UserError, match="the key is wrong"):
+        drive(adapter, map(str, range(1, 2000)), concurrency=1)
+    assert len(adapter.asked) == 1
+
+
+def test_waiting_doubles_up_to_a_limit_and_obeys_the_server(monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.5)
+    random.seed(0)
+    for attempt, ceiling in [(1, 0.5), (2, 1.0), (3, 2.0), (20, endpoint.LONGEST_WAIT_S)]:
+        waits = [endpoint.wait_before_retry(attempt, None) for _ in range(200)]
+        assert ceiling / 2 <= min(waits) <= max(waits) <= ceiling
+    assert 3.0 <= endpoint.wait_before_retry(1, 3.0) <= 3.3
+    assert endpoint.wait_before_retry(1, 1e9) <= 1.1 * endpoint.LONGEST_WAIT_S

@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.model_spec import ModelSpec, parse_models, typed_settings
+from harness.types import UserError
+
+
+class Model:
+    def __init__(
+        self,
+        checkpoint: str,
+        batch: int | None = None,
+        warmth: float = 0.5,
+        fast: bool = False,
+        device: str | None = None,
+    ) -> None: ...
+
+
+def test_settings_belong_to_the_model_before_them():
+    specs = parse_models("sevlm,llava:checkpoint=a/b:c,dtype=bf16,gpt4v:base_url=http://127.0.0.1:8000/v1,model=m")
+    assert specs == [
+        ModelSpec("sevlm", "sevlm"),
+        ModelSpec("llava", "llava", {"checkpoint": "a/b:c", "dtype": "bf16"}),
+        ModelSpec("gpt4v", "gpt4v", {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}),
+    ]
+
+
+def test_as_names_the_row_and_prompt_picks_the_prompt():
+    (spec,) = parse_models("llava:checkpoint=X,as=big,prompt=short")
+    assert spec == ModelSpec("big", "llava", {"checkpoint": "X"}, "short")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one model"),
+        ("seed=1,sevlm", "before any model"),
+        ("sevlm,sevlm", "two rows are named 'sevlm'"),
+        ("a:as=x,b:as=x", "two rows are named 'x'"),
+        ("llava:PATH", "expected name=value"),
+        ("llava:as=../x", "use letters"),
+    ],
+)
+def test_mistakes(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_models(text)
+
+
+names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
+values = st.text(st.characters(codec="ascii", exclude_characters=",= ", min_codepoint=33), min_size=1, max_size=20)
+
+
+@given(
+    st.dictionaries(
+        names,
+        st.dictionaries(names.filter(lambda n: n not in ("as", "prompt")), values, max_size=3),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_written_is_read_back(models):
+    text = ",".join(
+        name + "".join((":" if i == 0 else ",") + f"{k}={v}" for i, (k, v) in enumerate(settings.items()))
+        for name, settings in models.items()
+    )
+    assert [(s.adapter, dict(s.settings)) for s in parse_models(text)] == list(models.items())
+
+
+def test_settings_are_converted_by_their_annotations():
+    (spec,) = parse_models("m:checkpoint=7,batch=7,warmth=1,fast=yes")
+    assert typed_settings(Model, spec, {"device": "cuda", "unknown": 1}) == {
+        "checkpoint": "7",
+        "batch": 7,
+        "warmth": 1.0,
+        "fast": True,
+        "device": "cuda",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("m:checkpont=x", "did you mean checkpoint"),
+        ("m:batch=3", "needs checkpoint="),
+        ("m:checkpoint=x,batch=many", "expected int"),
+        ("m:checkpoint=x,fast=maybe", "expected bool"),
+    ],
+)
+def test_settings_that_do_not_fit(text, message):
+    (spec,) = parse_models(text)
+    with pytest.raises(UserError, match=message):
+        typed_settings(Model, spec, {})
+
+
+def test_offered_values_never_override_the_user():
+    (spec,) = parse_models("m:checkpoint=x,device=cpu")
+    assert typed_settings(Model, spec, {"device": "cuda"})["device"] == "cpu"

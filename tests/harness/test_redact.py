@@ -1,0 +1,35 @@
+import pytest
+
+from harness.redact import HIDDEN, is_secret_name, redact, redact_text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-proj-abcdefgh1234",
+        "Authorization: Bearer abc.def-ghi",
+        "https://user:s3cr3tpass@host/v1",
+        "gpt4v:api_key=abcd1234,model=m",
+    ],
+)
+def test_secrets_disappear(text):
+    shown = redact_text(text)
+    assert HIDDEN in shown
+    for secret in ("abcdefgh1234", "abc.def-ghi", "s3cr3tpass", "abcd1234"):
+        assert secret not in shown
+
+
+def test_values_of_secret_environment_variables_disappear(monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "correct-horse-battery")
+    monkeypatch.setenv("HARMLESS", "plain-value")
+    assert redact_text("said correct-horse-battery and plain-value") == f"said {HIDDEN} and plain-value"
+
+
+def test_names_that_are_secret_and_names_that_only_sound_so():
+    assert all(map(is_secret_name, ("api_key", "OPENAI_API_KEY", "token", "client-secret", "password")))
+    assert not any(map(is_secret_name, ("max_tokens", "prompt_tokens", "completion_tokens", "tokenizer", "monkey")))
+
+
+def test_nested_values():
+    value = {"settings": {"api_key": "x", "max_tokens": 5, "list": ["sk-abcdefgh1234"]}}
+    assert redact(value) == {"settings": {"api_key": HIDDEN, "max_tokens": 5, "list": [HIDDEN]}}
