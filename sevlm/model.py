@@ -21,8 +21,7 @@ from sevlm.vad_encoder import VADEncoder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sevlm.generation import Generated
-    from sevlm.vad_lookup import VADLookup
+    from sevlm.generation import Generated, RowLookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ class SEVLM(nn.Module):
         self,
         image_grid: Tensor,
         labels: Sequence[str] | None = None,
-        lookup: VADLookup | None = None,
+        lookup: RowLookup | None = None,
         image_prefix: Tensor | None = None,
     ) -> list[Generated]:
         """Greedy captions for (B, P, encoder_dim) patch features; see `sevlm.generation.generate`.
@@ -196,7 +195,7 @@ class SEVLM(nn.Module):
         return generate(self, image_grid, labels, lookup, image_prefix)
 
     def generate_from_images(
-        self, images: Sequence[Image], labels: Sequence[str] | None = None, lookup: VADLookup | None = None
+        self, images: Sequence[Image], labels: Sequence[str] | None = None, lookup: RowLookup | None = None
     ) -> list[Generated]:
         """Greedy captions for pictures, through the image encoder that the configuration names.
 

@@ -34,7 +34,7 @@ _RENAMED = (
     ("emo_encoder.decoder.", "vad_encoder.scalar_head."),
     ("emo_encoder.norm.", "vad_encoder.norm."),
 )
-_BUFFERS = ("attn.bias", "attn.masked_bias", "crossattention.bias", "crossattention.masked_bias")
+_BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
 MASKED_BIAS = -1e4
 """The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
 
@@ -101,12 +101,15 @@ def read_official(folder: str | Path, name: str | None = None) -> OfficialCheckp
     return OfficialCheckpoint(folder, name, config, decoder_state, stats)
 
 
-def config_from_official(checkpoint: OfficialCheckpoint, prompt: str = " the emotion is") -> SEVLMConfig:
+def config_from_official(
+    checkpoint: OfficialCheckpoint, prompt: str = " the emotion is", vad_heads: int = 1
+) -> SEVLMConfig:
     """The faithful configuration of an official checkpoint.
 
     Args:
         checkpoint: its tensors say the sizes that its config.json leaves out.
         prompt: the script's `--prompt_text`, which no file of the checkpoint records.
+        vad_heads: the script's `--VAD_En_Heads`, which no tensor shape tells.
 
     Raises:
         SEVLMError: the checkpoint uses what this library does not (an activation, attention scaling, heads).
@@ -125,6 +128,7 @@ def config_from_official(checkpoint: OfficialCheckpoint, prompt: str = " the emo
         prefix_dim=int(values["prefix_size"]),
         max_length=int(values["max_seq_len"]),
         prompt=prompt,
+        vad_heads=vad_heads,
         use_vad_features=encoder is not None,
         use_vad_head=bool(values.get("use_VAD_loss")),
         use_contrastive_head=bool(values.get("use_cl_loss")),
@@ -200,9 +204,7 @@ def _vad_encoder_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _check_buffer(name: str, value: Tensor) -> None:
     """The causal mask and its fill value are rebuilt here, so they must be what we rebuild."""
-    if name.endswith("masked_bias"):
-        expected = torch.full_like(value, MASKED_BIAS)
-    else:
-        expected = torch.ones_like(value).tril()
+    masked = name.endswith("masked_bias")
+    expected = torch.full_like(value, MASKED_BIAS) if masked else torch.ones_like(value).tril()
     if not torch.equal(value, expected):
         raise SEVLMError(f"{name} is not the causal attention buffer of GPT-2")

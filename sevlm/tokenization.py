@@ -136,6 +136,21 @@ def encode_prompt(tokenizer: Tokenizer, config: SEVLMConfig) -> EncodedCaption:
     )
 
 
+def encode_label(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str) -> EncodedCaption:
+    """Encodes prompt + emotion + " because" for scoring; labels cover the emotion and "because" only."""
+    first = _prompt_ids(tokenizer, config, f"{config.prompt} {emotion}")
+    second = _ids(tokenizer, f" {BECAUSE}")
+    input_ids = first + second
+    prompt = len(_prompt_ids(tokenizer, config, config.prompt))
+    segments = _prompt_segments(config, len(first)) + [config.explanation_token_id] * len(second)
+    return EncodedCaption(
+        input_ids=tuple(input_ids),
+        labels=tuple([IGNORE_INDEX] * prompt + input_ids[prompt:]),
+        segment_ids=tuple(segments),
+        words=tuple(lookup_words(tokenizer, config, input_ids)),
+    )
+
+
 def was_truncated(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, explanation: str) -> bool:
     """Whether `encode_caption` loses the end of this caption."""
     caption = f"{config.prompt} {emotion} {BECAUSE} {explanation}"
