@@ -1,0 +1,303 @@
+"""The command line end to end: a tiny dataset, a model from a file, every promise about mistakes and resuming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.cli import build_parser, main
+
+
+def run_tiny(harness, dataset, adapter_file, *more):
+    return harness(
+        "run", "--tasks", dataset / "tiny.yaml", "--models", "brightness,majority",
+        "--adapter", f"brightness={adapter_file}:Brightness", "--out", "out", *more,
+    )  # fmt: skip
+
+
+def outcome_lines(folder, model="brightness"):
+    path = folder / "out" / "outcomes" / "tiny" / f"{model}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_model_from_a_file_runs_through_everything(harness, dataset, adapter_file, tmp_path):
+    code, out, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 0, err
+    assert "brightness" in out
+    assert "index.html" in out
+    lines = outcome_lines(tmp_path)
+    assert [line["id"] for line in lines] == ["p1", "p2", "p4", "p5", "p7", "p8", "p10", "p11"]
+    assert lines[0]["emotion"] == "fear"
+    assert lines[-1]["emotion"] == "joy"
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    (accuracy,) = [
+        c["value"] for c in results["cells"]
+        if (c["metric"], c["model"], c["emotion"], c["slice"], c["references"]) == ("accuracy", "brightness", None, None, "all")
+    ]  # fmt: skip
+    assert accuracy == 1.0  # every painting has a dominant emotion, and brightness predicts it
+    assert (tmp_path / "out/report/index.html").stat().st_size > 1000
+    manifest = results["manifest"]
+    assert [m["model"] for m in manifest["models"]] == ["brightness", "majority"]
+    assert manifest["tasks"][0]["examples"] == 8
+
+
+def test_the_same_command_again_changes_no_byte(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file)
+    outcomes = tmp_path / "out/outcomes/tiny/brightness.jsonl"
+    before = (outcomes.read_bytes(), (tmp_path / "out/results.json").read_bytes(), outcomes.stat().st_mtime_ns)
+    assert run_tiny(harness, dataset, adapter_file)[0] == 0
+    assert (outcomes.read_bytes(), (tmp_path / "out/results.json").read_bytes(), outcomes.stat().st_mtime_ns) == before
+
+
+def test_score_alone_reproduces_results(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file)
+    results = tmp_path / "out/results.json"
+    before = results.read_bytes()
+    results.unlink()
+    assert harness("score", "out")[0] == 0
+    assert results.read_bytes() == before
+
+
+def test_a_limit_may_grow_and_an_interrupted_run_goes_on(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file, "--limit", 3)
+    assert len(outcome_lines(tmp_path)) == 3
+    path = tmp_path / "out/outcomes/tiny/brightness.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"id": "p5", "kind": "answ')  # a write that a crash cut short
+    code, _, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 0
+    assert "3 of 8 done" in err
+    assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5", "p7", "p8", "p10", "p11"]
+    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    assert json.loads((tmp_path / "out/results.json").read_text())["coverage"][0]["examples"] == 8
+
+
+def test_another_identity_is_refused_naming_what_differs(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--seed", 3)
+    assert code == 2
+    assert "seed: 0 -> 3" in err
+    with (dataset / "examples.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"id": "new", "image": "p1.png", "annotations": [{"emotion": "joy", "explanation": "x"}]}) + "\n"
+        )
+    code, _, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 2
+    assert "data.tiny" in err
+
+
+def test_a_changed_model_is_refused(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    adapter_file.write_text(adapter_file.read_text().replace('{"threshold"', '{"weights": "new", "threshold"'))
+    sys.modules.pop("brightness")
+    code, _, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 2
+    assert "weights" in err
+    assert "has changed" in err
+
+
+def test_a_corrupt_picture_is_a_recorded_failure_and_can_be_retried(harness, dataset, adapter_file, tmp_path):
+    good = (dataset / "p4.png").read_bytes()
+    (dataset / "p4.png").write_bytes(good[:40])
+    code, _, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 1
+    assert "1 failures (12.5% > 5.0%)" in err
+    failed = next(line for line in outcome_lines(tmp_path) if line["id"] == "p4")
+    assert (failed["kind"], failed["error"]["type"]) == ("failed", "ImageError")
+    assert run_tiny(harness, dataset, adapter_file, "--max-error-rate", 0.2)[0] == 0
+    (dataset / "p4.png").write_bytes(good)
+    assert run_tiny(harness, dataset, adapter_file, "--retry-failed")[0] == 0
+    coverage = json.loads((tmp_path / "out/results.json").read_text())["coverage"]
+    assert [c["failed"] for c in coverage] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "--tasks is needed"),
+        (["run", "--tasks", "demo"], "--models is needed"),
+        (["run", "--tasks", "artemiss", "--models", "majority"], "unknown task 'artemiss'; did you mean artemis"),
+        (["run", "--tasks", "demo", "--models", "sevln"], "unknown model 'sevln'; did you mean sevlm"),
+        (["run", "--tasks", "demo", "--models", "majority:sed=1"], "no setting 'sed'"),
+        (["run", "--tasks", "demo", "--models", "majority:prompt=short"], "no prompt 'short'"),
+        (["run", "--tasks", "demo", "--models", "majority", "--split", "tset"], "no examples in split 'tset'"),
+        (["run", "--tasks", "demo", "--models", "majority", "--controls", "black"], "unknown control"),
+        (["run", "--tasks", "demo", "--models", "majority", "--lexicon", "gone.txt"], "no such file"),
+        (["run", "--tasks", "demo", "--models", "majority", "--limit", "0"], "must be at least 1"),
+        (["run", "--tasks", "demo", "--models", "gpt4v"], "needs model="),
+        (["run", "--tasks", "artemis", "--models", "majority"], "harness data prepare artemis"),
+        (["run", "--tasks", "demo", "--models", "sevlm"], "harness train sevlm --task demo"),
+        (["run", "--tasks", "gone.yaml", "--models", "majority"], "gone.yaml"),
+        (["train", "majority", "--task", "demo"], "cannot be trained"),
+        (["train", "sevlm", "--task", "demo", "epochs"], "expected key=value"),
+        (["score"], "give a run folder"),
+        (["score", "nowhere"], "not a run folder"),
+        (["report", "nowhere"], "not a run folder"),
+        (["data", "prepare", "artemis", "--annotations", "gone.csv", "--images", "."], "no such file"),
+        (["lisst"], "invalid choice"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_write_nothing(harness, tmp_path, arguments, message):
+    code, _, err = harness(*arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_writes_nothing(harness, dataset, adapter_file, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    code, out, _ = run_tiny(harness, dataset, adapter_file, "--dry-run", "--controls", "blank")
+    assert code == 0
+    assert "brightness@blank (brightness): 0 done, 8 to ask" in out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_ids_file_and_config(harness, dataset, adapter_file, tmp_path):
+    (tmp_path / "ids.txt").write_text("p2\np7\n")
+    (tmp_path / "options.yaml").write_text(
+        f"tasks: [{dataset / 'tiny.yaml'}]\nmodels: majority\nids-file: ids.txt\nout: out\n"
+    )
+    code, _out, err = harness("run", "--config", "options.yaml")
+    assert code == 0, err
+    assert [line["id"] for line in outcome_lines(tmp_path, "majority")] == ["p2", "p7"]
+    (tmp_path / "options.yaml").write_text("taskz: [demo]\n")
+    code, _, err = harness("run", "--config", "options.yaml")
+    assert (code, "did you mean tasks" in err) == (2, True)
+
+
+def test_controls_hide_or_swap_the_picture(harness, dataset, adapter_file, tmp_path):
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--controls", "blank,shuffled")
+    assert code == 0, err
+    assert {line["emotion"] for line in outcome_lines(tmp_path, "brightness@blank")} == {"joy"}  # grey is 127
+    cells = json.loads((tmp_path / "out/results.json").read_text())["cells"]
+    assert {c["control"] for c in cells} == {None, "blank", "shuffled"}
+
+
+def test_outcomes_made_elsewhere_are_scored(harness, dataset, adapter_file, tmp_path):
+    lines = [{"id": f"p{i}", "emotion": "joy", "explanation": "it is bright"} for i in (1, 2, 4, 5, 7, 8, 10)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    score = ["score", "--task", dataset / "tiny.yaml", "--outcomes", "theirs=mine.jsonl"]
+    code, _, err = harness(*score, "--out", "scored")
+    assert code == 0, err
+    assert '1 of 8 examples missing, counted as failed: "p11"' in err
+    coverage = json.loads((tmp_path / "scored/results.json").read_text())["coverage"]
+    assert [(c["model"], c["examples"], c["answered"], c["failed"]) for c in coverage] == [("theirs", 8, 7, 1)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(lines[0]) + "\n" for _ in range(2)))
+    assert "twice or more" in harness(*score, "--out", "again")[2]
+    (tmp_path / "mine.jsonl").write_text(json.dumps(lines[0] | {"id": "q"}) + "\n")
+    assert "not in this task" in harness(*score, "--out", "again")[2]
+
+
+def test_several_runs_become_one_report(harness, dataset, adapter_file, tmp_path):
+    for model in ("majority", "human"):
+        assert harness("run", "--tasks", dataset / "tiny.yaml", "--models", model, "--out", model)[0] == 0
+    code, _out, err = harness("report", "majority", "human", "--out", "both")
+    assert code == 0, err
+    page = (tmp_path / "both/index.html").read_text()
+    assert "majority" in page
+    assert "human" in page
+    assert harness("report", "majority", "human")[0] == 2
+
+
+def test_compare_prints_the_difference_with_its_sign(harness, dataset, adapter_file):
+    run_tiny(harness, dataset, adapter_file)
+    code, out, _ = harness("compare", "out", "--models", "brightness,majority")
+    assert code == 0
+    forward = next(line for line in out.splitlines() if " accuracy " in line)
+    backward = next(
+        line
+        for line in harness("compare", "out", "--models", "majority,brightness")[1].splitlines()
+        if " accuracy " in line
+    )
+    assert "0.5000" in forward
+    assert "-0.5000" in backward
+    assert harness("compare", "out", "--models", "brightness,other")[0] == 2
+
+
+def test_doctor_finds_a_damaged_run(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file)
+    assert harness("doctor", "out")[0] == 0
+    path = tmp_path / "out/outcomes/tiny/majority.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    code, out, _ = harness("doctor", "out")
+    assert code == 1
+    assert "tiny/majority: 7 outcomes, 1 missing" in out
+
+
+def test_doctor_tells_what_is_installed(harness):
+    code, out, _ = harness("doctor")
+    assert code == 0
+    assert "Java" in out
+    assert "task demo: 78 train, 24 val, 72 test" in out
+
+
+def test_two_processes_cannot_share_a_run_folder(harness, dataset, adapter_file, tmp_path):
+    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print('held', flush=True); time.sleep(60)", "out/.lock"],
+        cwd=tmp_path, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        holder.stdout.readline()
+        code, _, err = run_tiny(harness, dataset, adapter_file)
+        assert (code, "another harness process" in err) == (2, True)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert run_tiny(harness, dataset, adapter_file)[0] == 0
+
+
+def test_an_interrupted_run_exits_130_and_resumes(harness, dataset, adapter_file, tmp_path):
+    adapter_file.write_text(
+        adapter_file.read_text().replace(
+            "for item in items:", "for item in items:\n            if item.id == 'p7': raise KeyboardInterrupt"
+        )
+    )
+    arguments = ["--batch-size", 1]
+    code, _, err = run_tiny(harness, dataset, adapter_file, *arguments)
+    assert code == 130
+    assert "repeat the command to resume" in err
+    assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5"]
+    adapter_file.write_text(adapter_file.read_text().replace("raise KeyboardInterrupt", "pass"))
+    sys.modules.pop("brightness")
+    assert run_tiny(harness, dataset, adapter_file, *arguments)[0] == 0
+    assert len(outcome_lines(tmp_path)) == 8
+
+
+def test_no_secret_reaches_a_file(harness, dataset, adapter_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    adapter_file.write_text(
+        adapter_file.read_text().replace(
+            "light = ", "raise RuntimeError('key sk-test-0123456789abcdef refused'); light = "
+        )
+    )
+    assert run_tiny(harness, dataset, adapter_file)[0] == 1
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert b"0123456789abcdef" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "models"]])
+def test_help_and_lists_answer_quickly(arguments):
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness", *arguments], check=True, capture_output=True)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 2.0
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("harness ")
+
+
+def test_every_verb_has_help():
+    parser = build_parser()
+    assert parser.format_help().count("\n  harness ") >= 6
