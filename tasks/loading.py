@@ -1,0 +1,173 @@
+"""Task cards: YAML -> `harness.types.Task`, with every mistake named by file, line and column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from harness.tasks.located_yaml import LocatedYaml, nearest
+from harness.tasks.prompts import DEFAULT_PROMPT, render
+from harness.types import Task, UserError
+
+PROTOCOLS = ("coco-ptb", "artemis-plain")
+POLARITIES = ("positive", "negative", "other")
+RELIABILITIES = {
+    "P": "primary: the authors' own code, README or notebook",
+    "R": "reported by another group",
+    "W": "secondary web page",
+    "D": "derived from primary facts",
+}
+"""What the mark of a published row means."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_Check: TypeAlias = Callable[[LocatedYaml, yaml.Node], Any]
+
+
+def builtin_cards() -> dict[str, Path]:
+    """Task name -> card file, for the cards that come with the harness."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "cards").glob("*.yaml"))}
+
+
+def load_task(path: Path) -> Task:
+    """Read a task card.
+
+    Required keys: `name`, `dataset`, `emotions`. The others are those of `harness.types.Task` (without `source`,
+    which is the path read). A card without a `default` prompt gets `harness.tasks.prompts.DEFAULT_PROMPT`.
+
+    Raises:
+        UserError: unknown or repeated key, wrong type, duplicate label, unknown protocol, a polarity that does
+            not cover the labels, a prompt that cannot be rendered; the message names file, line and column.
+    """
+    document = LocatedYaml(path)
+    nodes = _known_entries(document, document.root, _FIELDS, "key")
+    for required in ("name", "dataset", "emotions"):
+        if required not in nodes:
+            raise document.error(document.root, f"required key {required!r} is missing")
+    values = {key: _FIELDS[key](document, node) for key, node in nodes.items()}
+    if "polarity" in nodes:
+        _check_polarity(document, nodes["polarity"], values["emotions"])
+    values["prompts"] = {"default": DEFAULT_PROMPT} | values.get("prompts", {})
+    if "prompts" in nodes:
+        _check_prompts(document, nodes["prompts"], values["emotions"])
+    return Task(**values, source=path)
+
+
+def _known_entries(document: LocatedYaml, node: yaml.Node, known: Iterable[str], what: str) -> dict[str, yaml.Node]:
+    names = tuple(known)
+    entries = document.mapping(node)
+    for key, key_node, _ in entries:
+        if key not in names:
+            raise document.error(key_node, f"unknown {what} {key!r}; {nearest(key, names)}")
+    return {key: value for key, _, value in entries}
+
+
+def _name(document: LocatedYaml, node: yaml.Node) -> str:
+    name = document.text(node)
+    if not _NAME.fullmatch(name):
+        raise document.error(node, f"name {name!r}: use letters, digits, '.', '_' and '-' only, it names files")
+    return name
+
+
+def _emotions(document: LocatedYaml, node: yaml.Node) -> tuple[str, ...]:
+    labels = document.texts(node)
+    if len(labels) < 2:
+        raise document.error(node, f"expected at least two labels, got {len(labels)}")
+    seen: dict[str, str] = {}
+    for label, item in zip(labels, document.sequence(node), strict=True):
+        if label.casefold() in seen:
+            raise document.error(item, f"duplicate label {label!r} (already given as {seen[label.casefold()]!r})")
+        seen[label.casefold()] = label
+    return labels
+
+
+def _one_of(allowed: tuple[str, ...], what: str) -> _Check:
+    def check(document: LocatedYaml, node: yaml.Node) -> str:
+        value = document.text(node)
+        if value not in allowed:
+            raise document.error(node, f"unknown {what} {value!r}; {nearest(value, allowed)}")
+        return value
+
+    return check
+
+
+def _mapping_of(check: _Check) -> _Check:
+    def read(document: LocatedYaml, node: yaml.Node) -> dict[str, Any]:
+        return {key: check(document, value) for key, _, value in document.mapping(node)}
+
+    return read
+
+
+def _boolean(document: LocatedYaml, node: yaml.Node) -> bool:
+    value = document.plain(node)
+    if not isinstance(value, bool):
+        raise document.error(node, f"expected true or false, got {value!r}")
+    return value
+
+
+def _number(document: LocatedYaml, node: yaml.Node) -> float:
+    value = document.plain(node)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise document.error(node, f"expected a number, got {value!r}")
+    return value
+
+
+def _published(document: LocatedYaml, node: yaml.Node) -> tuple[Mapping[str, Any], ...]:
+    return tuple(_published_row(document, row) for row in document.sequence(node))
+
+
+def _published_row(document: LocatedYaml, node: yaml.Node) -> dict[str, Any]:
+    nodes = _known_entries(document, node, _PUBLISHED_FIELDS, "key of a published row")
+    for required in ("model", "metrics", "source", "reliability"):
+        if required not in nodes:
+            raise document.error(node, f"a published row needs {required!r}")
+    return {key: _PUBLISHED_FIELDS[key](document, value) for key, value in nodes.items()}
+
+
+def _check_polarity(document: LocatedYaml, node: yaml.Node, labels: tuple[str, ...]) -> None:
+    entries = _known_entries(document, node, labels, "label")
+    if missing := [label for label in labels if label not in entries]:
+        raise document.error(node, f"polarity covers all labels or none; missing: {', '.join(missing)}")
+
+
+def _check_prompts(document: LocatedYaml, node: yaml.Node, labels: tuple[str, ...]) -> None:
+    for _, _, value in document.mapping(node):
+        try:
+            render(document.text(value), labels)
+        except UserError as error:
+            raise document.error(value, str(error)) from None
+
+
+_FIELDS: dict[str, _Check] = {
+    "name": _name,
+    "dataset": LocatedYaml.text,
+    "emotions": _emotions,
+    "title": LocatedYaml.text,
+    "version": LocatedYaml.text,
+    "paper": LocatedYaml.text,
+    "protocol": _one_of(PROTOCOLS, "protocol"),
+    "polarity": _mapping_of(_one_of(POLARITIES, "polarity")),
+    "metrics": LocatedYaml.texts,
+    "prompts": _mapping_of(LocatedYaml.text),
+    "slices": LocatedYaml.texts,
+    "published": _published,
+    "illustrative": _boolean,
+    "options": _mapping_of(LocatedYaml.plain),
+    "description": LocatedYaml.text,
+    "licence": LocatedYaml.text,
+    "access": LocatedYaml.text,
+    "traps": LocatedYaml.texts,
+}
+
+_PUBLISHED_FIELDS: dict[str, _Check] = {
+    "model": LocatedYaml.text,
+    "metrics": _mapping_of(_number),
+    "source": LocatedYaml.text,
+    "reliability": _one_of(tuple(RELIABILITIES), "reliability mark"),
+    "test_set": LocatedYaml.text,
+    "n": _number,
+    "note": LocatedYaml.text,
+}

@@ -1,0 +1,1 @@
+"""Dataset readers: one file per layout; `base.Reader` is what a new one implements."""

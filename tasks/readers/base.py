@@ -1,0 +1,152 @@
+"""What a dataset reader is: examples streamed from disk, and a table of what was found there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.tasks.located_yaml import nearest
+from harness.types import Example, Task, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One line of a `PreparedTable`: what was counted, how many, and a remark."""
+
+    what: str
+    count: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTable:
+    """What a dataset holds, what was left out and why; `str()` is the text that the command line prints."""
+
+    title: str
+    rows: tuple[TableRow, ...]
+
+    def __str__(self) -> str:
+        what = max((len(row.what) for row in self.rows), default=0)
+        count = max((len(f"{row.count:,}") for row in self.rows), default=0)
+        lines = (f"  {row.what:<{what}}  {row.count:>{count},}  {row.note}".rstrip() for row in self.rows)
+        return "\n".join([self.title, *lines])
+
+    def counts(self) -> dict[str, int]:
+        """Count per line of the table."""
+        return {row.what: row.count for row in self.rows}
+
+
+class Reader(ABC):
+    """Reads one dataset for one task.
+
+    Args:
+        task: its `options` are this reader's settings, its `emotions` the only labels allowed.
+        data_root: folder under which prepared datasets lie, one folder per task name.
+
+    Class attributes:
+        options: names of the options that this reader understands.
+
+    Raises:
+        UserError: an unknown option, or one with a value that cannot be used.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, task: Task, data_root: Path) -> None:
+        self.task = task
+        self.data_root = data_root
+        for option in task.options:
+            if option not in self.options:
+                known = nearest(option, self.options) if self.options else f"{task.dataset} has no options"
+                raise UserError(f"{self._where()}: unknown option {option!r}; {known}")
+
+    @abstractmethod
+    def examples(self, split: str | None = None) -> Iterator[Example]:
+        """Stream the examples of one split (None: of all), always in the same order.
+
+        Raises:
+            UserError: data absent or malformed; the message says where, and what to type.
+        """
+
+    @abstractmethod
+    def splits(self) -> dict[str, int]:
+        """Number of examples per split, as `examples` gives them."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """JSON-serialisable identity of the data: checksums and sizes. Cheap: pictures are not read."""
+
+    @abstractmethod
+    def check(self) -> PreparedTable:
+        """Look at everything on disk again and count it.
+
+        Raises:
+            UserError: as `examples`.
+        """
+
+    @property
+    def preprocessing(self) -> str:
+        """What was done to the explanations; shown in metric signatures as `pre:<this>`."""
+        return "none"
+
+    def notes(self) -> list[str]:
+        """Sentences about this data that a reader of the report must know."""
+        return []
+
+    def prepare(self, annotations: Path, images: Path, progress: bool = True) -> PreparedTable:
+        """Check a download and keep a local copy under the data root.
+
+        Args:
+            annotations: the file that the dataset's authors give out.
+            images: the folder of pictures; it is read where it lies, not copied.
+            progress: show progress bars.
+
+        Raises:
+            UserError: this kind of dataset needs no preparing, or the download is not what it should be.
+        """
+        raise UserError(f"task {self.task.name!r} reads its files where they lie and needs no preparing")
+
+    def option(self, name: str, default: str | None = None) -> str:
+        """An option's text.
+
+        Raises:
+            UserError: it is missing and has no default, or is not text.
+        """
+        value = self.task.options.get(name, default)
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{self._where()}: option {name!r} must be text, got {value!r}")
+        return value
+
+    def option_path(self, name: str) -> Path:
+        """An option that names a file or folder, relative to the task's card.
+
+        Raises:
+            UserError: as `option`.
+        """
+        base = self.task.source.parent if self.task.source else Path()
+        return base / Path(self.option(name)).expanduser()
+
+    def _where(self) -> str:
+        return str(self.task.source or f"task {self.task.name!r}")
+
+
+def check_label(emotion: str, task: Task, where: str) -> str:
+    """Return `emotion` if it is a label of the task.
+
+    Raises:
+        UserError: it is not; the message starts with `where` and suggests the nearest label.
+    """
+    if emotion not in task.emotions:
+        raise UserError(
+            f"{where}: emotion {emotion!r} is no label of task {task.name!r}; {nearest(emotion, task.emotions)}"
+        )
+    return emotion
+
+
+def count_splits(examples: Iterable[Example]) -> dict[str, int]:
+    """Examples per split, in order of appearance."""
+    return dict(Counter(example.split for example in examples))

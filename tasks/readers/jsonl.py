@@ -1,0 +1,176 @@
+"""The examples file: one JSON object per line, pictures relative to the file.
+
+    {"id": "1", "image": "images/1.jpg", "split": "test", "meta": {"style": "Cubism"},
+     "annotations": [{"emotion": "awe", "explanation": "the light ..."}]}
+
+`split` defaults to `test`; `meta` may be absent. The file is streamed: only the ids are kept in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.tasks.file_names import inside
+from harness.tasks.located_yaml import nearest
+from harness.tasks.pictures import picture_problem
+from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
+from harness.types import Annotation, Example, Task, UserError, histogram
+
+_KEYS = ("id", "image", "split", "annotations", "meta")
+_ANNOTATION_KEYS = ("emotion", "explanation")
+
+
+class JsonlReader(Reader):
+    """Reads an examples file (option `examples`: its path, relative to the task's card)."""
+
+    options: ClassVar[tuple[str, ...]] = ("examples",)
+
+    @property
+    def path(self) -> Path:
+        """The examples file."""
+        return self.option_path("examples")
+
+    def examples(self, split: str | None = None) -> Iterator[Example]:
+        """Stream the file in its order.
+
+        Raises:
+            UserError: no such file; or a line that is not an example (malformed, id given twice, no such picture,
+                unknown label): the message names the line and the key.
+        """
+        lines: dict[str, int] = {}
+        for number, text in self._lines():
+            where = f"{self.path}, line {number}"
+            example = example_from_json(_load(text, where), self.task, self.path.parent, where)
+            if example.id in lines:
+                raise UserError(f"{where}: key 'id': {example.id!r} was given in line {lines[example.id]} already")
+            lines[example.id] = number
+            if split is None or example.split == split:
+                yield example
+        if not lines:
+            raise UserError(f"{self.path}: holds no example; expected one JSON object per line")
+
+    def splits(self) -> dict[str, int]:
+        """Examples per split, in order of appearance."""
+        return count_splits(self.examples())
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Checksum and size of the examples file."""
+        with self._open() as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"examples_sha256": digest, "examples_bytes": file.tell()}
+
+    def check(self) -> PreparedTable:
+        """Read every line and decode every picture; one that cannot be decoded is counted and named."""
+        examples = list(self.examples())
+        annotations = [annotation for example in examples for annotation in example.annotations]
+        pictures = {example.image for example in examples}
+        corrupt = sorted(path.name for path in pictures if picture_problem(path))
+        rows = [
+            TableRow("examples", len(examples), str(self.path)),
+            TableRow("without a majority emotion", sum(e.dominant_emotion is None for e in examples)),
+            TableRow("annotations", len(annotations)),
+            TableRow("pictures", len(pictures)),
+            TableRow("pictures that cannot be decoded", len(corrupt), ", ".join(corrupt[:5])),
+        ]
+        rows += [TableRow(f"split {name}", count) for name, count in count_splits(examples).items()]
+        counts = histogram(annotations)
+        rows += [TableRow(f"annotated {label}", counts.get(label, 0)) for label in self.task.emotions]
+        return PreparedTable(f"{self.task.name}: examples file", tuple(rows))
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        with self._open() as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{self.path}, line {number}: not UTF-8 text (byte {error.start})") from None
+                if text.strip():
+                    yield number, text
+
+    def _open(self) -> BufferedReader:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot read the examples file of {self._where()} ({error.strerror})"
+            ) from None
+
+
+def _load(text: str, where: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, got {text.strip()[:40]!r}")
+    return value
+
+
+def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: str) -> Example:
+    """Turn one line of an examples file into an `Example`.
+
+    Args:
+        line: the parsed object.
+        task: for its label set.
+        root: folder that `image` is relative to.
+        where: start of every error message.
+
+    Raises:
+        UserError: unknown, missing or mistyped key; label of another set; picture absent or outside `root`.
+    """
+    for key in line:
+        if key not in _KEYS:
+            raise UserError(f"{where}: unknown key {key!r}; {nearest(key, _KEYS)}")
+    annotations = _annotations(line, task, where)
+    return Example(
+        id=_text(line, "id", where),
+        image=_picture(line, root, where),
+        annotations=annotations,
+        emotion_histogram=histogram(annotations),
+        split=_text(line, "split", where) if "split" in line else "test",
+        meta=_meta(line, where),
+    )
+
+
+def _text(line: Mapping[str, Any], key: str, where: str) -> str:
+    value = line.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: key {key!r} must be a non-empty string, got {value!r}")
+    return value
+
+
+def _picture(line: Mapping[str, Any], root: Path, where: str) -> Path:
+    name = _text(line, "image", where)
+    try:
+        path = inside(root, name)
+    except UserError as error:
+        raise UserError(f"{where}: key 'image': {error}") from None
+    if not path.is_file():
+        raise UserError(f"{where}: key 'image': no such picture {path}")
+    return path
+
+
+def _annotations(line: Mapping[str, Any], task: Task, where: str) -> tuple[Annotation, ...]:
+    value = line.get("annotations")
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: key 'annotations' must be a list with at least one entry, got {value!r}")
+    return tuple(_annotation(entry, task, f"{where}: annotation {i}") for i, entry in enumerate(value, 1))
+
+
+def _annotation(entry: Any, task: Task, where: str) -> Annotation:
+    if not isinstance(entry, dict) or set(entry) != set(_ANNOTATION_KEYS):
+        raise UserError(f"{where}: expected an object with exactly 'emotion' and 'explanation', got {entry!r}")
+    emotion = check_label(_text(entry, "emotion", where), task, where)
+    return Annotation(emotion, _text(entry, "explanation", where))
+
+
+def _meta(line: Mapping[str, Any], where: str) -> dict[str, str]:
+    meta = line.get("meta", {})
+    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
+        raise UserError(f"{where}: key 'meta' must map names to text, got {meta!r}")
+    return meta
