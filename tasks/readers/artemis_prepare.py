@@ -1,0 +1,201 @@
+"""`harness data prepare artemis`: check the release against the picture folder and keep a fast local copy.
+
+<folder>/annotations.parquet  one row per annotation, paintings together, raw and cleaned text, both splits
+<folder>/left_out.csv         paintings without a usable picture, and why
+<folder>/prepared.txt         the table printed at the end
+<folder>/prepared.json        what the copy was made from, checksums, counts; written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.tasks.file_names import AS_WRITTEN, inside, locate, picture_names
+from harness.tasks.pictures import picture_problem
+from harness.tasks.readers.artemis_release import Release, official_splits, read_release
+from harness.tasks.readers.artemis_text import tokens
+from harness.tasks.readers.base import PreparedTable, TableRow
+from harness.tasks.readers.prepared import sha256, write_whole
+from harness.types import Task, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+HIGH_COVERAGE = 41
+"""Annotations from which on a painting belongs to the split `rest` of the deep-net preprocessing."""
+SHORTEST, LONGEST_PERCENTILE = 5, 95
+"""The deep-net preprocessing drops utterances of fewer tokens, or longer than this percentile of train."""
+
+SPELLING_NOTE = "the official hand-made corrections and SymSpell repair need word lists that are not at hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What became of one painting's picture: its path in the folder, or the problem."""
+
+    path: str | None
+    repair: str
+    problem: str = ""
+
+
+def prepare(task: Task, annotations: Path, images: Path, folder: Path, progress: bool) -> PreparedTable:
+    """Do it all; see the module's text for what is written.
+
+    Raises:
+        UserError: the release or the picture folder is not what it should be.
+    """
+    release = read_release(annotations, task)
+    rows = _grouped(release.rows)
+    _add_splits(rows)
+    _add_text(rows, progress)
+    pictures = find_pictures(rows[["art_style", "painting"]].drop_duplicates(), images, progress)
+    rows["picture"] = rows["id"].map({key: picture.path for key, picture in pictures.items()})
+    limit = longest_utterance(rows)
+    table = PreparedTable(f"{task.name}: prepared in {folder}", tuple(_table(release, rows, pictures, limit)))
+
+    parquet = folder / "annotations.parquet"
+    write_whole(parquet, lambda path: rows.to_parquet(path, index=False))
+    write_whole(folder / "left_out.csv", lambda path: _left_out(pictures).to_csv(path, index=False))
+    write_whole(folder / "prepared.txt", lambda path: path.write_text(f"{table}\n", encoding="utf-8"))
+    record = {
+        "schema": SCHEMA,
+        "made_with": {name: version(name) for name in ("sevlm-harness", "pandas", "pyarrow", "scikit-learn", "pillow")},
+        "annotations": {
+            "file": str(annotations.resolve()),
+            "sha256": sha256(annotations),
+            "bytes": annotations.stat().st_size,
+        },
+        "images": str(images.resolve()),
+        "parquet_sha256": sha256(parquet),
+        "longest_utterance": limit,
+        "table": {"title": table.title, "rows": [astuple(row) for row in table.rows]},
+    }
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    write_whole(folder / "prepared.json", lambda path: path.write_text(text, encoding="utf-8"))
+    return table
+
+
+def find_pictures(paintings: pd.DataFrame, images: Path, progress: bool) -> dict[str, Picture]:
+    """Locate and decode the picture of every painting.
+
+    Args:
+        paintings: columns `art_style`, `painting`; the picture is `<art_style>/<painting>.jpg`.
+        images: the picture folder.
+        progress: show a bar with rate and ETA.
+
+    Returns:
+        `art_style/painting` -> what was found.
+
+    Raises:
+        UserError: no such folder, no picture in it, or a name that leads out of it.
+    """
+    names = [f"{style}/{painting}" for style, painting in paintings.itertuples(index=False)]
+    present = picture_names(images)
+    found = {name: _find(name, present, images) for name in _bar(names, "pictures", progress)}
+    if not any(picture.path for picture in found.values()):
+        raise UserError(
+            f"{images}: none of {len(names):,} pictures is there; expected <art_style>/<painting>.jpg, "
+            f"for example {images / names[0]}.jpg"
+        )
+    return found
+
+
+def longest_utterance(rows: pd.DataFrame) -> float:
+    """The token count above which the deep-net preprocessing drops an utterance."""
+    import numpy as np
+
+    return float(np.percentile(rows.loc[rows["split_deep_net"] == "train", "tokens"], LONGEST_PERCENTILE))
+
+
+def _find(name: str, present: frozenset[str], images: Path) -> Picture:
+    inside(images, f"{name}.jpg")
+    located = locate(f"{name}.jpg", present)
+    if located is None:
+        return Picture(None, "", "missing")
+    problem = picture_problem(inside(images, located.name))
+    return Picture(None, "", f"corrupt ({problem})") if problem else Picture(located.name, located.repair)
+
+
+def _grouped(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bring the annotations of a painting together, paintings in order of first appearance."""
+    rows = rows.assign(id=rows["art_style"] + "/" + rows["painting"])
+    order = rows.groupby("id", sort=False).ngroup()
+    return rows.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+
+
+def _add_splits(rows: pd.DataFrame) -> None:
+    key = rows["art_style"] + rows["painting"]
+    rows["split"] = key.map(official_splits(key))
+    high = rows["repetition"] >= HIGH_COVERAGE
+    rows["split_deep_net"] = key.map(official_splits(key[~high])).where(~high, "rest")
+
+
+def _add_text(rows: pd.DataFrame, progress: bool) -> None:
+    cleaned = [tokens(utterance) for utterance in _bar(rows["utterance"].tolist(), "utterances", progress)]
+    rows["text"] = [" ".join(words) for words in cleaned]
+    rows["tokens"] = [len(words) for words in cleaned]
+
+
+def _bar(items: list[str], what: str, progress: bool) -> Iterator[str]:
+    from tqdm import tqdm
+
+    return iter(tqdm(items, desc=what, unit="", disable=not progress))
+
+
+def _left_out(pictures: dict[str, Picture]) -> pd.DataFrame:
+    import pandas as pd
+
+    left_out = [(name, picture.problem) for name, picture in pictures.items() if picture.path is None]
+    return pd.DataFrame(left_out, columns=["painting", "problem"])
+
+
+def _table(release: Release, rows: pd.DataFrame, pictures: dict[str, Picture], limit: float) -> Iterator[TableRow]:
+    paintings = rows.drop_duplicates("id")
+    sizes = rows.groupby("id", sort=False)["repetition"].agg(["size", "first"])
+    yield TableRow("annotations", len(rows), "all count in the emotion histograms")
+    yield TableRow("emotion labels trimmed or re-cased", release.mended_labels)
+    yield TableRow("utterances without a word", int((rows["tokens"] == 0).sum()), "no reference of text metrics")
+    duplicates = int(release.rows.duplicated().sum())
+    yield TableRow("repeated rows", duplicates, "kept, as the official preprocessing does")
+    yield TableRow("utterances spell-checked", 0, SPELLING_NOTE)
+    yield TableRow("paintings", len(paintings))
+    differing = int((sizes["size"] != sizes["first"]).sum())
+    yield TableRow("paintings with another `repetition` than rows", differing, "more than 0: the file is not whole")
+    yield from _picture_rows(paintings, pictures)
+    for column, name in (("split", "none, minimal"), ("split_deep_net", "deep-net")):
+        yield from _split_rows(paintings, column, name)
+    yield from _deep_net_rows(rows, limit)
+
+
+def _picture_rows(paintings: pd.DataFrame, pictures: dict[str, Picture]) -> Iterator[TableRow]:
+    repairs = [picture.repair for picture in pictures.values() if picture.path]
+    odd = int((~paintings["id"].map(str.isascii)).sum())
+    yield TableRow("paintings with a non-ASCII name", odd)
+    yield TableRow("pictures found", len(repairs), "decoded to the end")
+    yield TableRow("pictures found under another spelling", sum(repair != AS_WRITTEN for repair in repairs))
+    for repair in sorted(set(repairs) - {AS_WRITTEN}):
+        yield TableRow(f"  {repair}", repairs.count(repair))
+    missing = [name for name, picture in pictures.items() if picture.problem == "missing"]
+    empty = {name.split("/")[0] for name in pictures} - {p.path.split("/")[0] for p in pictures.values() if p.path}
+    note = f"{len(empty)} styles have none: {', '.join(sorted(empty))}" if empty else ""
+    yield TableRow("pictures missing", len(missing), note)
+    yield TableRow("pictures corrupt", len(pictures) - len(repairs) - len(missing), "left out; see left_out.csv")
+
+
+def _split_rows(paintings: pd.DataFrame, column: str, name: str) -> Iterator[TableRow]:
+    for split, count in paintings[column].value_counts().items():
+        usable = int(paintings.loc[paintings[column] == split, "picture"].notna().sum())
+        yield TableRow(f"paintings in {split} ({name})", int(count), f"{usable:,} with a picture")
+
+
+def _deep_net_rows(rows: pd.DataFrame, limit: float) -> Iterator[TableRow]:
+    short, long = rows["tokens"] < SHORTEST, rows["tokens"] > limit
+    yield TableRow("utterances too short (deep-net)", int(short.sum()), f"fewer than {SHORTEST} tokens")
+    percentile = f"more than {limit:g} tokens, the {LONGEST_PERCENTILE}th percentile of train"
+    yield TableRow("utterances too long (deep-net)", int(long.sum()), percentile)
