@@ -34,7 +34,8 @@ _RENAMED = (
     ("emo_encoder.decoder.", "vad_encoder.scalar_head."),
     ("emo_encoder.norm.", "vad_encoder.norm."),
 )
-_BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
+"""Ends of the names of tensors that are no parameters."""
 MASKED_BIAS = -1e4
 """The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
 
@@ -163,7 +164,7 @@ def convert_state(checkpoint: OfficialCheckpoint, config: SEVLMConfig) -> dict[s
         raise SEVLMError("lm_head.weight differs from transformer.wte.weight; SEVLM ties them")
     converted = {}
     for name, value in state.items():
-        if name.endswith(_BUFFERS):
+        if name.endswith(BUFFERS):
             _check_buffer(name, value)
         elif config.use_vad_features or "VAD_linear" not in name:
             converted[parameter_name(name)] = value.float()
