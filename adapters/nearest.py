@@ -1,0 +1,178 @@
+"""The baseline that looks but does not think: the answer people gave to the most similar training picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from harness.adapters.base import LocalAdapter
+from harness.adapters.majority import commonest
+from harness.adapters.pictures import open_all
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from sevlm.config import SEVLMConfig
+    from sevlm.image_encoder import ImageEncoder
+
+ENCODING_BATCH = 32
+
+
+class Nearest(LocalAdapter):
+    """Answers with the nearest training picture's commonest label and its first explanation of that label.
+
+    Nearness is the cosine of frozen features, averaged over the encoder's grid; `emotion_probs` are the shares of the
+    neighbour's annotators. Equally near pictures: the first in training order; equally common labels: the first in
+    sorted order. Training pictures that cannot be decoded are skipped and counted in `observed()`.
+
+    Args:
+        encoder: `efficientnet-lite0`, `clip:HUB_ID_OR_PATH` or `vit:HUB_ID_OR_PATH` (see `sevlm.image_encoder`).
+        device: torch device; by default CUDA where there is one.
+    """
+
+    name = "nearest"
+    needs = frozenset({"train"})
+
+    def __init__(self, encoder: str = "efficientnet-lite0", device: str | None = None) -> None:
+        self.encoder = encoder
+        self.device = device
+        self._training: list[Example] = []
+        self._features: Tensor | None = None  # (N, E) float32, unit length
+        self._network: ImageEncoder | None = None
+        self._skipped = 0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The rule and the encoder's name; the digest of the encoder's weights is in `observed()`."""
+        return {"rule": "cosine of mean-pooled frozen features", "encoder": self.encoder, "version": 1}
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Keep the training examples that hold an annotation."""
+        self._training = [example for example in examples if example.annotations]
+
+    def load(self) -> None:
+        """Load the encoder and encode the training pictures.
+
+        Raises:
+            UserError: the encoder cannot be had, or no training picture can be decoded.
+        """
+        self._network = load_encoder(self.encoder, self.device)
+        known: list[Example] = []
+        rows: list[Tensor] = []
+        for example, features in self._encoded_training(self._network):
+            known.append(example)
+            rows.append(features)
+        if not rows:
+            raise UserError("nearest: no training picture can be decoded; check them with: harness data check TASK")
+        import torch
+
+        self._skipped = len(self._training) - len(known)
+        self._training, self._features = known, torch.stack(rows)
+
+    def _encoded_training(self, network: ImageEncoder) -> Iterator[tuple[Example, Tensor]]:
+        starts = range(0, len(self._training), ENCODING_BATCH)
+        for start in tqdm(starts, desc="nearest: encoding training pictures", unit="batch", disable=len(starts) < 2):
+            batch = self._training[start : start + ENCODING_BATCH]
+            pictures = open_all([example.image for example in batch])
+            readable = [(e, p) for e, p in zip(batch, pictures, strict=True) if not isinstance(p, ImageError)]
+            if readable:
+                features = pooled(network, [picture for _, picture in readable])
+                yield from zip((example for example, _ in readable), features, strict=True)
+
+    def parameters(self) -> int | None:
+        """Parameters of the frozen encoder."""
+        return None if self._network is None else sum(p.numel() for p in self._network.parameters())
+
+    def observed(self) -> dict[str, Any]:
+        """Training pictures used and skipped, and the encoder's digest."""
+        digest = self._network.fingerprint() if self._network is not None else None
+        return {"training_pictures": len(self._training), "skipped": self._skipped, "encoder_sha256": digest}
+
+    def close(self) -> None:
+        """Free encoder and features."""
+        self._network = self._features = None
+
+    def predict(self, items: Sequence[Item]) -> list[Outcome]:
+        """The neighbour's answer for each item; `Failed` for a picture that cannot be decoded."""
+        if self._network is None or self._features is None:
+            raise UserError("nearest answers only after fit(training examples) and load()")
+        pictures = open_all([item.image for item in items])
+        readable = [picture for picture in pictures if not isinstance(picture, ImageError)]
+        neighbours: Iterator[int] = iter(())
+        if readable:
+            similarity = pooled(self._network, readable) @ self._features.T  # (B, N)
+            neighbours = iter(similarity.argmax(dim=1).tolist())
+        return [
+            Failed("ImageError", str(picture))
+            if isinstance(picture, ImageError)
+            else answer_of(self._training[next(neighbours)])
+            for picture in pictures
+        ]
+
+
+def answer_of(neighbour: Example) -> Answer:
+    """What people said about a training picture, as one answer."""
+    emotion = commonest(Counter(annotation.emotion for annotation in neighbour.annotations))
+    explanation = next(a.explanation for a in neighbour.annotations if a.emotion == emotion)
+    shares = {label: neighbour.share(label) for label in neighbour.emotion_histogram}
+    return Answer(emotion, explanation, shares, raw=f"{emotion} because {explanation}")
+
+
+def pooled(network: ImageEncoder, pictures: Sequence[Image]) -> Tensor:
+    """Pictures -> (B, E) float32 on the CPU, unit length: the mean over the grid."""
+    import torch
+
+    features = network.encode(pictures).float().mean(dim=1)  # (B, P, E) -> (B, E)
+    return torch.nn.functional.normalize(features, dim=1).cpu()
+
+
+def load_encoder(name: str, device: str | None) -> ImageEncoder:
+    """The frozen encoder on its device.
+
+    Raises:
+        UserError: unknown name, missing package, or weights that are neither in a folder nor on the hub.
+    """
+    import torch
+
+    from sevlm.errors import SEVLMError
+    from sevlm.image_encoder import load_image_encoder
+
+    try:
+        network = load_image_encoder(encoder_config(name))
+    except SEVLMError as error:
+        raise UserError(f"nearest:encoder={name}: {error}") from error
+    return network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def encoder_config(name: str) -> SEVLMConfig:
+    """Width, picture size and normalisation that an encoder was trained with.
+
+    Raises:
+        SEVLMError: the checkpoint's configuration cannot be read.
+    """
+    from sevlm.config import SEVLMConfig
+    from sevlm.errors import SEVLMError
+
+    kind, _, source = name.partition(":")
+    if not source:  # EfficientNet-Lite: inputs (x - 127) / 128
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+        return SEVLMConfig(image_encoder=name, encoder_dim=1280, image_mean=mean, image_std=std)
+    from transformers import AutoConfig, CLIPImageProcessorPil
+
+    try:
+        config: Any = AutoConfig.from_pretrained(source)
+        processing, _ = CLIPImageProcessorPil.get_image_processor_dict(source)
+    except (OSError, ValueError) as error:
+        raise SEVLMError(f"{kind} {source!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    vision = getattr(config, "vision_config", config)
+    return SEVLMConfig(
+        image_encoder=name,
+        encoder_dim=vision.hidden_size,
+        image_size=vision.image_size,
+        image_mean=processing["image_mean"],
+        image_std=processing["image_std"],
+    )
