@@ -1,0 +1,149 @@
+"""Scores of one task: cells, coverage, confusion matrices and comparisons, as `results.json` holds them.
+
+A pure function of examples and outcomes; `docs/metrics.md` says what every number means. The rules:
+
+- a painting without an outcome counts as `Failed("missing")`; label metrics keep every eligible painting;
+- text metrics use answered paintings, and every cell shows its n;
+- CIDEr's document frequencies are those of the whole split;
+- intervals: Wilson for proportions, bootstrap over paintings for other aggregates, none for set-valued metrics;
+- where a row answers with a held-out annotation (`human`), it is scored without that annotation, and every model also
+  gets `leave_one_out` cells on the same remaining references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.registry import metric_registry
+from harness.scoring_cells import Scorer
+from harness.scoring_comparisons import compare
+from harness.scoring_rows import Sheet, checked_outcomes, sheets
+from harness.store import RowKey
+from harness.tasks.metrics.base import Context, Metric
+from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.style import fold
+from harness.types import Answer, Example, Failed, Outcome, Refusal, Task, Unparsed
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Records for the keys of `results.json` of the same names."""
+
+    cells: list[dict[str, Any]]
+    coverage: list[dict[str, Any]]
+    confusion: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+
+
+def score_task(
+    task: Task,
+    examples: Sequence[Example],
+    train: Sequence[Example] | None,
+    rows: Mapping[RowKey, Mapping[str, Outcome]],
+    *,
+    split: str,
+    seed: int = 0,
+    replicates: int = 1000,
+    preprocessing: str = "none",
+    whole_split: Sequence[Example] | None = None,
+    meteor: MeteorProcess | None = None,
+) -> TaskScores:
+    """Score every row of a task.
+
+    Args:
+        task: label set, protocol, metrics, slices.
+        examples: the paintings that were asked about.
+        train: the training split, or None where it is not at hand.
+        rows: for each row of the leaderboard, painting id -> outcome.
+        split: name of the split, for the cells.
+        seed: of bootstrap and permutations.
+        replicates: bootstrap replicates.
+        preprocessing: of the reader, for signatures.
+        whole_split: all paintings of the split where `examples` are a part of it (`--limit`): CIDEr's document
+            frequencies are theirs.
+        meteor: a METEOR process to use (the caller closes it); one is started and ended here when None.
+
+    Raises:
+        UserError: outcomes of unknown or repeated ids, labels outside the task's, or an unknown metric name.
+    """
+    if meteor is None:
+        with MeteorProcess() as process:
+            return score_task(
+                task,
+                examples,
+                train,
+                rows,
+                split=split,
+                seed=seed,
+                replicates=replicates,
+                preprocessing=preprocessing,
+                whole_split=whole_split,
+                meteor=process,
+            )
+    outcomes = {key: checked_outcomes(task, examples, key, found) for key, found in rows.items()}
+    references = [[a.explanation for a in e.annotations] for e in whole_split or examples]
+    context = Context(
+        task,
+        CaptionEngine(task.protocol, meteor, references),
+        None if train is None else frozenset(fold(a.explanation) for e in train for a in e.annotations),
+        preprocessing,
+    )
+    scorer = Scorer(context, load_metrics(context), split, seed, replicates)
+    found = sheets(task, examples, outcomes)
+    scorer.prepare(found)
+    return TaskScores(
+        [cell for sheet in found for cell in scorer.cells(sheet)],
+        [coverage_record(task, key, outcomes[key]) for key in rows],
+        [confusion_record(context, sheet) for sheet in found if sheet.is_main],
+        compare(scorer, found),
+    )
+
+
+def load_metrics(context: Context) -> list[Metric]:
+    """The task's metrics, all registered ones when it names none.
+
+    Raises:
+        UserError: unknown metric name.
+    """
+    registry = metric_registry()
+    names = registry.names() if context.task.metrics is None else context.task.metrics
+    return [registry.load(name)(context) for name in names]
+
+
+def coverage_record(task: Task, key: RowKey, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How many paintings were answered, refused, unparsed, failed."""
+
+    def count(kind: type[Outcome]) -> int:
+        return sum(isinstance(outcome, kind) for outcome in outcomes)
+
+    return {
+        "task": task.name,
+        "model": key.model,
+        "control": key.control,
+        "examples": len(outcomes),
+        "answered": count(Answer),
+        "refused": count(Refusal),
+        "unparsed": count(Unparsed),
+        "failed": count(Failed),
+    }
+
+
+def confusion_record(context: Context, sheet: Sheet) -> dict[str, Any]:
+    """Counts (L, L + 1): dominant emotion by answered label, the last column being no answer."""
+    labels = context.task.emotions
+    counts = [[0] * (len(labels) + 1) for _ in labels]
+    for row in sheet.rows:
+        dominant = context.dominant(row.histogram)
+        if dominant is not None:
+            column = len(labels) if row.emotion is None else labels.index(row.emotion)
+            counts[labels.index(dominant)][column] += 1
+    return {
+        "task": context.task.name,
+        "model": sheet.key.model,
+        "control": sheet.key.control,
+        "labels": list(labels),
+        "counts": counts,
+    }

@@ -1,0 +1,41 @@
+"""Metrics: one file per family, each metric a pair of functions over per-painting statistics.
+
+`METRICS` names where each metric lives; modules are imported only when a metric is asked for. Installed packages
+add metrics through the entry-point group `harness.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+METRICS: Mapping[str, str] = {
+    "accuracy": "harness.tasks.metrics.labels:Accuracy",
+    "accuracy_artemis": "harness.tasks.metrics.labels:AccuracyArtemis",
+    "accuracy_answered": "harness.tasks.metrics.labels:AccuracyAnswered",
+    "annotator_mass": "harness.tasks.metrics.labels:AnnotatorMass",
+    "macro_f1": "harness.tasks.metrics.labels:MacroF1",
+    "balanced_accuracy": "harness.tasks.metrics.labels:BalancedAccuracy",
+    "polarity_accuracy": "harness.tasks.metrics.labels:PolarityAccuracy",
+    "cross_entropy": "harness.tasks.metrics.probabilities:CrossEntropy",
+    "js_divergence": "harness.tasks.metrics.probabilities:JSDivergence",
+    "brier": "harness.tasks.metrics.probabilities:Brier",
+    "ece": "harness.tasks.metrics.probabilities:ECE",
+    "bleu_1": "harness.tasks.metrics.captions:Bleu1",
+    "bleu_2": "harness.tasks.metrics.captions:Bleu2",
+    "bleu_3": "harness.tasks.metrics.captions:Bleu3",
+    "bleu_4": "harness.tasks.metrics.captions:Bleu4",
+    "meteor": "harness.tasks.metrics.captions:Meteor",
+    "rouge_l": "harness.tasks.metrics.captions:RougeL",
+    "cider_d": "harness.tasks.metrics.captions:CiderD",
+    "unique": "harness.tasks.metrics.style:Unique",
+    "distinct_1": "harness.tasks.metrics.style:Distinct1",
+    "distinct_2": "harness.tasks.metrics.style:Distinct2",
+    "metaphor": "harness.tasks.metrics.style:Metaphor",
+    "copied": "harness.tasks.metrics.style:Copied",
+    "mean_length": "harness.tasks.metrics.style:MeanLength",
+    "latency_p50_s": "harness.tasks.metrics.cost:LatencyMedian",
+    "latency_p95_s": "harness.tasks.metrics.cost:LatencyP95",
+    "tokens": "harness.tasks.metrics.cost:Tokens",
+    "cost_usd": "harness.tasks.metrics.cost:CostUSD",
+}
+"""Metric name -> `"module:Class"`, in the order in which reports show them."""

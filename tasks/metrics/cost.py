@@ -1,0 +1,96 @@
+"""What the answers cost, from the usage that outcomes record. Every kind of outcome counts where its usage is known."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from harness.tasks.metrics.base import BoolArray, Row, SetMetric, Unavailable
+from harness.types import Usage
+
+
+class _FromUsage(SetMetric):
+    """A number per outcome, where it is known."""
+
+    family = "cost"
+    higher_is_better = False
+    bounds = (0.0, None)
+    source = "usage recorded by the runner"
+    missing: ClassVar[str]
+
+    @abstractmethod
+    def amount(self, usage: Usage) -> float | None:
+        """The number of one outcome, or None where it is unknown."""
+
+    def eligible(self, rows: Sequence[Row]) -> BoolArray:
+        """Outcomes whose number is known."""
+        known = np.array([self.amount(row.outcome.usage) is not None for row in rows], dtype=bool)
+        if len(rows) and not known.any():
+            raise Unavailable(self.missing)
+        return known
+
+    def amounts(self, rows: Sequence[Row]) -> list[float]:
+        """The known numbers."""
+        return [a for row in rows if (a := self.amount(row.outcome.usage)) is not None]
+
+
+class _Latency(_FromUsage):
+    missing = "no latency is recorded (or every answer came from the cache)"
+    percentile: ClassVar[float]
+
+    def amount(self, usage: Usage) -> float | None:
+        """Seconds, unknown for an answer from the cache."""
+        return None if usage.cached else usage.latency_s
+
+    def value(self, rows: Sequence[Row]) -> float:
+        """The percentile, linearly interpolated."""
+        return float(np.percentile(self.amounts(rows), self.percentile))
+
+
+class LatencyMedian(_Latency):
+    """Median seconds per painting, answers from the cache left out. Lower is better."""
+
+    name = "latency_p50_s"
+    percentile = 50.0
+
+
+class LatencyP95(_Latency):
+    """95th percentile of seconds per painting, answers from the cache left out. Lower is better."""
+
+    name = "latency_p95_s"
+    percentile = 95.0
+
+
+class Tokens(_FromUsage):
+    """Prompt and completion tokens of the whole run, where both are recorded. Lower is better."""
+
+    name = "tokens"
+    missing = "no token counts are recorded"
+
+    def amount(self, usage: Usage) -> float | None:
+        """Tokens of one outcome."""
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return usage.prompt_tokens + usage.completion_tokens
+
+    def value(self, rows: Sequence[Row]) -> float:
+        """The total."""
+        return float(sum(self.amounts(rows)))
+
+
+class CostUSD(_FromUsage):
+    """US dollars of the whole run, as recorded. Lower is better."""
+
+    name = "cost_usd"
+    missing = "no price is recorded"
+
+    def amount(self, usage: Usage) -> float | None:
+        """Dollars of one outcome."""
+        return usage.cost_usd
+
+    def value(self, rows: Sequence[Row]) -> float:
+        """The total."""
+        return float(sum(self.amounts(rows)))

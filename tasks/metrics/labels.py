@@ -1,0 +1,245 @@
+"""Metrics of the answered label.
+
+A non-answer (refusal, unparsed, failed) stays in the denominators: it is correct for no class and predicts none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from harness.tasks.metrics.base import (
+    EVERY_VIEW,
+    AdditiveMetric,
+    Context,
+    FloatArray,
+    MeanMetric,
+    Metric,
+    Row,
+    Statistics,
+    Unavailable,
+    View,
+    mean_statistics,
+    ratio,
+    statistics_of,
+)
+from harness.tasks.metrics.dominance import dominance_rule, half_without_tie, majority
+
+
+class Accuracy(MeanMetric):
+    """Share of paintings with a dominant emotion (share > 0.5) whose answered label equals it.
+
+    Range 0..1, higher is better. Source: SEVLM `artEmisX_train.py:get_scores`.
+    """
+
+    name = "accuracy"
+    family = "label"
+    higher_is_better = True
+    proportion = True
+    views = EVERY_VIEW
+    source = "SEVLM-code artEmisX_train.py:get_scores"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): correct, 1."""
+        dominant = [majority(row.histogram) for row in rows]
+        correct = [float(row.emotion == d) for row, d in zip(rows, dominant, strict=True)]
+        return mean_statistics(correct, [d is not None for d in dominant])
+
+    def fields(self) -> dict[str, str]:
+        """The dominance rule is fixed by the name."""
+        return {"dominance": ">half"}
+
+    def for_emotion(self, emotion: str) -> Metric:
+        """Among paintings with an annotation of `emotion`: `LabelRecall`."""
+        return LabelRecall(self.context, emotion)
+
+
+class LabelRecall(MeanMetric):
+    """Recall of one label, each painting weighted by the share of annotators who chose it.
+
+    Formula: sum_i s_i [answer_i = e] / sum_i s_i, with s_i the share of emotion e. Range 0..1, higher is better.
+    It is what `accuracy` means in the `annotated` view, where a painting belongs to several emotions.
+    """
+
+    name = "accuracy"
+    family = "label"
+    higher_is_better = True
+
+    def __init__(self, context: Context, emotion: str) -> None:
+        super().__init__(context)
+        self.emotion = emotion
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): share where the label is right, share."""
+        shares = np.array([row.share(self.emotion) for row in rows])
+        right = np.array([row.emotion == self.emotion for row in rows], dtype=np.float64)
+        return statistics_of([shares * right, shares], [share > 0 for share in shares])
+
+    def fields(self) -> dict[str, str]:
+        """Named so that it cannot be taken for plain accuracy."""
+        return {"view": "annotated-recall", "weight": "share"}
+
+
+class AccuracyArtemis(MeanMetric):
+    """Like `accuracy`, but dominant means at least half of the annotators and no tie.
+
+    Range 0..1, higher is better. Source: ArtEmis `artemis/evaluation/emotion_alignment.py:dominant_maximizer`.
+    """
+
+    name = "accuracy_artemis"
+    family = "label"
+    higher_is_better = True
+    proportion = True
+    views: ClassVar[frozenset[View]] = frozenset({"predicted", "slice"})
+    source = "artemis/evaluation/emotion_alignment.py:dominant_maximizer"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): correct, 1."""
+        dominant = [half_without_tie(row.histogram) for row in rows]
+        correct = [float(row.emotion == d) for row, d in zip(rows, dominant, strict=True)]
+        return mean_statistics(correct, [d is not None for d in dominant])
+
+    def fields(self) -> dict[str, str]:
+        """The dominance rule is fixed by the name."""
+        return {"dominance": ">=half"}
+
+
+class AccuracyAnswered(Accuracy):
+    """`accuracy` over answered paintings only: the lenient view, which forgives refusals and failures.
+
+    Range 0..1, higher is better.
+    """
+
+    name = "accuracy_answered"
+    views: ClassVar[frozenset[View]] = frozenset({"reference", "slice"})
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): correct, 1."""
+        values, eligible = super().statistics(rows)
+        answered = np.array([row.emotion is not None for row in rows], dtype=bool)
+        return Statistics(values * answered[:, None], eligible & answered)
+
+    def for_emotion(self, emotion: str) -> Metric:
+        """Not reported in the annotated view."""
+        del emotion
+        return self
+
+
+class AnnotatorMass(MeanMetric):
+    """Mean share of a painting's annotators who chose the answered label; 0 for a non-answer.
+
+    Over all paintings, with or without a dominant emotion. Range 0..1, higher is better.
+    """
+
+    name = "annotator_mass"
+    family = "label"
+    higher_is_better = True
+    views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
+    source = "expected agreement with one randomly drawn annotator"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): share, 1."""
+        shares = [row.share(row.emotion) if row.emotion is not None else 0.0 for row in rows]
+        return mean_statistics(shares, [bool(row.histogram) for row in rows])
+
+
+class PolarityAccuracy(MeanMetric):
+    """Share of paintings with a dominant polarity whose answered label has that polarity.
+
+    Labels and annotations are grouped by the dataset's official `polarity` (positive, negative, other); dominant by
+    the protocol's rule, applied to the grouped annotations. Range 0..1, higher is better.
+    """
+
+    name = "polarity_accuracy"
+    family = "label"
+    higher_is_better = True
+    proportion = True
+    protocol_dependent = True
+    views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
+    source = "ArtEmis analyzing_artemis.ipynb (positive / negative / else)"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): correct, 1."""
+        polarity = self.context.task.polarity
+        if not polarity:
+            raise Unavailable("the task names no polarity of its emotions")
+        dominant = [self.context.dominant(_grouped(row.histogram, polarity)) for row in rows]
+        correct = [
+            float(row.emotion is not None and polarity[row.emotion] == d) for row, d in zip(rows, dominant, strict=True)
+        ]
+        return mean_statistics(correct, [d is not None for d in dominant])
+
+    def fields(self) -> dict[str, str]:
+        """The protocol's dominance rule."""
+        return {"dominance": dominance_rule(self.context.task.protocol).name}
+
+
+def _grouped(histogram: Mapping[str, int], polarity: Mapping[str, str]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for emotion, count in histogram.items():
+        counts[polarity[emotion]] += count
+    return counts
+
+
+class _PerClass(AdditiveMetric):
+    """True positives, false positives and false negatives of each label: (n, 3 L)."""
+
+    family = "label"
+    higher_is_better = True
+    protocol_dependent = True
+    views: ClassVar[frozenset[View]] = frozenset({"slice"})
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 3 L): true positive, false positive, false negative of each label in task order."""
+        labels = self.context.task.emotions
+        dominant = [self.context.dominant(row.histogram) for row in rows]
+        truth = np.array([[d == label for label in labels] for d in dominant], dtype=bool)  # (n, L)
+        guess = np.array([[row.emotion == label for label in labels] for row in rows], dtype=bool)  # (n, L)
+        columns = np.concatenate([truth & guess, ~truth & guess, truth & ~guess], axis=1)  # (n, 3 L)
+        return statistics_of(list(columns.T.astype(np.float64)), [d is not None for d in dominant])
+
+    def fields(self) -> dict[str, str]:
+        """The protocol's dominance rule."""
+        return {"dominance": dominance_rule(self.context.task.protocol).name}
+
+
+def _mean_over_supported(per_class: FloatArray, support: FloatArray) -> FloatArray:
+    """Mean (...) of (..., L) over the classes that occur as truth."""
+    present = support > 0
+    return ratio(np.where(present, per_class, 0.0).sum(-1), present.sum(-1).astype(np.float64))
+
+
+class MacroF1(_PerClass):
+    """Mean over the emotions that dominate at least one painting of F1 = 2 TP / (2 TP + FP + FN).
+
+    Over paintings with a dominant emotion. A non-answer is a false negative of the dominant emotion and a false
+    positive of none. Range 0..1, higher is better. Equals sklearn's `f1_score(average="macro")` over the labels
+    that occur in the truth.
+    """
+
+    name = "macro_f1"
+    source = "van Rijsbergen 1979; macro average over classes with support"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """F1 averaged over supported classes, (...) of (..., 3 L)."""
+        true, false, missed = np.split(sums, 3, axis=-1)
+        return _mean_over_supported(np.nan_to_num(ratio(2 * true, 2 * true + false + missed)), true + missed)
+
+
+class BalancedAccuracy(_PerClass):
+    """Mean over the emotions that dominate at least one painting of recall = TP / (TP + FN).
+
+    Over paintings with a dominant emotion. Range 0..1, higher is better. Equals sklearn's
+    `balanced_accuracy_score`.
+    """
+
+    name = "balanced_accuracy"
+    source = "Brodersen et al. 2010, the balanced accuracy and its posterior distribution"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Recall averaged over supported classes, (...) of (..., 3 L)."""
+        true, _, missed = np.split(sums, 3, axis=-1)
+        return _mean_over_supported(np.nan_to_num(ratio(true, true + missed)), true + missed)

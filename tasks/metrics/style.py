@@ -1,0 +1,164 @@
+"""Metrics of the explanations alone: variety, length, similes, copying. Over answered paintings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from harness.tasks.metrics.base import (
+    BoolArray,
+    MeanMetric,
+    Row,
+    SetMetric,
+    Statistics,
+    Unavailable,
+    View,
+    mean_statistics,
+)
+from harness.tasks.metrics.captions import explained, tokeniser_name
+from harness.tasks.metrics.java import one_line
+
+_VIEWS: frozenset[View] = frozenset({"reference", "predicted", "slice"})
+
+SIMILE_MARKERS = (
+    "could be", "appears to be", "appear to be", "reminds me", "remind me", "seems like", "looks like", "look like",
+    "is like", "are like", "think of", "resembles", "resembling",
+)  # fmt: skip
+"""Substrings that ArtEmis takes for a simile or metaphor (`artemis/evaluation/metaphors.py`)."""
+
+
+def fold(text: str) -> str:
+    """A text for verbatim comparison: one line, single blanks, lower case."""
+    return one_line(text).lower()
+
+
+def explanations(rows: Sequence[Row]) -> list[str]:
+    """The explanations of answered rows, empty text for the others, in row order."""
+    return [row.explanation or "" for row in rows]
+
+
+class Unique(SetMetric):
+    """Distinct explanations / explanations (white space normalised). Range 0..1, higher is better.
+
+    A set of fewer paintings has a higher value by itself, so compare equal n only.
+    """
+
+    name = "unique"
+    family = "style"
+    higher_is_better = True
+    views = _VIEWS
+    source = "SEVLM-code artEmisX_test.py; ArtEmis evaluation notebook"
+
+    def eligible(self, rows: Sequence[Row]) -> BoolArray:
+        """Answers."""
+        return explained(rows)
+
+    def value(self, rows: Sequence[Row]) -> float:
+        """Distinct share."""
+        return len({one_line(text) for text in explanations(rows)}) / len(rows)
+
+
+class _Distinct(SetMetric):
+    """Distinct n-grams / n-grams over all explanations together, on the protocol's tokens."""
+
+    family = "style"
+    higher_is_better = True
+    protocol_dependent = True
+    views = _VIEWS
+    source = "Li et al. 2016, a diversity-promoting objective function"
+    order: ClassVar[int]
+
+    def eligible(self, rows: Sequence[Row]) -> BoolArray:
+        """Answers."""
+        return explained(rows)
+
+    def value(self, rows: Sequence[Row]) -> float:
+        """Distinct share, NaN when there is no n-gram at all."""
+        grams: list[tuple[str, ...]] = []
+        for text in explanations(rows):
+            words = self.context.captions.tokens(text).split()
+            grams += zip(*(words[start:] for start in range(self.order)), strict=False)
+        return len(set(grams)) / len(grams) if grams else float("nan")
+
+    def fields(self) -> dict[str, str]:
+        """Tokenisation."""
+        return {"tok": tokeniser_name(self.context.task.protocol)}
+
+
+class Distinct1(_Distinct):
+    """Distinct words / words over all explanations. Range 0..1, higher is better; falls with n by itself."""
+
+    name = "distinct_1"
+    order = 1
+
+
+class Distinct2(_Distinct):
+    """Distinct word pairs / word pairs over all explanations. Range 0..1, higher is better; falls with n by itself."""
+
+    name = "distinct_2"
+    order = 2
+
+
+class Metaphor(MeanMetric):
+    """Share of explanations that hold one of 13 markers of comparison, case-sensitive. Range 0..1, no direction.
+
+    Plain substrings, as in ArtEmis: `is like` also matches `this is likely`.
+    """
+
+    name = "metaphor"
+    family = "style"
+    higher_is_better = None
+    proportion = True
+    views = _VIEWS
+    source = "artemis/evaluation/metaphors.py"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): holds a marker, 1."""
+        found = [any(marker in text for marker in SIMILE_MARKERS) for text in explanations(rows)]
+        return mean_statistics(np.array(found, dtype=np.float64), list(explained(rows)))
+
+
+class Copied(MeanMetric):
+    """Share of explanations that stand word for word in the training split. Range 0..1, lower is better.
+
+    White space and case are ignored.
+    """
+
+    name = "copied"
+    family = "style"
+    higher_is_better = False
+    proportion = True
+    views = _VIEWS
+    source = "this harness"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): copied, 1."""
+        known = self.context.train_explanations
+        if known is None:
+            raise Unavailable("the training split is not at hand")
+        copied = [fold(text) in known for text in explanations(rows)]
+        return mean_statistics(np.array(copied, dtype=np.float64), list(explained(rows)))
+
+
+class MeanLength(MeanMetric):
+    """Mean number of the protocol's tokens per explanation. Range 0..inf, no direction."""
+
+    name = "mean_length"
+    family = "style"
+    higher_is_better = None
+    bounds = (0.0, None)
+    protocol_dependent = True
+    views = _VIEWS
+    source = "this harness"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): tokens, 1."""
+        answered = explained(rows)
+        lengths = [len(self.context.captions.tokens(text).split()) for text in explanations(rows)]
+        return mean_statistics(np.array(lengths, dtype=np.float64), list(answered))
+
+    def fields(self) -> dict[str, str]:
+        """Tokenisation."""
+        return {"tok": tokeniser_name(self.context.task.protocol)}
