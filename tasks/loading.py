@@ -161,6 +161,8 @@ _FIELDS: dict[str, _Check] = {
     "access": LocatedYaml.text,
     "traps": LocatedYaml.texts,
 }
+CARD_KEYS = tuple(_FIELDS)
+"""Every key that a card may have."""
 
 _PUBLISHED_FIELDS: dict[str, _Check] = {
     "model": LocatedYaml.text,

@@ -25,14 +25,6 @@ def draw_picture(path: Path, colour: str = "teal") -> Path:
     return path
 
 
-def outside(variable: str, default: str, part: str) -> Path:
-    """A folder outside the repository, or a skip that says where it was looked for."""
-    path = Path(os.environ.get(variable, REPOSITORY.parent / "shared" / default)) / part
-    if not path.exists():
-        pytest.skip(f"{path} is absent (set {variable})")
-    return path
-
-
 @pytest.fixture(scope="session")
 def draw() -> Callable[..., Path]:
     """`draw(path, colour)` writes a tiny picture and returns its path."""
@@ -41,14 +33,17 @@ def draw() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def golden_a() -> Path:
-    """The made-up fixture written by the official SEVLM code."""
-    return outside("HARNESS_GOLDEN", "golden", "sevlm_tiny_A")
+    """Part of the made-up fixture written by the official SEVLM code."""
+    return Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 
 
 @pytest.fixture(scope="session")
 def real_artemis() -> Path:
     """Real ArtEmis rows and pictures, for development only."""
-    return outside("HARNESS_DEV_DATA", "data", "artemis")
+    path = Path(os.environ.get("HARNESS_DEV_DATA", REPOSITORY.parent / "shared" / "data")) / "artemis"
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent (set HARNESS_DEV_DATA)")
+    return path
 
 
 @pytest.fixture

@@ -275,6 +275,7 @@ class TestPrepared:
         assert reader(folder="v2").folder == tmp_path / "data" / "v2"
 
 
+@pytest.mark.data
 def test_real_release(real_artemis: Path, tmp_path: Path) -> None:
     reader = ArtemisReader(TASK, tmp_path)
     annotations = real_artemis / "artemis_dataset_release_v0.csv"
