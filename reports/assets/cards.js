@@ -1,0 +1,154 @@
+"use strict";
+// One painting of the sample browser as elements: picture, annotations, and what every row made of it.
+// Every text comes from models or data sets, so it enters the page through textContent only.
+
+(() => {
+  const KINDS = { refusal: "Refused", unparsed: "No label found in the text", failed: "Failed" };
+  const LONG = 420;
+
+  function element(tag, className, text) {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  function isolated(text) { return element("bdi", "", text); }
+
+  function chip(emotion, slots) {
+    const made = element("span", "chip");
+    const dot = element("span", `dot emo-${slots[emotion] ?? 0}`);
+    dot.setAttribute("aria-hidden", "true");
+    made.append(dot, isolated(emotion));
+    return made;
+  }
+
+  function svg(tag, attributes) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  function longText(text) {
+    const paragraph = element("p", "", text);
+    paragraph.dir = "auto";
+    if (text.length < LONG) return [paragraph];
+    paragraph.classList.add("long");
+    const button = element("button", "", `Show all ${text.length.toLocaleString("en")} characters`);
+    button.type = "button";
+    button.addEventListener("click", () => { paragraph.classList.add("open"); button.remove(); });
+    return [paragraph, button];
+  }
+
+  function folded(title, ...content) {
+    const made = element("details");
+    made.append(element("summary", "", title), ...content);
+    return made;
+  }
+
+  function probabilities(pairs, slots) {
+    const grid = element("div", "probs");
+    for (const [emotion, share] of pairs) {
+      const bar = svg("svg", { viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
+      bar.append(svg("rect", { class: "track", width: 100, height: 8 }));
+      bar.append(svg("rect", { class: `fill-${slots[emotion] ?? 0}`, width: Math.min(100, 100 * share), height: 8 }));
+      grid.append(chip(emotion, slots), bar, element("span", "", (100 * share).toFixed(1)));
+    }
+    return grid;
+  }
+
+  function answer(outcome, row, sample, slots) {
+    const card = element("div", `answer ${row.kind}`);
+    const heading = element("h5");
+    heading.append(isolated(row.name));
+    card.append(heading);
+    if (outcome === null) {
+      card.append(element("p", "verdict", "not asked"));
+      return card;
+    }
+    if (outcome.kind === "answer") {
+      const line = element("div");
+      line.append(chip(outcome.emotion, slots));
+      if (sample.dominant !== null) {
+        const right = outcome.emotion === sample.dominant;
+        card.classList.toggle("right", right);
+        line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
+      }
+      card.append(line, ...(outcome.text ? longText(outcome.text) : []));
+      if (outcome.probs.length) card.append(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
+    } else {
+      card.append(element("p", "kind", KINDS[outcome.kind]), ...(outcome.text ? longText(outcome.text) : []));
+    }
+    if (outcome.raw && outcome.raw !== outcome.text) {
+      const raw = element("pre", "", outcome.raw);
+      raw.dir = "auto";
+      if (outcome.kind === "answer") card.append(folded("Model text before parsing", raw));
+      else card.append(...longText(outcome.raw));
+    }
+    return card;
+  }
+
+  function picture(sample) {
+    const box = element("div", "picture");
+    if (!sample.picture) {
+      box.append(element("div", "no-picture", `No picture. ${sample.reason}`));
+      return box;
+    }
+    const image = element("img");
+    image.src = sample.picture;
+    image.alt = sample.title;
+    [image.width, image.height] = sample.size;
+    image.loading = "lazy";
+    if (document.body.classList.contains("blur")) {
+      image.tabIndex = 0;
+      image.title = "Show the picture";
+      const reveal = () => image.classList.toggle("clear");
+      image.addEventListener("click", reveal);
+      image.addEventListener("keydown", (event) => { if (event.key === "Enter") reveal(); });
+    }
+    box.append(image);
+    return box;
+  }
+
+  function annotations(sample, slots) {
+    const list = element("ul", "annotations");
+    for (const [emotion, text] of sample.annotations) {
+      const line = element("li");
+      const words = isolated(text);
+      words.dir = "auto";
+      line.append(chip(emotion, slots), words);
+      list.append(line);
+    }
+    return list;
+  }
+
+  function people(sample) {
+    const counts = sample.histogram.map(([emotion, number]) => `${emotion} ${number}`).join(", ");
+    return sample.dominant === null ? `No majority among ${counts}` : `Annotators: ${counts}`;
+  }
+
+  function article(sample, { slots, rows, task }) {
+    const made = element("article", "sample");
+    made.tabIndex = -1;
+    made.dataset.id = sample.id;
+    const side = picture(sample);
+    const facts = Object.entries(sample.meta).map(([key, value]) => `${key}: ${value}`);
+    for (const fact of facts) side.append(element("p", "meta", fact));
+    const link = element("a", "", `#${sample.id}`);
+    link.href = `#sample=${encodeURIComponent(task)}/${encodeURIComponent(sample.id)}`;
+    link.setAttribute("aria-label", `Link to this painting, ${sample.id}`);
+    const anchor = element("p", "meta");
+    anchor.append(link);
+    side.append(anchor);
+    const main = element("div");
+    const heading = element("h4");
+    heading.append(isolated(sample.title));
+    const answers = element("div", "answers");
+    rows.forEach((row, i) => answers.append(answer(sample.outcomes[i], row, sample, slots)));
+    main.append(heading, element("p", "status", people(sample)), annotations(sample, slots), answers);
+    made.append(side, main);
+    return made;
+  }
+
+  window.harnessCards = { article, element };
+})();

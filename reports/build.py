@@ -1,0 +1,165 @@
+"""The HTML report: one folder that opens from disk, offline, and says the same every time it is rendered."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.reports import numerals, scatter
+from harness.reports.cautions import Caution, cautions
+from harness.reports.cells_csv import cells_csv
+from harness.reports.confusion import Confusion, Distribution, confusions, distributions
+from harness.reports.emotions import HEAT_STEPS, Heatmap, colour_slots, heatmaps
+from harness.reports.leaderboard import Board, boards
+from harness.reports.methods import Method, Prompt, methods, prompts, results_file, run_records
+from harness.reports.pairs import Pair, pairs
+from harness.reports.published import PublishedRow, published_rows
+from harness.reports.samples import sample_scripts
+from harness.reports.script_data import whole_text
+from harness.reports.slices import SliceTable, slice_tables
+from harness.reports.task_view import Row, Run, TaskView, gather
+from harness.reports.thumbnails import Thumbnail, make_thumbnails
+from harness.store import RunFolder, to_json, write_atomically
+from harness.types import Example, Outcome, UserError
+
+_HERE = Path(__file__).parent
+ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "samples.js")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """A task's part of the page, ready to print."""
+
+    view: TaskView
+    paintings: int
+    cautions: list[Caution]
+    boards: list[Board]
+    published: list[PublishedRow]
+    heatmaps: list[Heatmap]
+    confusions: list[Confusion]
+    distributions: dict[Row, Distribution]
+    pairs: list[Pair]
+    emotion_pairs: list[Pair]
+    plots: dict[str, list[scatter.Plot]]
+    slices: list[SliceTable]
+    prompts: list[Prompt]
+    methods: list[Method]
+
+
+def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False) -> Path:
+    """Write the report of one or several scored runs and return the path of its `index.html`.
+
+    Every file is replaced as a whole; files of an earlier rendering that are no longer linked are removed. The same
+    runs give the same bytes.
+
+    Args:
+        runs: scored run folders; runs of the same task become one leaderboard.
+        out: the report's folder, created when absent.
+        blur: pictures are blurred until they are clicked (some paintings show nudity or violence).
+
+    Raises:
+        UserError: no run was given, or one of them is not scored.
+    """
+    if not runs:
+        raise UserError("report: expected at least one run folder, got none")
+    read = [Run.read(index, folder) for index, folder in enumerate(runs)]
+    views = gather(read)
+    examples = {view.slug: list(view.examples().values()) for view in views}
+    pictures = make_thumbnails((e.image for chosen in examples.values() for e in chosen), out / "thumbs")
+    scripts: set[str] = set()
+    pages = []
+    for view in views:
+        outcomes = {row: view.outcomes(row) for row in view.rows}
+        for name, text in sample_scripts(view, examples[view.slug], outcomes, pictures):
+            write_atomically(out / "data" / name, text)
+            scripts.add(name)
+        pages.append(_task_page(view, examples[view.slug], outcomes, pictures))
+    _write_assets(out, read)
+    write_atomically(out / "index.html", _render(pages, read, blur))
+    _prune(out / "data", "*.js", scripts)
+    _prune(out / "thumbs", "*.jpg", {picture.name for picture in pictures.values() if picture.name})
+    return out / "index.html"
+
+
+def _task_page(
+    view: TaskView,
+    examples: Sequence[Example],
+    outcomes: Mapping[Row, Mapping[str, Outcome]],
+    pictures: Mapping[Path, Thumbnail],
+) -> TaskPage:
+    tables = boards(view)
+    left_out = sum(pictures[e.image].reason.startswith("left out") for e in examples)
+    overall, per_emotion = pairs(view)
+    return TaskPage(
+        view=view,
+        paintings=len(examples),
+        cautions=cautions(view, left_out),
+        boards=tables,
+        published=published_rows(view, tables[0]),
+        heatmaps=heatmaps(view),
+        confusions=confusions(view),
+        distributions={found.row: found for found in distributions(view, examples, outcomes)},
+        pairs=overall,
+        emotion_pairs=per_emotion,
+        plots=scatter.plots(view),
+        slices=slice_tables(view),
+        prompts=prompts(view),
+        methods=methods(view),
+    )
+
+
+def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        slots=colour_slots(emotion for page in pages for emotion in page.view.emotions),
+        count=numerals.count,
+        grouped=numerals.grouped,
+        heat_steps=HEAT_STEPS,
+        plot=scatter,
+    )
+    text: str = environment.get_template("page.html.j2").render(
+        pages=pages, runs=runs, records=run_records(runs), title=_title(pages), blur=blur
+    )
+    return text
+
+
+def _finalize(value: Any) -> Any:
+    return whole_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _title(pages: Sequence[TaskPage]) -> str:
+    models = dict.fromkeys(row.id.model for page in pages for row in page.view.rows if row.kind == "model")
+    tasks = ", ".join(dict.fromkeys(page.view.name for page in pages))
+    return f"{', '.join(models) or 'No model'} on {tasks or 'no task'}"
+
+
+def _write_assets(out: Path, runs: list[Run]) -> None:
+    for name in ASSETS:
+        write_atomically(out / "assets" / name, (_HERE / "assets" / name).read_text(encoding="utf-8"))
+    for run in runs:
+        write_atomically(out / results_file(run, runs), to_json(run.results))
+    write_atomically(out / "cells.csv", cells_csv(runs))
+
+
+def _prune(folder: Path, pattern: str, kept: Iterable[str]) -> None:
+    """Remove files of an earlier rendering; a folder that is left empty goes too."""
+    names = set(kept)
+    for path in folder.glob(pattern):
+        if path.name not in names:
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        shutil.rmtree(folder)

@@ -1,0 +1,116 @@
+"""What a reader must know before believing a number: the strip of warnings at the top of each task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.reports.numerals import count, grouped
+from harness.reports.task_view import ANSWERED_ENOUGH, CellKey, Row, TaskView
+
+SMALL_N = 100
+_Z = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """One warning; `is_grave` marks those that forbid reporting the numbers."""
+
+    title: str
+    text: str
+    is_grave: bool = False
+
+
+def cautions(view: TaskView, pictures_left_out: int = 0) -> list[Caution]:
+    """The warnings of a task, gravest first."""
+    return [
+        *_illustrative(view),
+        *_limited(view),
+        *_different_paintings(view),
+        *_rows(view),
+        *_small(view),
+        *_code_state(view),
+        *_pictures(pictures_left_out),
+    ]
+
+
+def _illustrative(view: TaskView) -> Iterator[Caution]:
+    if view.entry.get("illustrative"):
+        yield Caution(
+            "Illustrative data", "Machine-written illustration, never to be reported as a result.", is_grave=True
+        )
+
+
+def _limited(view: TaskView) -> Iterator[Caution]:
+    for run in view.runs:
+        entry = run.task_entry(view.name)
+        examples, available = entry.get("examples"), entry.get("available")
+        if examples is not None and available is not None and examples < available:
+            where = f" ({run.name})" if len(view.runs) > 1 else ""
+            yield Caution(
+                "Limited run",
+                f"{grouped(examples)} of {count(available, 'painting')} were run{where}: "
+                "not comparable with results on the whole split.",
+                is_grave=True,
+            )
+
+
+def _different_paintings(view: TaskView) -> Iterator[Caution]:
+    if len(view.runs) < 2:
+        return
+    ids = [frozenset(example.id for example in run.folder.examples(view.name)) for run in view.runs]
+    if len(set(ids)) > 1:
+        yield Caution(
+            "Different paintings",
+            f"The merged runs do not cover the same paintings ({', '.join(grouped(len(i)) for i in ids)}; "
+            f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
+            is_grave=True,
+        )
+
+
+def _rows(view: TaskView) -> Iterator[Caution]:
+    unranked = [row for row in view.rows if row.coverage and row.coverage.share < ANSWERED_ENOUGH]
+    if unranked:
+        yield Caution(
+            f"Answered below {100 * ANSWERED_ENOUGH:.0f} %",
+            f"{_listed(unranked, 'answered')}. Marked † and not ranked: text metrics see answered paintings only.",
+        )
+    failed = [row for row in view.rows if row.coverage and row.coverage.failed]
+    if failed:
+        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be had for these paintings.")
+
+
+def _listed(rows: list[Row], name: str) -> str:
+    return "; ".join(
+        f"{r.label}: {getattr(r.coverage, name)} of {r.coverage.examples if r.coverage else 0}" for r in rows
+    )
+
+
+def _small(view: TaskView) -> Iterator[Caution]:
+    counts = [
+        int(cell["n"])
+        for row in view.rows
+        if (cell := view.cells.get(CellKey(row.id, "accuracy"))) is not None and cell.get("n")
+    ]
+    if counts and max(counts) < SMALL_N:
+        n = max(counts)
+        # Wilson half-width of a proportion of one half: the widest interval that n paintings can give.
+        half = 100 * _Z * math.sqrt(0.25 / n + (_Z / (2 * n)) ** 2) / (1 + _Z**2 / n)
+        yield Caution(
+            "Few paintings",
+            f"Accuracy rests on {count(n, 'painting')} with a majority emotion: "
+            f"the 95 % interval of a row is up to ± {half:.0f} points.",
+        )
+
+
+def _code_state(view: TaskView) -> Iterator[Caution]:
+    for run in view.runs:
+        git = (run.manifest.get("environment") or {}).get("git") or {}
+        if git.get("dirty"):
+            yield Caution("Uncommitted code", f"{run.name} was made in a working folder with uncommitted changes.")
+
+
+def _pictures(left_out: int) -> Iterator[Caution]:
+    if left_out:
+        yield Caution("Pictures left out", f"{count(left_out, 'picture')} would exceed the report's size limit.")

@@ -1,0 +1,225 @@
+"""The leaderboard: one table per set of references, sorted, with intervals, marks and reasons."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.reports.metric_table import GROUPS, Group, MetricInfo, display_rank, metric_info
+from harness.reports.numerals import number_or_none, shown, shown_interval
+from harness.reports.task_view import CellKey, Coverage, Row, TaskView
+
+SIGNIFICANT = 0.05
+HELD_OUT = "leave_one_out"
+_COVERAGE = ("answered", "refused", "unparsed", "failed")
+_RESOURCES = ("parameters", "peak_memory_gb")
+
+BODIES: tuple[tuple[str, str], ...] = (
+    ("model", "Models"),
+    ("reference", "Reference points"),
+    ("control", "Controls: the picture was replaced"),
+)
+REFERENCE_TABLES: dict[str, tuple[str, str]] = {
+    HELD_OUT: (
+        "Against one held-out person",
+        "Every row is scored on the same remaining annotations, without the held-out one. This is the only table in "
+        "which the human row and the models may be compared.",
+    ),
+    "same_emotion": (
+        "Against references of the answered emotion only",
+        "An explanation is compared only with annotators who felt the emotion that the row answered.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number as printed.
+
+    Attributes:
+        text: the value, or a dash.
+        interval: `low–high`, empty without one.
+        sort: the unrounded value, None where there is none.
+        n: paintings behind the value, where known.
+        reason: why there is no value, empty otherwise.
+        is_best: better than the runner-up beyond chance.
+        is_held_out: measured on the remaining references of the human row.
+    """
+
+    text: str
+    interval: str = ""
+    sort: float | None = None
+    n: int | None = None
+    reason: str = ""
+    is_best: bool = False
+    is_held_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metric's column; `n`, its most common count of paintings, stands in the heading, other counts in the cells."""
+
+    info: MetricInfo
+    n: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRow:
+    """One printed row."""
+
+    row: Row
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Rows that belong together."""
+
+    kind: str
+    title: str
+    rows: tuple[BoardRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A whole table.
+
+    Attributes:
+        key: which references were used.
+        groups: (group, number of its columns), in column order.
+        sorted_by: index of the column that orders the rows, None if no column has a direction.
+    """
+
+    key: str
+    title: str
+    note: str
+    groups: tuple[tuple[Group, int], ...]
+    columns: tuple[Column, ...]
+    bodies: tuple[Body, ...]
+    sorted_by: int | None
+
+
+def boards(view: TaskView) -> list[Board]:
+    """The main leaderboard and one table for each other set of references that was scored."""
+    tables = [_board(view, "all", "Leaderboard", "")]
+    for references, (title, note) in REFERENCE_TABLES.items():
+        if view.metrics(references=references, emotion=None, slice=None):
+            tables.append(_board(view, references, title, note))
+    return tables
+
+
+def _board(view: TaskView, references: str, title: str, note: str) -> Board:
+    infos = _columns(view, references)
+    best = {info.name: _winner(view, info) for info in infos} if references == "all" else {}
+    printed = [
+        BoardRow(row, tuple(_cell(view, row, info, references, best.get(info.name) == row.id) for info in infos))
+        for row in view.rows
+    ]
+    if references != "all":
+        printed = [row for row in printed if any(cell.sort is not None or cell.reason for cell in row.cells)]
+    lead = next((i for i, info in enumerate(infos) if info.higher_is_better is not None), None)
+    bodies = tuple(
+        Body(kind, body_title, _ordered([r for r in printed if r.row.kind == kind], lead, infos))
+        for kind, body_title in BODIES
+        if any(r.row.kind == kind for r in printed)
+    )
+    columns = tuple(Column(info, _common_n(row.cells[i] for row in printed)) for i, info in enumerate(infos))
+    return Board(references, title, note, _spans(infos), columns, bodies, lead)
+
+
+def _columns(view: TaskView, references: str) -> list[MetricInfo]:
+    names = view.metrics(references=references, emotion=None, slice=None)
+    if references == "all":
+        names |= view.metrics(references=HELD_OUT, emotion=None, slice=None)
+        names |= set(_COVERAGE) if any(row.coverage for row in view.rows) else set()
+        names |= {n for n in _RESOURCES if any(number_or_none(r.resources, n) is not None for r in view.rows)}
+    return [metric_info(name) for name in sorted(names, key=display_rank)]
+
+
+def _spans(infos: Sequence[MetricInfo]) -> tuple[tuple[Group, int], ...]:
+    counted = ((group, sum(info.group == group.key for info in infos)) for group in GROUPS)
+    return tuple((group, number) for group, number in counted if number)
+
+
+def _cell(view: TaskView, row: Row, info: MetricInfo, references: str, is_best: bool) -> Cell:
+    if info.name in _COVERAGE:
+        return _coverage_cell(row.coverage, info)
+    key = CellKey(row.id, info.name, references=references)
+    cell = view.cells.get(key)
+    if cell is None and info.name in _RESOURCES:
+        return _printed(info, {"value": number_or_none(row.resources, info.name)})
+    if view.value(key) is not None and cell is not None:
+        return _printed(info, cell, is_best=is_best)
+    held_out = view.cells.get(key._replace(references=HELD_OUT))
+    if references == "all" and row.is_person and held_out is not None and not held_out.get("unavailable"):
+        return _printed(info, held_out, is_held_out=True)
+    reason = cell.get("unavailable") if cell is not None else None
+    return Cell("–", reason=str(reason or "not measured for this row"))
+
+
+def _printed(info: MetricInfo, cell: Any, *, is_best: bool = False, is_held_out: bool = False) -> Cell:
+    value = number_or_none(cell, "value")
+    if value is None or not math.isfinite(value):
+        return Cell("–", reason="not known")
+    interval = shown_interval(info, number_or_none(cell, "low"), number_or_none(cell, "high"))
+    n = cell.get("n")
+    return Cell(shown(info, value), interval, value, int(n) if n is not None else None, "", is_best, is_held_out)
+
+
+def _coverage_cell(coverage: Coverage | None, info: MetricInfo) -> Cell:
+    if coverage is None:
+        return Cell("–", reason="coverage is not recorded")
+    if info.name == "answered":
+        return Cell(shown(info, coverage.share), f"{coverage.answered}/{coverage.examples}", coverage.share)
+    number = float(getattr(coverage, info.name))
+    return Cell(shown(info, number), "", number)
+
+
+def _common_n(cells: Iterable[Cell]) -> int | None:
+    counts = Counter(cell.n for cell in cells if cell.sort is not None and cell.n is not None)
+    return max(counts, key=lambda n: (counts[n], n), default=None)
+
+
+def _ordered(rows: list[BoardRow], column: int | None, infos: Sequence[MetricInfo]) -> tuple[BoardRow, ...]:
+    """Best first; rows that are not ranked and then rows without the value follow."""
+    if column is None:
+        return tuple(rows)
+    sign = -1.0 if infos[column].higher_is_better else 1.0
+
+    def rank(row: BoardRow) -> tuple[bool, bool, float]:
+        value = row.cells[column].sort
+        return value is None, not row.row.is_ranked, sign * (value or 0.0)
+
+    return tuple(sorted(rows, key=rank))
+
+
+def _winner(view: TaskView, info: MetricInfo) -> Any:
+    """The row that beats the runner-up with Holm-adjusted p below `SIGNIFICANT`, else None."""
+    if info.higher_is_better is None:
+        return None
+    sign = 1.0 if info.higher_is_better else -1.0
+    values = [(view.value(CellKey(row.id, info.name)), row) for row in view.rows]
+    rivals = [
+        (sign * value, row)
+        for value, row in values
+        if value is not None and row.is_ranked and row.kind != "control" and not row.is_person
+    ]
+    if len(rivals) < 2:
+        return None
+    (_, first), (_, second) = sorted(rivals, key=lambda rival: -rival[0])[:2]
+    return first.id if _differ(view, info.name, first, second) else None
+
+
+def _differ(view: TaskView, metric: str, first: Row, second: Row) -> bool:
+    if first.id.run != second.id.run:
+        return False
+    run = next(run for run in view.runs if run.index == first.id.run)
+    for entry in run.entries("comparisons", view.name):
+        if entry["metric"] == metric and entry.get("emotion") is None:
+            p = number_or_none(entry, "p_holm")
+            if {entry["a"], entry["b"]} == {first.id.model, second.id.model} and p is not None:
+                return p < SIGNIFICANT
+    return False

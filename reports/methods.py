@@ -1,0 +1,108 @@
+"""How the numbers came about: prompts verbatim, metric signatures, manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.reports.metric_table import MetricInfo, display_rank, metric_info
+from harness.reports.task_view import Run, TaskView
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as sent (or its template), and the rows that got it."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A metric, what it measures, and the signatures under which it was computed here."""
+
+    info: MetricInfo
+    signatures: tuple[str, ...]
+    unavailable: tuple[str, ...]
+
+
+def prompts(view: TaskView) -> list[Prompt]:
+    """Rendered prompts with the rows that got them; the task's templates where no rendered prompt is recorded."""
+    sent: dict[str, list[str]] = {}
+    for run in view.runs:
+        for record in run.manifest.get("runs", ()):
+            row = view.row(run.index, record.get("model", ""), record.get("control"))
+            if row is None or row.kind == "reference" or record.get("task") != view.name:
+                continue
+            if record.get("prompt"):
+                sent.setdefault(str(record["prompt"]), []).append(row.label)
+    if sent:
+        return [Prompt(f"Sent to {', '.join(rows)}", text) for text, rows in sent.items()]
+    templates: Mapping[str, str] = view.entry.get("prompts") or {}
+    return [Prompt(f"Template “{name}”", str(text)) for name, text in templates.items()]
+
+
+def methods(view: TaskView) -> list[Method]:
+    """Every metric of the task, in the order of the leaderboard."""
+    signatures: dict[str, dict[str, None]] = {}
+    reasons: dict[str, dict[str, None]] = {}
+    for key, cell in view.cells.items():
+        if cell.get("signature"):
+            signatures.setdefault(key.metric, {})[str(cell["signature"])] = None
+        if cell.get("unavailable"):
+            reasons.setdefault(key.metric, {})[str(cell["unavailable"])] = None
+    return [
+        Method(metric_info(name), tuple(signatures.get(name, ())), tuple(reasons.get(name, ())))
+        for name in sorted(view.metrics(), key=display_rank)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run folder as the methods section tells of it; `facts` are label and value."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...]
+    manifest: str
+    results_file: str
+
+
+def run_records(runs: list[Run]) -> list[RunRecord]:
+    """All merged runs; `results_file` names the copy of results.json that lies beside the page."""
+    return [
+        RunRecord(
+            run.name,
+            _facts(run.manifest),
+            json.dumps(run.manifest, ensure_ascii=False, indent=2),
+            results_file(run, runs),
+        )
+        for run in runs
+    ]
+
+
+def results_file(run: Run, runs: list[Run]) -> str:
+    """The name of a run's results within the report."""
+    return "results.json" if len(runs) == 1 else f"results-{run.index + 1}.json"
+
+
+def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    environment = manifest.get("environment") or {}
+    git = environment.get("git") or {}
+    packages = environment.get("packages") or {}
+    facts = (
+        ("Made", manifest.get("created")),
+        ("Command", " ".join(str(word) for word in manifest.get("command") or ())),
+        ("Harness", manifest.get("version")),
+        ("Identity", manifest.get("identity")),
+        (
+            "Commit",
+            f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else "",
+        ),
+        ("Python", environment.get("python")),
+        ("Platform", environment.get("platform")),
+        ("GPU", environment.get("gpu")),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+    )
+    return tuple((label, str(value)) for label, value in facts if value)

@@ -1,0 +1,107 @@
+"""The sample browser's data: a compact index per task for the filters, and pages of samples as scripts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.reports.emotions import colour_slots
+from harness.reports.script_data import script
+from harness.reports.task_view import Row, TaskView
+from harness.reports.thumbnails import Thumbnail
+from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
+
+PAGE_SIZE = 100
+REFUSED, UNPARSED, FAILED, ABSENT, OTHER_LABEL = -1, -2, -3, -4, -5
+"""Codes of what a row said about a painting, where it is not the index of a label."""
+
+_CODES: dict[type, int] = {Refusal: REFUSED, Unparsed: UNPARSED, Failed: FAILED}
+
+
+def sample_scripts(
+    view: TaskView,
+    examples: Sequence[Example],
+    outcomes: Mapping[Row, Mapping[str, Outcome]],
+    pictures: Mapping[Path, Thumbnail],
+) -> Iterator[tuple[str, str]]:
+    """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …"""
+    yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes))
+    for page in range(math.ceil(len(examples) / PAGE_SIZE)):
+        chunk = examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
+        samples = [_sample(e, [answers.get(e.id) for answers in outcomes.values()], pictures) for e in chunk]
+        payload = {"task": view.slug, "page": page, "samples": samples}
+        yield f"{view.slug}-{page}.js", script("harnessData", payload)
+
+
+def _index(
+    view: TaskView, examples: Sequence[Example], outcomes: Mapping[Row, Mapping[str, Outcome]]
+) -> dict[str, Any]:
+    keys = [str(key) for key in view.entry.get("slices") or ()]
+    values = {key: sorted({e.meta[key] for e in examples if key in e.meta}) for key in keys}
+    numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}
+    labels = {label: i for i, label in enumerate(view.emotions)}
+    entries = [
+        [
+            example.id,
+            labels.get(example.dominant_emotion or "", -1),
+            [numbers[key].get(example.meta.get(key, ""), -1) for key in keys],
+            [code(answers.get(example.id), labels) for answers in outcomes.values()],
+        ]
+        for example in examples
+    ]
+    return {
+        "task": view.slug,
+        "pageSize": PAGE_SIZE,
+        "labels": list(view.emotions),
+        "slots": colour_slots(view.emotions),
+        "rows": [{"name": row.label, "kind": row.kind} for row in outcomes],
+        "slices": [{"key": key, "values": values[key]} for key in keys],
+        "entries": entries,
+    }
+
+
+def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
+    """The index of the answered label, or one of the negative codes above."""
+    if outcome is None:
+        return ABSENT
+    if isinstance(outcome, Answer):
+        return labels.get(outcome.emotion, OTHER_LABEL)
+    return _CODES[type(outcome)]
+
+
+def _sample(example: Example, outcomes: Iterable[Outcome | None], pictures: Mapping[Path, Thumbnail]) -> dict[str, Any]:
+    picture = pictures[example.image]
+    return {
+        "id": example.id,
+        "title": example.meta.get("title") or example.id,
+        "picture": f"thumbs/{picture.name}" if picture.name else None,
+        "size": picture.size,
+        "reason": picture.reason,
+        "meta": {key: value for key, value in example.meta.items() if key != "title" and value},
+        "dominant": example.dominant_emotion,
+        "histogram": sorted(example.emotion_histogram.items(), key=lambda pair: (-pair[1], pair[0])),
+        "annotations": [[a.emotion, a.explanation] for a in example.annotations],
+        "outcomes": [None if outcome is None else _outcome(outcome) for outcome in outcomes],
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    shared = {"raw": outcome.raw, "latency": outcome.usage.latency_s}
+    match outcome:
+        case Answer():
+            probabilities = sorted((outcome.emotion_probs or {}).items(), key=lambda pair: (-pair[1], pair[0]))
+            return shared | {
+                "kind": "answer",
+                "emotion": outcome.emotion,
+                "text": outcome.explanation,
+                "probs": probabilities,
+                "heldOut": outcome.held_out,
+            }
+        case Failed():
+            return shared | {"kind": "failed", "text": f"{outcome.error_type}: {outcome.message}"}
+        case Refusal():
+            return shared | {"kind": "refusal", "text": ""}
+        case Unparsed():
+            return shared | {"kind": "unparsed", "text": ""}

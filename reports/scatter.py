@@ -1,0 +1,167 @@
+"""Quality against parameters, latency and cost: geometry of small scatter plots with a logarithmic x axis.
+
+Only numbers and texts leave this module; the template draws them, so that every text is escaped in one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.reports.metric_table import HEADLINES, MetricInfo, metric_info
+from harness.reports.numerals import number_or_none, shown
+from harness.reports.task_view import CellKey, Row, TaskView
+
+WIDTH, HEIGHT = 380, 250
+LEFT, RIGHT, TOP, BOTTOM = 44, 20, 14, 40
+LABEL_HEIGHT = 13
+RESOURCES = ("parameters", "latency_p50_s", "cost_usd")
+_LETTER_WIDTH = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis: position in pixels and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One row of the leaderboard; `top` and `bottom` are the ends of its interval, None without one."""
+
+    x: float
+    y: float
+    top: float | None
+    bottom: float | None
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+    says: str
+    is_model: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One panel."""
+
+    x_info: MetricInfo
+    y_info: MetricInfo
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    row: Row
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+
+
+def plots(view: TaskView) -> dict[str, list[Plot]]:
+    """Panels by the name of their quality metric; a panel needs two rows with both numbers."""
+    found: dict[str, list[Plot]] = {}
+    for name in HEADLINES:
+        for resource in RESOURCES:
+            readings = _readings(view, resource, name)
+            if len(readings) >= 2:
+                found.setdefault(name, []).append(_plot(metric_info(resource), metric_info(name), readings))
+    return found
+
+
+def _readings(view: TaskView, resource: str, name: str) -> list[_Reading]:
+    found = []
+    for row in view.rows:
+        x = view.value(CellKey(row.id, resource))
+        if x is None:
+            x = number_or_none(row.resources, resource)
+        y = view.value(CellKey(row.id, name))
+        if x is not None and x > 0 and y is not None and row.kind != "control":
+            cell = view.cells[CellKey(row.id, name)]
+            found.append(_Reading(row, x, y, number_or_none(cell, "low"), number_or_none(cell, "high")))
+    return found
+
+
+def _plot(x_info: MetricInfo, y_info: MetricInfo, readings: Sequence[_Reading]) -> Plot:
+    first = math.floor(math.log10(min(r.x for r in readings)) - 0.05)
+    last = max(first + 1, math.ceil(math.log10(max(r.x for r in readings)) + 0.05))
+    y_values = [y_end for r in readings for y_end in (r.y, r.low, r.high) if y_end is not None]
+    y_marks = _linear_marks(min(y_values), max(y_values))
+
+    def at_x(value: float) -> float:
+        return round(LEFT + (math.log10(value) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
+
+    def at_y(value: float) -> float:
+        share = (value - y_marks[0]) / (y_marks[-1] - y_marks[0])
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    step = max(1, math.ceil((last - first) / 6))
+    x_ticks = tuple(Tick(at_x(10.0**e), _power(e)) for e in range(first, last + 1, step))
+    y_ticks = tuple(Tick(at_y(mark), _short(shown(y_info, mark))) for mark in y_marks)
+    placed: list[tuple[float, float, float]] = []
+    points = tuple(
+        _point(
+            r,
+            at_x(r.x),
+            at_y(r.y),
+            None if r.low is None or r.high is None else (at_y(r.high), at_y(r.low)),
+            placed,
+            x_info,
+            y_info,
+        )
+        for r in sorted(readings, key=lambda r: (r.y, r.row.label))
+    )
+    return Plot(x_info, y_info, x_ticks, y_ticks, points)
+
+
+def _point(
+    reading: _Reading,
+    x: float,
+    y: float,
+    ends: tuple[float, float] | None,
+    placed: list[tuple[float, float, float]],
+    x_info: MetricInfo,
+    y_info: MetricInfo,
+) -> Point:
+    label = reading.row.label if len(reading.row.label) <= 24 else reading.row.label[:23] + "…"
+    width = _LETTER_WIDTH * len(label)
+    to_right = x + 8 + width <= WIDTH
+    start = x + 8 if to_right else x - 8 - width
+    label_y = y + 4
+    while any(abs(label_y - other_y) < LABEL_HEIGHT and start < end and other < start + width
+              for other, end, other_y in placed):  # fmt: skip
+        label_y -= LABEL_HEIGHT
+    label_y = max(label_y, TOP - 2.0)
+    placed.append((start, start + width, label_y))
+    says = f"{reading.row.label}: {y_info.label} {shown(y_info, reading.y)}, {x_info.label} {shown(x_info, reading.x)}"
+    top, bottom = ends if ends is not None else (None, None)
+    label_x = round(x + 8 if to_right else x - 8, 1)
+    anchor = "start" if to_right else "end"
+    return Point(x, y, top, bottom, label, label_x, round(label_y, 1), anchor, says, reading.row.kind == "model")
+
+
+def _linear_marks(low: float, high: float) -> list[float]:
+    """Three to seven round marks that enclose `low` … `high`."""
+    span = (high - low) or abs(high) or 1.0
+    raw = span / 4
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [step * i for i in range(first, max(last, first + 1) + 1)]
+
+
+def _power(exponent: int) -> str:
+    if exponent < 0:
+        return f"{10.0**exponent:.{-exponent}f}"
+    letter = ("", " k", " M", " B", " T")[min(exponent // 3, 4)]
+    return f"{10 ** (exponent - 3 * min(exponent // 3, 4))}{letter}"
+
+
+def _short(text: str) -> str:
+    return text.removesuffix(".0")

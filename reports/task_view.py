@@ -1,0 +1,279 @@
+"""What one or several runs say about one task, gathered under one set of row labels.
+
+Runs are merged by task: the same name, version, split, labels and protocol make one leaderboard, anything else makes
+two. A row is a model (or one of its controls) of one run; equal names of different runs are told apart by the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from harness.reports.numerals import number_or_none
+from harness.store import RowKey, RunFolder
+from harness.types import Example, Outcome
+
+RowKind: TypeAlias = Literal["model", "reference", "control"]
+KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
+"""The order in which kinds of rows are shown."""
+
+ANSWERED_ENOUGH = 0.95
+"""A row that answers less than this share of its paintings is marked and not ranked."""
+
+_REFERENCE_ADAPTERS = frozenset({"human", "crowd", "majority", "nearest"})
+_PEOPLE = frozenset({"human", "crowd"})
+
+
+class RowId(NamedTuple):
+    """A row across runs."""
+
+    run: int
+    model: str
+    control: str | None
+
+
+class CellKey(NamedTuple):
+    """Where a number stands; see `results.json` in docs/design.md."""
+
+    row: RowId
+    metric: str
+    emotion: str | None = None
+    conditioned_on: str | None = None
+    slice: tuple[str, str] | None = None
+    references: str = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many paintings a row was asked about and what came back."""
+
+    examples: int
+    answered: int
+    refused: int
+    unparsed: int
+    failed: int
+
+    @property
+    def share(self) -> float:
+        """Answered paintings among all, 0..1 (0 when none was asked)."""
+        return self.answered / self.examples if self.examples else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row of a leaderboard; compared by identity.
+
+    Attributes:
+        id: run, model, control.
+        label: unique within the task, shown to readers.
+        kind: `reference` for baselines and people, `control` for a model whose picture was exchanged.
+        is_person: answers with what people wrote (`human`, `crowd`).
+        needs: what the adapter was given beyond the item (`train`, `references`).
+        coverage: None where results.json does not say.
+        resources: this row's entry of `models` in results.json.
+    """
+
+    id: RowId
+    label: str
+    kind: RowKind
+    is_person: bool
+    needs: tuple[str, ...]
+    coverage: Coverage | None
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Answered often enough to be compared; unknown coverage is not."""
+        return self.coverage is not None and self.coverage.share >= ANSWERED_ENOUGH
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder, read once."""
+
+    index: int
+    folder: RunFolder
+    manifest: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, index: int, folder: RunFolder) -> Run:
+        """Read manifest and results.
+
+        Raises:
+            UserError: not scored yet, or of another schema.
+        """
+        return cls(index, folder, folder.manifest(), folder.results())
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for telling runs apart."""
+        return self.folder.path.resolve().name
+
+    def entries(self, key: str, task: str) -> Iterator[Mapping[str, Any]]:
+        """The entries of one list of results.json that belong to `task`."""
+        return (entry for entry in self.results.get(key, ()) if entry["task"] == task)
+
+    def task_entry(self, task: str) -> Mapping[str, Any]:
+        """The manifest's entry of a task, empty if it has none."""
+        return next((t for t in self.manifest.get("tasks", ()) if t["name"] == task), {})
+
+    def model_entry(self, model: str) -> Mapping[str, Any]:
+        """The manifest's entry of a model, empty if it has none."""
+        return next((m for m in self.manifest.get("models", ()) if m["model"] == model), {})
+
+
+@dataclass(slots=True)
+class TaskView:
+    """Everything the report shows of one task."""
+
+    name: str
+    slug: str
+    entry: Mapping[str, Any]
+    split: str
+    emotions: tuple[str, ...]
+    runs: tuple[Run, ...]
+    rows: tuple[Row, ...]
+    cells: dict[CellKey, Mapping[str, Any]]
+
+    @property
+    def title(self) -> str:
+        """The task's title for people."""
+        return str(self.entry.get("title") or self.name)
+
+    def row(self, run: int, model: str, control: str | None = None) -> Row | None:
+        """The row of a run's model, None if there is none."""
+        wanted = RowId(run, model, control)
+        return next((row for row in self.rows if row.id == wanted), None)
+
+    def value(self, key: CellKey) -> float | None:
+        """A cell's value, None where it is missing or unavailable."""
+        cell = self.cells.get(key)
+        return None if cell is None or cell.get("unavailable") else number_or_none(cell, "value")
+
+    def metrics(self, **place: Any) -> set[str]:
+        """Names of the metrics that have a cell whose key fields equal `place`."""
+        return {key.metric for key in self.cells if all(getattr(key, k) == v for k, v in place.items())}
+
+    def examples(self) -> dict[str, Example]:
+        """All examples of the merged runs by id; an id's first appearance counts."""
+        found: dict[str, Example] = {}
+        for run in self.runs:
+            for example in run.folder.examples(self.name):
+                found.setdefault(example.id, example)
+        return found
+
+    def outcomes(self, row: Row) -> dict[str, Outcome]:
+        """A row's outcomes by example id."""
+        run = next(run for run in self.runs if run.index == row.id.run)
+        return run.folder.outcomes(self.name, RowKey(row.id.model, row.id.control))
+
+
+def gather(runs: Sequence[Run]) -> list[TaskView]:
+    """Group the tasks of several runs, in the order in which they are first named."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        for task in _task_names(run):
+            groups.setdefault(_identity(run, task), []).append(run)
+    used: Counter[str] = Counter()
+    views = []
+    for (name, *_), members in groups.items():
+        used[name] += 1
+        slug = name if used[name] == 1 else f"{name}-{used[name]}"
+        views.append(_view(name, slug, tuple(members)))
+    return views
+
+
+def _task_names(run: Run) -> list[str]:
+    named = [task["name"] for task in run.manifest.get("tasks", ())]
+    scored = [cell["task"] for key in ("cells", "coverage") for cell in run.results.get(key, ())]
+    return list(dict.fromkeys(named + scored))
+
+
+def _identity(run: Run, task: str) -> tuple[Any, ...]:
+    entry = run.task_entry(task)
+    return task, entry.get("version"), _split(run, task), _emotions(run, task), entry.get("protocol")
+
+
+def _split(run: Run, task: str) -> str:
+    declared = run.task_entry(task).get("split")
+    return str(declared or next((cell["split"] for cell in run.entries("cells", task)), ""))
+
+
+def _emotions(run: Run, task: str) -> tuple[str, ...]:
+    declared = run.task_entry(task).get("emotions")
+    if declared:
+        return tuple(declared)
+    confusion = next(run.entries("confusion", task), None)
+    if confusion is not None:
+        return tuple(confusion["labels"])
+    return tuple(dict.fromkeys(c["emotion"] for c in run.entries("cells", task) if c.get("emotion")))
+
+
+def _view(name: str, slug: str, runs: tuple[Run, ...]) -> TaskView:
+    ids = [row_id for run in runs for row_id in _row_ids(run, name)]
+    clashes = Counter((row.model, row.control) for row in ids)
+    several = {row for row in ids if clashes[row.model, row.control] > 1}
+    rows = sorted((_row(runs, name, row_id, row_id in several) for row_id in ids), key=lambda r: KINDS.index(r.kind))
+    cells = {key: cell for run in runs for key, cell in _keyed_cells(run, name)}
+    first = runs[0]
+    return TaskView(
+        name, slug, first.task_entry(name), _split(first, name), _emotions(first, name), runs, tuple(rows), cells
+    )
+
+
+def _row_ids(run: Run, task: str) -> list[RowId]:
+    stored = [RowId(run.index, key.model, key.control) for key in run.folder.rows(task)]
+    scored = (
+        RowId(run.index, entry["model"], entry.get("control"))
+        for key in ("coverage", "cells")
+        for entry in run.entries(key, task)
+    )
+    return list(dict.fromkeys([*stored, *scored]))
+
+
+def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> Row:
+    run = next(run for run in runs if run.index == row_id.run)
+    entry = run.model_entry(row_id.model)
+    adapter = str(entry.get("adapter") or row_id.model)
+    label = row_id.model if row_id.control is None else f"{row_id.model}, {row_id.control} picture"
+    kind: RowKind = "model"
+    if row_id.control is not None:
+        kind = "control"
+    elif adapter in _REFERENCE_ADAPTERS:
+        kind = "reference"
+    return Row(
+        row_id,
+        f"{label} (run {run.index + 1})" if is_ambiguous else label,
+        kind,
+        adapter in _PEOPLE,
+        tuple(entry.get("needs") or ()),
+        _coverage(run, task, row_id),
+        next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
+    )
+
+
+def _coverage(run: Run, task: str, row_id: RowId) -> Coverage | None:
+    for entry in run.entries("coverage", task):
+        if (entry["model"], entry.get("control")) == (row_id.model, row_id.control):
+            names = ("examples", "answered", "refused", "unparsed", "failed")
+            return Coverage(*(int(entry.get(name) or 0) for name in names))
+    return None
+
+
+def _keyed_cells(run: Run, task: str) -> Iterator[tuple[CellKey, Mapping[str, Any]]]:
+    for cell in run.entries("cells", task):
+        cut = cell.get("slice")
+        yield (
+            CellKey(
+                RowId(run.index, cell["model"], cell.get("control")),
+                cell["metric"],
+                cell.get("emotion"),
+                cell.get("conditioned_on"),
+                (str(cut["key"]), str(cut["value"])) if cut else None,
+                cell.get("references") or "all",
+            ),
+            cell,
+        )

@@ -1,0 +1,104 @@
+"""Small JPEG copies of the paintings, one per distinct picture file, under a total size."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from harness.types import ImageError, open_image
+
+TOTAL_BYTES = 60_000_000
+MANY = 4000
+EDGE, EDGE_OF_MANY = 240, 168
+QUALITY = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture in the report: its file name within `thumbs/`, or the reason why there is none."""
+
+    name: str | None
+    size: tuple[int, int] | None
+    reason: str = ""
+
+
+def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = TOTAL_BYTES) -> dict[Path, Thumbnail]:
+    """Write a thumbnail of each picture into `folder`, reusing those that are there from an earlier rendering.
+
+    Args:
+        images: picture files; equal contents share one thumbnail.
+        folder: created when absent.
+        total_bytes: pictures that would exceed this sum, in order, are left out with that reason.
+    """
+    paths = list(dict.fromkeys(images))
+    edge = EDGE if len(paths) <= MANY else EDGE_OF_MANY
+    folder.mkdir(parents=True, exist_ok=True)
+    # Pillow releases the interpreter lock while it decodes and scales.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = list(
+            tqdm(
+                pool.map(lambda path: _thumbnail(path, folder, edge), paths),
+                total=len(paths),
+                desc="thumbnails",
+                unit="picture",
+                disable=None,
+                leave=False,
+            )
+        )
+    return _within(dict(zip(paths, made, strict=True)), folder, total_bytes)
+
+
+def _thumbnail(path: Path, folder: Path, edge: int) -> Thumbnail:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+    except OSError:
+        return Thumbnail(None, None, f"{path.name}: no such picture file")
+    target = folder / f"{digest}-{edge}.jpg"
+    try:
+        if not target.exists():
+            _write(path, target, edge)
+        return Thumbnail(target.name, _size(target))
+    except ImageError as error:
+        return Thumbnail(None, None, str(error))
+
+
+def _write(path: Path, target: Path, edge: int) -> None:
+    from PIL import Image
+
+    picture = open_image(path)
+    picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=QUALITY, optimize=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{hash(path) & 0xFFFF}.tmp")
+    temporary.write_bytes(data.getvalue())
+    temporary.replace(target)
+
+
+def _size(target: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(target) as picture:
+        return picture.size
+
+
+def _within(made: dict[Path, Thumbnail], folder: Path, total_bytes: int) -> dict[Path, Thumbnail]:
+    kept: dict[Path, Thumbnail] = {}
+    names: set[str] = set()
+    used = 0
+    for path, thumbnail in made.items():
+        if thumbnail.name is not None and thumbnail.name not in names:
+            used += (folder / thumbnail.name).stat().st_size
+            if used > total_bytes:
+                reason = f"left out: the report's pictures are limited to {total_bytes / 1e6:.0f} MB"
+                kept[path] = Thumbnail(None, None, reason)
+                continue
+            names.add(thumbnail.name)
+        kept[path] = thumbnail
+    return kept
