@@ -15,13 +15,8 @@ from harness.types import Task, UserError
 
 PROTOCOLS = ("coco-ptb", "artemis-plain")
 POLARITIES = ("positive", "negative", "other")
-RELIABILITIES = {
-    "P": "primary: the authors' own code, README or notebook",
-    "R": "reported by another group",
-    "W": "secondary web page",
-    "D": "derived from primary facts",
-}
-"""What the mark of a published row means."""
+RELIABILITIES = ("P", "R", "W", "D")
+"""Marks of a published row: primary (the authors' own code or notebooks), another group, web page, derived."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _Check: TypeAlias = Callable[[LocatedYaml, yaml.Node], Any]
@@ -168,7 +163,7 @@ _PUBLISHED_FIELDS: dict[str, _Check] = {
     "model": LocatedYaml.text,
     "metrics": _mapping_of(_number),
     "source": LocatedYaml.text,
-    "reliability": _one_of(tuple(RELIABILITIES), "reliability mark"),
+    "reliability": _one_of(RELIABILITIES, "reliability mark"),
     "test_set": LocatedYaml.text,
     "n": _number,
     "note": LocatedYaml.text,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.task_source import find_task, open_reader
 from harness.tasks.loading import CARD_KEYS, load_task
 from harness.tasks.readers.base import Reader
 from harness.tasks.readers.jsonl import JsonlReader
@@ -74,6 +75,21 @@ def test_every_key_is_explained() -> None:
     assert [key for key in CARD_KEYS if f"`{key}`" not in text] == []
 
 
-def test_the_entry_points_parse() -> None:
+def test_the_entry_point_parses() -> None:
     group = tomllib.loads(block("toml"))["project"]["entry-points"]["harness.tasks"]
-    assert set(group) == {"weather", "one-row-csv"}
+    assert set(group) == {"weather"}
+
+
+def test_a_card_names_a_reader_class_of_another_module(
+    tmp_path: Path, draw: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package.py").write_text(block("python"), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    (settings,) = re.findall(
+        r"^    (dataset: my_package.*\n)    (options: .*\n)", GUIDE.read_text("utf-8"), re.MULTILINE
+    )
+    card = tmp_path / "card.yaml"
+    card.write_text("name: t\nemotions: [joy, gloom]\n" + "".join(settings), encoding="utf-8")
+    draw(tmp_path / "a.png")
+    (tmp_path / "table.csv").write_text("file,emotion,reason\na.png,joy,sun\n", encoding="utf-8")
+    assert open_reader(find_task(str(card)), tmp_path).splits() == {"test": 1}
