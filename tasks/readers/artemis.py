@@ -10,6 +10,7 @@ Options of the card:
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import groupby
@@ -117,7 +118,7 @@ class ArtemisReader(Reader):
     def _command(self) -> str:
         return (
             f"type: harness data prepare {self.task.name} --annotations artemis_dataset_release_v0.csv "
-            f"--images WIKIART_FOLDER --data-root {self.data_root}"
+            f"--images WIKIART_FOLDER --data-root {shlex.quote(str(self.data_root))}"
         )
 
     def _table(self) -> PreparedTable:
