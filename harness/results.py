@@ -32,14 +32,17 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     }
     for record in manifest["tasks"]:
         task = task_from_json(record)
+        reader_root = root or data_root(manifest.get("data_root"))
+        limited = record["examples"] < record["available"]
         scores = score_task(
             task,
             list(folder.examples(task.name)),
-            training_examples(task, root or data_root(manifest.get("data_root"))),
+            examples_of(task, reader_root, "train"),
             {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
             split=record["split"],
             seed=int(manifest["identity_of"]["seed"]),
             preprocessing=record["preprocessing"],
+            whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
         )
         results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
         results["coverage"] += scores.coverage
@@ -48,10 +51,10 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     return results
 
 
-def training_examples(task: Task, root: Path) -> Sequence[Example] | None:
-    """The training split, or None where the data is not at hand (metrics that need it say so)."""
+def examples_of(task: Task, root: Path, split: str) -> Sequence[Example] | None:
+    """A split of a task, or None where the data is not at hand (metrics that need it say so)."""
     try:
-        return list(open_reader(task, root).examples("train"))
+        return list(open_reader(task, root).examples(split))
     except UserError:
         return None
 

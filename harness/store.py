@@ -126,6 +126,12 @@ class RunFolder:
         """Write results.json atomically."""
         write_atomically(self.path / "results.json", to_json(results))
 
+    def results_are_current(self) -> bool:
+        """True when results.json is newer than everything it was made from (make's rule)."""
+        results = self.path / "results.json"
+        sources = [self.path / "manifest.json", *self.path.glob("examples/*"), *self.path.glob("outcomes/*/*")]
+        return results.is_file() and all(results.stat().st_mtime_ns > s.stat().st_mtime_ns for s in sources)
+
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:

@@ -74,7 +74,8 @@ def execute(arguments: argparse.Namespace) -> int:
         print(session.describe(plan, folder))
         return EXIT_COMPLETE
     failure_rates = session.ask(plan, folder, options)
-    results = session.score(folder, plan.options.data_root)
+    current = folder.results_are_current()
+    results = folder.results() if current else session.score(folder, plan.options.data_root)
     if not options["no_report"]:
         page = session.report([folder], folder.path / "report")
         if options["open"]:

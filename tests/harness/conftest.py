@@ -61,8 +61,11 @@ def dataset(tmp_path: Path) -> Path:
         split = "train" if i % 3 == 0 else "test"
         lines.append(json.dumps({"id": f"p{i}", "image": f"p{i}.png", "split": split, "annotations": annotations}))
     (folder / "examples.jsonl").write_text("\n".join(lines) + "\n")
+    # Metrics that start Java are left to the tests that need them.
+    metrics = "[accuracy, annotator_mass, macro_f1, cross_entropy, unique, mean_length, latency_p50_s]"
     (folder / "tiny.yaml").write_text(
         f"name: tiny\ndataset: jsonl\nemotions: [{', '.join(LABELS)}]\noptions:\n  examples: examples.jsonl\n"
+        f"metrics: {metrics}\n"
     )
     return folder
 
