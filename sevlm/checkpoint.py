@@ -16,7 +16,7 @@ from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
 from sevlm.model import SEVLM
 from sevlm.model_card import model_card
-from sevlm.tokenization import load_tokenizer
+from sevlm.tokenization import config_for_tokenizer, load_tokenizer
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer", "README.md"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -53,7 +53,10 @@ def load_checkpoint(path_or_hub_id: str | Path) -> SEVLM:
 
     folder = _find(path_or_hub_id)
     config = SEVLMConfig.load(folder / CONFIG)
-    model = SEVLM(config, load_tokenizer(folder / TOKENIZER))
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    if config_for_tokenizer(config, tokenizer) != config:
+        raise SEVLMError(f"{folder / TOKENIZER} is not the tokenizer that {folder / CONFIG} describes")
+    model = SEVLM(config, tokenizer)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError:

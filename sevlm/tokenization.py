@@ -52,7 +52,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Loads a tokenizer folder.
 
     Raises:
-        SEVLMError: no tokenizer there, or one without SEVLM's special tokens.
+        SEVLMError: no tokenizer there, one without SEVLM's special tokens, or an empty one (which transformers 5
+            makes without a word when the vocabulary file is missing).
     """
     from transformers import AutoTokenizer
 
@@ -61,6 +62,8 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise SEVLMError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
     special_ids(tokenizer)
+    if not tokenizer.encode(BECAUSE):
+        raise SEVLMError(f"the tokenizer in {folder} encodes everything to nothing: its vocabulary is missing")
     return tokenizer
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from sevlm.parity.fixture import Fixture, Tensors
 from sevlm.parity.forward import official_groups
 from sevlm.parity.report import Report
+from sevlm.tokenization import ADDED_TOKENS
 
 _ROW = re.compile(r"\| (\S+/\S+) \| \[([\d, ]*)\] \| (F32|F64|I64) \|")
 _SCORES = re.compile(r"epoch (\d+), best_acc ([\d.]+), best_res ([\d.]+)\)")
@@ -19,6 +20,20 @@ SHARED = (
     *("n_embd", "n_layer", "n_head", "n_positions", "max_seq_len", "len_prefix", "img_size"),
     *("prefix_size", "encoder_dim"),
 )
+KIND = {
+    "activation_function": "gelu_new",
+    "add_cross_attention": True,
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "torch_dtype": "float32",
+}
+INVISIBLE = {
+    "vad_encoder key.bias": "adds the same to all scores of a query, which the softmax cancels",
+    "crossattention c_attn.bias (keys)": "adds the same to all scores of a query, which the softmax cancels",
+    "position embeddings beyond the longest row": "no recorded row is that long",
+    "clip encoder.proj": "the released encoder returns unprojected patches",
+}
+"""Weights that a fixture holds and that no output of any model depends on."""
 _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
 
 
@@ -49,18 +64,39 @@ def compare_configuration(fixture: Fixture, report: Report) -> None:
     config, settings = fixture.checkpoint.config, fixture.settings
     folder = f"nle_model_{settings['checkpoint_name']}"
     report.equal(f"{folder}/config.json", {k: config[k] for k in SHARED}, {k: settings[k] for k in SHARED})
+    report.equal(f"{folder}/config.json (kind)", {k: config.get(k) for k in KIND}, KIND)
     generation = fixture.json(f"{folder}/generation_config.json")
     ids = ("bos_token_id", "eos_token_id", "transformers_version")
-    report.equal(f"{folder}/generation_config.json", {k: generation[k] for k in ids}, {k: config[k] for k in ids})
+    expected = {"_from_model_config": True} | {key: config[key] for key in ids}
+    report.equal(f"{folder}/generation_config.json", generation, expected)
+    for name, reason in INVISIBLE.items():
+        report.skip(name, reason)
     layers = {k.split(".")[2] for k in fixture.checkpoint.stats["emo_encoder_state_dict"] if "layers." in k}
     report.equal("generate.json VAD_En_Layers", len(layers), settings["VAD_En_Layers"])
-    report.equal("generate.json name", settings["name"], fixture_name(fixture))
 
 
-def fixture_name(fixture: Fixture) -> str:
-    """The name that the README's title gives."""
-    title = fixture.path("README.md").read_text(encoding="utf-8").splitlines()[0]
-    return title.removeprefix("# ").split(":")[0]
+def compare_settings(fixture: Fixture, report: Report) -> None:
+    """`generate.json`: settings that other files of the fixture repeat."""
+    settings, readme = fixture.settings, fixture.path("README.md").read_text(encoding="utf-8")
+    lemmas, strings = fixture.json("lemmas.json"), fixture.json("tokenization.json")["strings"]
+    title = readme.splitlines()[0].removeprefix("# ").split(":")[0]
+    asked = settings["strings"]
+    repeated = {
+        "name": title,
+        "lexicon_probe": list(lemmas["lexicon_probe"]),
+        "lemma_rows": len(lemmas["rows"]) - len(settings["lemma_extra"]),
+        "strings": [case["text"] for case in strings[: len(asked)]],
+    }
+    for key, value in repeated.items():
+        report.equal(f"generate.json {key}", settings[key], value)
+    report.check("generate.json seed", f"Base seed {settings['seed']}" in readme, "not the README's")
+    vocabulary = settings["tokenizer"]["vocab"] + 1 + len(ADDED_TOKENS)
+    report.equal("generate.json tokenizer", vocabulary, fixture.checkpoint.config["vocab_size"])
+    traced = {name for name in fixture.outputs if name.startswith("grad/")}
+    report.equal("generate.json grads", sorted(traced), sorted(f"grad/{n}" for n in settings["grads"]))
+    traced = {name for name in fixture.outputs if name.startswith("steps/param/")}
+    wanted = sorted(f"steps/param/{n}" for n in settings["step_params"])
+    report.equal("generate.json step_params", sorted(traced), wanted)
 
 
 def compare_statistics(fixture: Fixture, report: Report) -> None:

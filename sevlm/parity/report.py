@@ -48,9 +48,12 @@ class Report:
         return any(line.status == "FAIL" for line in self.lines)
 
     def tensor(self, name: str, got: Tensor, expected: Tensor, absolute: float, relative: float = 0.0) -> None:
-        """Compares max |got - expected| <= absolute + relative |expected|; equal infinities agree."""
+        """Compares max |got - expected| <= absolute + relative |expected|; integers and infinities must be equal."""
         if got.shape != expected.shape:
             self.fail(name, f"shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
+            return
+        if not got.is_floating_point():  # identifiers of 19 digits do not fit a double
+            self.check(name, torch.equal(got, expected.to(got.dtype)), f"{int((got != expected).sum())} differ")
             return
         got, expected = got.detach().double(), expected.detach().double()
         difference = torch.where(got == expected, 0.0, (got - expected).abs()).nan_to_num(nan=float("inf"))

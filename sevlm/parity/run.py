@@ -67,6 +67,7 @@ def _compare_files(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | None
     parts: dict[str, Callable[[], None]] = {
         "README.md": lambda: files.compare_readme(fixture, report),
         "configuration": lambda: files.compare_configuration(fixture, report),
+        "generate.json": lambda: files.compare_settings(fixture, report),
         "checkpoint": lambda: files.compare_statistics(fixture, report),
         "tokenizer": lambda: tokenizer_files.compare_tokenizer_files(fixture, report),
         "tokenization.json": lambda: text.compare_tokenization(fixture, report),

@@ -27,6 +27,9 @@ from sevlm.tokenization import (
 )
 from sevlm.vad_lookup import VADLookup
 
+_CAPTIONS = ("emotions", "explanations", "image_name")
+_ORIGIN, _IMAGE = "origin_emotion_distribution", "image_emotion_distribution"
+
 
 def compare_tokenization(fixture: Fixture, report: Report) -> None:
     """`tokenization.json`: captions of `data_train.json`, prompts, special ids and odd strings."""
@@ -122,6 +125,12 @@ def compare_lookups(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | Non
     rows += fixture.settings["lemma_extra"]
     known = [row for row in expected["rows"] if row["words"] in rows]
     report.equal("lemmas.json words", len(known), len(expected["rows"]))
+    lemma: dict[tuple[str, str], set[str]] = {}
+    for row in expected["rows"]:
+        for word, tag, form in zip(row["words"], row["pos"], row["lemmas"], strict=True):
+            lemma.setdefault((word, tag), set()).add(form)
+    unsure = {key: forms for key, forms in lemma.items() if len(forms) > 1}
+    report.check("lemmas.json (word, tag) has one lemma", not unsure, f"several: {unsure}")
     lookup = VADLookup(lexicon, IdentityLemmatizer(), "piece")
     for index, row in enumerate(expected["rows"]):
         name = f"lemmas.json rows[{index}]"
@@ -155,21 +164,20 @@ def compare_data(fixture: Fixture, report: Report) -> None:
     """`data_train.json` and `data_val.json`: shares are those of the captions, equal ids have equal captions."""
     train, val = fixture.json("data_train.json"), fixture.json("data_val.json")
     for key, sample in train.items():
-        shares = _shares(sample["emotions"])
-        got = torch.tensor(sample["origin_emotion_distribution"])
-        report.tensor(f"data_train.json[{key}] origin_emotion_distribution", shares, got, 1e-6)
+        report.equal(f"data_train.json[{key}] keys", sorted(sample), sorted((*_CAPTIONS, _ORIGIN)))
+        report.equal(f"data_train.json[{key}] {_ORIGIN}", _shares(sample["emotions"]), sample[_ORIGIN])
     for key, sample in val.items():
-        shares = _shares(sample["emotions"])
-        got = torch.tensor(sample["image_emotion_distribution"])
-        report.tensor(f"data_val.json[{key}] image_emotion_distribution", shares, got, 1e-6)
-        total = torch.tensor(sample["origin_emotion_distribution"], dtype=torch.float64).sum()
-        report.tensor(f"data_val.json[{key}] origin_emotion_distribution sum", total, torch.tensor(1.0), 1e-6)
-        names = [k for k in ("emotions", "explanations", "image_name") if sample[k] != train.get(key, sample)[k]]
-        report.check(f"data_val.json[{key}] captions", not names, f"{names} differ from data_train.json")
+        name = f"data_val.json[{key}]"
+        report.equal(f"{name} keys", sorted(sample), sorted((*_CAPTIONS, _ORIGIN, _IMAGE)))
+        report.equal(f"{name} {_IMAGE}", _shares(sample["emotions"]), sample[_IMAGE])
+        total = torch.tensor(sample[_ORIGIN], dtype=torch.float64).sum()
+        report.tensor(f"{name} {_ORIGIN} sum", total, torch.ones_like(total), 1e-6)
+        different = [k for k in _CAPTIONS if sample[k] != train.get(key, sample)[k]]
+        report.check(f"{name} captions", not different, f"{different} differ from data_train.json")
 
 
-def _shares(emotions: Sequence[str]) -> Tensor:
-    return torch.tensor([emotions.count(emotion) / len(emotions) for emotion in EMOTIONS])
+def _shares(emotions: Sequence[str]) -> list[float]:
+    return [emotions.count(emotion) / len(emotions) for emotion in EMOTIONS]
 
 
 def batch_tensors(fixture: Fixture, nltk: NLTKLemmatizer | None) -> dict[str, Tensor]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sevlm.parity.fixture import Fixture
 from sevlm.parity.report import Report
 from sevlm.tokenization import ADDED_TOKENS, END_TOKEN, special_ids
 
 TOKENIZER = "nle_gpt2_tokenizer_0"
 _BYTES = 256
+_END = {"content": END_TOKEN, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
 
 
 def compare_tokenizer_files(fixture: Fixture, report: Report) -> None:
@@ -29,18 +27,25 @@ def compare_tokenizer_files(fixture: Fixture, report: Report) -> None:
     learned = len(set(vocabulary) - {END_TOKEN}) - _BYTES
     ascending = ranks == sorted(set(ranks)) and len(ranks) == learned and min(ranks, default=0) >= 0
     report.check(f"{TOKENIZER}/merges.txt", ascending, "merges do not give the vocabulary in its order")
-    special = fixture.json(f"{TOKENIZER}/special_tokens_map.json")
-    named = [_content(special[key]) for key in ("bos_token", "eos_token", "unk_token", "pad_token")]
-    named += [_content(token) for token in special["additional_special_tokens"]]
-    expected = [END_TOKEN] * 3 + list(ADDED_TOKENS)
-    report.equal(f"{TOKENIZER}/special_tokens_map.json", named, expected)
-    settings = fixture.json(f"{TOKENIZER}/tokenizer_config.json")
-    got = [settings["tokenizer_class"], settings["add_prefix_space"], settings["add_bos_token"], settings["errors"]]
-    got += [_content(settings[key]) for key in ("bos_token", "eos_token", "unk_token")]
-    wanted = ["GPT2Tokenizer", False, False, "replace", *[END_TOKEN] * 3]
-    report.equal(f"{TOKENIZER}/tokenizer_config.json", got, wanted)
+    _compare_settings(fixture, report)
     report.equal(f"{TOKENIZER} end token", end, fixture.checkpoint.config["eos_token_id"])
 
 
-def _content(token: str | Mapping[str, Any]) -> str:
-    return token if isinstance(token, str) else str(token["content"])
+def _compare_settings(fixture: Fixture, report: Report) -> None:
+    pad, *others = ADDED_TOKENS
+    end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END)
+    special = {**end, "pad_token": pad, "additional_special_tokens": others}
+    file = f"{TOKENIZER}/special_tokens_map.json"
+    report.equal(file, fixture.json(file), special)
+    settings = {
+        **{key: {"__type": "AddedToken", **token} for key, token in end.items()},
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": True,
+        "errors": "replace",
+        "model_max_length": int(1e30),
+        "pad_token": None,
+        "tokenizer_class": "GPT2Tokenizer",
+    }
+    file = f"{TOKENIZER}/tokenizer_config.json"
+    report.equal(file, fixture.json(file), settings)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import sevlm
+from sevlm import SEVLM, SEVLMConfig, SEVLMError
+from sevlm.convert import main as convert
+from sevlm.generation import RowLookup
+from sevlm.official import config_from_official, model_from_official, read_official
+
+FILES = {"model.safetensors", "config.json", "README.md", "tokenizer"}
+
+
+@pytest.fixture(scope="session")
+def saved(tiny_model: SEVLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "sevlm"
+    tiny_model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+@pytest.fixture
+def official_copy(golden: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(golden, tmp_path / "official"))
+
+
+def test_a_saved_model_answers_alike(tiny_model: SEVLM, saved: Path, word_lookup: RowLookup) -> None:
+    loaded = SEVLM.from_pretrained(saved)
+    grid = torch.randn(2, 6, tiny_model.config.encoder_dim)
+    assert {path.name for path in saved.iterdir()} == FILES
+    assert loaded.config == tiny_model.config
+    assert not loaded.training
+    assert loaded.generate(grid, ["awe", "fear"], word_lookup) == tiny_model.generate(
+        grid, ["awe", "fear"], word_lookup
+    )
+
+
+def test_saving_again_replaces_the_files_and_keeps_others(copy: Path, tiny_model: SEVLM) -> None:
+    (copy / "training.json").write_text("{}")
+    model = SEVLM.from_pretrained(copy)
+    with torch.no_grad():
+        model.decoder.wte.weight.zero_()
+    model.save_pretrained(copy)
+    assert {path.name for path in copy.iterdir()} == FILES | {"training.json"}
+    assert load_file(copy / "model.safetensors")["decoder.wte.weight"].abs().max() == 0
+
+
+def test_the_tied_head_is_stored_once(saved: Path) -> None:
+    assert not [name for name in load_file(saved / "model.safetensors") if "lm_head" in name]
+
+
+def test_the_card_names_what_differs_and_the_sizes(saved: Path, tiny_model: SEVLM, golden: Path) -> None:
+    card = (saved / "README.md").read_text(encoding="utf-8")
+    assert "`causal_vad_encoder`" in card
+    assert f"| total | {tiny_model.parameter_counts()['total']:,} |" in card
+    faithful = model_from_official(read_official(golden))
+    faithful.save_pretrained(saved.parent / "faithful")
+    card = (saved.parent / "faithful" / "README.md").read_text(encoding="utf-8")
+    assert "It computes what the released code computes." in card
+
+
+def test_a_model_without_tokenizer_is_not_saved(tiny_config: SEVLMConfig, tmp_path: Path) -> None:
+    with pytest.raises(SEVLMError, match="without its tokenizer"):
+        SEVLM(tiny_config).save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer/tokenizer.json"])
+def test_an_incomplete_checkpoint_is_refused(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(SEVLMError):
+        SEVLM.from_pretrained(copy)
+
+
+def test_another_models_tokenizer_is_refused(copy: Path) -> None:
+    from sevlm.bpe import train_bpe
+
+    train_bpe(["the emotion is awe because the sky glows"] * 3, 300).save_pretrained(str(copy / "tokenizer"))
+    with pytest.raises(SEVLMError, match="is not the tokenizer that"):
+        SEVLM.from_pretrained(copy)
+
+
+def test_weights_that_do_not_fit_are_refused(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    save_file({**tensors, "decoder.ln_f.bias": torch.zeros(3)}, copy / "model.safetensors")
+    with pytest.raises(SEVLMError, match="does not fit"):
+        SEVLM.from_pretrained(copy)
+    (copy / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SEVLMError, match="does not fit"):
+        SEVLM.from_pretrained(copy)
+
+
+def test_a_path_that_is_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SEVLMError, match="expected a folder or a hub id"):
+        SEVLM.from_pretrained(tmp_path / "absent")
+
+
+def test_an_official_folder_is_told_how_to_convert(golden: Path) -> None:
+    with pytest.raises(SEVLMError, match=r"python -m sevlm\.convert"):
+        SEVLM.from_pretrained(golden)
+
+
+def test_conversion_keeps_what_the_model_computes(
+    golden: Path, tmp_path: Path, golden_inputs: dict[str, Tensor], golden_outputs: dict[str, Tensor]
+) -> None:
+    assert convert([str(golden), str(tmp_path / "out")]) == 0
+    model = SEVLM.from_pretrained(tmp_path / "out")
+    names = ("image_grid", "input_ids", "segment_ids", "vad_identity")
+    with torch.no_grad():
+        output = model(*(golden_inputs[f"batch/{name}"] for name in names))
+    torch.testing.assert_close(output.logits, golden_outputs["lm/logits"], atol=5e-5, rtol=0)
+
+
+def test_conversion_of_something_else_is_one_line_and_exit_code_2(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert([str(saved), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: expected one nle_model_* folder")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_official_checkpoints_need_a_name(official_copy: Path) -> None:
+    shutil.copytree(official_copy / "nle_model_best-res", official_copy / "nle_model_best-acc")
+    with pytest.raises(SEVLMError, match=r"several \(best-acc, best-res\): say which"):
+        read_official(official_copy)
+    assert read_official(official_copy, "best-res").name == "best-res"
+
+
+def test_an_official_checkpoint_with_an_untied_head_is_refused(official_copy: Path) -> None:
+    path = official_copy / "nle_model_best-res" / "pytorch_model.bin"
+    state = torch.load(path, weights_only=True)
+    state["lm_head.weight"] = state["lm_head.weight"] + 1
+    torch.save(state, path)
+    with pytest.raises(SEVLMError, match="ties them"):
+        model_from_official(read_official(official_copy))
+
+
+def test_an_official_file_that_needs_code_is_not_opened(official_copy: Path) -> None:
+    torch.save({"epoch": Path("x")}, official_copy / "ckpt_stats_best-res.tar")
+    with pytest.raises(SEVLMError, match="cannot read the official checkpoint"):
+        read_official(official_copy)
+
+
+def test_an_official_checkpoint_trained_without_vad(official_copy: Path) -> None:
+    path = official_copy / "ckpt_stats_best-res.tar"
+    stats = torch.load(path, weights_only=True)
+    del stats["emo_encoder_state_dict"]
+    torch.save(stats, path)
+    checkpoint = read_official(official_copy)
+    assert not config_from_official(checkpoint).use_vad_features
+    assert model_from_official(checkpoint).decoder.vad_fusion is None
+
+
+def test_an_official_activation_that_is_not_gpt2s_is_refused(official_copy: Path) -> None:
+    checkpoint = read_official(official_copy)
+    other = dataclasses.replace(checkpoint, config={**checkpoint.config, "activation_function": "relu"})
+    with pytest.raises(SEVLMError, match="activation_function='relu'"):
+        config_from_official(other)
+
+
+def test_public_names_are_lazy_and_complete() -> None:
+    assert {sevlm.SEVLM, sevlm.SEVLMConfig, sevlm.SEVLMError} == {SEVLM, SEVLMConfig, SEVLMError}
+    with pytest.raises(AttributeError, match="SEVML"):
+        _ = sevlm.SEVML  # type: ignore[attr-defined]
