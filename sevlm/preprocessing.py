@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from sevlm.errors import SEVLMError
 
 if TYPE_CHECKING:
     from sevlm.config import ImageResize, SEVLMConfig
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused: a small file can unpack to more than the memory holds."""
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Decode a picture file as RGB, upright.
+
+    Raises:
+        SEVLMError: missing, truncated, not a picture, or more than `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise SEVLMError(f"{path.name}: {width}x{height} pixels exceed {MAX_PIXELS}")
+            upright: Image.Image = ImageOps.exif_transpose(picture)
+            return upright.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SEVLMError(f"{path.name}: cannot be read as a picture ({type(error).__name__})") from error
 
 
 @dataclass(frozen=True)

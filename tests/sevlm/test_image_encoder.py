@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,12 @@ from sevlm.image_encoder import CLIPEncoder, load_image_encoder
 from sevlm.openai_clip import clip_vision_from_openai
 from sevlm.preprocessing import Preprocessing
 
-REPOSITORY = Path(__file__).parents[2]
-GOLDEN = Path(os.environ.get("HARNESS_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "sevlm_tiny_A"
+GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, torch.Tensor]:
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden fixture at {GOLDEN}; set HARNESS_GOLDEN")
     return load_file(GOLDEN / "outputs.safetensors")
 
 

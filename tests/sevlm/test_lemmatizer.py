@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ import pytest
 from sevlm.errors import SEVLMError
 from sevlm.lemmatizer import NLTKLemmatizer, load_lemmatizer
 
-REPOSITORY = Path(__file__).parents[2]
-GOLDEN = Path(os.environ.get("HARNESS_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "sevlm_tiny_A"
+GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 
 
 def has_nltk_data(*names: str) -> bool:
@@ -52,8 +50,6 @@ def test_nltk_without_data_says_what_to_type() -> None:
 
 def test_nltk_lemmas_of_the_golden_fixture() -> None:
     """Lemmas under the recorded tags: the tagger's model differs between NLTK versions, WordNet does not."""
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden fixture at {GOLDEN}; set HARNESS_GOLDEN")
     if not has_nltk_data("taggers/averaged_perceptron_tagger_eng", "corpora/wordnet"):
         pytest.skip("NLTK's tagger and WordNet are not installed: python -m nltk.downloader all")
     lemmatizer = NLTKLemmatizer()

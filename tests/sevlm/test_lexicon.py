@@ -15,7 +15,7 @@ from sevlm.errors import SEVLMError
 from sevlm.lexicon import VADLexicon, load_lexicon
 
 REPOSITORY = Path(__file__).parents[2]
-GOLDEN = Path(os.environ.get("HARNESS_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "sevlm_tiny_A"
+GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", REPOSITORY.parent / "shared" / "data"))
 
 GLASGOW = """Words,Length,AROU,,,VAL,,,DOM,,
@@ -78,8 +78,6 @@ def test_published_rules(tmp_path: Path) -> None:
 
 
 def test_lexicon_of_the_golden_fixture() -> None:
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden fixture at {GOLDEN}; set HARNESS_GOLDEN")
     recorded = json.loads((GOLDEN / "lemmas.json").read_text(encoding="utf-8"))
     lexicon = VADLexicon.load(GOLDEN / "vad_lexicon.txt")
     assert len(lexicon) == recorded["lexicon_entries_read"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -16,8 +14,7 @@ from sevlm.lemmatizer import IdentityLemmatizer, SimplemmaLemmatizer
 from sevlm.lexicon import VADLexicon
 from sevlm.vad_lookup import VADLookup
 
-REPOSITORY = Path(__file__).parents[2]
-GOLDEN = Path(os.environ.get("HARNESS_GOLDEN", REPOSITORY.parent / "shared" / "golden")) / "sevlm_tiny_A"
+GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 LEXICON = VADLexicon(
     "made-up",
     ("valence", "arousal", "dominance"),
@@ -73,8 +70,6 @@ def test_modes_follow_the_configuration() -> None:
 
 
 def test_published_values_of_the_golden_batch() -> None:
-    if not GOLDEN.is_dir():
-        pytest.skip(f"no golden fixture at {GOLDEN}; set HARNESS_GOLDEN")
     lookup = VADLookup(VADLexicon.load(GOLDEN / "vad_lexicon.txt"), IdentityLemmatizer(), "piece")
     items = json.loads((GOLDEN / "tokenization.json").read_text(encoding="utf-8"))["train_items"]
     rows = {tuple(row["input_ids"]): row["words_for_vad"] for item in items for row in item["rows"]}
