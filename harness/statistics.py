@@ -49,7 +49,8 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # at 0 and n successes an end equals the share, but for rounding
+    return Interval(max(0.0, min(share, (centre - spread) / scale)), min(1.0, max(share, (centre + spread) / scale)))
 
 
 def bootstrap_sums(rows: FloatArray, replicates: int, seed: int) -> FloatArray:

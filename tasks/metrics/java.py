@@ -171,15 +171,16 @@ class MeteorProcess:
         try:
             self._process.stdin.write(questions.encode("utf-8"))
             self._process.stdin.flush()
-            answers = [self._answers.get(timeout=_METEOR_TIMEOUT_S) for _ in pairs]
-            rows = [[float(number) for number in answer.split()] for answer in answers]
+            return [self._answer() for _ in pairs]
         except (OSError, ValueError, queue.Empty) as error:
             self.close()
             raise Unavailable(f"METEOR failed ({type(error).__name__})") from error
-        if any(len(row) != COLUMNS for row in rows):
-            self.close()
-            raise Unavailable("METEOR stopped answering")
-        return rows
+
+    def _answer(self) -> list[float]:
+        row = [float(number) for number in self._answers.get(timeout=_METEOR_TIMEOUT_S).split()]
+        if len(row) != COLUMNS:
+            raise ValueError(f"expected {COLUMNS} numbers, got {len(row)}")
+        return row
 
     def close(self) -> None:
         """End the process."""

@@ -17,6 +17,7 @@ from harness.tasks.metrics.base import (
     View,
     mean_statistics,
 )
+from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.captions import explained, tokeniser_name
 from harness.tasks.metrics.java import one_line
 
@@ -37,6 +38,17 @@ def fold(text: str) -> str:
 def explanations(rows: Sequence[Row]) -> list[str]:
     """The explanations of answered rows, empty text for the others, in row order."""
     return [row.explanation or "" for row in rows]
+
+
+def words_of(rows: Sequence[Row], captions: CaptionEngine) -> list[list[str]]:
+    """The protocol's tokens of each row's explanation, none for an unanswered row.
+
+    Raises:
+        Unavailable: the protocol's tokeniser cannot run.
+    """
+    texts = explanations(rows)
+    captions.prepare(texts)
+    return [captions.tokens(text).split() for text in texts]
 
 
 class Unique(SetMetric):
@@ -77,8 +89,7 @@ class _Distinct(SetMetric):
     def value(self, rows: Sequence[Row]) -> float:
         """Distinct share, NaN when there is no n-gram at all."""
         grams: list[tuple[str, ...]] = []
-        for text in explanations(rows):
-            words = self.context.captions.tokens(text).split()
+        for words in words_of(rows, self.context.captions):
             grams += zip(*(words[start:] for start in range(self.order)), strict=False)
         return len(set(grams)) / len(grams) if grams else float("nan")
 
@@ -156,7 +167,7 @@ class MeanLength(MeanMetric):
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 2): tokens, 1."""
         answered = explained(rows)
-        lengths = [len(self.context.captions.tokens(text).split()) for text in explanations(rows)]
+        lengths = [len(words) for words in words_of(rows, self.context.captions)]
         return mean_statistics(np.array(lengths, dtype=np.float64), list(answered))
 
     def fields(self) -> dict[str, str]:

