@@ -35,6 +35,10 @@ class Tensors(Mapping[str, Tensor]):
         self.used.add(name)
         return value
 
+    def peek(self) -> Mapping[str, Tensor]:
+        """All tensors, without counting as asked for."""
+        return self._tensors
+
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
 
@@ -118,9 +122,12 @@ class Fixture:
 
         Fixtures hold features, or pixels that go through their own CLIP tower.
         """
-        if f"{part}/pixels" in self.inputs:
+        pixels = [
+            name for name, value in self.inputs.peek().items() if name.startswith(f"{part}/") and value.dim() == 4
+        ]
+        if pixels:
             with torch.no_grad():
-                grid = self.clip(self.inputs[f"{part}/pixels"])
+                grid = self.clip(self.inputs[pixels[0]])
             return grid, self.clip.official_prefix(grid)
         prefix = f"{part}/image_prefix"
         needed = self.config.prefix_length > 0

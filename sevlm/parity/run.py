@@ -44,12 +44,12 @@ def compare_fixture(folder: Path) -> Report:
     for name, compute in _parts(fixture, report, nltk).items():
         with report.part(name):
             computed |= compute()
+    with report.part("recorded look-ups"):
+        text.compare_recorded_lookups(fixture, report)
     with report.part("outputs.safetensors"):
         _compare_outputs(fixture, report, computed)
     with report.part("inputs.safetensors"):
         _compare_inputs(fixture, report, computed)
-    with report.part("recorded look-ups"):
-        text.compare_recorded_lookups(fixture, report)
     with report.part("files"):
         _compare_coverage(fixture, report)
     return report
@@ -113,13 +113,12 @@ def _compare_outputs(fixture: Fixture, report: Report, computed: Mapping[str, Te
 
 
 def _compare_inputs(fixture: Fixture, report: Report, computed: Mapping[str, Tensor]) -> None:
-    used = set(fixture.inputs.used)
-    for name, given in fixture.inputs.items():
+    for name, given in fixture.inputs.peek().items():
         if name in computed:
             report.tensor(name, computed[name], given, *_tolerance(name))
         elif name.endswith("/image_prefix") and fixture.config.prefix_length == 0:
             report.skip(name, "no output depends on it: the model has no prefix")
-        elif name not in used:
+        elif name not in fixture.inputs.used:
             report.fail(name, "no comparison uses this tensor")
         if name.startswith("batch/image_"):
             report.tensor(f"{name} (rows of a pair)", given[0::2], given[1::2], 0.0)

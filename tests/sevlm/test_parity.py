@@ -99,9 +99,15 @@ def drop_tensor(folder: Path) -> None:
     save_file(tensors, folder / "outputs.safetensors")
 
 
-def add_tensor(folder: Path) -> None:
-    tensors = load_file(folder / "outputs.safetensors")
-    save_file({**tensors, "lm/hidden_9": torch.zeros(2)}, folder / "outputs.safetensors")
+def add_tensor(file: str, name: str) -> Callable[[Path], None]:
+    """Adds a tensor that the README lists too."""
+
+    def change(folder: Path) -> None:
+        save_file({**load_file(folder / file), name: torch.zeros(2)}, folder / file)
+        with (folder / "README.md").open("a", encoding="utf-8") as readme:
+            readme.write(f"| {name} | [2] | F32 | added |\n")
+
+    return change
 
 
 def repaint(folder: Path) -> None:
@@ -138,7 +144,8 @@ PERTURBATIONS: dict[str, Callable[[Path], None]] = {
     "VAD per step by NLTK": perturb_tensor("outputs.safetensors", "decode_nltk/vad_per_step"),
     "generated ids": perturb_tensor("outputs.safetensors", "decode_nltk/generated_ids"),
     "missing tensor": drop_tensor,
-    "tensor that nothing recomputes": add_tensor,
+    "output that nothing recomputes": add_tensor("outputs.safetensors", "lm/hidden_9"),
+    "input that nothing uses": add_tensor("inputs.safetensors", "batch/more"),
     "CLIP tower": perturb_tensor("clip_tower_encoder_state.safetensors", "encoder.conv1.weight"),
     "picture": repaint,
     "lexicon": perturb_text("vad_lexicon.txt", "sea\t0.165", "sea\t0.265"),
