@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from adapter_samples import Picture
 from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported, which is before any fixture runs
 
 
 @pytest.fixture

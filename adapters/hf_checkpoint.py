@@ -1,0 +1,175 @@
+"""Finding and loading a vision-language checkpoint of the transformers library, and saying which one it was."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.types import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+QUANTIZATIONS = ("4bit", "8bit")
+IDENTITY_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py"})
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Which weights, and how to hold them.
+
+    Attributes:
+        checkpoint: hub id or folder.
+        revision: branch, tag or commit on the hub.
+        dtype: `fp32`, `bf16` or `fp16`; None: bf16 on CUDA, fp32 elsewhere.
+        device: torch device; None: CUDA where there is one.
+        device_map: `auto` spreads the weights over all devices (needs accelerate), instead of `device`.
+        attention: transformers' `attn_implementation` (`sdpa`, `eager`, `flash_attention_2`).
+        quantization: `4bit` or `8bit` (needs bitsandbytes).
+        trust_remote_code: let the checkpoint run its own code.
+
+    Raises:
+        UserError: an unknown choice, two that exclude each other, or a folder that does not exist.
+    """
+
+    checkpoint: str
+    revision: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    device_map: str | None = None
+    attention: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise UserError(f"dtype={self.dtype}: expected one of {', '.join(DTYPES)}")
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise UserError(f"quantization={self.quantization}: expected one of {', '.join(QUANTIZATIONS)}")
+        if self.device is not None and self.device_map is not None:
+            raise UserError(f"device={self.device} and device_map={self.device_map} exclude each other: give one")
+        if looks_like_path(self.checkpoint) and not Path(self.checkpoint).expanduser().is_dir():
+            raise UserError(f"checkpoint={self.checkpoint}: no such folder; type llava:checkpoint=PATH or a hub id")
+
+    @property
+    def folder(self) -> Path | None:
+        """The checkpoint's folder, or None for a hub id."""
+        path = Path(self.checkpoint).expanduser()
+        return path if path.is_dir() else None
+
+    def identity(self) -> dict[str, Any]:
+        """What the answers depend on: for a folder the SHA-256 of its files, for a hub id its revision."""
+        named: dict[str, Any] = {"checkpoint": self.checkpoint, "revision": self.revision or "main"}
+        if self.folder is not None:
+            named = {"checkpoint": self.folder.resolve().name, "sha256": folder_digest(self.folder.resolve())}
+        return named | {"dtype": self.dtype, "attention": self.attention, "quantization": self.quantization}
+
+
+def looks_like_path(checkpoint: str) -> bool:
+    """Whether a name can only be a path: hub ids are `NAME` or `OWNER/NAME`."""
+    return checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1 or "\\" in checkpoint
+
+
+@lru_cache(maxsize=8)
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over names and contents of a checkpoint's weights, configuration and tokenizer files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in IDENTITY_SUFFIXES:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def pick_device(settings: CheckpointSettings) -> str:
+    """The device asked for, else CUDA where there is one."""
+    import torch
+
+    return settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(settings: CheckpointSettings) -> torch.dtype:
+    """The dtype asked for, else bf16 on CUDA and fp32 elsewhere."""
+    import torch
+
+    default = "bf16" if pick_device(settings).startswith("cuda") else "fp32"
+    dtype: torch.dtype = getattr(torch, DTYPES[settings.dtype or default])
+    return dtype
+
+
+def load_processor(settings: CheckpointSettings) -> Any:
+    """The checkpoint's processor: tokenizer, picture preprocessing and chat template.
+
+    Raises:
+        UserError: it can be had neither from a folder nor from the hub, or needs a package that is absent.
+    """
+    from transformers import AutoProcessor
+
+    auto: Any = AutoProcessor
+    try:
+        processor: Any = auto.from_pretrained(settings.checkpoint, **_source(settings))
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise _unavailable(settings, error) from error
+    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+        raise UserError(f"checkpoint {settings.checkpoint!r} has no processor for both text and pictures")
+    return processor
+
+
+def load_model(settings: CheckpointSettings) -> Any:
+    """The model in eval mode on its device.
+
+    Raises:
+        UserError: as for the processor; also bitsandbytes or accelerate absent.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    arguments: dict[str, Any] = {"dtype": pick_dtype(settings), **_source(settings)}
+    if settings.attention is not None:
+        arguments["attn_implementation"] = settings.attention
+    if settings.quantization is not None:
+        arguments["quantization_config"] = _quantization(settings.quantization)
+    spread = settings.device_map or (pick_device(settings) if settings.quantization else None)
+    if spread is not None:
+        arguments["device_map"] = spread
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(settings.checkpoint, **arguments)
+        return (model if spread is not None else model.to(pick_device(settings))).eval()
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise _unavailable(settings, error) from error
+
+
+def _source(settings: CheckpointSettings) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained` that both parts share."""
+    arguments: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
+    return arguments | ({"trust_remote_code": True} if settings.trust_remote_code else {})
+
+
+def _quantization(bits: str) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"quantization={bits} needs bitsandbytes (CUDA only); type: pip install bitsandbytes accelerate"
+        )
+    import transformers
+
+    configuration: Any = transformers.BitsAndBytesConfig
+    return configuration(load_in_4bit=bits == "4bit", load_in_8bit=bits == "8bit")
+
+
+def _unavailable(settings: CheckpointSettings, error: Exception) -> UserError:
+    """One line that says what to type; transformers' own messages run over many."""
+    if "torchvision" in str(error):
+        return UserError(
+            f"checkpoint {settings.checkpoint!r} needs torchvision for its pictures; install the build that matches "
+            "your torch, or choose another checkpoint: llava:checkpoint=PATH|HUB_ID"
+        )
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(
+        f"checkpoint {settings.checkpoint!r} cannot be loaded from a folder or the hub "
+        f"({type(error).__name__}: {first[:200]}); type llava:checkpoint=PATH|HUB_ID"
+    )

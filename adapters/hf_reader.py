@@ -1,0 +1,83 @@
+"""From prompts and pictures to model inputs, and from label names to the tokens that would follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.types import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CONTEXT_TOKENS = 8
+"""Tokens before the answer that decide how its first token is written (with a leading space or not)."""
+
+
+class PromptReader:
+    """A processor used one way: one picture and one prompt per row, padded on the left.
+
+    Attributes:
+        form: `chat template`, or `image token` (the picture's token and then the prompt) where the checkpoint has none.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.template: str | None = getattr(processor, "chat_template", None)
+        self.form = "chat template" if self.template else "image token"
+
+    def render(self, prompt: str) -> str:
+        """The text that the tokenizer sees, with its place for the picture."""
+        if not self.template:
+            return f"{getattr(self.processor, 'image_token', '')}{prompt}"
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        messages = [{"role": "user", "content": content}]
+        return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def encode(self, prompts: Sequence[str], pictures: Sequence[Image]) -> Any:
+        """Model inputs on the CPU: `input_ids`, `attention_mask` (B, P) and whatever the pictures need.
+
+        Raises:
+            ValueError: the rows do not end in real tokens, so that generation would continue padding.
+        """
+        texts = [self.render(prompt) for prompt in prompts]
+        inputs = self.processor(images=list(pictures), text=texts, padding=True, return_tensors="pt")
+        inputs.pop("labels", None)  # PaliGemma's processor adds them even for generation
+        if not bool(inputs["attention_mask"][:, -1].all()):
+            raise ValueError("the processor pads on the right, which breaks batched generation")
+        return inputs
+
+    def image_tokens(self, inputs: Any) -> list[int] | None:
+        """How many tokens of each row stand for the picture; None for processors that do not tell their image token."""
+        token = getattr(self.processor, "image_token_id", None)
+        return None if token is None else (inputs["input_ids"] == token).sum(dim=1).tolist()
+
+    def decode(self, answers: Any) -> list[str]:
+        """Generated token ids (B, T) -> text without special tokens."""
+        return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+
+    def continuations(self, input_ids: Sequence[int], labels: Sequence[str]) -> list[list[int]]:
+        """The tokens of each label as an answer right after the prompt `input_ids` of one row.
+
+        Raises:
+            UserError: the tokenizer joins the label with the end of the prompt, so that it has no tokens of its own.
+        """
+        context = self.tokenizer.decode(list(input_ids)[-CONTEXT_TOKENS:], skip_special_tokens=False)
+        before = self._tokens(context)
+        space = "" if context[-1:].isspace() else " "
+        found = []
+        for label in labels:
+            whole = self._tokens(f"{context}{space}{label}")
+            if whole[: len(before)] != before or len(whole) == len(before):
+                raise UserError(
+                    f"label {label!r} has no tokens of its own after this prompt; type llava:probabilities=false"
+                )
+            found.append(whole[len(before) :])
+        return found
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
