@@ -81,7 +81,7 @@ class CaptionDecoder:
 
     Args:
         model: in eval mode, with a tokenizer.
-        image_grid: (B, P, encoder_dim) float.
+        image_grid: (B, P, encoder_dim) float; brought to the model's device and dtype.
         lookup: VAD look-up; None only for models without VAD features.
         image_prefix: (B, prefix_dim) float, for models with a prefix.
 
@@ -94,15 +94,17 @@ class CaptionDecoder:
     ) -> None:
         if model.vad_encoder is not None and lookup is None:
             raise SEVLMError("this model fuses VAD features: pass a VAD look-up (sevlm.vad_lookup.VADLookup)")
-        self.model, self.lookup, self.image_prefix = model, lookup, image_prefix
+        weight = model.decoder.wte.weight
+        self.model, self.lookup = model, lookup
+        self.image_prefix = None if image_prefix is None else image_prefix.to(weight)
         self.tokenizer = require_tokenizer(model)
-        self.image_memory = model.decoder.image_memory(image_grid)
+        self.image_memory = model.decoder.image_memory(image_grid.to(weight))
         self.cacheable = model.config.causal_vad_encoder or model.vad_encoder is None
         self.cache: tuple[KeyValue, ...] | None = None
         self.cached = 0  # positions in the cache
         self._because = because_id(self.tokenizer)
         prompt = encode_prompt(self.tokenizer, model.config)
-        rows, device = len(image_grid), image_grid.device
+        rows, device = len(image_grid), weight.device
         self.input_ids = torch.tensor([prompt.input_ids] * rows, device=device)  # (B, T)
         self.segment_ids = torch.tensor([prompt.segment_ids] * rows, device=device)  # (B, T)
         self.vad = self._look_up(self.input_ids)  # (B, T, 3)

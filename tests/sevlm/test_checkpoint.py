@@ -163,6 +163,22 @@ def test_an_official_checkpoint_trained_without_vad(official_copy: Path) -> None
     assert model_from_official(checkpoint).decoder.vad_fusion is None
 
 
+def test_an_official_checkpoint_with_a_prefix(official_copy: Path) -> None:
+    checkpoint = read_official(official_copy)
+    sizes = {"model.0.weight": (32, 32), "model.0.bias": (32,), "model.2.weight": (64, 32), "model.2.bias": (64,)}
+    mapping = {f"transformer.clip_project.{name}": torch.randn(shape) for name, shape in sizes.items()}
+    prefixed = dataclasses.replace(
+        checkpoint,
+        config={**checkpoint.config, "len_prefix": 2},
+        decoder_state={**checkpoint.decoder_state, **mapping},
+    )
+    model = model_from_official(prefixed)
+    ids = torch.full((3, 8), 259)
+    output = model(torch.randn(3, 4, 32), ids, ids, torch.zeros(3, 8, 3), image_prefix=torch.randn(3, 32))
+    assert output.logits.shape == (3, 6, 705)
+    assert output.hidden_states[-1].shape == (3, 8, 32)
+
+
 def test_an_official_activation_that_is_not_gpt2s_is_refused(official_copy: Path) -> None:
     checkpoint = read_official(official_copy)
     other = dataclasses.replace(checkpoint, config={**checkpoint.config, "activation_function": "relu"})

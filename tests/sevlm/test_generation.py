@@ -155,6 +155,17 @@ def test_generating_leaves_the_training_mode_alone(tiny_model: SEVLM, word_looku
     assert model.training
 
 
+def test_stored_half_precision_features_are_brought_to_the_models_precision(
+    tiny_model: SEVLM, word_lookup: RowLookup
+) -> None:
+    grid = grid_of(tiny_model, 2).half()
+    double = with_config(tiny_model).double()
+    expected = tiny_model.generate(grid.float(), LABELS, word_lookup)
+    for got, wanted in zip(double.generate(grid, LABELS, word_lookup), expected, strict=True):
+        assert got.label_probs == pytest.approx(wanted.label_probs, abs=1e-5)
+        assert got.text == wanted.text
+
+
 def test_a_prefix_model_decodes(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
     config = dataclasses.replace(tiny_model.config, prefix_length=2, prefix_dim=5)
     torch.manual_seed(0)
