@@ -15,11 +15,19 @@ def commonest(counts: Mapping[str, int]) -> str:
     return min(counts, key=lambda name: (-counts[name], name))
 
 
+def mean_ratings(examples: Sequence[Example]) -> dict[str, float] | None:
+    """Mean per dimension over the examples that have it, on the task's scale; None where none is rated."""
+    dimensions = sorted({dimension for example in examples for dimension in example.ratings})
+    found = {d: [example.ratings[d] for example in examples if d in example.ratings] for d in dimensions}
+    return {d: sum(values) / len(values) for d, values in found.items()} or None
+
+
 class Majority(LocalAdapter):
     """Gives every painting the same answer.
 
     `emotion` is the label of most training annotations, `explanation` the text that occurs most often with it (ties:
-    the first in sorted order), `emotion_probs` the shares of all training annotators, that is, the prior.
+    the first in sorted order), `emotion_probs` the shares of all training annotators, that is, the prior; `ratings` the
+    means of the training pictures' ratings, where there are any.
     """
 
     name = "majority"
@@ -48,7 +56,8 @@ class Majority(LocalAdapter):
         for example in examples:
             shares.update(example.emotion_histogram)
         prior = {label: count / shares.total() for label, count in sorted(shares.items())}
-        self._answer = Answer(emotion, explanation, prior, raw=f"{emotion} because {explanation}")
+        raw = f"{emotion} because {explanation}"
+        self._answer = Answer(emotion, explanation, prior, raw=raw, ratings=mean_ratings(examples))
         self._counts = {"training_examples": len(examples), "training_annotations": len(annotations)}
 
     def parameters(self) -> int:

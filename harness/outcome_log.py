@@ -26,6 +26,7 @@ def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
         line |= {"emotion": outcome.emotion, "explanation": outcome.explanation}
         line["emotion_probs"] = dict(outcome.emotion_probs) if outcome.emotion_probs is not None else None
         line["held_out"] = outcome.held_out
+        line["ratings"] = dict(outcome.ratings) if outcome.ratings is not None else None
     line["raw"] = outcome.raw
     line["usage"] = dataclasses.asdict(outcome.usage)
     line["error"] = None
@@ -74,7 +75,18 @@ def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer
         probs = {str(k): float(v) for k, v in probs.items()}
         if any(not math.isfinite(p) or p < 0 for p in probs.values()):
             raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
-    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"))
+    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"), _ratings_from_json(line))
+
+
+def _ratings_from_json(line: Mapping[str, Any]) -> dict[str, float] | None:
+    ratings = line.get("ratings")
+    if ratings is None:
+        return None
+    if not isinstance(ratings, Mapping) or not all(isinstance(v, int | float) for v in ratings.values()):
+        raise ValueError(f"key 'ratings' must map dimensions to numbers, got {ratings!r}")
+    if not all(math.isfinite(v) for v in ratings.values()):
+        raise ValueError("key 'ratings' must hold finite numbers")
+    return {str(dimension): float(value) for dimension, value in ratings.items()}
 
 
 class OutcomeLog:

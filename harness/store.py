@@ -206,6 +206,8 @@ def example_to_json(example: Example) -> dict[str, Any]:
         "annotations": [{"emotion": a.emotion, "explanation": a.explanation} for a in example.annotations],
         "emotion_histogram": dict(example.emotion_histogram),
         "meta": dict(example.meta),
+        "ratings": dict(example.ratings),
+        "context": example.context,
     }
 
 
@@ -218,4 +220,6 @@ def example_from_json(line: Mapping[str, Any]) -> Example:
         emotion_histogram={str(k): int(v) for k, v in line["emotion_histogram"].items()},
         split=line["split"],
         meta={str(k): str(v) for k, v in line.get("meta", {}).items()},
+        ratings={str(k): float(v) for k, v in line.get("ratings", {}).items()},
+        context=line.get("context", ""),
     )

@@ -67,6 +67,8 @@ class Example:
         emotion_histogram: annotators per emotion, counted over *all* annotations before any text filter.
         split: `train`, `val`, `test` or a split of the dataset's own.
         meta: style, artist, title ... (slices are cut along these keys).
+        ratings: dimension (`valence`, `arousal`, `dominance`) -> mean human rating, on the task's scale.
+        context: text that people saw with the picture (a dialogue, a caption); prompts may show it.
     """
 
     id: str
@@ -75,6 +77,8 @@ class Example:
     emotion_histogram: Mapping[str, int]
     split: str = "test"
     meta: Mapping[str, str] = field(default_factory=dict)
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    context: str = ""
 
     @property
     def dominant_emotion(self) -> str | None:
@@ -109,12 +113,14 @@ class Item:
         image: path of the picture to show (a control may have replaced the example's own).
         labels: the task's emotions, in order.
         prompt: the rendered prompt text.
+        ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty where it wants none.
     """
 
     id: str
     image: Path
     labels: tuple[str, ...]
     prompt: str
+    ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
     def open(self) -> Image:
         """Decode the picture as RGB, upright (EXIF orientation applied).
@@ -168,6 +174,7 @@ class Answer:
         emotion_probs: probability per label (sums to 1), where the model can say it.
         raw: the model's text before parsing.
         held_out: index of the annotation that answers (the `human` row), else None.
+        ratings: dimension -> number on the task's scale, where the model gives numbers.
     """
 
     emotion: str
@@ -176,6 +183,7 @@ class Answer:
     raw: str = ""
     usage: Usage = Usage()
     held_out: int | None = None
+    ratings: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +229,8 @@ class Task:
         polarity: label -> `positive` | `negative` | `other`, the dataset's official grouping.
         protocol: `coco-ptb` or `artemis-plain`.
         metrics: names of the metrics to compute, or None for all that apply.
-        prompts: name -> Jinja2 template over `labels`; `default` is used unless a model says otherwise.
+        prompts: name -> Jinja2 template over `labels`, `ratings` and `context`; `default` is used unless a model
+            says otherwise.
         slices: `meta` keys along which results are broken down.
         published: rows reported elsewhere, each with its source and reliability.
         illustrative: True for data that must never be reported as a result; the report says so.
@@ -229,6 +238,10 @@ class Task:
         source: the YAML file this task was read from; paths in `options` are relative to its folder.
         description, licence, access: free text of the task's card: what it is, its terms, how to get it.
         traps: known difficulties of the data, a sentence each.
+        splits: where the splits come from, in words.
+        explanations: False for data that holds labels only; metrics of explanations then do not apply.
+        ratings: dimension -> (lowest, highest) of its scale, for data with mean human ratings.
+        label_maps: name of a task that models were trained on -> its label -> a label of this task.
     """
 
     name: str
@@ -250,3 +263,7 @@ class Task:
     licence: str = ""
     access: str = ""
     traps: tuple[str, ...] = ()
+    splits: str = ""
+    explanations: bool = True
+    ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

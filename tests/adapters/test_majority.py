@@ -57,3 +57,16 @@ def test_the_fingerprint_does_not_depend_on_fitting() -> None:
     before = adapter.fingerprint()
     adapter.fit([example("a", NOWHERE, ("awe", "vast"))])
     assert adapter.fingerprint() == before
+
+
+def test_ratings_are_the_means_of_the_rated_training_pictures() -> None:
+    rated = [
+        replace(example("a", NOWHERE, ("awe", "vast")), ratings={"valence": 2.0, "arousal": 6.0}),
+        replace(example("b", NOWHERE, ("awe", "vast")), ratings={"valence": 5.0}),
+        example("c", NOWHERE, ("awe", "vast")),
+    ]
+    adapter = Majority()
+    adapter.fit(rated)
+    assert answer(adapter).ratings == {"valence": 3.5, "arousal": 6.0}
+    adapter.fit(rated[2:])
+    assert answer(adapter).ratings is None

@@ -26,7 +26,14 @@ usages = st.builds(
 probabilities = st.none() | st.dictionaries(st.text(min_size=1, max_size=5), st.floats(0, 1), min_size=1, max_size=3)
 outcomes = st.one_of(
     st.builds(
-        Answer, st.text(min_size=1, max_size=9), text, probabilities, text, usages, st.none() | st.integers(0, 9)
+        Answer,
+        st.text(min_size=1, max_size=9),
+        text,
+        probabilities,
+        text,
+        usages,
+        st.none() | st.integers(0, 9),
+        st.none() | st.dictionaries(st.sampled_from(["valence", "arousal"]), st.floats(-9, 9)),
     ),
     st.builds(Refusal, text, usages),
     st.builds(Unparsed, text, usages),
@@ -57,6 +64,8 @@ def test_a_line_with_three_keys_is_an_answer():
         ({"id": "a", "kind": "maybe"}, "'kind'"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": -1}}, "emotion_probs"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": math.inf}}, "emotion_probs"),
+        ({"id": "a", "emotion": "awe", "explanation": "x", "ratings": [1, 2]}, "ratings"),
+        ({"id": "a", "emotion": "awe", "explanation": "x", "ratings": {"valence": math.nan}}, "ratings"),
     ],
 )
 def test_wrong_lines_name_the_key(line, message):
@@ -142,7 +151,8 @@ def example(**changes):
 
 def test_examples_come_back_as_they_were(tmp_path):
     folder = RunFolder(tmp_path)
-    examples = [example(), example(id="y", annotations=())]
+    rated = example(id="z", ratings={"valence": 0.1}, context="A: what do you see?\nB: a \u2028 tree")
+    examples = [example(), example(id="y", annotations=()), rated]
     folder.save_examples("t", examples)
     assert list(folder.examples("t")) == examples
 
