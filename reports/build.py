@@ -142,9 +142,10 @@ def _finalize(value: Any) -> Any:
 
 
 def _title(pages: Sequence[TaskPage]) -> str:
-    models = dict.fromkeys(row.id.model for page in pages for row in page.view.rows if row.kind == "model")
+    rows = [row for page in pages for row in page.view.rows]
+    models = dict.fromkeys(row.id.model for row in rows if row.kind == "model" or rows[0].kind != "model")
     tasks = ", ".join(dict.fromkeys(page.view.name for page in pages))
-    return f"{', '.join(models) or 'No model'} on {tasks or 'no task'}"
+    return f"{', '.join(models) or 'Nothing'} on {tasks or 'no task'}"
 
 
 def _write_assets(out: Path, runs: list[Run]) -> None:

@@ -16,6 +16,7 @@ SIGNIFICANT = 0.05
 HELD_OUT = "leave_one_out"
 _COVERAGE = ("answered", "refused", "unparsed", "failed")
 _RESOURCES = ("parameters", "peak_memory_gb")
+_COSTS = ("cost", "cost-more")
 
 BODIES: tuple[tuple[str, str], ...] = (
     ("model", "Models"),
@@ -155,7 +156,7 @@ def _cell(view: TaskView, row: Row, info: MetricInfo, references: str, is_best: 
         return _printed(info, cell, is_best=is_best)
     held_out = view.cells.get(key._replace(references=HELD_OUT))
     if references == "all" and row.is_person and held_out is not None and not held_out.get("unavailable"):
-        return _printed(info, held_out, is_held_out=True)
+        return _printed(info, held_out, is_held_out=info.group not in _COSTS)
     reason = cell.get("unavailable") if cell is not None else None
     return Cell("–", reason=str(reason or "not measured for this row"))
 
@@ -165,7 +166,7 @@ def _printed(info: MetricInfo, cell: Any, *, is_best: bool = False, is_held_out:
     if value is None or not math.isfinite(value):
         return Cell("–", reason="not known")
     interval = shown_interval(info, number_or_none(cell, "low"), number_or_none(cell, "high"))
-    n = cell.get("n")
+    n = None if info.group in _COSTS else cell.get("n")
     return Cell(shown(info, value), interval, value, int(n) if n is not None else None, "", is_best, is_held_out)
 
 

@@ -124,6 +124,12 @@ class Run:
         """The manifest's entry of a model, empty if it has none."""
         return next((m for m in self.manifest.get("models", ()) if m["model"] == model), {})
 
+    def run_entry(self, task: str, model: str, control: str | None) -> Mapping[str, Any]:
+        """The manifest's record of how a row was run, empty if it has none."""
+        wanted = (task, model, control)
+        records = self.manifest.get("runs", ())
+        return next((r for r in records if (r["task"], r["model"], r.get("control")) == wanted), {})
+
 
 @dataclass(slots=True)
 class TaskView:
@@ -249,7 +255,7 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> R
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
         kind,
         adapter in _PEOPLE,
-        tuple(entry.get("needs") or ()),
+        tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
         _coverage(run, task, row_id),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
     )

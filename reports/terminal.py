@@ -66,6 +66,10 @@ def _rank(
     return value is None, share is not None and share < ANSWERED_ENOUGH, sign * (value or 0.0)
 
 
+def _is_held_out(row: _Row, infos: Sequence[MetricInfo], cells: Mapping[tuple[_Row, str], Mapping[str, Any]]) -> bool:
+    return any(cells.get((row, info.name), {}).get("references") == "leave_one_out" for info in infos)
+
+
 def _answered(coverage: Mapping[str, Any] | None) -> tuple[float | None, str]:
     if not coverage or not coverage.get("examples"):
         return None, "–"

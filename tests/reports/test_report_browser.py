@@ -1,0 +1,282 @@
+"""The report in a real browser, opened from disk: quiet, self-contained, usable by mouse, keyboard and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from run_builder import EMOTIONS, HOSTILE
+
+from harness.reports.build import build_report
+from harness.reports.script_data import whole_text
+from harness.store import RowKey, RunFolder
+from harness.types import Answer, Failed, Refusal, Unparsed
+
+pytestmark = pytest.mark.browser
+
+
+@dataclass
+class Opened:
+    """A page and everything it said or asked for."""
+
+    page: Any
+    folder: Path
+    messages: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def ids(self) -> list[str]:
+        found: list[str] = self.page.eval_on_selector_all("article.sample", "all => all.map(one => one.dataset.id)")
+        return found
+
+    def count(self) -> int:
+        return int(self.page.get_attribute("[data-samples]", "data-count"))
+
+
+@pytest.fixture
+def open_page(chromium: Any, report: Path) -> Iterator[Callable[..., Opened]]:
+    contexts = []
+
+    def opener(width: int = 1280, fragment: str = "", folder: Path = report, **options: Any) -> Opened:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        opened = Opened(context.new_page(), folder)
+        opened.page.on("console", lambda message: opened.messages.append(message.text))
+        opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+        opened.page.on("request", lambda request: opened.requests.append(request.url))
+        opened.page.goto((folder / "index.html").as_uri() + fragment)
+        opened.page.wait_for_selector("article.sample")
+        return opened
+
+    yield opener
+    for context in contexts:
+        context.close()
+
+
+def controls(page: Any) -> Iterator[None]:
+    """Open everything that folds and press everything that can be pressed, one after the other."""
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    yield
+    for button in page.query_selector_all("input[type=checkbox], thead button, #theme, article.sample button"):
+        button.evaluate("one => one.click()")
+        yield
+    for select in page.query_selector_all("select"):
+        select.evaluate("one => { one.selectedIndex = one.length - 1; one.dispatchEvent(new Event('change')); }")
+        yield
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_quiet_self_contained_and_harmless(open_page: Callable[..., Opened], width: int) -> None:
+    opened = open_page(width)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    for _ in controls(opened.page):
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    opened.page.click("[data-reset]")
+    opened.page.wait_for_selector("article.sample")
+    opened.page.evaluate(
+        "document.querySelectorAll('article *').forEach(one => one.dispatchEvent(new Event('mouseover')))"
+    )
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.evaluate("window.pwned") is None
+    assert opened.messages == []
+    prefix = opened.folder.resolve().as_uri() + "/"
+    assert all(unquote(url).startswith((unquote(prefix), "data:,")) for url in opened.requests), opened.requests
+
+
+def test_wide_tables_scroll_in_their_own_box_under_a_fixed_first_column(open_page: Callable[..., Opened]) -> None:
+    page = open_page(400).page
+    box = page.query_selector("#tiny-leaderboard .scroll")
+    assert box.evaluate("one => one.scrollWidth > one.clientWidth")
+    left = "one => one.querySelector('tbody th').getBoundingClientRect().left"
+    before = box.evaluate(left)
+    box.evaluate("one => { one.scrollLeft = 200; }")
+    assert box.evaluate(left) == before
+
+
+def row_order(page: Any) -> list[str]:
+    found: list[str] = page.eval_on_selector_all(
+        "#tiny-leaderboard > .scroll tbody.model tr", "all => all.map(one => one.dataset.row)"
+    )
+    return [name for name in found if name]
+
+
+@pytest.mark.parametrize("metric", ["cider_d", "macro_f1", "parameters"])
+def test_sorting_follows_results_json(open_page: Callable[..., Opened], run: RunFolder, metric: str) -> None:
+    page = open_page().page
+    results = run.results()
+    if metric == "parameters":
+        value = {m["model"]: m["parameters"] for m in results["models"]}
+    else:
+        value = {
+            c["model"]: c["value"]
+            for c in results["cells"]
+            if c["metric"] == metric and c["references"] == "all" and not (c["emotion"] or c["slice"] or c["control"])
+        }
+    best_first = sorted(["small", "large"], key=value.__getitem__, reverse=metric != "parameters")
+    header = page.query_selector(f"#tiny-leaderboard th[data-metric={metric}]")
+    header.query_selector("button").focus()
+    page.keyboard.press("Enter")
+    assert row_order(page) == [*best_first, "endpoint"]
+    assert header.get_attribute("aria-sort") == ("ascending" if metric == "parameters" else "descending")
+    assert len(page.query_selector_all("#tiny-leaderboard > .scroll th[aria-sort]")) == 1
+    header.query_selector("button").click()
+    assert row_order(page) == [*best_first[::-1], "endpoint"]
+
+
+def test_column_groups_and_published_rows_are_toggled(open_page: Callable[..., Opened]) -> None:
+    page = open_page().page
+    spice = page.query_selector("#tiny-leaderboard th[data-metric=spice]")
+    assert not spice.is_visible()
+    page.check("#tiny-leaderboard [data-toggle-group=text-more]")
+    assert spice.is_visible()
+    page.check("#tiny-leaderboard [data-toggle-published]")
+    assert page.query_selector("tbody.published").is_visible()
+
+
+def test_heatmap_switches_metric_and_view(open_page: Callable[..., Opened]) -> None:
+    page = open_page().page
+    page.select_option("#tiny-emotions [data-field=metric]", "bleu_4")
+    page.select_option("#tiny-emotions [data-field=view]", "predicted")
+    shown = page.eval_on_selector_all(
+        "#tiny-emotions [data-variant]:not([hidden])",
+        "all => all.map(one => one.dataset.metric + ' ' + one.dataset.view)",
+    )
+    assert shown == ["bleu_4 predicted"]
+
+
+def test_filters_count_what_the_data_hold(open_page: Callable[..., Opened], run: RunFolder) -> None:
+    opened = open_page()
+    page = opened.page
+    asked = list(run.examples("tiny"))
+    said = {name: run.outcomes("tiny", RowKey(name)) for name in ("small", "large", "endpoint")}
+
+    def filtered(name: str, label: str) -> int:
+        page.select_option(f"[data-filter={name}]", label=label)
+        return opened.count()
+
+    def reset() -> None:
+        page.click("[data-reset]")
+
+    assert opened.count() == len(asked)
+    for emotion in EMOTIONS[:4]:
+        assert filtered("emotion", emotion) == sum(e.dominant_emotion == emotion for e in asked)
+    assert filtered("emotion", "no majority emotion") == sum(e.dominant_emotion is None for e in asked)
+    reset()
+    filtered("row", "endpoint")
+    kinds = {"refused": Refusal, "no label found": Unparsed, "failed": Failed}
+    for label, kind in kinds.items():
+        assert filtered("answer", label) == sum(isinstance(o, kind) for o in said["endpoint"].values())
+    assert filtered("answer", "no answer at all") == 4
+    right = {e.id for e in asked if getattr(said["endpoint"][e.id], "emotion", None) == e.dominant_emotion}
+    judged = {e.id for e in asked if e.dominant_emotion is not None}
+    assert filtered("answer", "as most people") == len(right & judged)
+    assert filtered("answer", "unlike most people") == len(judged - right)
+    reset()
+    page.check("[data-filter=disagree]")
+    emotions = [{o[e.id].emotion for o in said.values() if isinstance(o[e.id], Answer)} for e in asked]  # type: ignore[union-attr]
+    assert opened.count() == sum(len(labels) > 1 for labels in emotions)
+    reset()
+    page.select_option("[data-filter-slices] select", label="Baroque")
+    assert opened.count() == sum(e.meta["style"] == "Baroque" for e in asked)
+
+
+def test_text_search_reads_every_text(open_page: Callable[..., Opened], run: RunFolder) -> None:
+    opened = open_page()
+    opened.page.fill("[data-filter=text]", "LIGHT 7")
+    opened.page.wait_for_selector("[data-samples][data-count='1']")
+    assert opened.ids() == ["painting 7"]
+    opened.page.fill("[data-filter=text]", "no such words anywhere")
+    opened.page.wait_for_selector("[data-samples][data-count='0']")
+    assert opened.page.inner_text("[data-status]") == "0 of 12 paintings match"
+
+
+def test_pages_turn_by_button_and_keyboard(open_page: Callable[..., Opened], run: RunFolder) -> None:
+    opened = open_page()
+    ids = [whole_text(e.id) for e in run.examples("tiny")]
+    assert opened.ids() == ids[:10]
+    opened.page.click("[data-next]")
+    assert opened.ids() == ids[10:]
+    assert opened.page.is_disabled("[data-next]")
+    opened.page.keyboard.press("ArrowLeft")
+    assert opened.ids() == ids[:10]
+
+
+@pytest.mark.parametrize("with_task", [True, False])
+@pytest.mark.parametrize("position", [0, 3, 9, 11])
+def test_deep_links_open_their_painting(
+    open_page: Callable[..., Opened], run: RunFolder, position: int, with_task: bool
+) -> None:
+    identity = whole_text(list(run.examples("tiny"))[position].id)
+    task = "tiny/" if with_task else ""
+    opened = open_page(fragment=f"#sample={task}{quote(identity, safe='')}")
+    opened.page.wait_for_selector("article.chosen")
+    assert opened.page.eval_on_selector("article.chosen", "one => one.dataset.id") == identity
+    assert opened.page.evaluate("document.activeElement.dataset.id") == identity
+
+
+def test_every_own_link_leads_back(open_page: Callable[..., Opened]) -> None:
+    opened = open_page()
+    links = opened.page.eval_on_selector_all(
+        "article.sample .meta a", "all => all.map(one => one.getAttribute('href'))"
+    )
+    chosen = "document.querySelector('.chosen')?.dataset.id"
+    for link, identity in zip(links, opened.ids(), strict=True):
+        opened.page.evaluate(
+            "link => new Promise((done) => { addEventListener('hashchange', () => setTimeout(done)); location.hash = link; })",
+            link,
+        )
+        assert opened.page.evaluate(chosen) == identity
+
+
+def test_long_and_strange_texts_are_shown_as_they_are(open_page: Callable[..., Opened]) -> None:
+    page = open_page(400).page
+    texts = page.eval_on_selector_all("article.sample .answer p", "all => all.map(one => one.textContent)")
+    for name in ("script", "closing", "handler", "url", "template", "comment", "long"):
+        assert HOSTILE[name] in texts, name
+    assert page.eval_on_selector_all(
+        "article.sample .answer p", "all => all.every(one => one.dir === 'auto' || one.className)"
+    )
+    folded = page.query_selector("p.long")
+    height = folded.bounding_box()["height"]
+    folded.evaluate("one => one.nextElementSibling.click()")
+    assert folded.bounding_box()["height"] > 4 * height
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_theme_follows_the_system_until_switched(open_page: Callable[..., Opened], system: str) -> None:
+    page = open_page(color_scheme=system).page
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light, dark = "rgb(255, 255, 255)", "rgb(20, 22, 26)"
+    assert page.evaluate(paper) == (dark if system == "dark" else light)
+    page.click("#theme")
+    assert page.evaluate(paper) == (light if system == "dark" else dark)
+    page.reload()
+    page.wait_for_selector("article.sample")
+    assert page.evaluate(paper) == (light if system == "dark" else dark)
+
+
+def test_first_tab_stop_skips_to_the_results(open_page: Callable[..., Opened]) -> None:
+    page = open_page().page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_printing_leaves_the_controls_out(open_page: Callable[..., Opened]) -> None:
+    page = open_page().page
+    page.emulate_media(media="print")
+    assert not page.is_visible(".controls")
+    assert not page.is_visible("section.samples")
+    assert page.is_visible("table.board")
+
+
+def test_blurred_pictures_clear_on_click(open_page: Callable[..., Opened], run: RunFolder, tmp_path: Path) -> None:
+    page = open_page(folder=build_report([run], tmp_path, blur=True).parent).page
+    style = "getComputedStyle(document.querySelector('.picture img')).filter"
+    assert page.evaluate(style) == "blur(14px)"
+    page.click(".picture img")
+    assert page.evaluate(style) == "none"

@@ -1,0 +1,66 @@
+"""Scatter plots: positions on logarithmic and linear axes, labels that keep clear of each other."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from page_tree import Element
+from run_builder import examples, outcomes, write_run
+
+from harness.reports import scatter
+from harness.reports.scatter import Plot, plots
+from harness.reports.task_view import Run, gather
+from harness.store import RowKey
+
+
+def plots_of(path: Path, parameters: dict[str, float | None], accuracy: dict[str, float]) -> dict[str, list[Plot]]:
+    asked = examples(path / "pictures")
+    run = write_run(path / "run", {RowKey(name): outcomes(asked, i) for i, name in enumerate(parameters)}, asked)
+    results = run.results()
+    results["models"] = [{"model": name, "parameters": value} for name, value in parameters.items()]
+    for cell in results["cells"]:
+        if cell["metric"] == "accuracy" and cell["emotion"] is None and cell["slice"] is None:
+            cell |= {"value": accuracy[cell["model"]], "low": None, "high": None}
+    run.save_results(results)
+    (view,) = gather([Run.read(0, run)])
+    return plots(view)
+
+
+def test_a_decade_has_one_length(tmp_path: Path) -> None:
+    found = plots_of(tmp_path, {"a": 2e6, "b": 2e7, "c": 2e9}, {"a": 0.2, "b": 0.4, "c": 0.6})
+    panel = found["accuracy"][0]
+    assert panel.x_info.name == "parameters"
+    a, b, c = sorted(panel.points, key=lambda point: point.x)
+    assert (c.x - b.x) / (b.x - a.x) == pytest.approx(2, abs=0.02)
+    assert a.y - b.y == pytest.approx(b.y - c.y, abs=0.2)
+    assert [tick.text for tick in panel.x_ticks] == ["1 M", "10 M", "100 M", "1 B", "10 B"]
+    assert [tick.text for tick in panel.y_ticks] == ["20", "30", "40", "50", "60"]
+
+
+def test_rows_without_both_numbers_are_left_out(tmp_path: Path) -> None:
+    found = plots_of(tmp_path, {"a": 2e6, "b": None, "c": 3e6}, {"a": 0.2, "b": 0.4, "c": 0.6})
+    assert sorted(point.label for point in found["accuracy"][0].points) == ["a", "c"]
+
+
+def test_one_point_makes_no_plot(tmp_path: Path) -> None:
+    found = plots_of(tmp_path, {"a": 2e6, "b": None}, {"a": 0.2, "b": 0.4})
+    assert all(panel.x_info.name != "parameters" for panels in found.values() for panel in panels)
+
+
+def test_labels_of_equal_models_do_not_overlap(tmp_path: Path) -> None:
+    names = [f"model-{i}" for i in range(5)]
+    found = plots_of(tmp_path, dict.fromkeys(names, 1e8), dict.fromkeys(names, 0.5))
+    heights = [point.label_y for point in found["accuracy"][0].points]
+    assert all(abs(a - b) >= scatter.LABEL_HEIGHT for a, b in itertools.combinations(heights, 2))
+
+
+def test_everything_stays_inside_the_picture(page: Element) -> None:
+    pictures = page.all("svg", css="scatter")
+    assert pictures
+    for picture in pictures:
+        for circle in picture.all("circle"):
+            assert scatter.LEFT <= float(circle.attributes["cx"] or "") <= scatter.WIDTH - scatter.RIGHT
+            assert scatter.TOP <= float(circle.attributes["cy"] or "") <= scatter.HEIGHT - scatter.BOTTOM
+        assert picture.attributes["aria-label"]
