@@ -103,14 +103,15 @@ def score_task(
 
 
 def load_metrics(context: Context) -> list[Metric]:
-    """The task's metrics, all registered ones when it names none.
+    """The task's metrics, all registered ones that apply when it names none.
 
     Raises:
         UserError: unknown metric name.
     """
     registry = metric_registry()
-    names = registry.names() if context.task.metrics is None else context.task.metrics
-    return [registry.load(name)(context) for name in names]
+    if context.task.metrics is not None:
+        return [registry.load(name)(context) for name in context.task.metrics]
+    return [metric(context) for metric in map(registry.load, registry.names()) if metric.applies(context.task)]
 
 
 def coverage_record(task: Task, key: RowKey, outcomes: Sequence[Outcome]) -> dict[str, Any]:

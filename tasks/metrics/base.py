@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Family: TypeAlias = Literal["label", "probability", "text", "style", "cost"]
+Family: TypeAlias = Literal["label", "probability", "rating", "text", "style", "cost"]
 View: TypeAlias = Literal["annotated", "reference", "predicted", "slice"]
 
 EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", "slice"})
@@ -144,6 +144,11 @@ class Metric(ABC):
 
     def __init__(self, context: Context) -> None:
         self.context = context
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Whether the metric means something for the task; by default, explanations are scored where it has them."""
+        return task.explanations or cls.family in ("label", "probability", "cost")
 
     def fields(self) -> dict[str, str]:
         """Choices of this metric that its signature must name, such as `{"df": "split"}`."""

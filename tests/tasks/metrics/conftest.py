@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metric_rows import EMOTIONS, POLARITY, ContextFor, random_rows
+from metric_rows import EMOTIONS, POLARITY, SCALES, ContextFor, random_rows
 
 from harness.tasks.metrics.base import Context, Row
 from harness.tasks.metrics.caption_engine import CaptionEngine
@@ -35,7 +35,7 @@ def context_for(meteor_process: MeteorProcess) -> ContextFor:
     """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
 
     def make(rows: Sequence[Row], protocol: str = "coco-ptb", train: frozenset[str] | None = None) -> Context:
-        task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol)
+        task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
         return Context(task, CaptionEngine(protocol, meteor_process, references), train)
 

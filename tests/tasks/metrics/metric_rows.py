@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ EMOTIONS = (
     "amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else",
 )  # fmt: skip
 POLARITY = dict(zip(EMOTIONS, ["positive"] * 4 + ["negative"] * 4 + ["other"], strict=True))
+
+SCALES = {"valence": (1.0, 9.0), "arousal": (1.0, 9.0), "dominance": (1.0, 9.0)}
 
 ContextFor: TypeAlias = Callable[..., Context]
 
@@ -39,7 +42,7 @@ def golden_rows(items: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 def random_rows() -> list[Row]:
     """Sixty random paintings with 1 to 9 votes; four in five are answered, with probabilities and usage."""
-    chance = random.Random(3)
+    chance, rating = random.Random(3), random.Random(4)
     words = [
         "the",
         "sea",
@@ -71,8 +74,10 @@ def random_rows() -> list[Row]:
         usage = Usage(chance.random(), chance.randint(1, 50), chance.randint(1, 50), chance.random())
         texts = [text() for _ in votes]
         explanation = chance.choice(texts) + " at dusk" if chance.random() < 0.5 else text()
-        outcome: Outcome = Answer(emotion, explanation, probs, usage=usage)
+        truth, guess = ({d: rating.uniform(1, 9) for d in SCALES} for _ in range(2))
+        outcome: Outcome = Answer(emotion, explanation, probs, usage=usage, ratings=guess)
         if chance.random() < 0.2:
             outcome = chance.choice([Refusal("no"), Failed("timeout", "")])
-        rows.append(make_row(outcome, votes, texts, f"p{i}"))
+        row = make_row(outcome, votes, texts, f"p{i}")
+        rows.append(replace(row, example=replace(row.example, ratings=truth if i % 7 else {})))
     return rows

@@ -170,7 +170,7 @@ def test_every_metric_describes_itself(name: str) -> None:
     assert metric.name == name
     assert issubclass(metric, AdditiveMetric | SetMetric)
     assert metric.source
-    assert metric.family in ("label", "probability", "text", "style", "cost")
+    assert metric.family in ("label", "probability", "rating", "text", "style", "cost")
     first = (metric.__doc__ or "").strip().partition("\n")[0]
     assert first.endswith((".", ":")) or len(first) > 40
     assert not (metric.proportion and metric.bounds != (0.0, 1.0))

@@ -1,0 +1,165 @@
+"""Agreement of a model's valence, arousal and dominance numbers with people's mean ratings.
+
+Over answered pictures that were rated and for which the model gave a number; n says how many. A model that gives no
+numbers has no such metric. With x a picture's mean human rating and y the model's number, all three follow from the
+sums of (1, x, y, x^2, y^2, xy); moments are population moments (divided by n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from harness.tasks.metrics.base import AdditiveMetric, FloatArray, Row, Statistics, Unavailable, View, ratio, statistics_of
+from harness.types import Answer, Task
+
+
+class RatingMetric(AdditiveMetric):
+    """One dimension's numbers against people's mean ratings on the task's scale."""
+
+    family = "rating"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    views: ClassVar[frozenset[View]] = frozenset({"slice"})
+    dimension: ClassVar[str]
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Only where the task declares a scale for the dimension."""
+        return cls.dimension in task.ratings
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 6): 1, x, y, x^2, y^2, xy.
+
+        Raises:
+            Unavailable: no answer holds a number for the dimension.
+        """
+        answers = [row.outcome for row in rows if isinstance(row.outcome, Answer)]
+        if answers and not any(self.dimension in (answer.ratings or {}) for answer in answers):
+            raise Unavailable(f"the model gives no number for {self.dimension}")
+        pairs = [self._pair(row) for row in rows]
+        # Counted from the middle of the scale: sums of squares of large numbers would lose digits.
+        low, high = self.context.task.ratings[self.dimension]
+        x, y = (np.array([p[side] if p else 0.0 for p in pairs]) - (low + high) / 2 for side in (0, 1))
+        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y], [p is not None for p in pairs])
+
+    def fields(self) -> dict[str, str]:
+        """The scale."""
+        low, high = self.context.task.ratings[self.dimension]
+        return {"scale": f"{low:g}..{high:g}"}
+
+    def _pair(self, row: Row) -> tuple[float, float] | None:
+        ratings = row.outcome.ratings if isinstance(row.outcome, Answer) else None
+        if not ratings or self.dimension not in ratings or self.dimension not in row.example.ratings:
+            return None
+        return row.example.ratings[self.dimension], ratings[self.dimension]
+
+
+def moments(sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Variance of x and y, covariance, and difference of the means, each (...), of sums (..., 6)."""
+    n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    mean_x, mean_y = ratio(x, n), ratio(y, n)
+    var_x, var_y = ratio(xx, n) - mean_x**2, ratio(yy, n) - mean_y**2
+    # What is left of a constant after rounding is not a variance.
+    var_x, var_y = (np.where(v > 1e-12, v, v * 0) for v in (var_x, var_y))
+    return var_x, var_y, ratio(xy, n) - mean_x * mean_y, mean_x - mean_y
+
+
+class _CCC(RatingMetric):
+    """Concordance correlation: 2 cov / (var x + var y + (mean x - mean y)^2). Range -1..1, higher is better."""
+
+    source = "Lin 1989; ABAW challenges"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """CCC (...) of sums (..., 6)."""
+        var_x, var_y, covariance, shift = moments(sums)
+        return ratio(2 * covariance, var_x + var_y + shift**2)
+
+
+class _Pearson(RatingMetric):
+    """Pearson's correlation; none where a side is constant. Range -1..1, higher is better."""
+
+    source = "Pearson 1895"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Correlation (...) of sums (..., 6)."""
+        var_x, var_y, covariance, _ = moments(sums)
+        return ratio(covariance, np.sqrt(var_x * var_y))
+
+
+class _RMSE(RatingMetric):
+    """Root of the mean squared difference, in units of the task's scale. Range 0.., lower is better."""
+
+    higher_is_better = False
+    bounds = (0.0, None)
+    source = "definition"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """RMSE (...) of sums (..., 6)."""
+        n, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        return np.sqrt(np.maximum(ratio(xx + yy - 2 * xy, n), 0.0))
+
+
+class CCCValence(_CCC):
+    """Concordance of the model's valence with people's mean rating. Range -1..1, higher is better."""
+
+    name = "ccc_valence"
+    dimension = "valence"
+
+
+class CCCArousal(_CCC):
+    """Concordance of the model's arousal with people's mean rating. Range -1..1, higher is better."""
+
+    name = "ccc_arousal"
+    dimension = "arousal"
+
+
+class CCCDominance(_CCC):
+    """Concordance of the model's dominance with people's mean rating. Range -1..1, higher is better."""
+
+    name = "ccc_dominance"
+    dimension = "dominance"
+
+
+class PearsonValence(_Pearson):
+    """Correlation of the model's valence with people's mean rating. Range -1..1, higher is better."""
+
+    name = "pearson_valence"
+    dimension = "valence"
+
+
+class PearsonArousal(_Pearson):
+    """Correlation of the model's arousal with people's mean rating. Range -1..1, higher is better."""
+
+    name = "pearson_arousal"
+    dimension = "arousal"
+
+
+class PearsonDominance(_Pearson):
+    """Correlation of the model's dominance with people's mean rating. Range -1..1, higher is better."""
+
+    name = "pearson_dominance"
+    dimension = "dominance"
+
+
+class RMSEValence(_RMSE):
+    """Typical error of the model's valence on the task's scale. Range 0.., lower is better."""
+
+    name = "rmse_valence"
+    dimension = "valence"
+
+
+class RMSEArousal(_RMSE):
+    """Typical error of the model's arousal on the task's scale. Range 0.., lower is better."""
+
+    name = "rmse_arousal"
+    dimension = "arousal"
+
+
+class RMSEDominance(_RMSE):
+    """Typical error of the model's dominance on the task's scale. Range 0.., lower is better."""
+
+    name = "rmse_dominance"
+    dimension = "dominance"
