@@ -13,6 +13,7 @@ A pure function of examples and outcomes; `docs/metrics.md` says what every numb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,6 @@ from harness.store import RowKey
 from harness.tasks.metrics.base import Context, Metric
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.java import MeteorProcess
-from harness.tasks.metrics.style import fold
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Task, Unparsed
 
 
@@ -69,37 +69,20 @@ def score_task(
     Raises:
         UserError: outcomes of unknown or repeated ids, labels outside the task's, or an unknown metric name.
     """
-    if meteor is None:
-        with MeteorProcess() as process:
-            return score_task(
-                task,
-                examples,
-                train,
-                rows,
-                split=split,
-                seed=seed,
-                replicates=replicates,
-                preprocessing=preprocessing,
-                whole_split=whole_split,
-                meteor=process,
-            )
     outcomes = {key: checked_outcomes(task, examples, key, found) for key, found in rows.items()}
     references = [[a.explanation for a in e.annotations] for e in whole_split or examples]
-    context = Context(
-        task,
-        CaptionEngine(task.protocol, meteor, references),
-        None if train is None else frozenset(fold(a.explanation) for e in train for a in e.annotations),
-        preprocessing,
-    )
-    scorer = Scorer(context, load_metrics(context), split, seed, replicates)
-    found = sheets(task, examples, outcomes)
-    scorer.prepare(found)
-    return TaskScores(
-        [cell for sheet in found for cell in scorer.cells(sheet)],
-        [coverage_record(task, key, outcomes[key]) for key in rows],
-        [confusion_record(context, sheet) for sheet in found if sheet.is_main],
-        compare(scorer, found),
-    )
+    texts = None if train is None else tuple(a.explanation for e in train for a in e.annotations)
+    with nullcontext(meteor) if meteor is not None else MeteorProcess() as process:
+        context = Context(task, CaptionEngine(task.protocol, process, references), texts, preprocessing)
+        scorer = Scorer(context, load_metrics(context), split, seed, replicates)
+        found = sheets(task, examples, outcomes)
+        scorer.prepare(found)
+        return TaskScores(
+            [cell for sheet in found for cell in scorer.cells(sheet)],
+            [coverage_record(task, key, outcomes[key]) for key in rows],
+            [confusion_record(context, sheet) for sheet in found if sheet.is_main],
+            compare(scorer, found),
+        )
 
 
 def load_metrics(context: Context) -> list[Metric]:

@@ -40,6 +40,7 @@ METRICS: Mapping[str, str] = {
     "distinct_1": "harness.tasks.metrics.style:Distinct1",
     "distinct_2": "harness.tasks.metrics.style:Distinct2",
     "metaphor": "harness.tasks.metrics.style:Metaphor",
+    "lcs_novelty": "harness.tasks.metrics.novelty:LCSNovelty",
     "copied": "harness.tasks.metrics.style:Copied",
     "mean_length": "harness.tasks.metrics.style:MeanLength",
     "latency_p50_s": "harness.tasks.metrics.cost:LatencyMedian",

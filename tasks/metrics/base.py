@@ -72,13 +72,13 @@ class Context:
     Attributes:
         task: label set, polarity, protocol.
         captions: tokenisation and caption scorers of the task's protocol.
-        train_explanations: explanations of the training split, normalised by `style.fold`; None if not given.
+        train_explanations: explanations of the training split in file order, None where it is not at hand.
         preprocessing: the reader's text preprocessing, for signatures (`none`, `deep-net`, ...).
     """
 
     task: Task
     captions: CaptionEngine
-    train_explanations: frozenset[str] | None = None
+    train_explanations: tuple[str, ...] | None = None
     preprocessing: str = "none"
 
     def dominant(self, histogram: Mapping[str, int]) -> str | None:

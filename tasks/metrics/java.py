@@ -36,6 +36,8 @@ def one_line(text: str) -> str:
 
     Lone surrogates, which have no UTF-8 form, become `?`.
     """
+    if text.isprintable():
+        return " ".join(text.split())
     printable = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
     return " ".join(printable.encode("utf-8", "replace").decode().split())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -146,11 +147,14 @@ class Copied(MeanMetric):
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 2): copied, 1."""
-        known = self.context.train_explanations
-        if known is None:
+        if self.context.train_explanations is None:
             raise Unavailable("the training split is not at hand")
-        copied = [fold(text) in known for text in explanations(rows)]
+        copied = [fold(text) in self._known for text in explanations(rows)]
         return mean_statistics(np.array(copied, dtype=np.float64), list(explained(rows)))
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(fold(text) for text in self.context.train_explanations or ())
 
 
 class MeanLength(MeanMetric):

@@ -1,103 +1,22 @@
-"""Scores of small tables worked out by hand, and the rules of DESIGN for whatever table."""
+"""Scores of small tables worked out by hand, and the contract of their records."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import random
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
+from scoring_tables import EXAMPLES, GOOD, TASK, cell, painting, random_table, score
 
-from harness.scoring import RowKey, TaskScores, score_task
-from harness.statistics import holm, wilson
-from harness.types import (
-    Annotation,
-    Answer,
-    Example,
-    Failed,
-    Outcome,
-    Refusal,
-    Task,
-    Unparsed,
-    Usage,
-    UserError,
-    histogram,
-)
+from harness.scoring import RowKey
+from harness.statistics import wilson
+from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 CELL_KEYS = {
     "task", "split", "model", "control", "metric", "value", "low", "high", "n", "emotion", "conditioned_on", "slice",
     "references", "protocol", "signature", "unavailable",
 }  # fmt: skip
 COMPARISON_KEYS = {"task", "metric", "emotion", "a", "b", "difference", "low", "high", "p", "p_holm", "n"}
-
-TASK = Task(
-    "t",
-    "jsonl",
-    ("joy", "calm", "fear"),
-    protocol="artemis-plain",
-    polarity={"joy": "positive", "calm": "positive", "fear": "negative"},
-    metrics=("accuracy", "annotator_mass", "macro_f1", "bleu_1", "rouge_l", "cider_d", "unique", "brier", "tokens"),
-    slices=("style",),
-)
-
-
-def painting(id_: str, *notes: tuple[str, str], style: str = "cubism") -> Example:
-    annotations = tuple(Annotation(emotion, text) for emotion, text in notes)
-    return Example(id_, Path(f"{id_}.jpg"), annotations, histogram(annotations), meta={"style": style})
-
-
-EXAMPLES = [
-    painting("a", ("joy", "a bright day"), ("joy", "the sun is out"), ("calm", "still water")),
-    painting("b", ("fear", "a dark wood"), ("fear", "wolves near")),
-    painting("c", ("calm", "still water"), ("fear", "deep water"), style="realism"),
-    painting("d", ("calm", "soft light"), ("calm", "soft grass"), style="realism"),
-]
-GOOD = {
-    "a": Answer("joy", "a bright day", {"joy": 0.8, "calm": 0.2}, usage=Usage(1.0, 10, 2)),
-    "b": Answer("calm", "a dark wood", {"joy": 0.1, "calm": 0.6, "fear": 0.3}),
-    "c": Answer("fear", "deep water", {"fear": 0.9, "calm": 0.1}),
-    "d": Refusal("no"),
-}
-
-
-def score(
-    rows: dict[str, dict[str, Outcome]] | dict[RowKey, dict[str, Outcome]],
-    examples: Sequence[Example] = EXAMPLES,
-    task: Task = TASK,
-    **more: Any,
-) -> TaskScores:
-    keyed = {key if isinstance(key, RowKey) else RowKey(key, None): found for key, found in rows.items()}
-    return score_task(task, examples, more.pop("train", None), keyed, split="test", **more)
-
-
-def cell(scores: TaskScores, metric: str, model: str = "m", references: str = "all", **where: Any) -> dict[str, Any]:
-    wanted = {
-        "metric": metric, "model": model, "control": None, "references": references, "emotion": None,
-        "conditioned_on": None, "slice": None,
-    } | where  # fmt: skip
-    (found,) = [c for c in scores.cells if all(c[key] == value for key, value in wanted.items())]
-    return found
-
-
-def random_table(models: int, paintings: int, seed: int = 0) -> tuple[list[Example], dict[str, dict[str, Outcome]]]:
-    chance = random.Random(seed)
-    words = ["a", "still", "dark", "sea", "under", "the", "bright", "old", "sun"]
-
-    def note() -> tuple[str, str]:
-        return chance.choice(TASK.emotions), " ".join(chance.choices(words, k=5))
-
-    examples = [
-        painting(f"p{i}", *(note() for _ in range(chance.randint(2, 5))), style=chance.choice(["x", "y"]))
-        for i in range(paintings)
-    ]
-    rows: dict[str, dict[str, Outcome]] = {}
-    for m in range(models):
-        rows[f"m{m}"] = {e.id: Answer(*note()) if chance.random() < 0.9 else Refusal() for e in examples}
-    return examples, rows
-
 
 # ------------------------------------------------------------------------------------- worked by hand
 
@@ -317,66 +236,3 @@ def test_two_people_must_hold_out_the_same_annotation() -> None:
     second: dict[str, Outcome] = {"a": Answer("calm", "still water", held_out=2)}
     with pytest.raises(UserError, match="separate runs"):
         score({"human": first, "human2": second})
-
-
-# --------------------------------------------------------------------------------------- comparisons
-
-
-def test_comparisons_are_paired_and_corrected_within_their_family() -> None:
-    examples, rows = random_table(3, 40)
-    scores = score(rows, examples, replicates=200)
-    overall = [c for c in scores.comparisons if c["emotion"] is None]
-    assert len(overall) == 3 * 5
-    assert [c["p_holm"] for c in overall] == pytest.approx(holm([c["p"] for c in overall]))
-    assert all(c["low"] <= c["difference"] <= c["high"] for c in overall)
-    per_emotion = [c for c in scores.comparisons if c["emotion"] and c["metric"] == "accuracy"]
-    assert len(per_emotion) == 3 * 3
-    assert [c["p_holm"] for c in per_emotion] == pytest.approx(holm([c["p"] for c in per_emotion]))
-    both = [e for e in examples if all(isinstance(rows[m][e.id], Answer) for m in ("m0", "m1"))]
-    (text,) = [c for c in overall if (c["a"], c["b"], c["metric"]) == ("m0", "m1", "rouge_l")]
-    assert text["n"] == len(both)
-
-
-def test_a_difference_is_that_of_the_cells_when_all_are_answered() -> None:
-    examples, rows = random_table(2, 20)
-    answered: dict[str, dict[str, Outcome]] = {
-        m: {i: o if isinstance(o, Answer) else Answer("joy", "the sun") for i, o in found.items()}
-        for m, found in rows.items()
-    }
-    scores = score(answered, examples)
-    for c in scores.comparisons:
-        where = {"emotion": c["emotion"], "conditioned_on": "annotated"} if c["emotion"] else {}
-        left, right = (cell(scores, c["metric"], m, **where)["value"] for m in (c["a"], c["b"]))
-        assert c["difference"] == pytest.approx(left - right)
-
-
-def test_equal_models_do_not_differ_and_opposite_ones_do() -> None:
-    examples, _ = random_table(0, 30)
-    right: dict[str, Outcome] = {e.id: Answer(e.annotations[0].emotion, e.annotations[0].explanation) for e in examples}
-    wrong: dict[str, Outcome] = {e.id: Answer("joy", "nothing here") for e in examples}
-    scores = score({"x": right, "y": right, "z": wrong}, examples)
-    for c in (c for c in scores.comparisons if c["emotion"] is None and c["metric"] == "rouge_l"):
-        same = {c["a"], c["b"]} == {"x", "y"}
-        assert (c["p"] == 1.0) if same else (c["p_holm"] < 0.05)
-
-
-def test_few_common_paintings_have_a_difference_but_no_test() -> None:
-    scores = score({"m": GOOD, "k": GOOD})
-    assert all((c["p"], c["low"], c["p_holm"]) == (None, None, None) for c in scores.comparisons)
-    assert all(c["difference"] == 0 for c in scores.comparisons)
-
-
-# ----------------------------------------------------------------------------------------- stability
-
-
-def test_scores_depend_on_seed_alone() -> None:
-    examples, rows = random_table(2, 25)
-    first, again = score(rows, examples, seed=1), score(rows, examples, seed=1)
-    assert first == again
-    assert score(rows, examples, seed=2).cells != first.cells
-
-
-def test_one_model_does_not_move_another() -> None:
-    examples, rows = random_table(3, 25)
-    together, alone = score(rows, examples), score({"m1": rows["m1"]}, examples)
-    assert [c for c in together.cells if c["model"] == "m1"] == alone.cells

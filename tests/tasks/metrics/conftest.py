@@ -34,7 +34,7 @@ def golden() -> dict[str, Any]:
 def context_for(meteor_process: MeteorProcess) -> ContextFor:
     """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
 
-    def make(rows: Sequence[Row], protocol: str = "coco-ptb", train: frozenset[str] | None = None) -> Context:
+    def make(rows: Sequence[Row], protocol: str = "coco-ptb", train: tuple[str, ...] | None = None) -> Context:
         task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
         return Context(task, CaptionEngine(protocol, meteor_process, references), train)

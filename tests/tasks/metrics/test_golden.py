@@ -13,6 +13,7 @@ from harness.tasks.metrics.base import AdditiveMetric, FloatArray
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.dominance import half_without_tie, majority
 from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.novelty import Corpus, LCSNovelty
 from harness.tasks.metrics.style import SIMILE_MARKERS
 from harness.types import histogram
 
@@ -105,3 +106,25 @@ def test_metaphor_share(golden: dict[str, Any], context_for: ContextFor) -> None
     metric: AdditiveMetric = metric_registry().load("metaphor")(context_for(rows))
     share = metric.value(metric.statistics(rows).values.sum(0))
     assert share == pytest.approx(golden["expected"]["apply_basic_evaluations"]["Metaphors"]["mean"], abs=1e-9)
+
+
+def test_longest_common_subsequences(golden: dict[str, Any]) -> None:
+    sentences, recorded = golden["sentences"], golden["expected"]["lcs"]
+    corpus = Corpus([text.split() for text in sentences["train_utterances"]])
+    lengths = [corpus.lcs_lengths(item["candidate"].lower().split()) for item in sentences["items"]]
+    assert [found.max() for found in lengths] == recorded["max"]
+    assert [found.argmax() for found in lengths] == recorded["argmax"]
+    np.testing.assert_allclose([found.mean() for found in lengths], recorded["mean"], atol=1e-9)
+
+
+def test_novelty_of_the_official_sample(golden: dict[str, Any], context_for: ContextFor) -> None:
+    sentences = golden["sentences"]
+
+    class Sampled(LCSNovelty):
+        utterances, captions = sentences["lcs_sample"]
+
+    items = [item | {"candidate": item["candidate"].lower()} for item in sentences["items"]]
+    rows = golden_rows(items)
+    metric = Sampled(context_for(rows, "artemis-plain", tuple(sentences["train_utterances"])))
+    expected = golden["expected"]["apply_basic_evaluations"]["max-LCS"]["mean"]
+    assert metric.value(rows) == pytest.approx(expected, abs=1e-9)

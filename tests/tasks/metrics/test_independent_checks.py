@@ -267,8 +267,27 @@ def _metaphor(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None
 @checks("copied")
 def _copied(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
     rows = style_rows()
-    train = frozenset({"it looks like rain .", "the sea was grey"})
+    train = ("It  looks like RAIN .", "the sea was grey")
     assert evaluate(name, rows, context_for(rows, train=train)) == pytest.approx(2 / 5)
+
+
+@checks("lcs_novelty")
+def _lcs_novelty(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+    """Against the textbook table, on texts longer than a machine word too."""
+    train = tuple(a.explanation for row in panel for a in row.references)[:60]
+    long = [make_row(Answer("awe", " ".join(train[i : i + 30])), ["awe"]) for i in (0, 15)]
+    rows = [*panel[:10], *long]
+
+    def length(a: list[str], b: list[str]) -> int:
+        table = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                table[i + 1, j + 1] = table[i, j] + 1 if x == y else max(table[i, j + 1], table[i + 1, j])
+        return int(table[-1, -1])
+
+    texts = [row.explanation.split() for row in rows if row.explanation is not None]
+    longest = [max(length(text, known.split()) for known in train) for text in texts]
+    assert evaluate(name, rows, context_for(rows, "artemis-plain", train)) == pytest.approx(np.mean(longest))
 
 
 @checks("mean_length")

