@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sevlm.caption_scores import words
+from sevlm.config import SEVLMConfig
 from sevlm.training_setup import Setup
 from sevlm.training_state import Progress
 
@@ -55,7 +56,7 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
             "entries": len(lexicon),
             "coverage": setup.lookup.coverage(map(words, islice(captions, COVERAGE_SAMPLE))),
         },
-        "published_model": not lexicon.valence_only and setup.recipe.mode == "official",
+        "departures_from_published": departures(setup),
         "image_encoder_fingerprint": setup.encoder_fingerprint,
         "parameters": setup.model.parameter_counts(),
         "epochs": progress.epoch,
@@ -69,6 +70,18 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
         "device": _device(setup.device),
         "versions": _versions(),
     }
+
+
+def departures(setup: Setup) -> list[str]:
+    """What keeps a model from being the published SEVLM: configuration keys, `lexicon`, `decoder_init`."""
+    official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
+    vocabulary = {"vocab_size", *(name for name in own if name.endswith("_token_id"))}
+    found = [name for name in own if own[name] != official[name] and name not in vocabulary]
+    if not setup.lookup.lexicon.name.startswith("nrc-vad"):
+        found.append("lexicon")
+    if setup.recipe.training.decoder_init != "distilgpt2" or setup.recipe.training.init_from:
+        found.append("decoder_init")
+    return found
 
 
 def write_card(folder: Path, summary: Mapping[str, Any]) -> None:

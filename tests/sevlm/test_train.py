@@ -1,0 +1,241 @@
+"""Training through its public function: what it writes, that it resumes exactly, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe
+from tqdm import tqdm
+
+from sevlm import SEVLM
+from sevlm.errors import SEVLMError
+from sevlm.examples import TrainingExample
+from sevlm.lexicon import load_lexicon
+from sevlm.train import Trainer, train
+from sevlm.training_config import Recipe
+from sevlm.training_setup import prepare
+from sevlm.vad_lookup import VADLookup
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    save_tower(folder / "tower")
+    (folder / "lexicon.txt").write_text(LEXICON, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def examples(folder: Path) -> list[TrainingExample]:
+    return make_examples(folder)
+
+
+@pytest.fixture(scope="module")
+def recipe(folder: Path) -> Callable[..., Recipe]:
+    def make(**settings: Any) -> Recipe:
+        return tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
+
+    return make
+
+
+def run(recipe: Recipe, examples: list[TrainingExample], out: Path, validation: int = 2) -> dict[str, Any]:
+    return train(recipe, examples[validation:], examples[:validation], out, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Callable[..., Recipe], examples: list[TrainingExample], folder: Path) -> tuple[Path, dict[str, Any]]:
+    out = folder / "whole"
+    return out, run(recipe(), examples, out)
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_checkpoint_loads_and_speaks(whole: tuple[Path, dict[str, Any]], folder: Path) -> None:
+    model = SEVLM.from_pretrained(whole[0])
+    assert model.config.vad_dimensions == ("valence", "arousal", "dominance")
+    lookup = VADLookup.from_config(model.config, load_lexicon(folder / "lexicon.txt"))
+    answers = model.generate(torch.zeros(2, 4, 16), ["awe", "fear"], lookup)
+    assert len(answers) == 2
+    assert all(sum(answer.label_probs.values()) == pytest.approx(1) for answer in answers if answer.label_probs)
+
+
+def test_the_summary_says_what_happened(whole: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = whole
+    assert json.loads((out / "training.json").read_text(encoding="utf-8")) == json.loads(json.dumps(summary))
+    assert (summary["pictures"], summary["captions"], summary["validation_pictures"]) == (6, 15, 2)
+    assert summary["updates"] == summary["planned_updates"] == 3 * 2
+    assert summary["lexicon"]["name"] == "nrc-vad-bipolar"
+    assert 0 < summary["lexicon"]["coverage"] < 0.5
+    assert summary["truncated"] == 0
+    assert len(summary["evaluations"]) == 3
+    assert summary["kept_scores"]["bleu_4"] == max(e["bleu_4"] for e in summary["evaluations"])
+    assert {"image_encoder", "causal_vad_encoder", "decoder_init"} <= set(summary["departures_from_published"])
+    leftovers = {path.name for path in out.iterdir()} - {"model.safetensors", "config.json", "tokenizer", "README.md"}
+    assert leftovers == {"training.json", "training_log.jsonl"}
+
+
+def test_the_log_holds_every_update(whole: tuple[Path, dict[str, Any]]) -> None:
+    losses = [line for line in log_of(whole[0]) if "loss" in line]
+    assert [line["update"] for line in losses] == list(range(1, 7))
+    for line in losses:
+        parts = line["lm_loss"] + line["contrastive_loss"] + line["vad_loss"]
+        assert line["loss"] == pytest.approx(parts, abs=1e-5)
+
+
+class Interrupted(Trainer):
+    """Stops before an update, as a key press would."""
+
+    stop_at = 3
+
+    def _update(self, bar: tqdm[Any]) -> None:
+        if self.progress.update == self.stop_at:
+            raise KeyboardInterrupt
+        super()._update(bar)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_an_interrupted_training_resumes_to_the_same_weights(
+    stop_at: int,
+    whole: tuple[Path, dict[str, Any]],
+    recipe: Callable[..., Recipe],
+    examples: list[TrainingExample],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "halves"
+    trainer = Interrupted(prepare(recipe(), examples[2:], examples[:2], out, "cpu", False), out, False)
+    trainer.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    summary = run(recipe(), examples, out)
+    expected, found = (load_file(path / "model.safetensors") for path in (whole[0], out))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert log_of(out) == log_of(whole[0])
+    assert summary["evaluations"] == whole[1]["evaluations"]
+
+
+def test_another_training_is_not_resumed(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    trainer = Interrupted(prepare(recipe(), examples, [], out, "cpu", False), out, False)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    with pytest.raises(SEVLMError, match="interrupted training with other training, training data"):
+        train(recipe(learning_rate=0.5), examples[1:], [], out, "cpu", False)
+
+
+def test_a_finished_training_is_not_overwritten(
+    whole: tuple[Path, dict[str, Any]], recipe: Callable[..., Recipe], examples: list[TrainingExample]
+) -> None:
+    with pytest.raises(SEVLMError, match="finished training"):
+        run(recipe(), examples, whole[0])
+
+
+def test_seeds_decide_the_weights(
+    whole: tuple[Path, dict[str, Any]], recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    run(recipe(seed=0), examples, tmp_path / "same")
+    run(recipe(seed=1), examples, tmp_path / "other")
+    files = [load_file(path / "model.safetensors") for path in (whole[0], tmp_path / "same", tmp_path / "other")]
+    name = "decoder.ln_f.weight"
+    assert torch.equal(files[0][name], files[1][name])
+    assert not torch.equal(files[0][name], files[2][name])
+
+
+def test_nothing_gained_stops_early(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    still = recipe(learning_rate=1.0e-12, vad_learning_rate=1.0e-12, epochs=20, patience=2)
+    summary = run(still, examples, tmp_path / "out")
+    assert summary["stopped_early"]
+    assert summary["epochs"] == 3  # the first evaluation is a gain, two without one follow
+
+
+def test_the_published_mode_trains_without_validation(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    official = recipe(mode="official", lemmatizer="identity", sampling="last-caption", precision="bf16", epochs=1)
+    summary = run(official, examples, tmp_path / "out", validation=0)
+    assert not {"causal_vad_encoder", "lexicon"} & set(summary["departures_from_published"])
+    assert summary["kept_update"] == summary["updates"] == 3
+    model = SEVLM.from_pretrained(tmp_path / "out")
+    assert (model.config.fusion_boundary, model.config.vad_lookup) == ("fixed6", "piece")
+    assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+
+
+def test_batches_are_accumulated(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    summary = run(recipe(accumulate=2, batch_pictures=2, epochs=2), examples, tmp_path / "out", validation=0)
+    assert summary["updates"] == 2 * 2  # 4 batches per epoch, two per update
+
+
+def test_training_goes_on_from_a_checkpoint(
+    whole: tuple[Path, dict[str, Any]], recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    tiny_steps = recipe(init_from=str(whole[0]), learning_rate=1.0e-9, vad_learning_rate=1.0e-9, epochs=1)
+    run(tiny_steps, examples, tmp_path / "out")
+    before, after = (load_file(path / "model.safetensors") for path in (whole[0], tmp_path / "out"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-5, rtol=0)
+
+
+def test_unreadable_pictures_are_left_out_and_listed(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    bad = [TrainingExample("bad", broken, (("awe", "x"),)), TrainingExample("gone", tmp_path / "gone", (("awe", "x"),))]
+    summary = train(recipe(epochs=1), [*examples[:4], *bad], [], tmp_path / "out", "cpu", False)
+    assert summary["pictures"] == 4
+    assert set(summary["unreadable"]) == {str(broken), str(tmp_path / "gone")}
+    with pytest.raises(SEVLMError, match="no training picture can be read"):
+        train(recipe(), bad, [], tmp_path / "other", "cpu", False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"lexicon": ""}, "needs a VAD lexicon"),
+        ({"lexicon": "/nowhere.txt"}, "no lexicon file"),
+        ({"tokenizer": "train:many"}, "train:SIZE"),
+        ({"decoder_init": "/nowhere"}, "decoder_init '/nowhere' cannot be loaded"),
+        ({"prefix_length": 2}, "set prefix_length to 0"),
+        ({"init_from": "/nowhere/at/all"}, "no SEVLM checkpoint"),
+        ({"feature_cache_gb": 1.0e-9, "image_resize": "crop"}, "feature_cache_gb allows"),
+    ],
+)
+def test_mistakes_are_told(
+    settings: dict[str, Any],
+    told: str,
+    recipe: Callable[..., Recipe],
+    examples: list[TrainingExample],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SEVLMError, match=told):
+        run(recipe(**settings), examples, tmp_path / "out")
+
+
+def test_no_examples_are_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(SEVLMError, match="no training example"):
+        train(recipe(), [], [], tmp_path / "out", "cpu", False)
+
+
+def test_a_valence_lexicon_is_confessed_in_the_card(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    summary = run(recipe(lexicon="vader", epochs=1, mode="official", lemmatizer="identity"), examples, tmp_path / "out")
+    assert summary["lexicon"]["dimensions"] == ["valence"]
+    assert "lexicon" in summary["departures_from_published"]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "Not the published SEVLM" in card
+    assert SEVLM.from_pretrained(tmp_path / "out").config.vad_dimensions == ("valence",)
