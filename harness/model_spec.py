@@ -1,7 +1,9 @@
 """Reading `--models`: `sevlm,llava:checkpoint=PATH,dtype=bf16,gpt4v:model=m,as=gpt`.
 
 Settings follow a model's first colon. A comma piece that looks like `name=value` belongs to the model before it;
-values may hold `:` and `/`. `as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts.
+values may hold `:` and `/`. `as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts, `trained_on=TASK` takes a model
+that was trained on another task and maps its labels to those of the task at hand, `overlap=allow` asks it also about
+pictures that it was trained on.
 """
 
 from __future__ import annotations
@@ -29,14 +31,18 @@ class ModelSpec:
     Attributes:
         name: row name in tables and file name (`as=`, else the adapter's name).
         adapter: registry name.
-        settings: as typed, without `as` and `prompt`.
+        settings: as typed, without the four that belong to every model: `as`, `prompt`, `trained_on`, `overlap`.
         prompt: name of the task's prompt to use.
+        trained_on: name of another task whose checkpoint and labels the model uses; its answers are mapped.
+        overlap_allowed: ask also about pictures that the model was trained on.
     """
 
     name: str
     adapter: str
     settings: Mapping[str, str] = field(default_factory=dict)
     prompt: str = "default"
+    trained_on: str | None = None
+    overlap_allowed: bool = False
 
 
 def parse_models(text: str) -> list[ModelSpec]:
@@ -74,7 +80,11 @@ def _spec(adapter: str, pieces: Sequence[str]) -> ModelSpec:
             raise UserError(f"--models: expected name=value after {adapter!r}, got {piece!r}")
         settings[key] = value
     name = check_name(settings.pop("as", adapter), "model")
-    return ModelSpec(name, adapter, settings, settings.pop("prompt", "default"))
+    prompt, trained_on = settings.pop("prompt", "default"), settings.pop("trained_on", None)
+    overlap = settings.pop("overlap", "refuse")
+    if overlap not in ("refuse", "allow"):
+        raise UserError(f"{name}:overlap={overlap}: expected refuse or allow")
+    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow")
 
 
 def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> dict[str, Any]:

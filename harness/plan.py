@@ -7,6 +7,7 @@ the same folder; data and weights are compared by fingerprint on top.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.identity import identity_hash
 from harness.model_spec import ModelSpec, typed_settings
 from harness.registry import Registry, suggest
 from harness.task_source import checkpoint_folder, find_task, open_reader
+from harness.transfer import picture_key, refuse_overlap, trained_pictures
 from harness.types import Control, Example, Task, UserError
 
 if TYPE_CHECKING:
@@ -54,6 +56,35 @@ class TaskPlan:
     examples: tuple[Example, ...]
     available: int
 
+    def labels(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The labels that `spec` may answer with: the task's, or those of the task that it was trained on."""
+        if spec.trained_on is None:
+            return self.task.emotions
+        return find_task(spec.trained_on).emotions
+
+    def label_map(self, spec: ModelSpec) -> Mapping[str, str]:
+        """Answered label -> label of this task; what is not in it has no counterpart here.
+
+        For a model trained on another task, the card's `label_maps` entry of that task, else labels of equal name.
+
+        Raises:
+            UserError: the two tasks share no label and the card maps none.
+        """
+        shared = {label: label for label in self.labels(spec) if label in self.task.emotions}
+        found = self.task.label_maps.get(spec.trained_on or "", shared)
+        if not found:
+            raise UserError(
+                f"task {self.task.name!r} shares no label with {spec.trained_on!r}; map them in its card: "
+                f"label_maps: {{{spec.trained_on}: {{LABEL THERE: LABEL HERE}}}}"
+            )
+        return found
+
+    def training(self, spec: ModelSpec, root: Path) -> list[Example]:
+        """The training split that `spec` learns from: of this task, or of the one that it is said to be trained on."""
+        if spec.trained_on is None:
+            return list(self.reader.examples("train"))
+        return list(open_reader(find_task(spec.trained_on), root).examples("train"))
+
     def prompt(self, spec: ModelSpec) -> str:
         """The prompt text that `spec` gets on this task.
 
@@ -65,7 +96,7 @@ class TaskPlan:
         prompts = {"default": DEFAULT_PROMPT, **self.task.prompts}
         if spec.prompt not in prompts:
             raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {suggest(spec.prompt, prompts)}")
-        text: str = render(prompts[spec.prompt], self.task.emotions)
+        text: str = render(prompts[spec.prompt], self.labels(spec), self.task.ratings)
         return text
 
 
@@ -82,7 +113,7 @@ class Plan:
         """What makes two runs the same run, as plain values."""
         return {
             "tasks": {t.task.name: {"version": t.task.version, "split": t.split} for t in self.tasks},
-            "models": {m.name: {"adapter": m.adapter, "settings": dict(m.settings)} for m in self.models},
+            "models": {m.name: _model_identity(m) for m in self.models},
             "prompts": {f"{t.task.name}/{m.name}": t.prompt(m) for t in self.tasks for m in self.models},
             "seed": self.options.seed,
             "controls": list(self.options.controls),
@@ -106,12 +137,33 @@ class Plan:
         adapter: LocalAdapter | EndpointAdapter = cls(**typed_settings(cls, spec, offered))
         return adapter
 
+    def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
+        """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
+
+        Known are the pictures of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`.
+
+        Raises:
+            UserError: there are such pictures.
+        """
+        if spec.overlap_allowed:
+            return
+        if "checkpoint" in spec.settings:
+            record = trained_pictures(Path(spec.settings["checkpoint"]))
+        elif spec.trained_on is not None:
+            training = task.training(spec, self.options.data_root)
+            record = spec.trained_on, frozenset(map(picture_key, training))
+        else:
+            record = None
+        if record is not None:
+            refuse_overlap(spec.name, *record, task.task.name, task.examples)
+
     def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
-        folder = checkpoint_folder(self.options.data_root, task.task.name, spec.adapter)
+        trained_on = spec.trained_on or task.task.name
+        folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
         if not folder.is_dir():
             raise UserError(
-                f"no checkpoint of {spec.adapter!r} for task {task.task.name!r} at {folder}; train one: "
-                f"harness train {spec.adapter} --task {task.task.name}, or name one: "
+                f"no checkpoint of {spec.adapter!r} for task {trained_on!r} at {folder}; train one: "
+                f"harness train {spec.adapter} --task {trained_on}, or name one: "
                 f"--models {spec.adapter}:checkpoint=PATH|HUB_ID"
             )
         return str(folder)
@@ -132,8 +184,16 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
     if len(set(names)) != len(names):
         raise UserError(f"--tasks: a task is named twice in {', '.join(names)}")
     plan = Plan(tuple(_plan_task(task, options) for task in loaded), tuple(models), registry, options)
+    for task, spec in itertools.product(plan.tasks, plan.models):
+        task.label_map(spec)
+        plan.check_overlap(task, spec)
     plan.identity()  # renders every prompt, so that a wrong prompt name ends here
     return plan
+
+
+def _model_identity(spec: ModelSpec) -> dict[str, Any]:
+    identity = {"adapter": spec.adapter, "settings": dict(spec.settings)}
+    return identity if spec.trained_on is None else identity | {"trained_on": spec.trained_on}
 
 
 def _plan_task(task: Task, options: Options) -> TaskPlan:

@@ -16,7 +16,9 @@ from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.endpoint import drive, with_usage
 from harness.outcome_log import OutcomeLog
 from harness.redact import redact_text
-from harness.types import Answer, Example, Failed, Item, Outcome, Unparsed, UserError
+from harness.tasks.rating_parser import read_ratings
+from harness.transfer import mapped
+from harness.types import CONTEXT_MARK, Answer, Example, Failed, Item, Outcome, Unparsed, UserError
 
 MESSAGE_LIMIT = 500
 
@@ -27,14 +29,17 @@ class Row:
 
     Attributes:
         label: shown by the progress bar.
-        labels, prompt: given to every item.
+        labels, prompt, ratings: given to every item; each picture's own text replaces the mark in the prompt.
         pictures: example id -> picture to show.
+        label_map: answered label -> label of the task; empty where they are the same.
     """
 
     label: str
     labels: tuple[str, ...]
     prompt: str
     pictures: Mapping[str, Path]
+    ratings: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    label_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def run_row(
@@ -53,10 +58,14 @@ def run_row(
         OSError: an outcome could not be written.
     """
     started = time.monotonic()
-    items = [Item(e.id, row.pictures[e.id], row.labels, row.prompt) for e in pending]
+    items = [
+        Item(e.id, row.pictures[e.id], row.labels, row.prompt.replace(CONTEXT_MARK, e.context), row.ratings)
+        for e in pending
+    ]
 
     def record(item: Item, outcome: Outcome) -> None:
-        log.append(item.id, checked(outcome, item.labels))
+        found = with_ratings(checked(outcome, item.labels), item.ratings)
+        log.append(item.id, mapped(found, row.label_map) if row.label_map else found)
 
     progress: tqdm[Any]
     with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
@@ -106,6 +115,13 @@ def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
             message = "emotion_probs must be numbers >= 0 over the task's labels that sum to 1"
             return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage)
     return outcome
+
+
+def with_ratings(outcome: Outcome, scales: Mapping[str, tuple[float, float]]) -> Outcome:
+    """The outcome with the ratings that stand in an answer's raw text, where the task wants some and it has none yet."""
+    if not scales or not isinstance(outcome, Answer) or outcome.ratings is not None:
+        return outcome
+    return dataclasses.replace(outcome, ratings=read_ratings(outcome.raw, scales) or None)
 
 
 def is_distribution(probabilities: Mapping[str, float], labels: Sequence[str]) -> bool:

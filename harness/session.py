@@ -170,9 +170,9 @@ def _ask_row(
     record |= {k: options[k] for k in ("batch_size", "concurrency", "device", "dtype")} | {"seed": plan.options.seed}
     folder.save_manifest(manifest)
     reset_peak_gpu_memory()
-    _supply(adapter, task)
+    _supply(adapter, task, spec, plan.options.data_root)
     try:
-        seconds = _answer(adapter, folder, task, row, pending, record["prompt"], plan.options.seed, options)
+        seconds = _answer(adapter, folder, task, spec, row, pending, plan.options.seed, options)
         record["parameters"] = adapter.parameters()
         record["observed"] = redact(adapter.observed())
     finally:
@@ -187,14 +187,13 @@ def _unanswered(outcome: object, retry_failed: bool) -> bool:
     return outcome is None or (retry_failed and isinstance(outcome, Failed))
 
 
-def _supply(adapter: LocalAdapter | EndpointAdapter, task: TaskPlan) -> None:
+def _supply(adapter: LocalAdapter | EndpointAdapter, task: TaskPlan, spec: ModelSpec, root: Path) -> None:
     """Give an adapter what it declared to need, and let it load."""
     if "train" in adapter.needs:
-        training = list(task.reader.examples("train"))
+        training = task.training(spec, root)
         if not training:
-            raise UserError(
-                f"model {adapter.name!r} needs training examples; task {task.task.name!r} has no split 'train'"
-            )
+            source = spec.trained_on or task.task.name
+            raise UserError(f"model {adapter.name!r} needs training examples; task {source!r} has no split 'train'")
         adapter.fit(training)
     if "references" in adapter.needs:
         adapter.attach(task.examples)
@@ -205,16 +204,23 @@ def _answer(
     adapter: LocalAdapter | EndpointAdapter,
     folder: RunFolder,
     task: TaskPlan,
+    spec: ModelSpec,
     row: RowKey,
     pending: Sequence[Example],
-    prompt: str,
     seed: int,
     options: Mapping[str, Any],
 ) -> float:
     control: Control | None = row.control  # type: ignore[assignment]
     everything = list(folder.examples(task.task.name))
     pictures = pictures_under(control, everything, seed, folder.path / "controls")
-    shown = Row(f"{task.task.name}/{row.stem}", task.task.emotions, prompt, pictures)
+    shown = Row(
+        f"{task.task.name}/{row.stem}",
+        task.labels(spec),
+        task.prompt(spec),
+        pictures,
+        task.task.ratings,
+        task.label_map(spec) if spec.trained_on else {},
+    )
     with folder.open_log(task.task.name, row) as log:
         return run_row(
             adapter, shown, pending, log, batch_size=options["batch_size"], concurrency=options["concurrency"]

@@ -15,6 +15,7 @@ from harness.types import Task, UserError
 
 PROTOCOLS = ("coco-ptb", "artemis-plain")
 POLARITIES = ("positive", "negative", "other")
+DIMENSIONS = ("valence", "arousal", "dominance")
 RELIABILITIES = ("P", "R", "W", "D")
 """Marks of a published row: primary (the authors' own code or notebooks), another group, web page, derived."""
 
@@ -45,9 +46,11 @@ def load_task(path: Path) -> Task:
     values = {key: _FIELDS[key](document, node) for key, node in nodes.items()}
     if "polarity" in nodes:
         _check_polarity(document, nodes["polarity"], values["emotions"])
+    if "label_maps" in nodes:
+        _check_label_maps(document, nodes["label_maps"], values["emotions"])
     values["prompts"] = {"default": DEFAULT_PROMPT} | values.get("prompts", {})
     if "prompts" in nodes:
-        _check_prompts(document, nodes["prompts"], values["emotions"])
+        _check_prompts(document, nodes["prompts"], values["emotions"], values.get("ratings", {}))
     return Task(**values, source=path)
 
 
@@ -103,6 +106,18 @@ def _boolean(document: LocatedYaml, node: yaml.Node) -> bool:
     return value
 
 
+def _scale(document: LocatedYaml, node: yaml.Node) -> tuple[float, float]:
+    ends = tuple(_number(document, end) for end in document.sequence(node))
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        raise document.error(node, "expected the lowest and the highest rating, such as [1, 7]")
+    return ends[0], ends[1]
+
+
+def _ratings(document: LocatedYaml, node: yaml.Node) -> dict[str, tuple[float, float]]:
+    nodes = _known_entries(document, node, DIMENSIONS, "dimension")
+    return {dimension: _scale(document, scale) for dimension, scale in nodes.items()}
+
+
 def _number(document: LocatedYaml, node: yaml.Node) -> float:
     value = document.plain(node)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -128,10 +143,18 @@ def _check_polarity(document: LocatedYaml, node: yaml.Node, labels: tuple[str, .
         raise document.error(node, f"polarity covers all labels or none; missing: {', '.join(missing)}")
 
 
-def _check_prompts(document: LocatedYaml, node: yaml.Node, labels: tuple[str, ...]) -> None:
+def _check_label_maps(document: LocatedYaml, node: yaml.Node, labels: tuple[str, ...]) -> None:
+    for _, _, table in document.mapping(node):
+        for _, _, target in document.mapping(table):
+            _one_of(labels, "label")(document, target)
+
+
+def _check_prompts(
+    document: LocatedYaml, node: yaml.Node, labels: tuple[str, ...], ratings: Mapping[str, tuple[float, float]]
+) -> None:
     for _, _, value in document.mapping(node):
         try:
-            render(document.text(value), labels)
+            render(document.text(value), labels, ratings)
         except UserError as error:
             raise document.error(value, str(error)) from None
 
@@ -155,6 +178,10 @@ _FIELDS: dict[str, _Check] = {
     "licence": LocatedYaml.text,
     "access": LocatedYaml.text,
     "traps": LocatedYaml.texts,
+    "splits": LocatedYaml.text,
+    "explanations": _boolean,
+    "ratings": _ratings,
+    "label_maps": _mapping_of(_mapping_of(LocatedYaml.text)),
 }
 CARD_KEYS = tuple(_FIELDS)
 """Every key that a card may have."""

@@ -31,6 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from harness.adapters import TrainRequest
     from harness.registry import adapter_registry
     from harness.task_source import checkpoint_folder, data_root, find_task, open_reader
+    from harness.transfer import record_training
 
     cls = adapter_registry().load(arguments.model)
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
@@ -54,6 +55,7 @@ def execute(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     cls.train(request)
+    record_training(out, task.name, request.train)
     print(f"checkpoint: {out}")
     return EXIT_COMPLETE
 

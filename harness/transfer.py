@@ -1,0 +1,96 @@
+"""A model that was trained on one task and is asked on another: its labels mapped, its training pictures kept apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from harness.types import Answer, Example, Outcome, Unparsed, UserError
+
+RECORD = "trained_on.json"
+"""File in a checkpoint folder: the task and the pictures that the checkpoint was trained on."""
+
+
+def mapped(outcome: Outcome, label_map: Mapping[str, str]) -> Outcome:
+    """An answer in the labels of the task at hand.
+
+    Args:
+        outcome: in the labels of the task that the model was trained on.
+        label_map: label there -> label here.
+
+    Returns:
+        The answer with its label replaced and its probabilities summed by label and divided by their total (None when
+        that is 0); `Unparsed` when the label has no counterpart; anything but an answer as it is.
+    """
+    if not isinstance(outcome, Answer):
+        return outcome
+    if outcome.emotion not in label_map:
+        return Unparsed(outcome.raw or f"{outcome.emotion} because {outcome.explanation}", outcome.usage)
+    probabilities = None
+    if outcome.emotion_probs is not None:
+        probabilities = _summed(outcome.emotion_probs, label_map)
+    return dataclasses.replace(outcome, emotion=label_map[outcome.emotion], emotion_probs=probabilities)
+
+
+def _summed(probabilities: Mapping[str, float], label_map: Mapping[str, str]) -> dict[str, float] | None:
+    summed = dict.fromkeys(label_map.values(), 0.0)
+    for label, probability in probabilities.items():
+        if label in label_map:
+            summed[label_map[label]] += probability
+    total = sum(summed.values())
+    return {label: probability / total for label, probability in summed.items()} if total > 0 else None
+
+
+def picture_key(example: Example) -> str:
+    """A digest under which the same picture is found in another dataset: its file's name without accents and case.
+
+    WikiArt's file names (`artist_title.jpg`) are kept by the datasets built on it, though their accents may be composed,
+    decomposed or garbled.
+    """
+    plain = unicodedata.normalize("NFKD", example.image.stem)
+    letters = "".join(c for c in plain.casefold() if c.isascii() and c.isalnum())
+    return hashlib.sha256(letters.encode()).hexdigest()[:16]
+
+
+def record_training(folder: Path, task: str, examples: Iterable[Example]) -> None:
+    """Write beside a checkpoint which task and which pictures (as digests of their names) it was trained on."""
+    from harness.store import to_json, write_atomically
+
+    keys = sorted({picture_key(example) for example in examples})
+    write_atomically(folder / RECORD, to_json({"task": task, "pictures": keys}))
+
+
+def trained_pictures(folder: Path) -> tuple[str, frozenset[str]] | None:
+    """Task and picture keys of a checkpoint's record; None where there is none.
+
+    Raises:
+        UserError: the record is not what `record_training` writes.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return str(record["task"]), frozenset(record["pictures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove it or train again") from None
+
+
+def refuse_overlap(model: str, trained_on: str, seen: frozenset[str], task: str, examples: Sequence[Example]) -> None:
+    """Refuse to ask a model about pictures that it was trained on.
+
+    Raises:
+        UserError: there are such pictures; the message counts and names them and says how to go on.
+    """
+    known = [example.id for example in examples if picture_key(example) in seen]
+    if known:
+        more = f" and {len(known) - 3:,} more" if len(known) > 3 else ""
+        raise UserError(
+            f"model {model!r} was trained on {len(known):,} of the {len(examples):,} pictures of task {task!r} "
+            f"(training split of {trained_on!r}): {', '.join(known[:3])}{more}. Its scores would not be a test; choose a "
+            f"checkpoint trained on {task!r}, or add overlap=allow to the model to go on nevertheless"
+        )
