@@ -118,7 +118,7 @@ def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
 
 
 def with_ratings(outcome: Outcome, scales: Mapping[str, tuple[float, float]]) -> Outcome:
-    """The outcome with the ratings that stand in an answer's raw text, where the task wants some and it has none yet."""
+    """The outcome with the ratings that an answer's raw text states, where the task wants some and it has none yet."""
     if not scales or not isinstance(outcome, Answer) or outcome.ratings is not None:
         return outcome
     return dataclasses.replace(outcome, ratings=read_ratings(outcome.raw, scales) or None)

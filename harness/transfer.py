@@ -48,8 +48,8 @@ def _summed(probabilities: Mapping[str, float], label_map: Mapping[str, str]) ->
 def picture_key(example: Example) -> str:
     """A digest under which the same picture is found in another dataset: its file's name without accents and case.
 
-    WikiArt's file names (`artist_title.jpg`) are kept by the datasets built on it, though their accents may be composed,
-    decomposed or garbled.
+    WikiArt's file names (`artist_title.jpg`) are kept by the datasets built on it, though their accents may be
+    composed, decomposed or garbled.
     """
     plain = unicodedata.normalize("NFKD", example.image.stem)
     letters = "".join(c for c in plain.casefold() if c.isascii() and c.isalnum())
@@ -91,6 +91,6 @@ def refuse_overlap(model: str, trained_on: str, seen: frozenset[str], task: str,
         more = f" and {len(known) - 3:,} more" if len(known) > 3 else ""
         raise UserError(
             f"model {model!r} was trained on {len(known):,} of the {len(examples):,} pictures of task {task!r} "
-            f"(training split of {trained_on!r}): {', '.join(known[:3])}{more}. Its scores would not be a test; choose a "
-            f"checkpoint trained on {task!r}, or add overlap=allow to the model to go on nevertheless"
+            f"(training split of {trained_on!r}): {', '.join(known[:3])}{more}. Its scores would not be a test; "
+            f"choose a checkpoint trained on {task!r}, or add overlap=allow to the model to go on nevertheless"
         )
