@@ -12,7 +12,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.tasks.metrics.base import AdditiveMetric, FloatArray, Row, Statistics, Unavailable, View, ratio, statistics_of
+from harness.tasks.metrics.base import (
+    AdditiveMetric,
+    FloatArray,
+    Row,
+    Statistics,
+    Unavailable,
+    View,
+    ratio,
+    statistics_of,
+)
 from harness.types import Answer, Task
 
 
@@ -21,7 +30,7 @@ class RatingMetric(AdditiveMetric):
 
     family = "rating"
     higher_is_better = True
-    bounds = (-1.0, 1.0)
+    bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
     dimension: ClassVar[str]
 
