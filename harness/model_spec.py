@@ -3,8 +3,8 @@
 Settings follow a model's first colon. A comma piece that looks like `name=value` belongs to the model before it;
 values may hold `:` and `/`.
 
-`as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts. `trained_on=TASK` takes a model that
-was trained on another task and maps its labels to those of the task at hand; `overlap=allow` asks it also about
+`as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts. `trained_on=TASK` takes a model
+that was trained on another task and maps its labels to those of the task at hand; `overlap=allow` asks it also about
 pictures that it was trained on.
 """
 

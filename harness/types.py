@@ -20,9 +20,7 @@ MAX_IMAGE_PIXELS = 100_000_000
 
 Control: TypeAlias = Literal["blank", "shuffled"]
 
-CONTEXT_MARK = (
-    "\N{MATHEMATICAL LEFT ANGLE BRACKET}the text that goes with this picture\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
-)
+CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 """Stands in a rendered prompt where each picture's `Example.context` is put."""
 
 
