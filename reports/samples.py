@@ -82,6 +82,8 @@ def _sample(example: Example, outcomes: Iterable[Outcome | None], pictures: Mapp
         "meta": {key: value for key, value in example.meta.items() if key != "title" and value},
         "dominant": example.dominant_emotion,
         "histogram": sorted(example.emotion_histogram.items(), key=lambda pair: (-pair[1], pair[0])),
+        "context": example.context,
+        "ratings": sorted(example.ratings.items()),
         "annotations": [[a.emotion, a.explanation] for a in example.annotations],
         "outcomes": [None if outcome is None else _outcome(outcome) for outcome in outcomes],
     }
@@ -97,7 +99,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
                 "emotion": outcome.emotion,
                 "text": outcome.explanation,
                 "probs": probabilities,
-                "heldOut": outcome.held_out,
+                "ratings": sorted((outcome.ratings or {}).items()),
             }
         case Failed():
             return shared | {"kind": "failed", "text": f"{outcome.error_type}: {outcome.message}"}

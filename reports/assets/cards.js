@@ -57,6 +57,10 @@
     return grid;
   }
 
+  function ratings(pairs) {
+    return element("p", "meta", pairs.map(([dimension, value]) => `${dimension} ${value.toFixed(2)}`).join(", "));
+  }
+
   function answer(outcome, row, sample, slots) {
     const card = element("div", `answer ${row.kind}`);
     const heading = element("h5");
@@ -75,6 +79,7 @@
         line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
       }
       card.append(line, ...(outcome.text ? longText(outcome.text) : []));
+      if (outcome.ratings.length) card.append(ratings(outcome.ratings));
       if (outcome.probs.length) card.append(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
     } else {
       card.append(element("p", "kind", KINDS[outcome.kind]), ...(outcome.text ? longText(outcome.text) : []));
@@ -145,7 +150,10 @@
     heading.append(isolated(sample.title));
     const answers = element("div", "answers");
     rows.forEach((row, i) => answers.append(answer(sample.outcomes[i], row, sample, slots)));
-    main.append(heading, element("p", "status", people(sample)), annotations(sample, slots), answers);
+    main.append(heading, element("p", "status", people(sample)));
+    if (sample.ratings.length) main.append(ratings(sample.ratings));
+    if (sample.context) main.append(folded("Text shown with the picture", ...longText(sample.context)));
+    main.append(annotations(sample, slots), answers);
     made.append(side, main);
     return made;
   }

@@ -127,7 +127,7 @@
       for (const position of positions) {
         if (!this.texts.has(position)) {
           const sample = await this.sample(position);
-          this.texts.set(position, [sample.id, sample.title, ...Object.values(sample.meta), ...sample.annotations.flat(),
+          this.texts.set(position, [sample.id, sample.title, sample.context, ...Object.values(sample.meta), ...sample.annotations.flat(),
             ...sample.outcomes.flatMap((outcome) => (outcome ? [outcome.emotion ?? "", outcome.text, outcome.raw] : [])),
           ].join("\n").toLowerCase());
         }

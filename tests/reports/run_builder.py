@@ -70,6 +70,8 @@ def examples(folder: Path, count: int = 12) -> list[Example]:
                     "title": texts[(number + 1) % len(texts)][:300],
                     "style": ("Baroque", HOSTILE["script"])[number % 2],
                 },
+                ratings={"valence": 1.25} if number == 0 else {},
+                context=HOSTILE["closing"] if number == 0 else "",
             )
         )
     found[4].image.unlink()
@@ -87,9 +89,10 @@ def outcomes(chosen: Sequence[Example], seed: int, *, failing: bool = False) -> 
         emotion = draw.choice(EMOTIONS[:5])
         probabilities = {label: 0.6 if label == emotion else 0.05 for label in EMOTIONS}
         text = texts[(number + seed) % len(texts)]
-        found[example.id] = Answer(
-            emotion, text, probabilities if seed % 2 else None, raw=f"{emotion} because {text}", usage=usage
-        )
+        ratings = {"valence": -0.5} if number == 0 else None
+        known = probabilities if seed % 2 else None
+        raw = f"{emotion} because {text}"
+        found[example.id] = Answer(emotion, text, known, raw, usage, ratings=ratings)
         if failing and number == 1:
             found[example.id] = Refusal(HOSTILE["closing"], usage)
         if failing and number == 2:

@@ -239,6 +239,10 @@ def test_long_and_strange_texts_are_shown_as_they_are(open_page: Callable[..., O
     assert page.eval_on_selector_all(
         "article.sample .answer p", "all => all.every(one => one.dir === 'auto' || one.className)"
     )
+    first = page.inner_text("article.sample >> nth=0")
+    assert "valence 1.25" in first
+    assert "valence -0.50" in first
+    assert page.text_content("article.sample >> nth=0 >> details p") == HOSTILE["closing"]
     folded = page.query_selector("p.long")
     height = folded.bounding_box()["height"]
     folded.evaluate("one => one.nextElementSibling.click()")

@@ -74,12 +74,13 @@ def test_counts() -> None:
     assert grouped(1_234_567) == "1\u202f234\u202f567"
 
 
-def test_every_registered_metric_is_described_with_its_own_direction() -> None:
+def test_every_registered_metric_is_described_with_its_own_direction_and_scale() -> None:
     for name, target in REGISTERED.items():
         module, attribute = target.split(":")
         metric = getattr(import_module(module), attribute)
         assert name in METRICS
         assert METRICS[name].higher_is_better == metric.higher_is_better, name
+        assert METRICS[name].style != "percent" or metric.bounds == (0.0, 1.0), name
 
 
 def test_metrics_have_known_groups_and_unknown_ones_stay_together() -> None:

@@ -61,6 +61,9 @@ def test_pages_hold_every_example_and_outcome(report: Path, run: RunFolder) -> N
         assert (shown["kind"], shown["emotion"]) == ("answer", answer.emotion)
         assert shown["text"] == whole_text(answer.explanation)
         assert dict(shown["probs"]) == answer.emotion_probs
+    first = page["samples"][0]
+    assert (first["ratings"], first["context"]) == ([["valence", 1.25]], HOSTILE["closing"])
+    assert [outcome["ratings"] for outcome in first["outcomes"][:2]] == [[["valence", -0.5]]] * 2
     kinds = [sample["outcomes"][rows.index("endpoint")] for sample in page["samples"]]
     assert [k["kind"] for k in kinds[:4]] == ["answer", "refusal", "unparsed", "failed"]
     assert kinds[1]["raw"] == HOSTILE["closing"]
