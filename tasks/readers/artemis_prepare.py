@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.tasks.file_names import AS_WRITTEN, inside, locate, picture_names
-from harness.tasks.pictures import picture_problem
+from harness.tasks.file_names import AS_WRITTEN
 from harness.tasks.readers.artemis_release import Release, official_splits, read_release
 from harness.tasks.readers.artemis_text import tokens
 from harness.tasks.readers.base import PreparedTable, TableRow
+from harness.tasks.readers.picture_search import Picture, bar, find_pictures
 from harness.tasks.readers.prepared import sha256, write_whole
-from harness.types import Task, UserError
+from harness.types import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,15 +35,6 @@ SHORTEST, LONGEST_PERCENTILE = 5, 95
 SPELLING_NOTE = "the official hand-made corrections and SymSpell repair need word lists that are not at hand"
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What became of one painting's picture: its path in the folder, or the problem."""
-
-    path: str | None
-    repair: str
-    problem: str = ""
-
-
 def prepare(task: Task, annotations: Path, images: Path, folder: Path, progress: bool) -> PreparedTable:
     """Do it all; see the module's text for what is written.
 
@@ -54,7 +45,9 @@ def prepare(task: Task, annotations: Path, images: Path, folder: Path, progress:
     rows = _grouped(release.rows)
     _add_splits(rows)
     _add_text(rows, progress)
-    pictures = find_pictures(rows[["art_style", "painting"]].drop_duplicates(), images, progress)
+    expected = "<art_style>/<painting>.jpg, " + f"for example {images / rows['id'].iloc[0]}.jpg"
+    found = find_pictures(rows["id"] + ".jpg", images, progress, say=expected)
+    pictures = {name.removesuffix(".jpg"): picture for name, picture in found.items()}
     rows["picture"] = rows["id"].map({key: picture.path for key, picture in pictures.items()})
     limit = longest_utterance(rows)
     table = PreparedTable(f"{task.name}: prepared in {folder}", tuple(_table(release, rows, pictures, limit)))
@@ -81,45 +74,11 @@ def prepare(task: Task, annotations: Path, images: Path, folder: Path, progress:
     return table
 
 
-def find_pictures(paintings: pd.DataFrame, images: Path, progress: bool) -> dict[str, Picture]:
-    """Locate and decode the picture of every painting.
-
-    Args:
-        paintings: columns `art_style`, `painting`; the picture is `<art_style>/<painting>.jpg`.
-        images: the picture folder.
-        progress: show a bar with rate and ETA.
-
-    Returns:
-        `art_style/painting` -> what was found.
-
-    Raises:
-        UserError: no such folder, no picture in it, or a name that leads out of it.
-    """
-    names = [f"{style}/{painting}" for style, painting in paintings.itertuples(index=False)]
-    present = picture_names(images)
-    found = {name: _find(name, present, images) for name in _bar(names, "pictures", progress)}
-    if not any(picture.path for picture in found.values()):
-        raise UserError(
-            f"{images}: none of {len(names):,} pictures is there; expected <art_style>/<painting>.jpg, "
-            f"for example {images / names[0]}.jpg"
-        )
-    return found
-
-
 def longest_utterance(rows: pd.DataFrame) -> float:
     """The token count above which the deep-net preprocessing drops an utterance."""
     import numpy as np
 
     return float(np.percentile(rows.loc[rows["split_deep_net"] == "train", "tokens"], LONGEST_PERCENTILE))
-
-
-def _find(name: str, present: frozenset[str], images: Path) -> Picture:
-    inside(images, f"{name}.jpg")
-    located = locate(f"{name}.jpg", present)
-    if located is None:
-        return Picture(None, "", "missing")
-    problem = picture_problem(inside(images, located.name))
-    return Picture(None, "", f"corrupt ({problem})") if problem else Picture(located.name, located.repair)
 
 
 def _grouped(rows: pd.DataFrame) -> pd.DataFrame:
@@ -137,15 +96,9 @@ def _add_splits(rows: pd.DataFrame) -> None:
 
 
 def _add_text(rows: pd.DataFrame, progress: bool) -> None:
-    cleaned = [tokens(utterance) for utterance in _bar(rows["utterance"].tolist(), "utterances", progress)]
+    cleaned = [tokens(utterance) for utterance in bar(rows["utterance"].tolist(), "utterances", progress)]
     rows["text"] = [" ".join(words) for words in cleaned]
     rows["tokens"] = [len(words) for words in cleaned]
-
-
-def _bar(items: list[str], what: str, progress: bool) -> Iterator[str]:
-    from tqdm import tqdm
-
-    return iter(tqdm(items, desc=what, unit="", disable=not progress))
 
 
 def _left_out(pictures: dict[str, Picture]) -> pd.DataFrame:
