@@ -60,24 +60,28 @@ class PromptReader:
         """Generated token ids (B, T) -> text without special tokens."""
         return [text.strip() for text in self.tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
-    def continuations(self, input_ids: Sequence[int], labels: Sequence[str]) -> list[list[int]]:
-        """The tokens of each label as an answer right after the prompt `input_ids` of one row.
+    def continuations(self, prompts: Sequence[Sequence[int]], labels: Sequence[str]) -> list[list[int]]:
+        """The tokens of each label as an answer right after prompts, given as rows of token ids.
 
         Raises:
-            UserError: the tokenizer joins the label with the end of the prompt, so that it has no tokens of its own.
+            UserError: the tokenizer joins a label with the end of the prompt, so that it has no tokens of its own.
+            ValueError: the prompts end so differently that a label's tokens depend on the row; ask row by row.
         """
-        context = self.tokenizer.decode(list(input_ids)[-CONTEXT_TOKENS:], skip_special_tokens=False)
+        ends = {tuple(row[-CONTEXT_TOKENS:]) for row in prompts}
+        first, *others = [[self._continuation(end, label) for label in labels] for end in sorted(ends)]
+        if any(other != first for other in others):
+            raise ValueError("labels are written differently after the prompts of this batch")
+        return first
+
+    def _continuation(self, end: Sequence[int], label: str) -> list[int]:
+        context = self.tokenizer.decode(list(end), skip_special_tokens=False)
         before = self._tokens(context)
-        space = "" if context[-1:].isspace() else " "
-        found = []
-        for label in labels:
-            whole = self._tokens(f"{context}{space}{label}")
-            if whole[: len(before)] != before or len(whole) == len(before):
-                raise UserError(
-                    f"label {label!r} has no tokens of its own after this prompt; type llava:probabilities=false"
-                )
-            found.append(whole[len(before) :])
-        return found
+        whole = self._tokens(f"{context}{'' if context[-1:].isspace() else ' '}{label}")
+        if whole[: len(before)] != before or len(whole) == len(before):
+            raise UserError(
+                f"label {label!r} has no tokens of its own after this prompt; type llava:probabilities=false"
+            )
+        return whole[len(before) :]
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -110,13 +110,13 @@ class HFVisionLanguage(LocalAdapter):
         failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in pictures]
         shown = [(i, p) for i, p in zip(items, pictures, strict=True) if not isinstance(p, ImageError)]
         answers: list[Outcome] = []
-        for _, group in groupby(shown, key=lambda pair: (pair[0].prompt, pair[0].labels)):
+        for _, group in groupby(shown, key=lambda pair: pair[0].labels):
             answers += self._answer(list(group))
         remaining = iter(answers)
         return [next(remaining) if failure is None else failure for failure in failures]
 
     def _answer(self, shown: Sequence[Shown]) -> list[Outcome]:
-        """Answer items of one prompt in batches that fit into memory."""
+        """Answer items of one label set in batches that fit into memory."""
         outcomes: list[Outcome] = []
         while len(outcomes) < len(shown):
             start = len(outcomes)
@@ -166,7 +166,7 @@ class HFVisionLanguage(LocalAdapter):
         if not self.probabilities or self._reader is None:
             return None
         prompt = inputs["input_ids"]
-        tokens = self._reader.continuations(prompt[0].tolist(), labels)
+        tokens = self._reader.continuations(prompt.tolist(), labels)
         continuations = [same_for_all(ids, prompt) for ids in tokens]
         scores = continuation_log_probs(self._model, inputs, generated.cache, continuations)  # (B, labels)
         return [dict(zip(labels, row, strict=True)) for row in scores.softmax(dim=1).tolist()]

@@ -27,8 +27,9 @@ class Nearest(LocalAdapter):
     """Answers with the nearest training picture's commonest label and its first explanation of that label.
 
     Nearness is the cosine of frozen features, averaged over the encoder's grid; `emotion_probs` are the shares of the
-    neighbour's annotators, `ratings` the neighbour's. Equally near pictures: the first in training order;
-    equally common labels: the first in sorted order. Training pictures that cannot be decoded are skipped and counted in `observed()`.
+    neighbour's annotators, `ratings` the neighbour's. Equally near pictures: the first in training order; equally
+    common labels: the first in sorted order. Training pictures that cannot be decoded are skipped and counted in
+    `observed()`.
 
     Args:
         encoder: `efficientnet-lite0`, `clip:HUB_ID_OR_PATH` or `vit:HUB_ID_OR_PATH` (see `sevlm.image_encoder`).

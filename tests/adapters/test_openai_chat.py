@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import json
+import socket
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+from typing import Any
+
+import fault_server
+import numpy as np
+import pytest
+from adapter_samples import PROMPT, Picture, item
+from fault_server import Endpoint, Reply, answered, error
+from PIL import Image
+from tqdm import tqdm
+
+from harness.adapters.openai_chat import OpenAIChat
+from harness.endpoint import drive
+from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, UserError
+
+KEY = "sk-test-0123456789abcdefghij"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Endpoint, str]]:
+    with fault_server.running() as running:
+        yield running
+
+
+@pytest.fixture
+def endpoint(server: tuple[Endpoint, str]) -> Endpoint:
+    """The one server, as if just started."""
+    found, _ = server
+    fresh = Endpoint()
+    found.reply, found.models, found.requests, found.headers = fresh.reply, fresh.models, [], []
+    found.most_in_flight = 0
+    return found
+
+
+@pytest.fixture
+def url(server: tuple[Endpoint, str]) -> str:
+    return server[1]
+
+
+def loaded(url: str, **settings: Any) -> OpenAIChat:
+    adapter = OpenAIChat("vision-1", base_url=url, **settings)
+    adapter.load()
+    return adapter
+
+
+def ask(adapter: OpenAIChat, *items: Item) -> list[Outcome | BaseException]:
+    async def all_at_once() -> list[Outcome | BaseException]:
+        return await asyncio.gather(*(adapter.answer(one) for one in items), return_exceptions=True)
+
+    return asyncio.run(all_at_once())
+
+
+def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    adapter = loaded(url, max_tokens=77, detail="low")
+    (outcome,) = ask(adapter, item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert (outcome.emotion, outcome.explanation) == ("awe", "the sky is vast")
+    assert (outcome.usage.prompt_tokens, outcome.usage.completion_tokens) == (70, 9)
+    assert outcome.usage.latency_s is not None
+    assert 0 < outcome.usage.latency_s < 10
+    (request,) = endpoint.requests
+    assert (request["model"], request["max_tokens"], request["temperature"]) == ("vision-1", 77, 0.0)
+    image, text = request["messages"][0]["content"]
+    assert text == {"type": "text", "text": PROMPT}
+    assert image["image_url"]["detail"] == "low"
+    assert adapter.observed() == {
+        "models_returned": {"vision-1-2026-01-01": 1},
+        "system_fingerprints": {"fp_1": 1},
+        "request_parameters": {"max_tokens": 77, "temperature": 0.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (answered("Fear because the sea is black"), Answer),
+        (answered("I cannot help with that."), Refusal),
+        (answered(None, refusal="I will not describe people."), Refusal),
+        (answered("", "content_filter"), Refusal),
+        (error(400, "The response was filtered", code="content_filter"), Refusal),
+        (error(400, "Your request was rejected by our safety system.", code="content_policy_violation"), Refusal),
+        (answered("A man stands on a hill."), Unparsed),
+        (answered(""), Unparsed),
+        (answered(None), Unparsed),
+        (answered(None, "length"), Failed),
+        (answered("awe because", "length"), Failed),
+        (answered("awe because the sky is", "length"), Answer),
+        (Reply(body="<html><body>Welcome</body></html>", headers={"content-type": "text/html"}), Failed),
+        (error(400, "image too small"), Failed),
+        (error(401, "no key"), Failed),
+        (error(403, "not for you"), Failed),
+        (error(404, "no such model"), Failed),
+        (error(422, "cannot be processed"), Failed),
+    ],
+)
+def test_what_each_reply_becomes(endpoint: Endpoint, url: str, picture: Picture, reply: Reply, kind: type) -> None:
+    adapter = loaded(url)
+    ask(adapter, item("first", picture()))
+    endpoint.requests.clear()
+    endpoint.script(reply)
+    (outcome,) = ask(adapter, item("a", picture()))
+    assert type(outcome) is kind
+    assert len(endpoint.requests) == 1  # nothing of this is sent again
+    if isinstance(outcome, Failed) and reply.status != 200:
+        assert outcome.error_type == f"http-{reply.status}"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "wait"),
+    [
+        (error(429, "slow down"), "http-429", None),
+        (error(429, "slow down", retry_after="7"), "http-429", 7.0),
+        (error(429, "slow down", retry_after="7", retry_after_ms="250"), "http-429", 0.25),
+        (error(429, "slow down", retry_after="soon"), "http-429", None),
+        (error(408, "too slow"), "http-408", None),
+        (error(500, "broken"), "http-500", None),
+        (error(503, "busy", retry_after="2"), "http-503", 2.0),
+        (Reply(502, "<html>Bad gateway</html>", {"content-type": "text/html"}), "http-502", None),
+        (Reply(0), "connection", None),
+        (Reply(200, '{"id": "chatcmpl-1", "choi'), "bad-response", None),
+        (Reply(200, '{"id": "chatcmpl-1", "choi', promised=100), "connection", None),
+        (Reply(200, {"id": "x", "object": "chat.completion", "choices": []}), "no-choice", None),
+        (Reply(200, {"error": {"message": "upstream is down"}}), "no-choice", None),
+        (dataclasses.replace(answered(), delay_s=1.0), "timeout", None),
+    ],
+)
+def test_what_may_succeed_later(
+    endpoint: Endpoint, url: str, picture: Picture, reply: Reply, kind: str, wait: float | None
+) -> None:
+    adapter = loaded(url, timeout_s=0.3 if kind == "timeout" else 30.0)
+    endpoint.script(reply)
+    (raised,) = ask(adapter, item("a", picture()))
+    assert isinstance(raised, RetryableError)
+    assert raised.kind == kind
+    assert raised.retry_after_s == wait
+    assert "\n" not in str(raised)
+    assert "<html>" not in str(raised)
+    assert len(endpoint.requests) == 1  # the client's own retries are off
+
+
+def test_the_runner_waits_as_told_and_counts_attempts(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    endpoint.script(error(429, "slow down", retry_after_ms="20"), Reply(0), error(500, "broken"), answered())
+    recorded: dict[str, Outcome] = {}
+    with tqdm(disable=True) as progress:
+        drive(loaded(url), [item("a", picture())], 4, lambda one, out: recorded.update({one.id: out}), progress)
+    assert isinstance(recorded["a"], Answer)
+    assert recorded["a"].usage.attempts == 4
+
+
+def test_retry_after_as_a_date(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    endpoint.script(error(429, "slow down", retry_after=formatdate(time() + 30, usegmt=True)))
+    (raised,) = ask(loaded(url), item("a", picture()))
+    assert isinstance(raised, RetryableError)
+    assert raised.retry_after_s == pytest.approx(30, abs=3)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(401, "Incorrect API key"),
+        error(404, "The model `vision-1` does not exist", code="model_not_found"),
+        error(429, "You exceeded your current quota", code="insufficient_quota"),
+    ],
+)
+def test_what_concerns_every_item_stops_the_run_at_once(
+    endpoint: Endpoint, url: str, picture: Picture, reply: Reply
+) -> None:
+    adapter = loaded(url)
+    endpoint.script(reply)
+    (raised,) = ask(adapter, item("a", picture()))
+    assert isinstance(raised, UserError)
+    assert "\n" not in str(raised)
+
+
+def strict(endpoint: Endpoint, *rejected: tuple[str, str]) -> None:
+    """Reject requests that hold one of the given parameters, with the message beside it."""
+
+    def reply(request: dict[str, Any]) -> Reply:
+        for name, message in rejected:
+            if name in request:
+                return error(400, message, code="unsupported_parameter", param=name)
+        return answered()
+
+    endpoint.reply = reply
+
+
+LIMIT = ("max_tokens", "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.")
+TEMPERATURE = ("temperature", "'temperature' does not support 0.0 with this model. Only the default (1) is supported.")
+
+
+@pytest.mark.parametrize(
+    ("rejected", "sent"),
+    [
+        ([LIMIT], {"max_completion_tokens": 300, "temperature": 0.0}),
+        ([TEMPERATURE], {"max_tokens": 300}),
+        ([LIMIT, TEMPERATURE], {"max_completion_tokens": 300}),
+    ],
+)
+def test_parameters_are_settled_once_by_the_first_request(
+    endpoint: Endpoint, url: str, picture: Picture, rejected: list[tuple[str, str]], sent: dict[str, Any]
+) -> None:
+    strict(endpoint, *rejected)
+    adapter = loaded(url)
+    outcomes = ask(adapter, *(item(str(i), picture()) for i in range(6)))
+    assert all(isinstance(outcome, Answer) for outcome in outcomes)
+    assert len(endpoint.requests) == 6 + len(rejected)
+    assert adapter.observed()["request_parameters"] == sent
+    assert adapter.fingerprint() == OpenAIChat("vision-1", base_url=url).fingerprint()
+
+
+def test_a_value_that_is_too_large_is_no_reason_to_send_another_parameter(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    endpoint.script(error(400, "max_tokens is too large: 300. This model supports at most 200.", param="max_tokens"))
+    (outcome,) = ask(loaded(url), item("a", picture()))
+    assert isinstance(outcome, Failed)
+    assert "at most 200" in outcome.message
+    assert len(endpoint.requests) == 1
+
+
+def test_requests_run_side_by_side_once_the_first_has_settled(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    endpoint.script(dataclasses.replace(answered(), delay_s=0.2))
+    ask(loaded(url), *(item(str(i), picture()) for i in range(6)))
+    assert endpoint.most_in_flight == 5
+
+
+def sent_image(endpoint: Endpoint) -> tuple[str, bytes]:
+    data = endpoint.requests[-1]["messages"][0]["content"][0]["image_url"]["url"]
+    head, _, body = data.partition(";base64,")
+    return head.removeprefix("data:"), base64.b64decode(body)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "media_type"),
+    [("a.jpg", "RGB", "image/jpeg"), ("a.png", "L", "image/png"), ("a.webp", "RGB", "image/webp")],
+)
+def test_pictures_that_fit_are_sent_byte_for_byte(
+    endpoint: Endpoint, url: str, tmp_path: Path, name: str, mode: str, media_type: str
+) -> None:
+    path = tmp_path / name
+    Image.effect_noise((64, 48), 90).convert(mode).save(path)
+    ask(loaded(url, image_size=64), item("a", path))
+    assert sent_image(endpoint) == (media_type, path.read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["large", "rotated", "cmyk", "transparent", "bmp"])
+def test_other_pictures_are_sent_upright_in_plain_colours_and_no_larger_than_asked(
+    endpoint: Endpoint, url: str, tmp_path: Path, kind: str
+) -> None:
+    left_red = Image.new("RGB", (60, 40), "white")
+    left_red.paste((200, 20, 20), (0, 0, 30, 40))
+    path = tmp_path / ("a.bmp" if kind == "bmp" else "a.png" if kind == "transparent" else "a.jpg")
+    match kind:
+        case "large":
+            left_red.resize((600, 400)).save(path, quality=95)
+        case "rotated":
+            exif = Image.Exif()
+            exif[0x0112] = 6  # to be turned by 90 degrees clockwise when shown
+            left_red.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
+        case _:
+            modes = {"cmyk": "CMYK", "transparent": "RGBA", "bmp": "RGB"}
+            left_red.convert(modes[kind]).save(path)
+    ask(loaded(url, image_size=60), item("a", path))
+    media_type, content = sent_image(endpoint)
+    shown = Image.open(io.BytesIO(content))
+    assert (media_type, shown.mode, shown.size) == ("image/jpeg", "RGB", (60, 40))
+    difference = np.abs(np.asarray(shown, float) - np.asarray(left_red, float)).mean()
+    assert difference < 8
+
+
+def test_a_corrupt_picture_is_never_sent(endpoint: Endpoint, url: str, picture: Picture, corrupt: Path) -> None:
+    first, second = ask(loaded(url), item("a", corrupt), item("b", picture()))
+    assert isinstance(first, Failed)
+    assert first.error_type == "ImageError"
+    assert isinstance(second, Answer)
+    assert len(endpoint.requests) == 1
+
+
+def test_no_secret_leaves_the_adapter(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", KEY)
+    with_credentials = url.replace("http://", "http://user:hunter22@")
+    adapter = loaded(with_credentials, api_key_env="OTHER_KEY")
+    endpoint.script(error(400, f"key {KEY} and sk-other-987654321 at http://user:hunter22@host/\nrejected"))
+    (outcome,) = ask(adapter, item("a", picture()))
+    assert isinstance(outcome, Failed)
+    told = json.dumps([adapter.fingerprint(), adapter.observed(), outcome.message])
+    for secret in (KEY, "hunter22", "987654321", "user:"):
+        assert secret not in told
+    assert adapter.fingerprint()["base_url"] == url
+    assert "rejected" in outcome.message
+
+
+def test_the_key_is_sent_and_loopback_goes_without(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ask(loaded(url), item("a", picture()))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    ask(loaded(url), item("a", picture()))
+    sent = [headers["authorization"] for headers in endpoint.headers]
+    assert sent == ["Bearer none", f"Bearer {KEY}"]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="export OPENAI_API_KEY="):
+        OpenAIChat("m", base_url="https://models.example/v1").load()
+
+
+def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
+    endpoint: Endpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=f"nobody answers at http://127.0.0.1:{port}/v1"):
+        loaded(f"http://127.0.0.1:{port}/v1")
+    endpoint.models = error(401, "bad key")
+    with pytest.raises(UserError, match=r"refuses the key in \$OPENAI_API_KEY"):
+        loaded(url)
+    endpoint.models = Reply(404, "nothing here")
+    loaded(url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_url": "127.0.0.1:8000"}, "expected http"),
+        ({"detail": "medium"}, "expected one of auto, low, high"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OpenAIChat("m", **settings)

@@ -1,0 +1,78 @@
+"""The endpoint adapter against a real server with a real model: `transformers serve` and the tiny taught LLaVA."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_models
+from adapter_samples import Picture, item
+
+from harness.adapters.openai_chat import OpenAIChat
+from harness.types import Answer, Failed
+
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Base URL and checkpoint of a running server."""
+    program = shutil.which("transformers")
+    if program is None:
+        pytest.skip("needs the command of transformers[serving]")
+    checkpoint = tiny_models.build("llava-taught", tmp_path_factory.mktemp("served") / "llava")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = checkpoint.parent / "serve.log"
+    command = [program, "serve", str(checkpoint), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
+        try:
+            wait_until_up(f"http://127.0.0.1:{port}/health", server, log)
+            yield f"http://127.0.0.1:{port}/v1", checkpoint
+        finally:
+            server.terminate()
+            server.wait(timeout=20)
+
+
+def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    pytest.fail(f"transformers serve did not come up:\n{log.read_text()[-2000:]}")
+
+
+def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: Picture, corrupt: Path) -> None:
+    url, checkpoint = served
+    adapter = OpenAIChat(str(checkpoint), base_url=url, max_tokens=30)
+    adapter.load()
+    paths = [picture((20, 20, 20), "dark.png"), picture((220, 220, 220), "bright.jpg"), corrupt]
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(*(adapter.answer(item(path.name, path)) for path in paths))
+
+    dark, bright, broken = asyncio.run(ask())
+    assert isinstance(dark, Answer)
+    assert isinstance(bright, Answer)
+    assert isinstance(broken, Failed)
+    assert [dark.raw.strip(), bright.raw.strip()] == [tiny_models.DARK, tiny_models.BRIGHT]
+    assert [dark.emotion, bright.emotion] == ["fear", "awe"]
+    assert dark.usage.prompt_tokens is not None
+    assert dark.usage.prompt_tokens > 16  # the picture alone takes 16
+    assert sum(adapter.observed()["models_returned"].values()) == 2
