@@ -98,8 +98,13 @@ class VADLexicon:
         return sum(known) / len(known) if known else 0.0
 
     def fingerprint(self) -> str:
-        """SHA-256 of the dimensions and all entries: equal for equal content, whatever the file's order."""
-        content = json.dumps([self.dimensions, sorted(self.entries.items())], ensure_ascii=False)
+        """SHA-256 of the dimensions and all entries to four decimals.
+
+        Equal content gives an equal fingerprint, whatever the file's order or scale: NRC-VAD's 0..1 and bipolar files
+        are one lexicon.
+        """
+        entries = sorted((word, [round(v, 4) + 0.0 for v in values]) for word, values in self.entries.items())
+        content = json.dumps([self.dimensions, entries], ensure_ascii=False)
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 

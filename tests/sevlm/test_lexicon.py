@@ -153,6 +153,14 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         load_lexicon(tmp_path / "nothing.txt")
 
 
+def test_one_lexicon_on_two_scales_has_one_fingerprint(tmp_path: Path) -> None:
+    unit = written(tmp_path, "awe\t0.469\t0.740\t0.300\ncalm\t0.875\t0.5\t0.646\n")
+    bipolar_scale = written(tmp_path, "calm\t0.750\t0\t0.292\nawe\t-0.062\t0.480\t-0.400\n")
+    assert unit.fingerprint() == bipolar_scale.fingerprint()
+    other = written(tmp_path, "calm\t0.750\t0\t0.292\nawe\t-0.062\t0.480\t-0.401\n")
+    assert other.fingerprint() != unit.fingerprint()
+
+
 def test_coverage_counts_running_words() -> None:
     lexicon = VADLexicon("made-up", ("valence",), {"sea": (0.5,)})
     assert lexicon.coverage(["sea", "sea", "the", "Sea"]) == 0.5

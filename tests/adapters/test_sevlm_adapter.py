@@ -1,0 +1,212 @@
+"""SEVLM in the harness: train on a task, answer its items, fail alone, say what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapter_samples import LABELS, example, item
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from harness.adapters.base import TrainRequest
+from harness.adapters.sevlm import SEVLMAdapter, read_answer
+from harness.types import Answer, Example, Failed, Task, Unparsed, Usage, UserError
+from sevlm.generation import Generated
+
+COLOURS = ("red", "green", "blue", "yellow")
+SAID = ("fire", "leaves", "the deep sea", "sand")
+EMOTIONS = ("fear", "contentment", "awe", "something else")
+LEXICON = "fire\t-0.5\t0.9\t0.4\nsea\t0.3\t-0.6\t0.1\nleaf\t0.6\t-0.2\t0.2\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sevlm")
+    torch.manual_seed(5)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=16, **sizes)).save_pretrained(folder / "tower")
+    (folder / "lexicon.txt").write_text(LEXICON, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paintings(folder: Path) -> list[Example]:
+    found = []
+    for colour, emotion, said in zip(COLOURS, EMOTIONS, SAID, strict=True):
+        path = folder / f"{colour}.png"
+        Image.new("RGB", (40, 36), colour).save(path)
+        found.append(example(colour, path, (emotion, f"it looks like {said}")))
+    return found
+
+
+def request(folder: Path, paintings: Sequence[Example], out: Path, **changes: Any) -> TrainRequest:
+    settings = {"config": "small", "image_encoder": f"clip:{folder / 'tower'}", "image_size": 32, "encoder_dim": 16}
+    settings |= {"n_embd": 32, "n_layer": 1, "n_head": 2, "tokenizer": "train:400", "epochs": 120, "dropout": 0.0}
+    settings |= {"learning_rate": 1.0e-2, "warmup_steps": 5, "feature_cache": str(folder / "features")}
+    values: dict[str, Any] = {"lexicon": folder / "lexicon.txt", "device": "cpu", "settings": settings}
+    values |= changes
+    task = Task("colours", "jsonl", LABELS, illustrative=values.pop("illustrative", False))
+    return TrainRequest(task=task, train=paintings, val=[], out=out, **values)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path, paintings: list[Example]) -> Path:
+    out = folder / "data" / "checkpoint"
+    SEVLMAdapter.train(request(folder, paintings, out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def adapter(checkpoint: Path) -> SEVLMAdapter:
+    adapter = SEVLMAdapter(str(checkpoint), device="cpu")
+    adapter.load()
+    return adapter
+
+
+def test_it_answers_what_it_was_taught_in_order(adapter: SEVLMAdapter, paintings: list[Example]) -> None:
+    shown = [paintings[i] for i in (2, 0, 3, 1)]
+    outcomes = adapter.predict([item(one.id, one.image) for one in shown])
+    assert [(o.emotion, o.explanation) for o in outcomes if isinstance(o, Answer)] == [
+        (one.annotations[0].emotion, one.annotations[0].explanation) for one in shown
+    ]
+    for outcome in outcomes:
+        assert isinstance(outcome, Answer)
+        assert outcome.emotion_probs is not None
+        assert set(outcome.emotion_probs) == set(LABELS)
+        assert sum(outcome.emotion_probs.values()) == pytest.approx(1)
+        assert max(outcome.emotion_probs, key=lambda label: outcome.emotion_probs[label]) == outcome.emotion
+        assert outcome.raw == f"{outcome.emotion} because {outcome.explanation}"
+        assert outcome.usage.completion_tokens is not None
+
+
+def test_a_corrupt_picture_fails_alone(adapter: SEVLMAdapter, paintings: list[Example], corrupt: Path) -> None:
+    pictures = [paintings[0].image, corrupt, paintings[1].image]
+    outcomes = adapter.predict([item(str(i), path) for i, path in enumerate(pictures)])
+    assert [type(outcome) for outcome in outcomes] == [Answer, Failed, Answer]
+    assert isinstance(outcomes[1], Failed)
+    assert "corrupt.jpg" in outcomes[1].message
+    alone = adapter.predict([item("bad", corrupt)])
+    assert isinstance(alone[0], Failed)
+
+
+def test_labels_come_from_the_task(adapter: SEVLMAdapter, paintings: list[Example]) -> None:
+    other = ("joy", "anger")
+    items = [item("a", paintings[0].image, other), item("b", paintings[0].image)]
+    outcomes = adapter.predict(items)
+    assert isinstance(outcomes[0], Unparsed)  # "fear" is no label there
+    assert isinstance(outcomes[1], Answer)
+    assert outcomes[0].raw == outcomes[1].raw
+
+
+@pytest.mark.parametrize(
+    ("emotion", "explanation", "kind"),
+    [("awe", "the sea", Answer), ("awe", "", Unparsed), ("Awe", "the sea", Unparsed), ("", "the sea", Unparsed)],
+)
+def test_only_a_label_and_a_reason_are_an_answer(emotion: str, explanation: str, kind: type) -> None:
+    generated = Generated("raw text", emotion, explanation, True, None, (1, 2))
+    outcome = read_answer(generated, LABELS, Usage())
+    assert type(outcome) is kind
+    assert outcome.raw == "raw text"
+
+
+def test_the_limit_of_tokens_is_kept(checkpoint: Path, paintings: list[Example]) -> None:
+    adapter = SEVLMAdapter(str(checkpoint), device="cpu", max_new_tokens=1, probabilities=False)
+    adapter.load()
+    (outcome,) = adapter.predict([item("a", paintings[0].image)])
+    assert isinstance(outcome, Unparsed)
+    assert outcome.usage.completion_tokens == 1
+
+
+def test_parameters_count_the_frozen_encoder(adapter: SEVLMAdapter) -> None:
+    tower = sum(
+        p.numel()
+        for p in CLIPVisionModel(
+            CLIPVisionConfig(
+                image_size=32,
+                patch_size=16,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+            )
+        ).parameters()
+    )
+    assert adapter.parameters() == adapter.observed()["trained_parameters"] + tower
+
+
+def test_fingerprint_follows_weights_settings_and_lexicon(
+    checkpoint: Path, adapter: SEVLMAdapter, tmp_path: Path
+) -> None:
+    fresh = SEVLMAdapter(str(checkpoint))
+    assert fresh.fingerprint() == adapter.fingerprint()  # the same before and after loading
+    json.dumps(fresh.fingerprint())
+    assert SEVLMAdapter(str(checkpoint), max_new_tokens=3).fingerprint() != fresh.fingerprint()
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    assert SEVLMAdapter(str(copy)).fingerprint() == fresh.fingerprint()
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert SEVLMAdapter(str(copy)).fingerprint() != fresh.fingerprint()
+
+
+def test_a_moved_lexicon_is_asked_for_and_another_is_refused(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    summary = json.loads((copy / "training.json").read_text(encoding="utf-8"))
+    summary["lexicon"]["source"] = "/moved/away.txt"
+    (copy / "training.json").write_text(json.dumps(summary), encoding="utf-8")
+    with pytest.raises(UserError, match=r"needs its VAD lexicon .*--lexicon FILE"):
+        SEVLMAdapter(str(copy)).fingerprint()
+    with pytest.raises(UserError, match="is not the lexicon that"):
+        SEVLMAdapter(str(copy), lexicon="vader").fingerprint()
+    SEVLMAdapter(str(copy), lexicon=str(folder / "lexicon.txt")).fingerprint()
+    (copy / "training.json").unlink()  # a converted checkpoint has none
+    with pytest.raises(UserError, match="--lexicon FILE"):
+        SEVLMAdapter(str(copy)).fingerprint()
+
+
+def test_training_without_a_lexicon_asks_for_one(folder: Path, paintings: list[Example], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training on colours needs a VAD lexicon; add: --lexicon FILE"):
+        SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", lexicon=None))
+
+
+def test_training_mistakes_are_user_errors(folder: Path, paintings: list[Example], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'epochs'"):
+        SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", settings={"epoch": 3}))
+    with pytest.raises(UserError, match="expected demo, official, small"):
+        SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", settings={"config": "tiny"}))
+
+
+def test_an_illustrative_task_needs_no_lexicon(
+    folder: Path, paintings: list[Example], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = dict(request(folder, paintings, tmp_path).settings) | {"epochs": 1, "image_mean": [0.5, 0.5, 0.5]}
+    del base["config"]  # the demo recipe
+    out = tmp_path / "out"
+    SEVLMAdapter.train(request(folder, paintings, out, lexicon=None, illustrative=True, settings=base, seed=3))
+    assert "not the published SEVLM" in capsys.readouterr().out
+    summary = json.loads((out / "training.json").read_text(encoding="utf-8"))
+    assert (summary["lexicon"]["name"], summary["recipe"]["training"]["seed"]) == ("vader", 3)
+    adapter = SEVLMAdapter(str(out), device="cpu")
+    adapter.load()
+    assert "valence-only" in adapter.observed()["note"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"checkpoint": "/nowhere/at/all"}, "no checkpoint folder"),
+        ({"checkpoint": "nowhere"}, "no checkpoint folder"),
+        ({"dtype": "int8"}, "expected one of fp32"),
+        ({"max_new_tokens": 0}, "expected at least 1"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], told: str, checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=told):
+        SEVLMAdapter(**({"checkpoint": str(checkpoint)} | settings))
