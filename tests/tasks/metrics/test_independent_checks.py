@@ -162,15 +162,17 @@ def _brier(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None
 
 
 @checks("ece")
-def _ece(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
-    rows, probs, truth = [], [], []
-    for row in panel:
-        labels, _guess = dominated([row], 0.5, strict=True)
-        if labels and isinstance(row.outcome, Answer) and row.outcome.emotion_probs:
-            best = max(row.outcome.emotion_probs, key=lambda e: row.outcome.emotion_probs[e])  # type: ignore[index, union-attr]
-            rows.append(make_row(Answer(best, "x", row.outcome.emotion_probs), [a.emotion for a in row.references]))
-            probs.append([row.outcome.emotion_probs[e] for e in EMOTIONS])
-            truth.append(EMOTIONS.index(labels[0]))
+def _ece(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """Two hundred answers, too modest where unsure and too bold where sure, so that bins differ in sign."""
+    chance = np.random.default_rng(8)
+    probs = chance.dirichlet(np.full(len(EMOTIONS), 0.4), 200)
+    best, sure = probs.argmax(1), probs.max(1)
+    right = chance.random(200) < np.where(sure < 0.5, 0.8, 0.4)
+    truth = np.where(right, best, (best + 1) % len(EMOTIONS))
+    rows = [
+        make_row(Answer(EMOTIONS[b], "x", dict(zip(EMOTIONS, p.tolist(), strict=True))), [EMOTIONS[t]])
+        for b, p, t in zip(best, probs, truth, strict=True)
+    ]
     expected = multiclass_calibration_error(torch.tensor(probs), torch.tensor(truth), len(EMOTIONS), n_bins=15)
     assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected.item(), abs=1e-6)
 

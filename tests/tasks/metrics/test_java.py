@@ -54,6 +54,11 @@ def test_meteor_of_several_references_is_the_best_one(meteor_process: MeteorProc
     assert (none, some) == (0.0, pytest.approx(f * (1 - 0.6 * 0.5**0.2)))
 
 
+def test_the_field_separator_in_a_text_is_not_one(meteor_process: MeteorProcess) -> None:
+    plain, piped = meteor_process.statistics([("a calm sea", "the calm sea"), ("a ||| calm|||sea", "the ||| calm sea")])
+    assert piped.tolist() == plain.tolist()
+
+
 def test_a_perfect_match_scores_one(meteor_process: MeteorProcess) -> None:
     rows = meteor.additive(meteor_process.statistics([("a calm sea", "a calm sea")]))
     assert meteor.score(rows).tolist() == [1.0]
