@@ -25,7 +25,7 @@ from harness.tasks.readers.prepared import sha256
 from harness.types import Annotation, Example, Task, UserError
 
 PREPROCESSINGS = ("none", "minimal", "deep-net")
-_COLUMNS = ("id", "art_style", "picture", "emotion", "utterance", "text", "tokens", "split", "split_deep_net")
+COLUMNS = ("id", "art_style", "picture", "emotion", "utterance", "text", "tokens", "split", "split_deep_net")
 _BATCH_ROWS = 16_384
 
 
@@ -33,14 +33,18 @@ class ArtemisReader(Reader):
     """Reads a prepared copy of ArtEmis; ids are `<art_style>/<painting>`, `meta` holds `style` and `artist`."""
 
     options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder")
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+    default_preprocessing: ClassVar[str] = "minimal"
+    default_folder: ClassVar[str] = "artemis"
+    annotations_say: ClassVar[str] = "artemis_dataset_release_v0.csv"
 
     def __init__(self, task: Task, data_root: Path) -> None:
         super().__init__(task, data_root)
-        self._mode = self.option("preprocessing", "minimal")
+        self._mode = self.option("preprocessing", self.default_preprocessing)
         if self._mode not in PREPROCESSINGS:
             known = nearest(self._mode, PREPROCESSINGS)
             raise UserError(f"{self._where()}: unknown preprocessing {self._mode!r}; {known}")
-        name = self.option("folder", "artemis")
+        name = self.option("folder", self.default_folder)
         if Path(name).name != name or name == "..":
             raise UserError(f"{self._where()}: option 'folder' must be a plain folder name, got {name!r}")
         self.folder = data_root / name
@@ -117,7 +121,7 @@ class ArtemisReader(Reader):
 
     def _command(self) -> str:
         return (
-            f"type: harness data prepare {self.task.name} --annotations artemis_dataset_release_v0.csv "
+            f"type: harness data prepare {self.task.name} --annotations {self.annotations_say} "
             f"--images WIKIART_FOLDER --data-root {shlex.quote(str(self.data_root))}"
         )
 
@@ -130,7 +134,7 @@ class ArtemisReader(Reader):
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(self.folder / "annotations.parquet") as file:  # type: ignore[no-untyped-call]  # pyarrow has no types
-            batches = file.iter_batches(_BATCH_ROWS, columns=list(_COLUMNS))
+            batches = file.iter_batches(_BATCH_ROWS, columns=list(self.columns))
             rows = (row for batch in batches for row in batch.to_pylist())
             for _, group in groupby(rows, key=lambda row: row["id"]):
                 yield list(group)

@@ -25,29 +25,36 @@ class Release:
     Attributes:
         rows: the five `COLUMNS`, in file order; `repetition` as int64, the rest text, names exactly as written.
         mended_labels: rows whose emotion had to be trimmed or lower-cased.
+        files: what was read.
     """
 
     rows: pd.DataFrame
     mended_labels: int
+    files: tuple[Path, ...]
 
 
-def read_release(path: Path, task: Task) -> Release:
+def read_release(path: Path, task: Task, more: tuple[str, ...] = ()) -> Release:
     """Read the csv. Byte-order mark, CRLF, quoted newlines and stray carriage returns are taken in stride.
+
+    Args:
+        path: the csv.
+        task: for its labels.
+        more: further columns that must be there and are kept as text.
 
     Raises:
         UserError: unreadable, not UTF-8, not a csv, a column is missing, a row without style or painting, an
             emotion outside the task's labels, a repetition that is no number; rows are counted from 1.
     """
     rows = _read_csv(path)
-    missing = [column for column in COLUMNS if column not in rows.columns]
+    missing = [column for column in COLUMNS + more if column not in rows.columns]
     if missing:
         raise UserError(
             f"{path}: no column {', '.join(missing)}; found {', '.join(map(str, rows.columns))}; "
-            f"an ArtEmis release has {', '.join(COLUMNS)}"
+            f"an ArtEmis release has {', '.join(COLUMNS + more)}"
         )
     if rows.empty:
         raise UserError(f"{path}: holds a header but no annotation")
-    rows = rows[list(COLUMNS)].fillna("")
+    rows = rows[list(COLUMNS + more)].fillna("")
     for column in ("art_style", "painting"):
         _refuse_first(rows, rows[column].str.strip() == "", path, f"no {column}")
     spelling = {label.casefold(): label for label in task.emotions}
@@ -58,7 +65,7 @@ def read_release(path: Path, task: Task) -> Release:
     counts = rows["repetition"].str.strip()
     _refuse_first(rows, ~counts.str.fullmatch(r"\d{1,9}"), path, "repetition is no whole number")
     rows["repetition"] = counts.astype("int64")
-    return Release(rows, mended)
+    return Release(rows, mended, (path,))
 
 
 def official_splits(paintings: Iterable[str]) -> dict[str, str]:
