@@ -67,3 +67,16 @@ def test_one_model_does_not_move_another() -> None:
     examples, rows = random_table(3, 25)
     together, alone = score(rows, examples), score({"m1": rows["m1"]}, examples)
     assert [c for c in together.cells if c["model"] == "m1"] == alone.cells
+
+
+def test_a_slice_scores_as_if_it_were_all_there_is() -> None:
+    """To the ends of its intervals, given the document frequencies of the whole split."""
+    examples, rows = random_table(1, 40)
+    part = [e for e in examples if e.meta["style"] == "x"]
+    within = score(rows, examples)
+    alone = score({"m0": {e.id: rows["m0"][e.id] for e in part}}, part, whole_split=examples)
+    numbers = ("value", "low", "high", "n")
+    for metric in ("accuracy", "annotator_mass", "macro_f1", "bleu_1", "rouge_l", "cider_d", "unique"):
+        sliced = cell(within, metric, "m0", slice={"key": "style", "value": "x"})
+        whole = cell(alone, metric, "m0")
+        assert [sliced[key] for key in numbers] == [whole[key] for key in numbers], metric
