@@ -79,7 +79,7 @@ class NLTKLemmatizer:
             self.lemmatize(["word"])
         except ImportError:
             raise SEVLMError("lemmatizer 'nltk' needs the package nltk; type: pip install nltk") from None
-        except LookupError:
+        except (LookupError, OSError):
             wanted = "averaged_perceptron_tagger_eng wordnet"
             raise SEVLMError(f"lemmatizer 'nltk' needs its data; type: python -m nltk.downloader {wanted}") from None
 
