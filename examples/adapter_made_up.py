@@ -21,7 +21,7 @@ class Warmth(LocalAdapter):
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item; a picture that cannot be decoded raises, and the harness records `failed`."""
-        return [self._answer(item.labels, *item.open().resize((1, 1)).getpixel((0, 0))) for item in items]
+        return [self._answer(item.labels, *item.open().resize((1, 1)).tobytes()) for item in items]
 
     def _answer(self, labels: Sequence[str], red: int, green: int, blue: int) -> Answer:
         warm = red > self.threshold * blue
