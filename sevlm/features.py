@@ -77,10 +77,10 @@ class FeatureStore:
         for row, key in enumerate(keys):
             self._places[key] = (file, row)
 
-    def _missing(self, pictures: Sequence[Path]) -> dict[str, Path]:
+    def _missing(self, pictures: Sequence[Path], progress: bool) -> dict[str, Path]:
         """Hash -> one picture, for all contents that have no features yet; unreadable files are noted."""
         missing: dict[str, Path] = {}
-        for picture in dict.fromkeys(pictures):
+        for picture in tqdm(dict.fromkeys(pictures), desc="pictures read", unit="picture", disable=not progress):
             try:
                 key = hashlib.sha256(picture.read_bytes()).hexdigest()
             except OSError as error:
@@ -129,7 +129,7 @@ class FeatureCache:
         folder = self.folder / encoder.fingerprint()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         store = FeatureStore(folder)
-        missing = store._missing(pictures)
+        missing = store._missing(pictures, self.progress)
         if missing:
             self._check_size(len(missing), encoder, folder)
             self._encode(store, encoder.to(device), missing)
