@@ -186,7 +186,7 @@ def test_a_prompt_without_a_place_for_the_picture_is_refused(checkpoints: dict[s
     blind = shutil.copytree(checkpoints["llava-next"], tmp_path / "blind")
     template = (blind / "chat_template.jinja").read_text()
     (blind / "chat_template.jinja").write_text(template.replace("<image>", ""))
-    with pytest.raises(UserError, match="0 <image> tokens|no place for the picture"):
+    with pytest.raises(UserError, match=r"0 <image> tokens|no place for the picture"):
         loaded(blind)
 
 
