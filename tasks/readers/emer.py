@@ -19,7 +19,7 @@ class EMERReader(LayoutReader):
     """Reads `gt-eng.csv` or `gt-chi.csv`. Clips are videos, which no adapter here reads: score given outcomes."""
 
     annotations_say: ClassVar[str] = "gt-eng.csv"
-    needs_pictures: ClassVar[bool] = False
+    shows_pictures: ClassVar[bool] = False
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """One entry per clip, all of them for testing; the subtitle is the context."""

@@ -32,18 +32,20 @@ class LayoutReader(Reader):
     Class attributes:
         annotations_say: what `--annotations` names, for messages.
         pictures_anywhere: pictures may lie in any sub-folder, found by their file name.
-        needs_pictures: False for data whose pictures cannot be shown here; entries without one are kept.
+        shows_pictures: False for data whose pictures cannot be shown here; none is looked for.
 
     Options of every such reader:
         val_share, test_share: shares drawn by picture where the files give no split (default 0.05 and 0.1).
         stratify: draw within each class (default false).
         encoding: of text files (default `utf-8`).
+        without_pictures: true keeps everything without looking for pictures (default false): enough for models that
+            look at none, such as `majority`, and for scoring outcomes made elsewhere.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("val_share", "test_share", "stratify", "encoding")
+    options: ClassVar[tuple[str, ...]] = ("val_share", "test_share", "stratify", "encoding", "without_pictures")
     annotations_say: ClassVar[str] = "FILE"
     pictures_anywhere: ClassVar[bool] = False
-    needs_pictures: ClassVar[bool] = True
+    shows_pictures: ClassVar[bool] = True
 
     @abstractmethod
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
@@ -57,6 +59,11 @@ class LayoutReader(Reader):
         Raises:
             UserError: the files are not what they should be; names file and line.
         """
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether an entry without a picture is left out."""
+        return self.shows_pictures and self.task.options.get("without_pictures", False) is not True
 
     # ------------------------------------------------------------------ reading the copy
 
@@ -104,10 +111,14 @@ class LayoutReader(Reader):
         return {"annotations_sha256": self._record["annotations_sha256"], "prepared_sha256": self._record["sha256"]}
 
     def notes(self) -> list[str]:
-        """How many pictures are left out."""
+        """How many pictures are left out, or that none was looked for."""
+        if not self.needs_pictures:
+            return [
+                "Pictures were not looked for: only models that look at none can answer, and given outcomes be scored."
+            ]
         counts = self._table().counts()
         without = counts["pictures missing"] + counts["pictures corrupt"]
-        if not without or not self.needs_pictures:
+        if not without:
             return []
         return [f"{without:,} of {counts['pictures']:,} pictures are missing or cannot be decoded and are left out."]
 
