@@ -236,11 +236,11 @@ def score(folder: RunFolder, root: Path | None) -> dict[str, Any]:
     return results
 
 
-def report(folders: Sequence[RunFolder], out: Path) -> Path:
+def report(folders: Sequence[RunFolder], out: Path, *, blur: bool = False, copies: bool = True) -> Path:
     """Write the HTML report; the path of its index.html."""
     from harness.reports.build import build_report
 
-    page: Path = build_report(folders, out)
+    page: Path = build_report(folders, out, blur=blur, copies=copies)
     return page
 
 

@@ -11,25 +11,30 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reports import numerals, scatter
+from harness.reports import affect_figures, calibration, numerals, scatter
+from harness.reports.affect import Affect, affects
 from harness.reports.cautions import Caution, cautions
 from harness.reports.cells_csv import cells_csv
 from harness.reports.confusion import Confusion, Distribution, confusions, distributions
+from harness.reports.controls import ControlTable, control_tables
 from harness.reports.emotions import HEAT_STEPS, Heatmap, colour_slots, heatmaps
 from harness.reports.leaderboard import Board, boards
+from harness.reports.merging import reasons_apart
 from harness.reports.methods import Method, Prompt, methods, prompts, results_file, run_records
 from harness.reports.pairs import Pair, pairs
 from harness.reports.published import PublishedRow, published_rows
 from harness.reports.samples import sample_scripts
-from harness.reports.script_data import whole_text
+from harness.reports.script_data import script, whole_text
 from harness.reports.slices import SliceTable, slice_tables
+from harness.reports.tables import latex_table, markdown_table
 from harness.reports.task_view import Row, Run, TaskView, gather
-from harness.reports.thumbnails import Thumbnail, make_thumbnails
+from harness.reports.thumbnails import Thumbnail, link_pictures, make_thumbnails
+from harness.reports.valence import word_valences
 from harness.store import RunFolder, to_json, write_atomically
 from harness.types import Example, Outcome, UserError
 
 _HERE = Path(__file__).parent
-ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "samples.js")
+ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "filters.js", "samples.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,15 @@ class TaskPage:
     pairs: list[Pair]
     emotion_pairs: list[Pair]
     plots: dict[str, list[scatter.Plot]]
+    calibrations: list[calibration.Calibration]
+    affects: list[Affect]
     slices: list[SliceTable]
+    controls: list[ControlTable]
     prompts: list[Prompt]
     methods: list[Method]
 
 
-def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False) -> Path:
+def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, copies: bool = True) -> Path:
     """Write the report of one or several scored runs and return the path of its `index.html`.
 
     Every file is replaced as a whole; files of an earlier rendering that are no longer linked are removed. The same
@@ -62,6 +70,7 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False) ->
         runs: scored run folders; runs of the same task become one leaderboard.
         out: the report's folder, created when absent.
         blur: pictures are blurred until they are clicked (some paintings show nudity or violence).
+        copies: the report holds small copies of the pictures; without, it links to the originals where they lie.
 
     Raises:
         UserError: no run was given, or one of them is not scored.
@@ -71,16 +80,19 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False) ->
     read = [Run.read(index, folder) for index, folder in enumerate(runs)]
     views = gather(read)
     examples = {view.slug: list(view.examples().values()) for view in views}
-    pictures = make_thumbnails((e.image for chosen in examples.values() for e in chosen), out / "thumbs")
-    scripts: set[str] = set()
+    images = [e.image for chosen in examples.values() for e in chosen]
+    pictures = make_thumbnails(images, out / "thumbs") if copies else link_pictures(images, out)
+    scripts = {"valence.js"}
     pages = []
     for view in views:
         outcomes = {row: view.outcomes(row) for row in view.rows}
         for name, text in sample_scripts(view, examples[view.slug], outcomes, pictures):
             write_atomically(out / "data" / name, text)
             scripts.add(name)
-        pages.append(_task_page(view, examples[view.slug], outcomes, pictures))
+        apart = reasons_apart(view, views)
+        pages.append(_task_page(view, examples[view.slug], outcomes, pictures, apart))
     _write_assets(out, read)
+    _write_tables(out, pages)
     write_atomically(out / "index.html", _render(pages, read, blur))
     _prune(out / "data", "*.js", scripts)
     _prune(out / "thumbs", "*.jpg", {picture.name for picture in pictures.values() if picture.name})
@@ -92,6 +104,7 @@ def _task_page(
     examples: Sequence[Example],
     outcomes: Mapping[Row, Mapping[str, Outcome]],
     pictures: Mapping[Path, Thumbnail],
+    apart: Sequence[str],
 ) -> TaskPage:
     tables = boards(view)
     left_out = sum(pictures[e.image].reason.startswith("left out") for e in examples)
@@ -99,7 +112,7 @@ def _task_page(
     return TaskPage(
         view=view,
         paintings=len(examples),
-        cautions=cautions(view, left_out),
+        cautions=cautions(view, left_out, apart),
         boards=tables,
         published=published_rows(view, tables[0]),
         heatmaps=heatmaps(view),
@@ -108,7 +121,10 @@ def _task_page(
         pairs=overall,
         emotion_pairs=per_emotion,
         plots=scatter.plots(view),
+        calibrations=calibration.calibrations(view, examples, outcomes),
+        affects=affects(view, examples, outcomes),
         slices=slice_tables(view),
+        controls=control_tables(view),
         prompts=prompts(view),
         methods=methods(view),
     )
@@ -130,6 +146,8 @@ def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
         grouped=numerals.grouped,
         heat_steps=HEAT_STEPS,
         plot=scatter,
+        reliability=calibration,
+        drawn=affect_figures,
     )
     text: str = environment.get_template("page.html.j2").render(
         pages=pages, runs=runs, records=run_records(runs), title=_title(pages), blur=blur
@@ -153,7 +171,15 @@ def _write_assets(out: Path, runs: list[Run]) -> None:
         write_atomically(out / "assets" / name, (_HERE / "assets" / name).read_text(encoding="utf-8"))
     for run in runs:
         write_atomically(out / results_file(run, runs), to_json(run.results))
+    write_atomically(out / "data" / "valence.js", script("harnessValence", word_valences()))
     write_atomically(out / "cells.csv", cells_csv(runs))
+
+
+def _write_tables(out: Path, pages: Sequence[TaskPage]) -> None:
+    for page in pages:
+        board = page.boards[0]
+        write_atomically(out / f"leaderboard-{page.view.slug}.tex", latex_table(page.view, board))
+        write_atomically(out / f"leaderboard-{page.view.slug}.md", markdown_table(page.view, board))
 
 
 def _prune(folder: Path, pattern: str, kept: Iterable[str]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.reports.numerals import count, grouped
+from harness.reports.emotions import FEW
+from harness.reports.numerals import count, grouped, wilson
 from harness.reports.task_view import ANSWERED_ENOUGH, CellKey, Row, TaskView
 
 SMALL_N = 100
-_Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +21,22 @@ class Caution:
     is_grave: bool = False
 
 
-def cautions(view: TaskView, pictures_left_out: int = 0) -> list[Caution]:
-    """The warnings of a task, gravest first."""
+def cautions(view: TaskView, pictures_left_out: int = 0, apart: Sequence[str] = ()) -> list[Caution]:
+    """The warnings of a task, gravest first.
+
+    Args:
+        view: the task.
+        pictures_left_out: thumbnails beyond the size limit.
+        apart: why runs of a task of the same name stand in leaderboards of their own.
+    """
     return [
         *_illustrative(view),
         *_limited(view),
         *_different_paintings(view),
+        *(Caution("Not merged", reason) for reason in apart),
         *_rows(view),
         *_small(view),
+        *_small_emotions(view),
         *_code_state(view),
         *_pictures(pictures_left_out),
     ]
@@ -96,12 +103,22 @@ def _small(view: TaskView) -> Iterator[Caution]:
     if counts and max(counts) < SMALL_N:
         n = max(counts)
         # Wilson half-width of a proportion of one half: the widest interval that n paintings can give.
-        half = 100 * _Z * math.sqrt(0.25 / n + (_Z / (2 * n)) ** 2) / (1 + _Z**2 / n)
+        half = 100 * (wilson(0.5, n)[1] - 0.5)
         yield Caution(
             "Few paintings",
             f"Accuracy rests on {count(n, 'painting')} with a majority emotion: "
             f"the 95 % interval of a row is up to ± {half:.0f} points.",
         )
+
+
+def _small_emotions(view: TaskView) -> Iterator[Caution]:
+    found: dict[str, int] = {}
+    for key, cell in view.cells.items():
+        if key.emotion is not None and key.conditioned_on == "annotated":
+            found[key.emotion] = max(found.get(key.emotion, 0), int(cell.get("n") or 0))
+    few = [f"{emotion} {found[emotion]}" for emotion in view.emotions if found.get(emotion, FEW) < FEW]
+    if few:
+        yield Caution("Rare emotions", f"Fewer than {FEW} paintings have an annotation of: {', '.join(few)}.")
 
 
 def _code_state(view: TaskView) -> Iterator[Caution]:

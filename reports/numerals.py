@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from harness.reports.metric_table import MetricInfo
 
 DASH = "–"
 MINUS = "−"
+Z = 1.959964
+"""Quantile of the standard normal distribution for 95 % intervals."""
+
 _SI = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -83,3 +87,10 @@ def _signed(value: float, decimals: int) -> str:
     if text.startswith("-"):
         text = text[1:] if float(text) == 0 else MINUS + text[1:]
     return text
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion observed in `n` > 0 cases (Wilson 1927)."""
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + (Z / (2 * n)) ** 2) / (1 + Z**2 / n)
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -38,19 +38,11 @@ def sample_scripts(
 def _index(
     view: TaskView, examples: Sequence[Example], outcomes: Mapping[Row, Mapping[str, Outcome]]
 ) -> dict[str, Any]:
+    """Columns instead of a record per painting: a tenth of the bytes, and quick to read for 80,000 paintings."""
     keys = [str(key) for key in view.entry.get("slices") or ()]
     values = {key: sorted({e.meta[key] for e in examples if key in e.meta}) for key in keys}
     numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}
     labels = {label: i for i, label in enumerate(view.emotions)}
-    entries = [
-        [
-            example.id,
-            labels.get(example.dominant_emotion or "", -1),
-            [numbers[key].get(example.meta.get(key, ""), -1) for key in keys],
-            [code(answers.get(example.id), labels) for answers in outcomes.values()],
-        ]
-        for example in examples
-    ]
     return {
         "task": view.slug,
         "pageSize": PAGE_SIZE,
@@ -58,7 +50,10 @@ def _index(
         "slots": colour_slots(view.emotions),
         "rows": [{"name": row.label, "kind": row.kind} for row in outcomes],
         "slices": [{"key": key, "values": values[key]} for key in keys],
-        "entries": entries,
+        "ids": [example.id for example in examples],
+        "dominant": [labels.get(example.dominant_emotion or "", -1) for example in examples],
+        "cuts": [[numbers[key].get(example.meta.get(key, ""), -1) for example in examples] for key in keys],
+        "codes": [[code(answers.get(e.id), labels) for e in examples] for answers in outcomes.values()],
     }
 
 
@@ -76,7 +71,7 @@ def _sample(example: Example, outcomes: Iterable[Outcome | None], pictures: Mapp
     return {
         "id": example.id,
         "title": example.meta.get("title") or example.id,
-        "picture": f"thumbs/{picture.name}" if picture.name else None,
+        "picture": picture.url,
         "size": picture.size,
         "reason": picture.reason,
         "meta": {key: value for key, value in example.meta.items() if key != "title" and value},

@@ -92,7 +92,7 @@ def _plot(x_info: MetricInfo, y_info: MetricInfo, readings: Sequence[_Reading]) 
     first = math.floor(math.log10(min(r.x for r in readings)) - 0.05)
     last = max(first + 1, math.ceil(math.log10(max(r.x for r in readings)) + 0.05))
     y_values = [y_end for r in readings for y_end in (r.y, r.low, r.high) if y_end is not None]
-    y_marks = _linear_marks(min(y_values), max(y_values))
+    y_marks = linear_marks(min(y_values), max(y_values))
 
     def at_x(value: float) -> float:
         return round(LEFT + (math.log10(value) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
@@ -130,23 +130,38 @@ def _point(
     y_info: MetricInfo,
 ) -> Point:
     label = reading.row.label if len(reading.row.label) <= 24 else reading.row.label[:23] + "…"
+    label_x, label_y, anchor = free_place(x, y, label, placed, right=WIDTH, top=TOP)
+    says = f"{reading.row.label}: {y_info.label} {shown(y_info, reading.y)}, {x_info.label} {shown(x_info, reading.x)}"
+    top, bottom = ends if ends is not None else (None, None)
+    return Point(x, y, top, bottom, label, label_x, label_y, anchor, says, reading.row.kind == "model")
+
+
+def free_place(
+    x: float, y: float, label: str, placed: list[tuple[float, float, float]], *, right: float, top: float
+) -> tuple[float, float, str]:
+    """Where a mark's label stands: beside the mark, moved up until no label in `placed` overlaps; x, y, text anchor.
+
+    Args:
+        x: of the mark, pixels.
+        y: of the mark, pixels.
+        label: its width is estimated.
+        placed: start, end and y of the labels before this one, which is added.
+        right: labels end before it.
+        top: labels stay below it.
+    """
     width = _LETTER_WIDTH * len(label)
-    to_right = x + 8 + width <= WIDTH
+    to_right = x + 8 + width <= right
     start = x + 8 if to_right else x - 8 - width
     label_y = y + 4
     while any(abs(label_y - other_y) < LABEL_HEIGHT and start < end and other < start + width
               for other, end, other_y in placed):  # fmt: skip
         label_y -= LABEL_HEIGHT
-    label_y = max(label_y, TOP - 2.0)
+    label_y = max(label_y, top - 2.0)
     placed.append((start, start + width, label_y))
-    says = f"{reading.row.label}: {y_info.label} {shown(y_info, reading.y)}, {x_info.label} {shown(x_info, reading.x)}"
-    top, bottom = ends if ends is not None else (None, None)
-    label_x = round(x + 8 if to_right else x - 8, 1)
-    anchor = "start" if to_right else "end"
-    return Point(x, y, top, bottom, label, label_x, round(label_y, 1), anchor, says, reading.row.kind == "model")
+    return round(x + 8 if to_right else x - 8, 1), round(label_y, 1), "start" if to_right else "end"
 
 
-def _linear_marks(low: float, high: float) -> list[float]:
+def linear_marks(low: float, high: float) -> list[float]:
     """Three to seven round marks that enclose `low` … `high`."""
     span = (high - low) or abs(high) or 1.0
     raw = span / 4

@@ -1,4 +1,4 @@
-"""Small JPEG copies of the paintings, one per distinct picture file, under a total size."""
+"""Small JPEG copies of the paintings, one per distinct picture file, under a total size; or links to the originals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 from tqdm import tqdm
 
@@ -22,11 +23,17 @@ QUALITY = 72
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture in the report: its file name within `thumbs/`, or the reason why there is none."""
+    """A picture in the report: a file name within `thumbs/`, or a link to the original, or the reason for neither."""
 
     name: str | None
     size: tuple[int, int] | None
     reason: str = ""
+    link: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where the page finds the picture, relative to itself."""
+        return f"thumbs/{self.name}" if self.name else self.link
 
 
 def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = TOTAL_BYTES) -> dict[Path, Thumbnail]:
@@ -102,3 +109,23 @@ def _within(made: dict[Path, Thumbnail], folder: Path, total_bytes: int) -> dict
             names.add(thumbnail.name)
         kept[path] = thumbnail
     return kept
+
+
+def link_pictures(images: Iterable[Path], out: Path) -> dict[Path, Thumbnail]:
+    """Links from the page in `out` to the original picture files: nothing is copied, and nothing may be moved."""
+    return {path: _link(path, out.resolve()) for path in dict.fromkeys(images)}
+
+
+def _link(path: Path, out: Path) -> Thumbnail:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            scale = EDGE / max(EDGE, *picture.size)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    except FileNotFoundError:
+        return Thumbnail(None, None, f"{path.name}: no such picture file")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return Thumbnail(None, None, f"{path.name}: cannot be decoded ({type(error).__name__})")
+    relative = os.fsencode(os.path.relpath(path.resolve(), out)).replace(os.sep.encode(), b"/")
+    return Thumbnail(None, size, link=quote_from_bytes(relative, safe="/"))

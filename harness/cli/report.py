@@ -11,10 +11,28 @@ from harness.store import RunFolder
 from harness.types import UserError
 
 
+def add_look(group: argparse._ActionsContainer) -> None:
+    """Declare the options of the page that `run` and `report` share."""
+    group.add_argument("--blur", action="store_true", help="blur pictures in the report until they are clicked")
+    group.add_argument("--pictures", metavar="HOW", help="copy: small copies in the report (default); link: originals")
+
+
+def copies_pictures(how: str | None) -> bool:
+    """Whether `--pictures` asks for copies.
+
+    Raises:
+        UserError: neither `copy` nor `link`.
+    """
+    if how not in (None, "copy", "link"):
+        raise UserError(f"--pictures: expected copy or link, got {how!r}")
+    return how != "link"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `report`."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, scored")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default for one run: RUN/report)")
+    add_look(parser)
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
 
 
@@ -25,7 +43,9 @@ def execute(arguments: argparse.Namespace) -> int:
     folders = [RunFolder.open(path) for path in arguments.runs]
     if len(folders) > 1 and arguments.out is None:
         raise UserError("report: several runs need --out DIR")
-    page = session.report(folders, arguments.out or folders[0].path / "report")
+    out = arguments.out or folders[0].path / "report"
+    copies = copies_pictures(arguments.pictures)
+    page = session.report(folders, out, blur=arguments.blur, copies=copies)
     print(f"report: {page}")
     if arguments.open:
         webbrowser.open(page.absolute().as_uri())

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, add_data_root
+from harness.cli.report import add_look, copies_pictures
 from harness.registry import suggest
 from harness.types import UserError
 
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--retry-failed", action="store_true", help="ask again about examples that failed")
     how.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     how.add_argument("--no-report", action="store_true", help="stop after results.json")
+    add_look(how)
     how.add_argument("--open", action="store_true", help="open the report in a browser")
 
 
@@ -67,6 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     for name in ("tasks", "models"):
         if not options[name]:
             raise UserError(f"--{name} is needed; for instance: harness run --tasks demo --models majority,nearest")
+    copies = copies_pictures(options["pictures"])
     from harness import session
 
     plan, folder = session.prepare(options, ["harness", *sys.argv[1:]])
@@ -77,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
     current = folder.results_are_current()
     results = folder.results() if current else session.score(folder, plan.options.data_root)
     if not options["no_report"]:
-        page = session.report([folder], folder.path / "report")
+        page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
         if options["open"]:
             webbrowser.open(page.as_uri())
     session.print_summary(results, folder)

@@ -5,6 +5,8 @@
 (() => {
   const KINDS = { refusal: "Refused", unparsed: "No label found in the text", failed: "Failed" };
   const LONG = 420;
+  const WORD = /\p{L}+(?:'\p{L}+)*/gu;
+  const STRONG = 2;
 
   function element(tag, className, text) {
     const made = document.createElement(tag);
@@ -29,9 +31,25 @@
     return made;
   }
 
-  function longText(text) {
-    const paragraph = element("p", "", text);
-    paragraph.dir = "auto";
+  // With `valences` (a Map of words), words that carry feeling are marked; without, the text stands as it is.
+  function written(target, text, valences) {
+    target.dir = "auto";
+    let end = 0;
+    for (const match of valences ? text.matchAll(WORD) : []) {
+      const valence = valences.get(match[0].toLowerCase());
+      if (valence === undefined) continue;
+      const word = element("span", valence < 0 ? "unpleasant" : "pleasant", match[0]);
+      if (Math.abs(valence) >= STRONG) word.classList.add("strong");
+      word.title = `valence ${valence}`;
+      target.append(text.slice(end, match.index), word);
+      end = match.index + match[0].length;
+    }
+    target.append(text.slice(end));
+    return target;
+  }
+
+  function longText(text, valences) {
+    const paragraph = written(element("p"), text, valences);
     if (text.length < LONG) return [paragraph];
     paragraph.classList.add("long");
     const button = element("button", "", `Show all ${text.length.toLocaleString("en")} characters`);
@@ -61,7 +79,7 @@
     return element("p", "meta", pairs.map(([dimension, value]) => `${dimension} ${value.toFixed(2)}`).join(", "));
   }
 
-  function answer(outcome, row, sample, slots) {
+  function answer(outcome, row, sample, slots, valences) {
     const card = element("div", `answer ${row.kind}`);
     const heading = element("h5");
     heading.append(isolated(row.name));
@@ -78,7 +96,7 @@
         card.classList.toggle("right", right);
         line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
       }
-      card.append(line, ...(outcome.text ? longText(outcome.text) : []));
+      card.append(line, ...(outcome.text ? longText(outcome.text, valences) : []));
       if (outcome.ratings.length) card.append(ratings(outcome.ratings));
       if (outcome.probs.length) card.append(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
     } else {
@@ -93,6 +111,16 @@
     return card;
   }
 
+  function veiled(image, title) {
+    const button = element("button", "veil");
+    button.type = "button";
+    button.title = "Show or hide the picture";
+    button.setAttribute("aria-label", `Show or hide the picture: ${title}`);
+    button.addEventListener("click", () => image.classList.toggle("clear"));
+    button.append(image);
+    return button;
+  }
+
   function picture(sample) {
     const box = element("div", "picture");
     if (!sample.picture) {
@@ -105,23 +133,18 @@
     [image.width, image.height] = sample.size;
     image.loading = "lazy";
     if (document.body.classList.contains("blur")) {
-      image.tabIndex = 0;
-      image.title = "Show the picture";
-      const reveal = () => image.classList.toggle("clear");
-      image.addEventListener("click", reveal);
-      image.addEventListener("keydown", (event) => { if (event.key === "Enter") reveal(); });
+      box.append(veiled(image, sample.title));
+      return box;
     }
     box.append(image);
     return box;
   }
 
-  function annotations(sample, slots) {
+  function annotations(sample, slots, valences) {
     const list = element("ul", "annotations");
     for (const [emotion, text] of sample.annotations) {
       const line = element("li");
-      const words = isolated(text);
-      words.dir = "auto";
-      line.append(chip(emotion, slots), words);
+      line.append(chip(emotion, slots), written(element("bdi"), text, valences));
       list.append(line);
     }
     return list;
@@ -132,7 +155,7 @@
     return sample.dominant === null ? `No majority among ${counts}` : `Annotators: ${counts}`;
   }
 
-  function article(sample, { slots, rows, task }) {
+  function article(sample, { slots, rows, task }, valences) {
     const made = element("article", "sample");
     made.tabIndex = -1;
     made.dataset.id = sample.id;
@@ -149,11 +172,11 @@
     const heading = element("h4");
     heading.append(isolated(sample.title));
     const answers = element("div", "answers");
-    rows.forEach((row, i) => answers.append(answer(sample.outcomes[i], row, sample, slots)));
+    rows.forEach((row, i) => answers.append(answer(sample.outcomes[i], row, sample, slots, valences)));
     main.append(heading, element("p", "status", people(sample)));
     if (sample.ratings.length) main.append(ratings(sample.ratings));
     if (sample.context) main.append(folded("Text shown with the picture", ...longText(sample.context)));
-    main.append(annotations(sample, slots), answers);
+    main.append(annotations(sample, slots, valences), answers);
     made.append(side, main);
     return made;
   }

@@ -1,16 +1,32 @@
 "use strict";
-// The sample browser: an index per task drives the filters, pages of samples are loaded as sibling scripts when needed.
+// The sample browser. Index and pages are sibling scripts: a page opened from disk may not fetch, but it may load those.
+// The index comes after the first paint, pages when they are shown or searched, so that size does not delay the tables.
 
 (() => {
   const { article, element } = window.harnessCards;
   const SHOWN = 10;
-  const CODES = { "-1": "refused", "-2": "unparsed", "-3": "failed", "-4": "absent", "-5": "other" };
+  const KEPT_PAGES = 12;
+  const READ_AHEAD = 3;
   const browsers = new Map();
+  const arrivals = new Map();
+  let valences = null;
 
-  function option(select, value, text) {
-    const made = element("option", "", text);
-    made.value = value;
-    select.append(made);
+  // A script of the report's data folder; resolves with what it hands to its `window.harness…` function.
+  function load(name, key) {
+    return new Promise((resolve, reject) => {
+      const loader = element("script");
+      arrivals.set(key, resolve);
+      loader.src = `data/${encodeURIComponent(name)}`;
+      loader.addEventListener("load", () => loader.remove());
+      loader.addEventListener("error", () => reject(new Error(`the file ${name} is missing`)));
+      document.head.append(loader);
+    });
+  }
+
+  function searchable(sample) {
+    return [sample.id, sample.title, sample.context, ...Object.values(sample.meta), ...sample.annotations.flat(),
+      ...sample.outcomes.flatMap((outcome) => (outcome ? [outcome.emotion ?? "", outcome.text, outcome.raw] : [])),
+    ].join("\n").toLowerCase();
   }
 
   class Browser {
@@ -18,80 +34,89 @@
       this.section = section;
       this.index = index;
       this.pages = new Map();
-      this.waiting = new Map();
-      this.texts = new Map();
+      this.found = [];
       this.offset = 0;
       this.turn = 0;
       this.part = (name) => section.querySelector(`[data-${name}]`);
-      this.filter = (name) => section.querySelector(`[data-filter="${name}"]`);
-      this.fillControls();
+      this.filters = new window.harnessFilters(section, index, () => this.changed());
       this.listen();
     }
 
-    fillControls() {
-      const { labels, rows, slices } = this.index;
-      labels.forEach((label, i) => option(this.filter("emotion"), i, label));
-      option(this.filter("emotion"), -1, "no majority emotion");
-      option(this.filter("row"), "", "any row");
-      rows.forEach((row, i) => option(this.filter("row"), i, row.name));
-      const answers = this.filter("answer");
-      for (const [value, text] of [["right", "as most people"], ["wrong", "unlike most people"], ["none", "no answer at all"],
-        ["refused", "refused"], ["unparsed", "no label found"], ["failed", "failed"]]) option(answers, value, text);
-      labels.forEach((label, i) => option(answers, `label ${i}`, `the label ${label}`));
-      this.slices = slices.map(({ key, values }) => {
-        const label = element("label", "", `${key} `);
-        const select = element("select");
-        option(select, "", "any");
-        values.forEach((value, i) => option(select, i, value));
-        label.append(select);
-        this.part("filter-slices").append(label);
-        return select;
-      });
-    }
-
     listen() {
-      const again = () => { this.offset = 0; this.show(); };
-      for (const field of this.section.querySelectorAll(".controls select, [data-filter='disagree']")) {
-        field.addEventListener("change", again);
-      }
-      let timer = 0;
-      this.filter("text").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(again, 200); });
-      this.part("reset").addEventListener("click", () => { this.reset(); again(); });
-      this.part("previous").addEventListener("click", () => this.move(-SHOWN));
-      this.part("next").addEventListener("click", () => this.move(SHOWN));
-      this.part("list").addEventListener("keydown", (event) => {
-        if (event.target.closest("pre, details") || event.ctrlKey || event.metaKey || event.altKey) return;
-        if (event.key === "ArrowRight") this.move(SHOWN);
-        if (event.key === "ArrowLeft") this.move(-SHOWN);
+      this.part("reset").addEventListener("click", () => { this.filters.reset(); this.changed(); });
+      this.part("previous").addEventListener("click", () => this.turnPage(-1));
+      this.part("next").addEventListener("click", () => this.turnPage(1));
+      this.part("list").addEventListener("keydown", (event) => this.pressed(event));
+      this.part("goto").addEventListener("change", () => {
+        const number = Math.min(this.found.length, Math.max(1, Number(this.part("goto").value) || 1));
+        this.part("goto").value = "";
+        this.moveTo(number - 1);
+      });
+      this.part("valence").addEventListener("change", async () => {
+        if (this.part("valence").checked) valences ??= new Map(Object.entries(await load("valence.js", "valence")));
+        this.show();
       });
     }
 
-    reset() {
-      for (const select of this.section.querySelectorAll(".controls select")) select.selectedIndex = 0;
-      this.filter("disagree").checked = false;
-      this.filter("text").value = "";
+    changed() {
+      this.offset = 0;
+      return this.show().then(() => this.remember());
     }
 
-    async move(step) {
-      const offset = this.offset + step;
+    // The choice stands in the address, so that a link leads back to it.
+    remember() {
+      const parameters = this.filters.parameters();
+      if (this.offset) parameters.set("from", this.offset + 1);
+      const chosen = parameters.size > 0;
+      const hash = chosen ? `#samples=${encodeURIComponent(this.index.task)}&${parameters}` : `#${this.section.id}`;
+      if (chosen || location.hash.startsWith("#sample")) history.replaceState(null, "", hash);
+    }
+
+    recall(parameters) {
+      this.filters.choose(parameters);
+      this.offset = Math.max(0, Math.floor((Number(parameters.get("from")) - 1) / SHOWN) * SHOWN) || 0;
+      return this.show();
+    }
+
+    pressed(event) {
+      if (event.target.closest("pre, details, button") || event.ctrlKey || event.metaKey || event.altKey) return;
+      const step = { ArrowRight: SHOWN, ArrowLeft: -SHOWN, j: 1, k: -1 }[event.key];
+      if (step === undefined) return;
+      if (Math.abs(step) > 1) { this.turnPage(Math.sign(step)); return; }
+      const shown = [...this.part("list").children];
+      const at = shown.indexOf(event.target.closest("article"));
+      this.moveTo(this.offset + (at < 0 ? 0 : at + step));
+    }
+
+    async turnPage(direction) {
+      const offset = this.offset + direction * SHOWN;
       if (offset < 0 || offset >= this.found.length) return;
       this.offset = offset;
       await this.show();
+      this.remember();
       this.section.scrollIntoView();
       this.part("list").focus({ preventScroll: true });
     }
 
-    page(number) {
-      if (!this.pages.has(number)) {
-        this.pages.set(number, new Promise((resolve, reject) => {
-          this.waiting.set(number, resolve);
-          const loader = element("script");
-          loader.src = `data/${encodeURIComponent(this.index.task)}-${number}.js`;
-          loader.addEventListener("error", () => reject(new Error(`page ${number} of the samples is missing`)));
-          document.head.append(loader);
-        }));
+    async moveTo(place) {
+      if (place < 0 || place >= this.found.length) return;
+      const offset = Math.floor(place / SHOWN) * SHOWN;
+      if (offset !== this.offset) {
+        this.offset = offset;
+        await this.show();
+        this.remember();
       }
-      return this.pages.get(number);
+      const shown = this.part("list").children[place % SHOWN];
+      shown?.focus({ preventScroll: true });
+      shown?.scrollIntoView({ block: "start" });
+    }
+
+    page(number) {
+      const known = this.pages.get(number) ?? load(`${this.index.task}-${number}.js`, `${this.index.task} ${number}`);
+      this.pages.delete(number);
+      this.pages.set(number, known);
+      if (this.pages.size > KEPT_PAGES) this.pages.delete(this.pages.keys().next().value);
+      return known;
     }
 
     async sample(position) {
@@ -99,39 +124,19 @@
       return (await this.page(Math.floor(position / pageSize)))[position % pageSize];
     }
 
-    answered(codes, wanted, dominant) {
-      const rows = this.filter("row").value;
-      const chosen = rows === "" ? codes : [codes[Number(rows)]];
-      return chosen.some((code) => {
-        if (wanted === "right") return dominant >= 0 && code === dominant;
-        if (wanted === "wrong") return dominant >= 0 && code !== dominant && code !== -4;
-        if (wanted === "none") return code <= -1 && code >= -3;
-        if (wanted.startsWith("label ")) return code === Number(wanted.slice(6));
-        return CODES[code] === wanted;
-      });
-    }
-
-    matches([, dominant, cuts, codes]) {
-      const emotion = this.filter("emotion").value;
-      if (emotion !== "" && dominant !== Number(emotion)) return false;
-      if (this.slices.some((select, i) => select.value !== "" && cuts[i] !== Number(select.value))) return false;
-      const wanted = this.filter("answer").value;
-      if (wanted !== "" && !this.answered(codes, wanted, dominant)) return false;
-      if (!this.filter("disagree").checked) return true;
-      const labels = codes.filter((code, i) => this.index.rows[i].kind === "model" && (code >= 0 || code === -5));
-      return new Set(labels).size > 1;
-    }
-
-    async searched(positions, query) {
+    // Reads page after page and keeps only a few; null when a later call has overtaken this one.
+    async searched(positions, query, turn) {
+      const { pageSize } = this.index;
+      const byPage = Map.groupBy(positions, (position) => Math.floor(position / pageSize));
+      const numbers = [...byPage.keys()];
       const found = [];
-      for (const position of positions) {
-        if (!this.texts.has(position)) {
-          const sample = await this.sample(position);
-          this.texts.set(position, [sample.id, sample.title, sample.context, ...Object.values(sample.meta), ...sample.annotations.flat(),
-            ...sample.outcomes.flatMap((outcome) => (outcome ? [outcome.emotion ?? "", outcome.text, outcome.raw] : [])),
-          ].join("\n").toLowerCase());
-        }
-        if (this.texts.get(position).includes(query)) found.push(position);
+      for (const [i, number] of numbers.entries()) {
+        if (turn !== this.turn) return null;
+        this.part("status").textContent = `Searching … ${(i * pageSize).toLocaleString("en")} paintings read`;
+        // A page that cannot be read is reported when its turn comes.
+        for (const later of numbers.slice(i + 1, i + 1 + READ_AHEAD)) this.page(later).catch(() => {});
+        const samples = await this.page(number);
+        found.push(...byPage.get(number).filter((position) => searchable(samples[position % pageSize]).includes(query)));
       }
       return found;
     }
@@ -139,15 +144,13 @@
     // A later call overtakes an earlier one that still waits for pages.
     async show() {
       const turn = ++this.turn;
-      const query = this.filter("text").value.trim().toLowerCase();
-      let found = [...this.index.entries.keys()].filter((position) => this.matches(this.index.entries[position]));
+      const { query } = this.filters;
       try {
-        if (query) {
-          this.part("status").textContent = "Searching …";
-          found = await this.searched(found, query);
-        }
+        const matching = this.filters.matching();
+        const found = query ? await this.searched(matching, query, turn) : matching;
         if (turn !== this.turn) return;
         this.found = found;
+        if (this.offset >= found.length) this.offset = 0;
         const positions = found.slice(this.offset, this.offset + SHOWN);
         const samples = await Promise.all(positions.map((position) => this.sample(position)));
         if (turn === this.turn) this.draw(samples);
@@ -157,12 +160,14 @@
     }
 
     draw(samples) {
-      const total = this.index.entries.length;
+      const total = this.index.ids.length;
       const number = this.found.length;
+      const painted = this.part("valence").checked ? valences : null;
       this.part("status").textContent = number === total
-        ? `${total} ${total === 1 ? "painting" : "paintings"}` : `${number} of ${total} paintings match`;
+        ? `${total.toLocaleString("en")} ${total === 1 ? "painting" : "paintings"}`
+        : `${number.toLocaleString("en")} of ${total.toLocaleString("en")} paintings match`;
       this.section.dataset.count = number;
-      this.part("list").replaceChildren(...samples.map((sample) => article(sample, this.index)));
+      this.part("list").replaceChildren(...samples.map((sample) => article(sample, this.index, painted)));
       this.part("pager").hidden = number <= SHOWN;
       this.part("previous").disabled = this.offset === 0;
       this.part("next").disabled = this.offset + SHOWN >= number;
@@ -170,9 +175,9 @@
     }
 
     async open(id) {
-      const position = this.index.entries.findIndex((entry) => entry[0] === id);
+      const position = this.index.ids.indexOf(id);
       if (position < 0) return false;
-      this.reset();
+      this.filters.reset();
       this.offset = Math.floor(position / SHOWN) * SHOWN;
       await this.show();
       const shown = this.part("list").children[position % SHOWN];
@@ -185,19 +190,22 @@
     }
   }
 
-  window.harnessIndex = (index) => {
-    const section = [...document.querySelectorAll("[data-samples]")].find((one) => one.dataset.samples === index.task);
-    browsers.set(index.task, new Browser(section, index));
-  };
-
-  window.harnessData = ({ task, page, samples }) => browsers.get(task).waiting.get(page)(samples);
+  window.harnessIndex = (index) => arrivals.get(index.task)(index);
+  window.harnessData = ({ task, page, samples }) => arrivals.get(`${task} ${page}`)(samples);
+  window.harnessValence = (words) => arrivals.get("valence")(words);
 
   function decoded(text) {
     try { return decodeURIComponent(text); } catch { return text; }
   }
 
-  // #sample=TASK/ID, or #sample=ID for the first task that has it.
+  // #samples=TASK&FILTER=VALUE…: a choice; #sample=TASK/ID, or #sample=ID for the first task that has it: a painting.
   async function follow() {
+    if (location.hash.startsWith("#samples=")) {
+      const parameters = new URLSearchParams(location.hash.slice(1));
+      const asked = browsers.get(parameters.get("samples"));
+      await asked?.recall(parameters);
+      asked?.section.scrollIntoView();
+    }
     if (!location.hash.startsWith("#sample=")) return;
     const [first, ...rest] = location.hash.slice("#sample=".length).split("/").map(decoded);
     const asked = browsers.get(first);
@@ -207,9 +215,20 @@
     }
   }
 
-  window.addEventListener("hashchange", follow);
-  document.addEventListener("DOMContentLoaded", async () => {
-    await Promise.all([...browsers.values()].map((browser) => browser.show()));
+  async function begin(section) {
+    const task = section.dataset.samples;
+    try {
+      const browser = new Browser(section, await load(`${task}-index.js`, task));
+      browsers.set(task, browser);
+      await browser.show();
+    } catch (error) {
+      section.querySelector("[data-status]").textContent = `The samples cannot be shown: ${error.message}.`;
+    }
+  }
+
+  window.addEventListener("load", async () => {
+    await Promise.all([...document.querySelectorAll("[data-samples]")].map(begin));
+    window.addEventListener("hashchange", follow);
     await follow();
   });
 })();

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from page_tree import parse
-from run_builder import examples, outcomes, write_run
+from run_builder import EMOTIONS, examples, outcomes, write_run
 
 from harness.reports.build import build_report
 from harness.reports.cautions import cautions
@@ -49,6 +49,16 @@ def test_another_split_is_another_leaderboard(tmp_path: Path, asked: list[Exampl
     page = parse(build_report([first, second], tmp_path / "out").read_text(encoding="utf-8"))
     assert [s.attributes["id"] for s in page.all("section", css="task")] == ["tiny", "tiny-2"]
     assert (tmp_path / "out" / "data" / "tiny-2-index.js").is_file()
+    warnings = [aside.text for aside in page.all("aside", css="cautions")]
+    assert "Not merged. second ran this task with split val, not test" in warnings[0]
+    assert "Not merged. first ran this task with split test, not val" in warnings[1]
+
+
+def test_another_version_and_label_set_are_named_as_the_reason(tmp_path: Path, asked: list[Example]) -> None:
+    first = run_of(tmp_path / "first", ["small"], asked)
+    second = run_of(tmp_path / "second", ["small"], asked, version="2", emotions=[*EMOTIONS[::-1]])
+    text = build_report([first, second], tmp_path / "out").read_text(encoding="utf-8")
+    assert "second ran this task with version 2, not 1 and other labels, or in another order" in text
 
 
 def test_two_tasks_stand_one_after_the_other(tmp_path: Path, asked: list[Example]) -> None:
@@ -67,7 +77,7 @@ def test_runs_on_different_paintings_are_warned_of(tmp_path: Path, asked: list[E
 
 def test_illustrative_limited_and_small_runs_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
     quiet = titles(run_of(tmp_path / "plain", ["small"], asked))
-    assert quiet == ["Few paintings", "Uncommitted code"]
+    assert quiet == ["Few paintings", "Rare emotions", "Uncommitted code"]
     loud = titles(run_of(tmp_path / "loud", ["small"], asked, illustrative=True, available=5833))
     assert loud == ["Illustrative data", "Limited run", *quiet]
 
@@ -85,6 +95,18 @@ def test_failures_and_silence_name_the_row(tmp_path: Path, asked: list[Example])
     assert "shaky: 8 of 12" in texts["Answered below 95\u00a0%"]
     assert texts["Failures"].startswith("shaky: 2 of 12.")
     assert "good" not in texts["Failures"] + texts["Answered below 95\u00a0%"]
+
+
+def test_rare_emotions_are_counted(tmp_path: Path, asked: list[Example]) -> None:
+    run = run_of(tmp_path / "run", ["small"], asked)
+    results = run.results()
+    for cell in results["cells"]:
+        if cell["conditioned_on"] == "annotated":
+            cell["n"] = {"anger": 1, "fear": 9, "awe": 10}.get(cell["emotion"], 50)
+    run.save_results(results)
+    (view,) = gather([Run.read(0, run)])
+    (text,) = [c.text for c in cautions(view) if c.title == "Rare emotions"]
+    assert text == "Fewer than 10 paintings have an annotation of: anger 1, fear 9."
 
 
 def test_the_half_width_is_wilsons(tmp_path: Path, asked: list[Example]) -> None:

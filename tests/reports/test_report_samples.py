@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from run_builder import EMOTIONS, HOSTILE, examples, outcomes, picture, write_ru
 from harness.reports import samples, thumbnails
 from harness.reports.build import build_report
 from harness.reports.script_data import script, whole_text
-from harness.reports.thumbnails import make_thumbnails
+from harness.reports.thumbnails import link_pictures, make_thumbnails
 from harness.store import RowKey, RunFolder
 from harness.types import Answer
 
@@ -74,12 +76,13 @@ def test_index_codes_labels_and_silences(report: Path, run: RunFolder) -> None:
     index = payload(report / "data" / "tiny-index.js", "harnessIndex")
     asked = list(run.examples("tiny"))
     assert index["labels"] == list(EMOTIONS)
-    for (identity, dominant, cuts, codes), example in zip(index["entries"], asked, strict=True):
-        assert identity == whole_text(example.id)
-        assert dominant == (EMOTIONS.index(example.dominant_emotion) if example.dominant_emotion else -1)
-        assert index["slices"][0]["values"][cuts[0]] == example.meta["style"]
-        assert codes[3] == EMOTIONS.index("contentment")
-    assert [entry[3][2] for entry in index["entries"]][1:4] == [samples.REFUSED, samples.UNPARSED, samples.FAILED]
+    assert index["ids"] == [whole_text(e.id) for e in asked]
+    styles = index["slices"][0]["values"]
+    assert [styles[cut] for cut in index["cuts"][0]] == [e.meta["style"] for e in asked]
+    dominant = [e.dominant_emotion for e in asked]
+    assert index["dominant"] == [EMOTIONS.index(emotion) if emotion else -1 for emotion in dominant]
+    assert set(index["codes"][3]) == {EMOTIONS.index("contentment")}
+    assert index["codes"][2][1:4] == [samples.REFUSED, samples.UNPARSED, samples.FAILED]
 
 
 def test_unknown_labels_and_unasked_paintings_have_codes_of_their_own() -> None:
@@ -142,3 +145,28 @@ def test_the_total_size_is_capped_in_order(tmp_path: Path) -> None:
     made = make_thumbnails(paths, tmp_path / "some", total_bytes=sum(sizes[:2]))
     assert [t.name is not None for t in made.values()] == [True, True, False, False]
     assert "limited" in made[paths[2]].reason
+
+
+def test_originals_are_linked_when_copies_are_not_wanted(tmp_path: Path) -> None:
+    names = ["plain.jpg", "a b#c?d%20.jpg", "quote\"'<script>.jpg", "\u202egpj.jpg"]
+    paths = [picture(tmp_path / "pictures" / name, i) for i, name in enumerate(names)]
+    exotic = tmp_path / "pictures" / "gone.jpg"
+    made = link_pictures([*paths, exotic], tmp_path / "out")
+    for path in paths:
+        url = made[path].url
+        assert url is not None
+        assert (tmp_path / "out" / unquote(url)).resolve() == path.resolve()
+        assert set(url) <= set("./_-~%" + string.ascii_letters + string.digits)
+    assert made[exotic].url is None
+    assert "no such picture" in made[exotic].reason
+
+
+def test_linked_pictures_are_not_copied(tmp_path: Path) -> None:
+    asked = examples(tmp_path / "pictures")
+    run = write_run(tmp_path / "run", {RowKey("small"): outcomes(asked, 0)}, asked)
+    out = build_report([run], tmp_path / "out", copies=False).parent
+    assert not (out / "thumbs").exists()
+    page = payload(out / "data" / "tiny-0.js", "harnessData")
+    assert page["samples"][0]["picture"] == "../pictures/0.jpg"
+    assert page["samples"][0]["size"] == [40, 30]
+    assert "cannot be decoded" in page["samples"][5]["reason"]

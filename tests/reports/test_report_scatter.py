@@ -57,7 +57,7 @@ def test_labels_of_equal_models_do_not_overlap(tmp_path: Path) -> None:
 
 
 def test_everything_stays_inside_the_picture(page: Element) -> None:
-    pictures = page.all("svg", css="scatter")
+    pictures = page.one("section", id="tiny-cost").all("svg", css="scatter")
     assert pictures
     for picture in pictures:
         for circle in picture.all("circle"):

@@ -1,0 +1,98 @@
+"""Geometry of the figures of valence and arousal: a hollow mark for people, a full one for the row, a line between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.reports.affect import Position, Shift
+from harness.reports.numerals import MINUS
+from harness.reports.scatter import Tick, free_place, linear_marks
+
+STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT, LINE = 620, 128, 24, 24
+PLANE_SIDE, PLANE_LEFT, PLANE_BOTTOM, MARGIN = 400, 46, 42, 14
+
+
+@dataclass(frozen=True, slots=True)
+class Dumbbell:
+    """One emotion as drawn: people's mark, the row's mark (either may be missing), and where its name stands."""
+
+    emotion: str
+    people: tuple[float, float] | None
+    row: tuple[float, float] | None
+    is_few: bool
+    label: tuple[float, float]
+    anchor: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing of `width` × `height` pixels; `floor` is the y of its x axis, `left` and `right` the x of its ends."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    floor: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    dumbbells: tuple[Dumbbell, ...]
+
+
+def strip(shifts: Sequence[Shift]) -> Figure:
+    """Valence alone: a line of the drawing for each emotion."""
+    height = LINE * len(shifts) + 40
+    right = STRIP_WIDTH - STRIP_RIGHT
+    at_x, ticks = _scale([p.valence for s in shifts for p in s.positions] + [0.0], STRIP_LEFT, right)
+    found = []
+    for number, shift in enumerate(shifts):
+        y = LINE * number + LINE / 2
+        ends = [None if p is None else (at_x(p.valence), y) for p in (shift.people, shift.row)]
+        found.append(_dumbbell(shift, ends[0], ends[1], (STRIP_LEFT - 10.0, y + 4), "end"))
+    return Figure(STRIP_WIDTH, height, STRIP_LEFT, right, LINE * len(shifts) + 4.0, ticks, (), tuple(found))
+
+
+def plane(shifts: Sequence[Shift]) -> Figure:
+    """Valence from left to right, arousal upwards."""
+    right, floor = PLANE_SIDE - MARGIN, PLANE_SIDE - PLANE_BOTTOM
+    positions = [position for shift in shifts for position in shift.positions]
+    at_x, x_ticks = _scale([p.valence for p in positions], PLANE_LEFT, right)
+    at_y, y_ticks = _scale([p.arousal or 0.0 for p in positions], floor, MARGIN)
+    placed: list[tuple[float, float, float]] = []
+    found = []
+    for shift in shifts:
+        ends = [None if p is None else (at_x(p.valence), at_y(p.arousal or 0.0)) for p in (shift.people, shift.row)]
+        x, y = next(end for end in reversed(ends) if end is not None)
+        label_x, label_y, anchor = free_place(x, y, shift.emotion, placed, right=PLANE_SIDE, top=MARGIN)
+        found.append(_dumbbell(shift, ends[0], ends[1], (label_x, label_y), anchor))
+    return Figure(PLANE_SIDE, PLANE_SIDE, PLANE_LEFT, right, floor, x_ticks, y_ticks, tuple(found))
+
+
+def _scale(values: Sequence[float], first: float, last: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+    """A linear scale in pixels over round marks that enclose `values`."""
+    marks = linear_marks(min(values), max(values))
+
+    def at(value: float) -> float:
+        return round(first + (value - marks[0]) / (marks[-1] - marks[0]) * (last - first), 1)
+
+    return at, tuple(Tick(at(mark), f"{mark:g}".replace("-", MINUS)) for mark in marks)
+
+
+def _dumbbell(
+    shift: Shift,
+    people: tuple[float, float] | None,
+    row: tuple[float, float] | None,
+    label: tuple[float, float],
+    anchor: str,
+) -> Dumbbell:
+    is_few = any(position.is_few for position in shift.positions)
+    says = f"{shift.emotion}: people {_says(shift.people)}; row {_says(shift.row)}"
+    return Dumbbell(shift.emotion, people, row, is_few, label, anchor, says)
+
+
+def _says(position: Position | None) -> str:
+    if position is None:
+        return "none"
+    arousal = "" if position.arousal is None else f", arousal {position.arousal:.2f}"
+    return f"valence {position.valence:.2f}{arousal}, n {position.n}".replace("-", MINUS)

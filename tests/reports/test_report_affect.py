@@ -1,0 +1,120 @@
+"""Valence of words, the plane of ratings, and the geometry of their figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from page_tree import Element, parse
+from run_builder import write_run
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from harness.reports import affect_figures
+from harness.reports.affect import Affect, Position, Shift, affects
+from harness.reports.build import build_report
+from harness.reports.task_view import Run, gather
+from harness.reports.valence import text_valence, word_valences
+from harness.store import RowKey, RunFolder
+from harness.types import Annotation, Answer, Example, histogram
+
+
+def painting(number: int, emotion: str, text: str, **ratings: float) -> Example:
+    annotations = (Annotation(emotion, text),)
+    return Example(f"p{number}", Path("none.jpg"), annotations, histogram(annotations), ratings=ratings)
+
+
+@pytest.fixture
+def rated(tmp_path: Path) -> RunFolder:
+    asked = [
+        painting(0, "awe", "a great sky", valence=2.0, arousal=1.0),
+        painting(1, "awe", "great, and terrible", valence=1.0, arousal=3.0),
+        painting(2, "fear", "nothing known hereabouts", valence=-2.0, arousal=2.0),
+    ]
+    answers = [
+        Answer("awe", "terrible", ratings={"valence": 0.0, "arousal": 1.0}),
+        Answer("fear", "a terrible storm", ratings={"valence": 1.0, "arousal": 2.0}),
+        Answer("fear", "so sad", ratings={"valence": -1.0, "arousal": 0.0}),
+    ]
+    said = {e.id: answer for e, answer in zip(asked, answers, strict=True)}
+    return write_run(tmp_path / "run", {RowKey("small"): said}, asked)
+
+
+def affect_of(run: RunFolder) -> Affect:
+    (view,) = gather([Run.read(0, run)])
+    (found,) = affects(view, list(run.examples("tiny")), {view.rows[0]: run.outcomes("tiny", RowKey("small"))})
+    return found
+
+
+def test_words_have_vaders_own_values() -> None:
+    lexicon = SentimentIntensityAnalyzer().lexicon
+    words = word_valences()
+    assert len(words) > 6500
+    assert all(lexicon[word] == value for word, value in words.items())
+    assert words["great"] == 3.1
+
+
+def test_a_text_has_the_mean_of_its_known_words() -> None:
+    great, terrible = word_valences()["great"], word_valences()["terrible"]
+    assert text_valence("A GREAT, terrible sky: great") == pytest.approx((2 * great + terrible) / 3)
+    assert text_valence("greatness_of 3 skies") is None
+    assert text_valence("") is None
+
+
+def test_people_and_row_by_emotion(rated: RunFolder) -> None:
+    great, terrible, sad = (word_valences()[word] for word in ("great", "terrible", "sad"))
+    awe, fear = affect_of(rated).words
+    assert awe.people == Position(pytest.approx((great + (great + terrible) / 2) / 2), None, 2)
+    assert awe.row == Position(pytest.approx(terrible), None, 1)
+    assert fear.people is None
+    assert fear.row == Position(pytest.approx((terrible + sad) / 2), None, 2)
+
+
+def test_ratings_are_compared_on_the_same_paintings(rated: RunFolder) -> None:
+    awe, fear = affect_of(rated).plane
+    assert (awe.people, awe.row) == (Position(1.5, 2.0, 2), Position(0.5, 1.5, 2))
+    assert (fear.people, fear.row) == (Position(-2.0, 2.0, 1), Position(-1.0, 0.0, 1))
+
+
+def test_positions_become_pixels_in_proportion() -> None:
+    shifts = [
+        Shift("awe", Position(1.0, 0.0, 50), Position(2.0, 1.0, 50)),
+        Shift("fear", Position(-1.0, 2.0, 50), Position(0.0, 1.0, 9)),
+    ]
+    figure = affect_figures.plane(shifts)
+    awe, fear = figure.dumbbells
+    assert awe.people is not None
+    assert awe.row is not None
+    assert fear.row is not None
+    assert fear.people is not None
+    assert awe.row[0] - awe.people[0] == pytest.approx(fear.row[0] - fear.people[0], abs=0.2)
+    assert awe.row[0] > awe.people[0]
+    assert awe.row[1] < awe.people[1]
+    assert awe.row[1] == fear.row[1]
+    assert (awe.is_few, fear.is_few) == (False, True)
+    assert figure.left <= fear.people[0] <= figure.right
+
+
+def test_the_strip_has_a_line_for_each_emotion() -> None:
+    figure = affect_figures.strip([Shift(e, Position(v, None, 20), None) for e, v in (("awe", 1.0), ("fear", -1.5))])
+    awe, fear = (dumbbell.people for dumbbell in figure.dumbbells)
+    assert awe is not None
+    assert fear is not None
+    assert fear[1] - awe[1] == affect_figures.LINE
+    assert fear[0] < awe[0]
+    assert "−1.50" in figure.dumbbells[1].says
+    assert any(tick.text == "0" for tick in figure.x_ticks)
+
+
+def test_the_page_draws_both(rated: RunFolder, tmp_path: Path, page: Element) -> None:
+    section = parse(build_report([rated], tmp_path / "out").read_text(encoding="utf-8")).one(id="tiny-affect")
+    assert len(section.all("svg")) == 2
+    rows = [option.text for option in page.one("section", id="tiny-affect").all("option")]
+    assert rows == ["small", "large", "endpoint"]
+
+
+def test_labels_without_texts_have_no_section(tmp_path: Path) -> None:
+    asked = [painting(0, "awe", "")]
+    run = write_run(tmp_path / "run", {RowKey("small"): {"p0": Answer("awe", "")}}, asked)
+    page = parse(build_report([run], tmp_path / "out").read_text(encoding="utf-8"))
+    assert not page.all("section", id="tiny-affect")
+    assert not page.all("a", href="#tiny-affect")
