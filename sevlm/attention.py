@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sevlm.config import SEVLMConfig
 
 KeyValue: TypeAlias = tuple[Tensor, Tensor]
-"""Keys and values of one attention layer, each (B, heads, K, D / heads)."""
+"""Keys and values of one attention layer, each (B or N images, heads, K, D / heads)."""
 
 
 class Conv1D(nn.Module):
@@ -66,11 +66,12 @@ class SelfAttention(Attention):
         super().__init__(config)
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
 
-    def forward(self, states: Tensor, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
-        """Maps (B, T, D) to (B, T, D) and the keys and values of all tokens so far."""
+    def forward(self, states: Tensor, past: KeyValue | None, last_only: bool = False) -> tuple[Tensor, KeyValue]:
+        """Maps (B, T, D) to (B, T, D), or to (B, 1, D) with `last_only`, and keys and values of all tokens so far."""
         query, key, value = (self.split_heads(part) for part in self.c_attn(states).chunk(3, dim=-1))
         if past is not None:
             key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+        query = query[:, :, -1:] if last_only else query
         return self.attend(query, (key, value), causal=True), (key, value)
 
 
@@ -83,13 +84,18 @@ class CrossAttention(Attention):
         self.c_attn = Conv1D(config.n_embd, 2 * config.n_embd)
 
     def memory(self, image_states: Tensor) -> KeyValue:
-        """Keys and values of (B, P, D) patch states: constant per image, so computed once."""
+        """Keys and values of (N, P, D) patch states: constant per image, so computed once."""
         key, value = (self.split_heads(part) for part in self.c_attn(image_states).chunk(2, dim=-1))
         return key, value
 
     def forward(self, states: Tensor, memory: KeyValue) -> Tensor:
-        """Maps (B, T, D) to (B, T, D)."""
-        return self.attend(self.split_heads(self.q_attn(states)), memory, causal=False)
+        """Maps (B, T, D) to (B, T, D); the B / N rows of one image follow each other.
+
+        They are queries of one attention, so that keys and values are neither computed nor stored per row.
+        """
+        images, width = len(memory[0]), states.shape[-1]
+        query = self.split_heads(self.q_attn(states).view(images, -1, width))  # (N, heads, B / N * T, D / heads)
+        return self.attend(query, memory, causal=False).view(states.shape)
 
 
 class MLP(nn.Module):
@@ -119,9 +125,14 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(self, states: Tensor, image_memory: KeyValue, past: KeyValue | None = None) -> tuple[Tensor, KeyValue]:
-        """Maps (B, T, D) to (B, T, D) and the self-attention keys and values of all tokens so far."""
-        attended, present = self.attn(self.ln_1(states), past)
-        states = states + attended
+    def forward(
+        self, states: Tensor, image_memory: KeyValue, past: KeyValue | None = None, last_only: bool = False
+    ) -> tuple[Tensor, KeyValue]:
+        """Maps (B, T, D) to (B, T, D) and the self-attention keys and values of all tokens so far.
+
+        With `last_only` the result is that of the last token alone, (B, 1, D).
+        """
+        attended, present = self.attn(self.ln_1(states), past, last_only)
+        states = states[:, -attended.shape[1] :] + attended
         states = states + self.crossattention(self.ln_cross_attn(states), image_memory)
         return states + self.mlp(self.ln_2(states)), present

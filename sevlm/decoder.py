@@ -132,10 +132,10 @@ class Decoder(nn.Module):
         return torch.cat((self.prefix_projection(image_prefix), words), dim=1)
 
     def image_memory(self, image_grid: Tensor) -> tuple[KeyValue, ...]:
-        """Cross-attention keys and values of every layer for (B, P, encoder_dim) patch features."""
+        """Cross-attention keys and values of every layer for (N, P, encoder_dim) patch features."""
         if image_grid.dim() != 3 or image_grid.shape[-1] != self.config.encoder_dim:
             raise SEVLMError(
-                f"image features must have shape (B, P, {self.config.encoder_dim}), got {tuple(image_grid.shape)}"
+                f"image features must have shape (N, P, {self.config.encoder_dim}), got {tuple(image_grid.shape)}"
             )
         states = image_grid if self.image_projection is None else self.image_projection(image_grid)
         return tuple(block.crossattention.memory(states) for block in self._blocks())
@@ -145,12 +145,25 @@ class Decoder(nn.Module):
         embeddings: Tensor,
         image_memory: Sequence[KeyValue],
         cache: Sequence[KeyValue] | None = None,
+        last_only: bool = False,
     ) -> DecoderStates:
-        """Runs the blocks over (B, T, D) embeddings; with a cache, over the tokens that follow it."""
+        """Runs the blocks over token embeddings.
+
+        Args:
+            embeddings: (B, T, D) float; with a cache, of the tokens that follow it.
+            image_memory: per layer the keys and values of N images; B / N rows per image, next to each other.
+            cache: per layer the self-attention keys and values of earlier tokens.
+            last_only: the last block computes its last token only; its state is then (B, 1, D).
+
+        Raises:
+            SEVLMError: B is no multiple of N.
+        """
+        if len(embeddings) % len(image_memory[0][0]):
+            raise SEVLMError(f"{len(embeddings)} captions cannot be shared out over {len(image_memory[0][0])} images")
         states, all_states, present = embeddings, [embeddings], []
         for index, block in enumerate(self.h):
             past = None if cache is None else cache[index]
-            states, keys_values = block(states, image_memory[index], past)
+            states, keys_values = block(states, image_memory[index], past, last_only and index == len(self.h) - 1)
             all_states.append(states)
             present.append(keys_values)
         all_states[-1] = self.ln_f(states)

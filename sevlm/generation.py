@@ -1,10 +1,10 @@
 """Greedy decoding of captions: "<emotion> because <explanation>".
 
 Follows the released rules (artEmisX_train.py, `sample_sequences`): at most `config.max_new_tokens` tokens, the segment
-switches at the piece " because", the first special token ends a caption. Two things are faster and change nothing: keys
-and values of the image are computed once, and decoding stops when every row has ended. With a causal VAD encoder (or
-none) the text's keys and values are cached too; otherwise every step recomputes the row, because the features of old
-tokens change with each new one.
+switches at the piece " because", the first special token ends a caption. What is faster changes nothing: keys and
+values of the image are computed once, the last block computes the last token only, and decoding stops when every row
+has ended. Keys and values of the text are cached as far as no later token can change them: all of them with a causal
+VAD encoder (or none), else those before the first token that VAD features are fused into.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from sevlm.attention import KeyValue
 from sevlm.config import SEVLMConfig
+from sevlm.decoder import explanation_mask
 from sevlm.errors import SEVLMError
 from sevlm.tokenization import (
+    RunningWords,
     Tokenizer,
     because_id,
     decode,
     encode_prompt,
-    lookup_words,
     special_ids,
     split_caption,
 )
@@ -99,7 +100,7 @@ class CaptionDecoder:
         self.image_prefix = None if image_prefix is None else image_prefix.to(weight)
         self.tokenizer = require_tokenizer(model)
         self.image_memory = model.decoder.image_memory(image_grid.to(weight))
-        self.cacheable = model.config.causal_vad_encoder or model.vad_encoder is None
+        self.causal = model.config.causal_vad_encoder or model.vad_encoder is None
         self.cache: tuple[KeyValue, ...] | None = None
         self.cached = 0  # positions in the cache
         self._because = because_id(self.tokenizer)
@@ -107,17 +108,20 @@ class CaptionDecoder:
         rows, device = len(image_grid), weight.device
         self.input_ids = torch.tensor([prompt.input_ids] * rows, device=device)  # (B, T)
         self.segment_ids = torch.tensor([prompt.segment_ids] * rows, device=device)  # (B, T)
-        self.vad = self._look_up(self.input_ids)  # (B, T, 3)
+        self._words = [RunningWords(self.tokenizer, model.config) for _ in range(rows)]
+        for token in prompt.input_ids:
+            self._read([token] * rows)
+        self.vad = self._look_up()  # (B, T, 3)
 
     def next_logits(self) -> DecodingStep:
-        """Scores the next token of every row; caches what may be cached."""
+        """Scores the next token of every row; caches what no later token can change."""
         decoder = self.model.decoder
         features = self.model.encode_vad(self.vad)
         start = self.cached
         embeddings = decoder.embed(self.input_ids, self.segment_ids, features, self.image_prefix, start)
-        states = decoder(embeddings, self.image_memory, self.cache)
-        if self.cacheable:
-            self.cache, self.cached = states.cache, self.input_ids.shape[1]
+        states = decoder(embeddings, self.image_memory, self.cache, last_only=True)
+        self.cached = self.settled()
+        self.cache = tuple((key[:, :, : self.cached], value[:, :, : self.cached]) for key, value in states.cache)
         logits = decoder.logits(states.hidden_states[-1][:, -1])
         return DecodingStep(self.segment_ids, self.vad, features, logits)
 
@@ -126,16 +130,28 @@ class CaptionDecoder:
         new = next_segments(self.model.config, self._because, self.segment_ids[:, -1], tokens)
         self.input_ids = torch.cat((self.input_ids, tokens[:, None]), dim=1)
         self.segment_ids = torch.cat((self.segment_ids, new[:, None]), dim=1)
-        values = self._look_up(self.input_ids)
-        if values is not None and self.vad is not None and self.cacheable:
+        self._read(tokens.tolist())
+        values = self._look_up()
+        if values is not None and self.vad is not None and self.causal:
             # A tagger may change its mind about old words; what is cached was computed with the first opinion.
             values = torch.cat((self.vad, values[:, -1:]), dim=1)
         self.vad = values
 
-    def _look_up(self, input_ids: Tensor) -> Tensor | None:
+    def settled(self) -> int:
+        """Leading positions whose states no later token changes, the same number for every row."""
+        if self.causal:
+            return self.input_ids.shape[1]
+        fused = explanation_mask(self.model.config, self.segment_ids).any(dim=0)  # (T,)
+        return int((fused.cumsum(0) == 0).sum())
+
+    def _read(self, tokens: Sequence[int]) -> None:
+        for words, token in zip(self._words, tokens, strict=True):
+            words.add(token)
+
+    def _look_up(self) -> Tensor | None:
         if self.lookup is None or self.model.vad_encoder is None:
             return None
-        return look_up_rows(self.model, self.tokenizer, self.lookup, input_ids)
+        return torch.stack([self.lookup(row.words) for row in self._words]).to(self.image_memory[0][0])
 
 
 def require_tokenizer(model: SEVLM) -> Tokenizer:
@@ -143,12 +159,6 @@ def require_tokenizer(model: SEVLM) -> Tokenizer:
     if model.tokenizer is None:
         raise SEVLMError("the model has no tokenizer: pass one to SEVLM(config, tokenizer)")
     return model.tokenizer
-
-
-def look_up_rows(model: SEVLM, tokenizer: Tokenizer, lookup: RowLookup, input_ids: Tensor) -> Tensor:
-    """VAD values (B, T, 3) of (B, T) token ids, on the model's device and in its dtype."""
-    rows = [lookup(lookup_words(tokenizer, model.config, row)) for row in input_ids.tolist()]
-    return torch.stack(rows).to(model.decoder.wte.weight)
 
 
 def next_segments(config: SEVLMConfig, because: int, segments: Tensor, tokens: Tensor) -> Tensor:

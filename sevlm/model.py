@@ -78,7 +78,7 @@ class SEVLM(nn.Module):
         """Scores captions, and computes the losses when labels are given.
 
         Args:
-            image_grid: (B, P, encoder_dim) float patch features.
+            image_grid: (N, P, encoder_dim) float patch features; B / N captions per image, next to each other.
             input_ids: (B, T) int64, T prefix placeholders included.
             segment_ids: (B, T) int64, ids of the segment tokens.
             vad: (B, T, 3) float in -1..1, zeros where unknown; required unless VAD features and head are off.
@@ -131,7 +131,7 @@ class SEVLM(nn.Module):
         if self.contrastive_head is None or negatives is None:
             return None
         emotion, explanation = self.part_means(hidden_states, input_ids, segment_ids)
-        image = image_grid.mean(1)
+        image = image_grid.mean(1).repeat_interleave(len(emotion) // len(image_grid), dim=0)  # (B, encoder_dim)
         positive = self.contrastive_head(image, emotion, explanation)
         wrong = [self.contrastive_head(image, emotion, explanation[rows]) for rows in negatives]
         return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1))

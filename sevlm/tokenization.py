@@ -161,22 +161,40 @@ def was_truncated(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, expla
 
 
 def lookup_words(tokenizer: Tokenizer, config: SEVLMConfig, ids: Sequence[int]) -> list[str]:
-    """The word to look up for each token of a sequence that is being decoded.
+    """The word to look up for each token of a sequence that is being decoded; see `RunningWords`."""
+    running = RunningWords(tokenizer, config)
+    for token in ids:
+        running.add(token)
+    return running.words
+
+
+class RunningWords:
+    """The words to look up of a sequence that grows token by token.
 
     With `vad_lookup="piece"` the text of the token alone; with `"word"` the text of its word up to this token, so
     that the last piece stands for the whole word and nothing depends on pieces to come.
+
+    Attributes:
+        words: one per token so far.
     """
-    pieces = [decode(tokenizer, [token]) for token in ids]
-    if config.vad_lookup == "piece":
-        return [piece.lstrip() for piece in pieces]
-    words: list[str] = []
-    start = 0
-    for index, piece in enumerate(pieces):
-        word = decode(tokenizer, ids[start : index + 1]).strip()
-        if index > start and (piece[:1].isspace() or not _is_word(word)):
-            start, word = index, piece.strip()
-        words.append(word)
-    return words
+
+    def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
+        self.words: list[str] = []
+        self._tokenizer = tokenizer
+        self._by_piece = config.vad_lookup == "piece"
+        self._open: list[int] = []  # tokens of the word that is not finished
+
+    def add(self, token: int) -> None:
+        """Append one token."""
+        piece = decode(self._tokenizer, [token])
+        if self._by_piece:
+            self.words.append(piece.lstrip())
+            return
+        self._open.append(token)
+        word = decode(self._tokenizer, self._open).strip()
+        if len(self._open) > 1 and (piece[:1].isspace() or not _is_word(word)):
+            self._open, word = [token], piece.strip()
+        self.words.append(word)
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool = False) -> str:

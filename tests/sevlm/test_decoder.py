@@ -119,7 +119,7 @@ def test_features_of_another_width_are_projected() -> None:
     second = decoder.h[1].crossattention
     expected = (projected @ second.c_attn.weight + second.c_attn.bias)[..., :16]
     torch.testing.assert_close(keys.transpose(1, 2).reshape(2, 7, 16), expected)
-    with pytest.raises(SEVLMError, match=r"must have shape \(B, P, 5\)"):
+    with pytest.raises(SEVLMError, match=r"must have shape \(N, P, 5\)"):
         decoder.image_memory(torch.randn(2, 7, 16))
 
 

@@ -65,14 +65,22 @@ def test_the_last_token_is_kept_in_the_improved_mode_only(official_model: SEVLM)
     assert improved.text == released.text + " sea"
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_vad_features": False}, {"fusion_boundary": "fixed6"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_vad_features": False},
+        {"fusion_boundary": "fixed6"},
+        {"causal_vad_encoder": False},
+        {"causal_vad_encoder": False, "fusion_boundary": "fixed6"},
+    ],
+)
 def test_cached_decoding_equals_decoding_from_scratch(
     tiny_model: SEVLM, word_lookup: RowLookup, changes: dict[str, object]
 ) -> None:
     model = with_config(tiny_model, **changes)
     cached, scratch = (CaptionDecoder(model, grid_of(model, 3), word_lookup) for _ in range(2))
-    assert cached.cacheable
-    scratch.cacheable = False
+    scratch.settled = lambda: 0  # type: ignore[method-assign]
     cached_steps: list[Tensor] = []
     scratch_steps: list[Tensor] = []
     got = greedy_tokens(cached, False, lambda step: cached_steps.append(step.logits))
@@ -81,11 +89,19 @@ def test_cached_decoding_equals_decoding_from_scratch(
     assert torch.equal(got, expected)
 
 
-def test_a_non_causal_model_is_never_cached(official_model: SEVLM, piece_lookup: RowLookup) -> None:
+def test_a_non_causal_model_caches_what_nothing_is_fused_into(
+    official_model: SEVLM, tiny_model: SEVLM, piece_lookup: RowLookup
+) -> None:
     captions = CaptionDecoder(official_model, torch.zeros(1, 4, 32), piece_lookup)
-    captions.next_logits()
-    assert not captions.cacheable
-    assert captions.cache is None
+    greedy_tokens(captions, False)
+    assert captions.cached == captions.cache[0][0].shape[2] == 6
+    by_type = with_config(tiny_model, causal_vad_encoder=False)
+    captions = CaptionDecoder(by_type, torch.zeros(2, 4, 12), piece_lookup)
+    because = tiny_model.tokenizer.convert_tokens_to_ids("Ġbecause")
+    for tokens in ([9, 9], [9, because], [9, 9], [because, 9]):
+        captions.append(torch.tensor(tokens))
+    prompt = captions.input_ids.shape[1] - 4
+    assert captions.settled() == prompt + 2  # the second row's "because" is the last token before its explanation
 
 
 def test_decoding_sees_what_training_sees(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
@@ -174,7 +190,7 @@ def test_a_prefix_model_decodes(tiny_model: SEVLM, word_lookup: RowLookup) -> No
     captions = CaptionDecoder(model, grid_of(model, 2), word_lookup, prefix)
     assert captions.input_ids[0, :2].tolist() == [config.prefix_token_id] * 2
     scratch = CaptionDecoder(model, grid_of(model, 2), word_lookup, prefix)
-    scratch.cacheable = False
+    scratch.settled = lambda: 0  # type: ignore[method-assign]
     assert torch.equal(greedy_tokens(captions, False), greedy_tokens(scratch, False))
 
 
