@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.manifest import task_from_json
-from harness.scoring import score_task
+from harness.scoring import TaskScores, score_task
 from harness.store import SCHEMA, RowKey, RunFolder
 from harness.task_source import data_root, open_reader
+from harness.tasks.metrics.java import MeteorProcess
 from harness.types import Example, Task, UserError
 
 
@@ -30,25 +31,38 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "models": [model_record(manifest, m) for m in manifest["models"]],
         "comparisons": [],
     }
-    for record in manifest["tasks"]:
-        task = task_from_json(record)
-        reader_root = root or data_root(manifest.get("data_root"))
-        limited = record["examples"] < record["available"]
-        scores = score_task(
-            task,
-            list(folder.examples(task.name)),
-            examples_of(task, reader_root, "train"),
-            {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
-            split=record["split"],
-            seed=int(manifest["identity_of"]["seed"]),
-            preprocessing=record["preprocessing"],
-            whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
-        )
-        results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
-        results["coverage"] += scores.coverage
-        results["confusion"] += scores.confusion
-        results["comparisons"] += scores.comparisons
+    with MeteorProcess() as meteor:  # one for all tasks: starting it takes longer than most of them
+        for record in manifest["tasks"]:
+            task = task_from_json(record)
+            scores = _task_scores(folder, manifest, record, task, root, meteor)
+            results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
+            results["coverage"] += scores.coverage
+            results["confusion"] += scores.confusion
+            results["comparisons"] += scores.comparisons
     return results
+
+
+def _task_scores(
+    folder: RunFolder,
+    manifest: Mapping[str, Any],
+    record: Mapping[str, Any],
+    task: Task,
+    root: Path | None,
+    meteor: MeteorProcess,
+) -> TaskScores:
+    reader_root = root or data_root(manifest.get("data_root"))
+    limited = record["examples"] < record["available"]
+    return score_task(
+        task,
+        list(folder.examples(task.name)),
+        examples_of(task, reader_root, "train"),
+        {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
+        split=record["split"],
+        seed=int(manifest["identity_of"]["seed"]),
+        preprocessing=record["preprocessing"],
+        whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
+        meteor=meteor,
+    )
 
 
 def examples_of(task: Task, root: Path, split: str) -> Sequence[Example] | None:
