@@ -141,21 +141,22 @@ class SEVLMAdapter(LocalAdapter):
             Failed("ImageError", str(picture)) if isinstance(picture, ImageError) else None for picture in pictures
         ]
         readable = [index for index, picture in enumerate(pictures) if not isinstance(picture, ImageError)]
-        for labels, group in groupby(readable, key=lambda index: items[index].labels):
+        kinds = groupby(readable, key=lambda index: (items[index].labels, items[index].explanations))
+        for (labels, explained), group in kinds:
             indices = list(group)
             shown = [picture for i in indices if not isinstance(picture := pictures[i], ImageError)]
-            for index, outcome in zip(indices, self._answer(shown, labels), strict=True):
+            for index, outcome in zip(indices, self._answer(shown, labels, explained), strict=True):
                 outcomes[index] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _answer(self, pictures: Sequence[Image], labels: Sequence[str]) -> list[Outcome]:
+    def _answer(self, pictures: Sequence[Image], labels: Sequence[str], explained: bool) -> list[Outcome]:
         if self._model is None or self._encoder is None:
             raise UserError("sevlm answers only after load()")
         started = time.monotonic()
         grid = self._encoder.encode(pictures).to(self._model.decoder.wte.weight.dtype)  # (B, P, E)
         generated = self._model.generate(grid, labels if self.probabilities else None, self._lookup)
         share = (time.monotonic() - started) / len(pictures)
-        return [read_answer(one, labels, Usage(share, None, len(one.token_ids))) for one in generated]
+        return [read_answer(one, labels, Usage(share, None, len(one.token_ids)), explained) for one in generated]
 
     def _lexicon(self) -> VADLexicon | None:
         """The lexicon given, else the recorded one; None for a model without VAD features."""
@@ -178,9 +179,9 @@ class SEVLMAdapter(LocalAdapter):
         train_on_task(request)
 
 
-def read_answer(generated: Generated, labels: Sequence[str], usage: Usage) -> Outcome:
-    """A caption is an answer when its emotion is exactly a label of the task and something is explained."""
-    if generated.emotion not in labels or not generated.explanation:
+def read_answer(generated: Generated, labels: Sequence[str], usage: Usage, explained: bool = True) -> Outcome:
+    """A caption is an answer when its emotion is exactly a label of the task and, where wanted, something is explained."""
+    if generated.emotion not in labels or (explained and not generated.explanation):
         return Unparsed(generated.text, usage)
     return Answer(generated.emotion, generated.explanation, generated.label_probs, generated.text, usage)
 

@@ -29,7 +29,7 @@ class Row:
 
     Attributes:
         label: shown by the progress bar.
-        labels, prompt, ratings: given to every item; each picture's own text replaces the mark in the prompt.
+        labels, prompt, ratings, explanations: given to every item; each picture's own text replaces the mark in the prompt.
         pictures: example id -> picture to show.
         label_map: answered label -> label of the task; empty where they are the same.
     """
@@ -39,6 +39,7 @@ class Row:
     prompt: str
     pictures: Mapping[str, Path]
     ratings: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    explanations: bool = True
     label_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -58,10 +59,7 @@ def run_row(
         OSError: an outcome could not be written.
     """
     started = time.monotonic()
-    items = [
-        Item(e.id, row.pictures[e.id], row.labels, row.prompt.replace(CONTEXT_MARK, e.context), row.ratings)
-        for e in pending
-    ]
+    items = [_item(row, example) for example in pending]
 
     def record(item: Item, outcome: Outcome) -> None:
         found = with_ratings(checked(outcome, item.labels), item.ratings)
@@ -77,6 +75,11 @@ def run_row(
                     record(item, outcome)
                 progress.update(len(batch))
     return time.monotonic() - started
+
+
+def _item(row: Row, example: Example) -> Item:
+    prompt = row.prompt.replace(CONTEXT_MARK, example.context)
+    return Item(example.id, row.pictures[example.id], row.labels, prompt, row.ratings, row.explanations)
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

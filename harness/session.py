@@ -219,6 +219,7 @@ def _answer(
         task.prompt(spec),
         pictures,
         task.task.ratings,
+        task.task.explanations,
         task.label_map(spec) if spec.trained_on else {},
     )
     with folder.open_log(task.task.name, row) as log:

@@ -117,6 +117,7 @@ class Item:
         labels: the task's emotions, in order.
         prompt: the rendered prompt text.
         ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty where it wants none.
+        explanations: False where people gave labels alone, so that a label without an explanation is an answer.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Item:
     labels: tuple[str, ...]
     prompt: str
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
+    explanations: bool = True
 
     def open(self) -> Image:
         """Decode the picture as RGB, upright (EXIF orientation applied).
