@@ -180,7 +180,7 @@ class SEVLMAdapter(LocalAdapter):
 
 
 def read_answer(generated: Generated, labels: Sequence[str], usage: Usage, explained: bool = True) -> Outcome:
-    """A caption is an answer when its emotion is exactly a label of the task and, where wanted, something is explained."""
+    """A caption is an answer when its emotion is exactly a label of the task and, if it must be, explained."""
     if generated.emotion not in labels or (explained and not generated.explanation):
         return Unparsed(generated.text, usage)
     return Answer(generated.emotion, generated.explanation, generated.label_probs, generated.text, usage)

@@ -29,7 +29,7 @@ class Row:
 
     Attributes:
         label: shown by the progress bar.
-        labels, prompt, ratings, explanations: given to every item; each picture's own text replaces the mark in the prompt.
+        labels, prompt, ratings, explanations: given to every item; a picture's own text replaces the prompt's mark.
         pictures: example id -> picture to show.
         label_map: answered label -> label of the task; empty where they are the same.
     """
