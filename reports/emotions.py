@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from harness.reports.metric_table import MetricInfo, display_rank, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import CellKey, Row, RowId, TaskView
+from harness.reports.task_view import HELD_OUT, CellKey, Row, RowId, TaskView
 
 ARTEMIS = (
     "amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else",
@@ -98,7 +98,7 @@ def _cells_by_place(view: TaskView) -> dict[_Place, Mapping[str, Any]]:
     for key in view.cells:
         if key.emotion is None or key.conditioned_on is None:
             continue
-        wanted = _REFERENCES.get(key.conditioned_on, ()) + (("leave_one_out",) if key.row in people else ())
+        wanted = _REFERENCES.get(key.conditioned_on, ()) + (HELD_OUT if key.row in people else ())
         if key.references in wanted:
             place, rank = (key.row, key.metric, key.emotion, key.conditioned_on), wanted.index(key.references)
             if place not in best or rank < best[place][0]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from harness.reports.metric_table import GROUPS, Group, MetricInfo, display_rank, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import CellKey, Coverage, Row, TaskView
+from harness.reports.task_view import HELD_OUT, CellKey, Coverage, Row, TaskView
 
 SIGNIFICANT = 0.05
-HELD_OUT = "leave_one_out"
 _COVERAGE = ("answered", "refused", "unparsed", "failed")
 _RESOURCES = ("parameters", "peak_memory_gb")
 _COSTS = ("cost", "cost-more")
@@ -24,10 +23,15 @@ BODIES: tuple[tuple[str, str], ...] = (
     ("control", "Controls: the picture was replaced"),
 )
 REFERENCE_TABLES: dict[str, tuple[str, str]] = {
-    HELD_OUT: (
+    "leave_one_out": (
         "Against one held-out person",
         "Every row is scored on the same remaining annotations, without the held-out one. This is the only table in "
         "which the human row and the models may be compared.",
+    ),
+    "leave_half_out": (
+        "Against half of the annotators",
+        "Every row is scored on the same half of the annotations; the commonest label of the other half is the crowd "
+        "row's answer. This is the only table in which the crowd row and the models may be compared.",
     ),
     "same_emotion": (
         "Against references of the answered emotion only",
@@ -134,7 +138,7 @@ def _board(view: TaskView, references: str, title: str, note: str) -> Board:
 def _columns(view: TaskView, references: str) -> list[MetricInfo]:
     names = view.metrics(references=references, emotion=None, slice=None)
     if references == "all":
-        names |= view.metrics(references=HELD_OUT, emotion=None, slice=None)
+        names |= {n for held_out in HELD_OUT for n in view.metrics(references=held_out, emotion=None, slice=None)}
         names |= set(_COVERAGE) if any(row.coverage for row in view.rows) else set()
         names |= {n for n in _RESOURCES if any(number_or_none(r.resources, n) is not None for r in view.rows)}
     return [metric_info(name) for name in sorted(names, key=display_rank)]
@@ -154,9 +158,10 @@ def _cell(view: TaskView, row: Row, info: MetricInfo, references: str, is_best: 
         return _printed(info, {"value": number_or_none(row.resources, info.name)})
     if view.value(key) is not None and cell is not None:
         return _printed(info, cell, is_best=is_best)
-    held_out = view.cells.get(key._replace(references=HELD_OUT))
-    if references == "all" and row.is_person and held_out is not None and not held_out.get("unavailable"):
-        return _printed(info, held_out, is_held_out=info.group not in _COSTS)
+    remaining = (view.cells.get(key._replace(references=held_out)) for held_out in HELD_OUT)
+    own = next((found for found in remaining if found is not None), None)
+    if references == "all" and row.is_person and own is not None and not own.get("unavailable"):
+        return _printed(info, own, is_held_out=info.group not in _COSTS)
     reason = cell.get("unavailable") if cell is not None else None
     return Cell("–", reason=str(reason or "not measured for this row"))
 

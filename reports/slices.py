@@ -9,7 +9,7 @@ from typing import Any
 from harness.reports.emotions import FEW
 from harness.reports.metric_table import MetricInfo, display_rank, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import Row, RowId, TaskView
+from harness.reports.task_view import HELD_OUT, Row, RowId, TaskView
 
 LONGEST = 60
 """Lines of a table at most: a key such as the artist has thousands of values; cells.csv holds them all."""
@@ -45,8 +45,8 @@ def slice_tables(view: TaskView) -> list[SliceTable]:
     people = {row.id for row in view.rows if row.is_person}
     cuts: dict[tuple[str, str], dict[tuple[RowId, str], Mapping[str, Any]]] = {}
     for key, cell in view.cells.items():
-        wanted = "leave_one_out" if key.row in people else "all"
-        if key.slice is not None and key.emotion is None and key.references == wanted:
+        wanted = HELD_OUT if key.row in people else ("all",)
+        if key.slice is not None and key.emotion is None and key.references in wanted:
             name, value = key.slice
             cuts.setdefault((name, key.metric), {})[key.row, value] = cell
     declared = [str(name) for name in view.entry.get("slices") or ()]

@@ -24,6 +24,8 @@ ANSWERED_ENOUGH = 0.95
 
 _REFERENCE_ADAPTERS = frozenset({"human", "crowd", "majority", "nearest"})
 _PEOPLE = frozenset({"human", "crowd"})
+HELD_OUT = ("leave_one_out", "leave_half_out")
+"""Sets of references that remain when annotators answer: one (`human`), or half of them together (`crowd`)."""
 
 
 class RowId(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.reports.metric_table import HEADLINES, MetricInfo, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import ANSWERED_ENOUGH
+from harness.reports.task_view import ANSWERED_ENOUGH, HELD_OUT
 
 _COLUMNS = (*HEADLINES, "latency_p50_s")
 
@@ -32,14 +32,14 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         share, text = _answered(coverage.get(row))
         mark = " †" if share is not None and share < ANSWERED_ENOUGH else ""
         mark += (
-            " ‡" if any(cells.get((row, info.name), {}).get("references") == "leave_one_out" for info in infos) else ""
+            " ‡" if _is_held_out(row, infos, cells) else ""
         )
         table.append([_name(row) + mark, *(_text(cells.get((row, info.name)), info) for info in infos), text])
     notes = [f"{task}: percent and 95 % intervals; CIDEr-D from 0 to 10."]
     if any("†" in line[0] for line in table):
         notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the paintings: not ranked.")
     if any("‡" in line[0] for line in table):
-        notes.append("‡ against the remaining annotators: compare it with the leave-one-out scores in the report only.")
+        notes.append("‡ against the remaining annotators: compare it with the scores on these in the report only.")
     return _aligned(table) + "\n".join(notes) + "\n"
 
 
@@ -49,7 +49,7 @@ _Row = tuple[str, str | None]
 def _overall(results: Mapping[str, Any], task: str) -> dict[tuple[_Row, str], Mapping[str, Any]]:
     """Overall cells by row and metric: on all references, or on the remaining ones where a row has only these."""
     found: dict[tuple[_Row, str], Mapping[str, Any]] = {}
-    for wanted in ("all", "leave_one_out"):
+    for wanted in ("all", *HELD_OUT):
         for cell in results.get("cells", ()):
             is_overall = cell["task"] == task and cell.get("emotion") is None and cell.get("slice") is None
             if is_overall and (cell.get("references") or "all") == wanted:
@@ -67,7 +67,7 @@ def _rank(
 
 
 def _is_held_out(row: _Row, infos: Sequence[MetricInfo], cells: Mapping[tuple[_Row, str], Mapping[str, Any]]) -> bool:
-    return any(cells.get((row, info.name), {}).get("references") == "leave_one_out" for info in infos)
+    return any(cells.get((row, info.name), {}).get("references") in HELD_OUT for info in infos)
 
 
 def _answered(coverage: Mapping[str, Any] | None) -> tuple[float | None, str]:

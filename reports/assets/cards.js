@@ -105,6 +105,7 @@
     if (outcome.raw && outcome.raw !== outcome.text) {
       const raw = element("pre", "", outcome.raw);
       raw.dir = "auto";
+      raw.tabIndex = 0;
       if (outcome.kind === "answer") card.append(folded("Model text before parsing", raw));
       else card.append(...longText(outcome.raw));
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opened import Opened
 from page_tree import Element, parse
 from run_builder import standard_run
 
@@ -53,3 +54,17 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, report: Path) -> Iterator[Callable[..., Opened]]:
+    """Opens a report, the room's by default, in a window of the given width."""
+    contexts = []
+
+    def opener(width: int = 1280, fragment: str = "", folder: Path = report, **options: Any) -> Opened:
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        return Opened.open(contexts[-1], folder, fragment)
+
+    yield opener
+    for context in contexts:
+        context.close()

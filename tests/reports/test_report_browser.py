@@ -3,57 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pytest
-from run_builder import EMOTIONS, HOSTILE
+from opened import Opened
+from run_builder import HOSTILE
 
 from harness.reports.build import build_report
-from harness.reports.script_data import whole_text
-from harness.store import RowKey, RunFolder
-from harness.types import Answer, Failed, Refusal, Unparsed
+from harness.store import RunFolder
 
 pytestmark = pytest.mark.browser
-
-
-@dataclass
-class Opened:
-    """A page and everything it said or asked for."""
-
-    page: Any
-    folder: Path
-    messages: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-    def ids(self) -> list[str]:
-        found: list[str] = self.page.eval_on_selector_all("article.sample", "all => all.map(one => one.dataset.id)")
-        return found
-
-    def count(self) -> int:
-        return int(self.page.get_attribute("[data-samples]", "data-count"))
-
-
-@pytest.fixture
-def open_page(chromium: Any, report: Path) -> Iterator[Callable[..., Opened]]:
-    contexts = []
-
-    def opener(width: int = 1280, fragment: str = "", folder: Path = report, **options: Any) -> Opened:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        opened = Opened(context.new_page(), folder)
-        opened.page.on("console", lambda message: opened.messages.append(message.text))
-        opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
-        opened.page.on("request", lambda request: opened.requests.append(request.url))
-        opened.page.goto((folder / "index.html").as_uri() + fragment)
-        opened.page.wait_for_selector("article.sample")
-        return opened
-
-    yield opener
-    for context in contexts:
-        context.close()
 
 
 def controls(page: Any) -> Iterator[None]:
@@ -145,90 +106,6 @@ def test_heatmap_switches_metric_and_view(open_page: Callable[..., Opened]) -> N
         "all => all.map(one => one.dataset.metric + ' ' + one.dataset.view)",
     )
     assert shown == ["bleu_4 predicted"]
-
-
-def test_filters_count_what_the_data_hold(open_page: Callable[..., Opened], run: RunFolder) -> None:
-    opened = open_page()
-    page = opened.page
-    asked = list(run.examples("tiny"))
-    said = {name: run.outcomes("tiny", RowKey(name)) for name in ("small", "large", "endpoint")}
-
-    def filtered(name: str, label: str) -> int:
-        page.select_option(f"[data-filter={name}]", label=label)
-        return opened.count()
-
-    def reset() -> None:
-        page.click("[data-reset]")
-
-    assert opened.count() == len(asked)
-    for emotion in EMOTIONS[:4]:
-        assert filtered("emotion", emotion) == sum(e.dominant_emotion == emotion for e in asked)
-    assert filtered("emotion", "no majority emotion") == sum(e.dominant_emotion is None for e in asked)
-    reset()
-    filtered("row", "endpoint")
-    kinds = {"refused": Refusal, "no label found": Unparsed, "failed": Failed}
-    for label, kind in kinds.items():
-        assert filtered("answer", label) == sum(isinstance(o, kind) for o in said["endpoint"].values())
-    assert filtered("answer", "no answer at all") == 4
-    right = {e.id for e in asked if getattr(said["endpoint"][e.id], "emotion", None) == e.dominant_emotion}
-    judged = {e.id for e in asked if e.dominant_emotion is not None}
-    assert filtered("answer", "as most people") == len(right & judged)
-    assert filtered("answer", "unlike most people") == len(judged - right)
-    reset()
-    page.check("[data-filter=disagree]")
-    emotions = [{o[e.id].emotion for o in said.values() if isinstance(o[e.id], Answer)} for e in asked]  # type: ignore[union-attr]
-    assert opened.count() == sum(len(labels) > 1 for labels in emotions)
-    reset()
-    page.select_option("[data-filter-slices] select", label="Baroque")
-    assert opened.count() == sum(e.meta["style"] == "Baroque" for e in asked)
-
-
-def test_text_search_reads_every_text(open_page: Callable[..., Opened], run: RunFolder) -> None:
-    opened = open_page()
-    opened.page.fill("[data-filter=text]", "LIGHT 7")
-    opened.page.wait_for_selector("[data-samples][data-count='1']")
-    assert opened.ids() == ["painting 7"]
-    opened.page.fill("[data-filter=text]", "no such words anywhere")
-    opened.page.wait_for_selector("[data-samples][data-count='0']")
-    assert opened.page.inner_text("[data-status]") == "0 of 12 paintings match"
-
-
-def test_pages_turn_by_button_and_keyboard(open_page: Callable[..., Opened], run: RunFolder) -> None:
-    opened = open_page()
-    ids = [whole_text(e.id) for e in run.examples("tiny")]
-    assert opened.ids() == ids[:10]
-    opened.page.click("[data-next]")
-    assert opened.ids() == ids[10:]
-    assert opened.page.is_disabled("[data-next]")
-    opened.page.keyboard.press("ArrowLeft")
-    assert opened.ids() == ids[:10]
-
-
-@pytest.mark.parametrize("with_task", [True, False])
-@pytest.mark.parametrize("position", [0, 3, 9, 11])
-def test_deep_links_open_their_painting(
-    open_page: Callable[..., Opened], run: RunFolder, position: int, with_task: bool
-) -> None:
-    identity = whole_text(list(run.examples("tiny"))[position].id)
-    task = "tiny/" if with_task else ""
-    opened = open_page(fragment=f"#sample={task}{quote(identity, safe='')}")
-    opened.page.wait_for_selector("article.chosen")
-    assert opened.page.eval_on_selector("article.chosen", "one => one.dataset.id") == identity
-    assert opened.page.evaluate("document.activeElement.dataset.id") == identity
-
-
-def test_every_own_link_leads_back(open_page: Callable[..., Opened]) -> None:
-    opened = open_page()
-    links = opened.page.eval_on_selector_all(
-        "article.sample .meta a", "all => all.map(one => one.getAttribute('href'))"
-    )
-    chosen = "document.querySelector('.chosen')?.dataset.id"
-    for link, identity in zip(links, opened.ids(), strict=True):
-        opened.page.evaluate(
-            "link => new Promise((done) => { addEventListener('hashchange', () => setTimeout(done)); location.hash = link; })",
-            link,
-        )
-        assert opened.page.evaluate(chosen) == identity
 
 
 def test_long_and_strange_texts_are_shown_as_they_are(open_page: Callable[..., Opened]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.reports.emotions import ARTEMIS, HEAT_STEPS, colour_slots, heat_ste
 from harness.reports.pairs import pairs
 from harness.reports.slices import slice_tables
 from harness.reports.task_view import Run, TaskView, gather
+from harness.reports.terminal import leaderboard_table
 from harness.store import RowKey, RunFolder
 from harness.types import Answer
 
@@ -183,3 +185,24 @@ def test_chips_always_carry_their_word(page: Element) -> None:
     chips = page.all("span", css="chip")
     assert len(chips) > 20
     assert all(chip.text in EMOTIONS for chip in chips)
+
+
+@pytest.mark.parametrize("remaining", ["leave_one_out", "leave_half_out"])
+def test_what_people_are_scored_on_appears_per_emotion_and_slice(tmp_path: Path, run: RunFolder, remaining: str) -> None:
+    """A human or crowd row has no cells on all references, only on those that remain."""
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, folder.path)
+    results = folder.results()
+    results["cells"] = [
+        c | {"references": remaining if c["model"] == "human" else c["references"]}
+        for c in results["cells"]
+        if c["model"] != "human" or c["references"] == "all"
+    ]
+    folder.save_results(results)
+    (found,) = gather([Run.read(0, folder)])
+    for heatmap in heatmaps(found):
+        (cells,) = [cells for row, cells in heatmap.rows if row.label == "human"]
+        assert any(cell.n for cell in cells)
+    for table in slice_tables(found):
+        assert "human" in [row.label for row in table.rows]
+    assert "human ‡" in leaderboard_table(dict(results), "tiny")
