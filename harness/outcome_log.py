@@ -75,7 +75,15 @@ def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer
         probs = {str(k): float(v) for k, v in probs.items()}
         if any(not math.isfinite(p) or p < 0 for p in probs.values()):
             raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
-    return Answer(emotion, explanation, probs, raw, usage, line.get("held_out"), _ratings_from_json(line))
+    return Answer(emotion, explanation, probs, raw, usage, _held_out_from_json(line), _ratings_from_json(line))
+
+
+def _held_out_from_json(line: Mapping[str, Any]) -> int | tuple[int, ...] | None:
+    found = line.get("held_out")
+    indexes = found if isinstance(found, list) else [found]
+    if found is not None and not (indexes and all(type(index) is int for index in indexes)):
+        raise ValueError(f"key 'held_out' must be an index, a list of indexes or null, got {found!r}")
+    return tuple(found) if isinstance(found, list) else found
 
 
 def _ratings_from_json(line: Mapping[str, Any]) -> dict[str, float] | None:

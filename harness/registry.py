@@ -26,6 +26,7 @@ ADAPTERS: Mapping[str, str] = {
     "majority": "harness.adapters.majority:Majority",
     "nearest": "harness.adapters.nearest:Nearest",
     "human": "harness.adapters.human:Human",
+    "crowd": "harness.adapters.crowd:Crowd",
     "sevlm": "harness.adapters.sevlm:SEVLMAdapter",
     "llava": "harness.adapters.hf_vlm:HFVisionLanguage",
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",

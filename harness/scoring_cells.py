@@ -140,8 +140,8 @@ class Scorer:
     def cells(self, sheet: Sheet) -> Iterator[dict[str, Any]]:
         """Overall cells, then emotions, then slices.
 
-        A control has overall cells only, and so has `same_emotion`; a model's `leave_one_out` sheet adds the
-        annotated view, and a `human` row's has everything.
+        A control has overall cells only, and so has `same_emotion`; a model's sheet against what a `human` or `crowd`
+        row leaves adds the annotated view, and that row's own sheet has everything.
         """
         table = self.table(sheet)
         yield from self._records(sheet, table, np.ones(len(sheet.rows), dtype=bool))

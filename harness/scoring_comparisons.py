@@ -46,7 +46,8 @@ class _Pair:
 def compare(scorer: Scorer, sheets: Sequence[Sheet]) -> list[dict[str, Any]]:
     """Records of every pair of models, overall and per emotion, with Holm-adjusted p-values.
 
-    A pair with a model that answers held-out annotations is compared on the `leave_one_out` sheets of both.
+    A pair with a row that answers held-out annotations is compared on what remains for that row; `human` and `crowd`
+    have no references in common and are not compared.
     """
     pairs = list(_sheet_pairs(sheets))
     overall = _records(scorer, pairs, None, HEADLINES)
@@ -62,10 +63,9 @@ def _sheet_pairs(sheets: Sequence[Sheet]) -> Iterator[tuple[Sheet, Sheet]]:
     by_references = {(sheet.key, sheet.references): sheet for sheet in sheets}
     main = [sheet for sheet in sheets if sheet.is_main and sheet.key.control is None]
     for a, b in combinations(main, 2):
-        if a.references == b.references:
-            yield a, b
-        else:
-            yield by_references[a.key, "leave_one_out"], by_references[b.key, "leave_one_out"]
+        remaining = b.references if a.references == "all" else a.references
+        if (a.key, remaining) in by_references and (b.key, remaining) in by_references:
+            yield by_references[a.key, remaining], by_references[b.key, remaining]
 
 
 def _records(

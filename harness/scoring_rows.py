@@ -12,7 +12,7 @@ from harness.store import RowKey
 from harness.tasks.metrics.base import Row
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Task, UserError
 
-References: TypeAlias = Literal["all", "same_emotion", "leave_one_out"]
+References: TypeAlias = Literal["all", "same_emotion", "leave_one_out", "leave_half_out"]
 
 _SUM_TOLERANCE = 0.01
 _MISSING = Failed("missing", "no outcome was recorded for this painting")
@@ -26,8 +26,8 @@ class Sheet:
         key: model and control.
         references: which references.
         rows: one per painting that has such references.
-        is_main: True for the sheet that stands for the model (`leave_one_out` where it answers held-out annotations,
-            `all` otherwise).
+        is_main: True for the sheet that stands for the model: `leave_one_out` where it answers with a held-out
+            annotation (`human`), `leave_half_out` where it answers with half of them (`crowd`), `all` otherwise.
     """
 
     key: RowKey
@@ -68,7 +68,7 @@ def checked_outcomes(
 def _check_answer(task: Task, where: str, example: Example, answer: Answer) -> None:
     if answer.emotion not in task.emotions:
         raise UserError(f"{where}: emotion {answer.emotion!r} is not one of {', '.join(task.emotions)}")
-    if answer.held_out is not None and not 0 <= answer.held_out < len(example.annotations):
+    if not all(0 <= index < len(example.annotations) for index in _indexes(answer)):
         raise UserError(f"{where}: held_out {answer.held_out} of {len(example.annotations)} annotations")
     if answer.emotion_probs is not None:
         strange = answer.emotion_probs.keys() - set(task.emotions)
@@ -88,40 +88,52 @@ def sheets(task: Task, examples: Sequence[Example], outcomes: Mapping[RowKey, Se
     """Every sheet to score, in the order of the models.
 
     Raises:
-        UserError: two rows hold out different annotations of the same painting.
+        UserError: two rows of one kind hold out different annotations of the same painting.
     """
-    people = {key: held_out(examples, found) for key, found in outcomes.items()}
-    withheld = _agreed({key: indexes for key, indexes in people.items() if indexes})
+    kinds = {key: person_kind(found) for key, found in outcomes.items()}
+    withheld = {
+        kind: _agreed(examples, {key: outcomes[key] for key, found in kinds.items() if found == kind})
+        for kind in dict.fromkeys(kind for kind in kinds.values() if kind is not None)
+    }
     found: list[Sheet] = []
     for key, answers in outcomes.items():
         pairs = list(zip(examples, answers, strict=True))
-        if not people[key]:
+        if kinds[key] is None:
             found.append(Sheet(key, "all", tuple(_row(e, o, e.annotations) for e, o in pairs), True))
             if key.control is None:
                 found.append(Sheet(key, "same_emotion", tuple(_same_emotion(e, o) for e, o in pairs), False))
-        if withheld and key.control is None:
-            rows = tuple(_without(e, o, withheld[e.id]) for e, o in pairs if e.id in withheld)
-            found.append(Sheet(key, "leave_one_out", rows, bool(people[key])))
+        for kind, indexes in withheld.items():
+            if key.control is None and kinds[key] in (None, kind):
+                rows = tuple(_without(e, o, indexes[e.id]) for e, o in pairs if e.id in indexes)
+                found.append(Sheet(key, kind, rows, kinds[key] == kind))
     return found
 
 
-def held_out(examples: Sequence[Example], outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Painting id -> index of the annotation that answers, for rows that answer with annotations."""
-    return {
-        example.id: outcome.held_out
-        for example, outcome in zip(examples, outcomes, strict=True)
-        if isinstance(outcome, Answer) and outcome.held_out is not None
-    }
+def person_kind(outcomes: Sequence[Outcome]) -> Literal["leave_one_out", "leave_half_out"] | None:
+    """Which references are left for a row that answers with annotations; None for a model."""
+    given = [o.held_out for o in outcomes if isinstance(o, Answer) and o.held_out is not None]
+    if not given:
+        return None
+    return "leave_half_out" if any(isinstance(indexes, tuple) for indexes in given) else "leave_one_out"
 
 
-def _agreed(people: Mapping[RowKey, Mapping[str, int]]) -> dict[str, int]:
-    agreed: dict[str, int] = {}
-    for key, indexes in people.items():
-        for id_, index in indexes.items():
-            if agreed.setdefault(id_, index) != index:
+def _indexes(outcome: Outcome) -> tuple[int, ...]:
+    """Indexes of the annotations that answer, in ascending order; empty for a model."""
+    if not isinstance(outcome, Answer) or outcome.held_out is None:
+        return ()
+    return tuple(sorted(outcome.held_out)) if isinstance(outcome.held_out, tuple) else (outcome.held_out,)
+
+
+def _agreed(examples: Sequence[Example], people: Mapping[RowKey, Sequence[Outcome]]) -> dict[str, tuple[int, ...]]:
+    """Painting id -> held-out annotations, which must be the same for all rows."""
+    agreed: dict[str, tuple[int, ...]] = {}
+    for key, outcomes in people.items():
+        for example, outcome in zip(examples, outcomes, strict=True):
+            indexes = _indexes(outcome)
+            if indexes and agreed.setdefault(example.id, indexes) != indexes:
                 raise UserError(
-                    f"{key.stem}: holds out annotation {index} of painting {id_}, another row {agreed[id_]}; "
-                    "score rows that hold out different annotations in separate runs"
+                    f"{key.stem}: holds out annotations {indexes} of painting {example.id}, another row "
+                    f"{agreed[example.id]}; score rows that hold out different annotations in separate runs"
                 )
     return agreed
 
@@ -135,9 +147,9 @@ def _same_emotion(example: Example, outcome: Outcome) -> Row:
     return _row(example, outcome, tuple(a for a in example.annotations if a.emotion == emotion))
 
 
-def _without(example: Example, outcome: Outcome, index: int) -> Row:
-    """The row without one annotation, neither among the references nor in the histogram."""
-    kept = example.annotations[:index] + example.annotations[index + 1 :]
+def _without(example: Example, outcome: Outcome, indexes: Sequence[int]) -> Row:
+    """The row without some annotations, neither among the references nor in the histogram."""
+    kept = tuple(a for index, a in enumerate(example.annotations) if index not in indexes)
     counts = Counter(example.emotion_histogram)
-    counts[example.annotations[index].emotion] -= 1
+    counts.subtract(example.annotations[index].emotion for index in indexes)
     return Row(example, outcome, kept, {emotion: count for emotion, count in counts.items() if count > 0})

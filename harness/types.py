@@ -178,7 +178,8 @@ class Answer:
         explanation: why; may be empty only where the model gives labels alone.
         emotion_probs: probability per label (sums to 1), where the model can say it.
         raw: the model's text before parsing.
-        held_out: index of the annotation that answers (the `human` row), else None.
+        held_out: index of the annotation that answers (the `human` row), indexes of those that answer together (the
+            `crowd` row), else None.
         ratings: dimension -> number on the task's scale, where the model gives numbers.
     """
 
@@ -187,7 +188,7 @@ class Answer:
     emotion_probs: Mapping[str, float] | None = None
     raw: str = ""
     usage: Usage = Usage()
-    held_out: int | None = None
+    held_out: int | tuple[int, ...] | None = None
     ratings: Mapping[str, float] | None = None
 
 

@@ -31,9 +31,7 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
     for row in rows:
         share, text = _answered(coverage.get(row))
         mark = " †" if share is not None and share < ANSWERED_ENOUGH else ""
-        mark += (
-            " ‡" if _is_held_out(row, infos, cells) else ""
-        )
+        mark += " ‡" if _is_held_out(row, infos, cells) else ""
         table.append([_name(row) + mark, *(_text(cells.get((row, info.name)), info) for info in infos), text])
     notes = [f"{task}: percent and 95 % intervals; CIDEr-D from 0 to 10."]
     if any("†" in line[0] for line in table):

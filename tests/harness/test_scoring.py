@@ -119,6 +119,23 @@ def test_a_person_is_scored_without_the_held_out_annotation() -> None:
     assert pairs["human", "m", "annotator_mass"]["n"] == 2
 
 
+def test_a_crowd_is_scored_against_the_other_half() -> None:
+    """Half of a and of b answers; a person's row beside it keeps its own references."""
+    crowd: dict[str, Outcome] = {
+        "a": Answer("joy", "a bright day", {"joy": 1.0}, held_out=(1, 0)),
+        "b": Answer("fear", "a dark wood", {"fear": 1.0}, held_out=(0,)),
+    }
+    people: dict[str, Outcome] = {"b": Answer("fear", "wolves near", held_out=1)}
+    scores = score({"crowd": crowd, "human": people, "m": GOOD})
+    assert {c["references"] for c in scores.cells if c["model"] == "crowd"} == {"leave_half_out"}
+    # left over: a has calm, b has fear; the crowd answers joy and fear, m answers joy and calm
+    assert cell(scores, "accuracy", "crowd", "leave_half_out")["value"] == 0.5
+    assert (cell(scores, "accuracy", "m", "leave_half_out")["value"], cell(scores, "accuracy", "m")["n"]) == (0.0, 3)
+    assert cell(scores, "rouge_l", "m", "leave_half_out")["n"] == 2
+    assert cell(scores, "rouge_l", "m", "leave_one_out")["n"] == 1
+    assert {(c["a"], c["b"]) for c in scores.comparisons} == {("crowd", "m"), ("human", "m")}
+
+
 def test_document_frequencies_are_those_of_the_whole_split() -> None:
     """A part of the paintings scores the same, painting by painting, as within the whole split."""
     examples, rows = random_table(1, 12)

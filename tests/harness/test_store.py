@@ -177,3 +177,15 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"schema": 99}')
     with pytest.raises(UserError, match="expected schema 1, got 99"):
         RunFolder.open(tmp_path).manifest()
+
+
+@pytest.mark.parametrize("held_out", [None, 2, (0, 3)])
+def test_held_out_annotations_survive_the_round_trip(held_out):
+    answer = Answer("joy", "x", held_out=held_out)
+    assert outcome_from_json(json.loads(json.dumps(outcome_to_json("a", answer)))) == ("a", answer)
+
+
+@pytest.mark.parametrize("held_out", ["1", [], [0, "1"], True, 1.5])
+def test_held_out_must_be_indexes(held_out):
+    with pytest.raises(ValueError, match="'held_out' must be an index"):
+        outcome_from_json({"id": "a", "emotion": "joy", "explanation": "x", "held_out": held_out})

@@ -188,7 +188,9 @@ def test_chips_always_carry_their_word(page: Element) -> None:
 
 
 @pytest.mark.parametrize("remaining", ["leave_one_out", "leave_half_out"])
-def test_what_people_are_scored_on_appears_per_emotion_and_slice(tmp_path: Path, run: RunFolder, remaining: str) -> None:
+def test_what_people_are_scored_on_appears_per_emotion_and_slice(
+    tmp_path: Path, run: RunFolder, remaining: str
+) -> None:
     """A human or crowd row has no cells on all references, only on those that remain."""
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, folder.path)
