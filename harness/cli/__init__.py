@@ -67,10 +67,26 @@ def add_data_root(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command; `key=value` settings may stand anywhere, which argparse alone does not allow after options.
+
+    Raises:
+        UserError: an argument that the verb does not know.
+    """
+    parser = build_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if hasattr(parsed, "settings"):
+        parsed.settings += [piece for piece in rest if not piece.startswith("-")]
+        rest = [piece for piece in rest if piece.startswith("-")]
+    if rest:
+        parsed.parser.error(f"unknown argument {rest[0]!r}")
+    return parsed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0 complete, 1 too many failures, 2 the user can mend it, 130 interrupted."""
     try:
-        parsed = build_parser().parse_args(arguments)
+        parsed = parse(arguments)
         return int(parsed.execute(parsed))
     except UserError as error:
         print(f"harness: {redact_text(str(error))}", file=sys.stderr)

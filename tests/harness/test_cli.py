@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from harness.cli import build_parser, main
+from harness.cli import build_parser, main, parse
+from harness.cli.train import parse_settings
+from harness.types import UserError
 
 
 def run_tiny(harness, dataset, adapter_file, *more):
@@ -296,6 +298,17 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("harness ")
+
+
+def test_training_settings_may_stand_anywhere():
+    for command in (
+        ["train", "sevlm", "a=1", "b=x", "--task", "demo"],
+        ["train", "sevlm", "--task", "demo", "a=1", "b=x"],
+        ["train", "sevlm", "a=1", "--task", "demo", "b=x"],
+    ):
+        assert parse_settings(parse(command).settings) == {"a": 1, "b": "x"}
+    with pytest.raises(UserError, match="unknown argument '--tusk'"):
+        parse(["train", "sevlm", "--tusk", "demo", "--task", "demo"])
 
 
 def test_every_verb_has_help():
