@@ -11,11 +11,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test module imports it, before any fixture runs
+
 
 @pytest.fixture(scope="session", autouse=True)
 def offline(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Block every connection that leaves this machine, and keep the user's own data root out."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HARNESS_DATA"] = str(tmp_path_factory.mktemp("data-root"))
     connect = socket.socket.connect
 
