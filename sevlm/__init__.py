@@ -3,7 +3,7 @@
     from sevlm import SEVLM
 
     model = SEVLM.from_pretrained("checkpoints/sevlm")
-    answers = model.generate_from_images([picture], labels=["awe", "fear"])
+    answers = model.generate([picture], labels=["awe", "fear"])
 
 Nothing heavy is imported until a name is used.
 """

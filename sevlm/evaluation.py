@@ -89,7 +89,7 @@ class Evaluator:
         start = 0
         for batch in self._batches():
             rows = [Row(start + i, c) for i, example in enumerate(batch) for c in range(len(example.captions))]
-            repeats = torch.tensor([len(example.captions) for example in batch])
+            repeats = torch.tensor([len(example.captions) for example in batch])  # differ from picture to picture
             device = next(model.parameters()).device
             input_ids, labels, segment_ids, vad = (part.to(device) for part in self.captions.rows(rows))
             grid = self._grid(model, batch).repeat_interleave(repeats.to(device), dim=0)

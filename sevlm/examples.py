@@ -37,8 +37,13 @@ class TrainingExample:
         return frozenset(emotion for emotion, _ in self.captions)
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Annotators per emotion."""
+        return self.histogram if self.histogram is not None else Counter(emotion for emotion, _ in self.captions)
+
+    @property
     def dominant_emotion(self) -> str | None:
         """The emotion of strictly more than half of the annotators, else None."""
-        counts = self.histogram if self.histogram is not None else Counter(e for e, _ in self.captions)
+        counts = self.counts
         total = sum(counts.values())
         return next((emotion for emotion, count in counts.items() if 2 * count > total), None)

@@ -14,7 +14,16 @@ from sevlm.config import VAD_DIMENSIONS, SEVLMConfig
 from sevlm.decoder import INITIALIZER_RANGE, Decoder, explanation_mask
 from sevlm.errors import SEVLMError
 from sevlm.heads import ContrastiveHead, masked_mean
-from sevlm.losses import Negatives, contrastive_loss, lm_loss, vad_loss
+from sevlm.losses import (
+    LossCounts,
+    Negatives,
+    SoftLabels,
+    contrastive_loss,
+    count_labels,
+    counted_values,
+    lm_loss,
+    vad_loss,
+)
 from sevlm.tokenization import Tokenizer
 from sevlm.vad_encoder import VADEncoder
 
@@ -74,6 +83,8 @@ class SEVLM(nn.Module):
         labels: Tensor | None = None,
         negatives: Negatives | None = None,
         image_prefix: Tensor | None = None,
+        soft_labels: SoftLabels | None = None,
+        counts: LossCounts | None = None,
     ) -> SEVLMOutput:
         """Scores captions, and computes the losses when labels are given.
 
@@ -85,6 +96,8 @@ class SEVLM(nn.Module):
             labels: (B, T) int64, unshifted, IGNORE_INDEX where no loss is wanted.
             negatives: needed for the contrastive loss; without it that loss is None.
             image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
+            soft_labels: distributions instead of some labels; positions count the prefix.
+            counts: divisors of the losses, for a batch that is part of a larger update; None takes its own.
 
         Raises:
             SEVLMError: a needed input is missing or has the wrong shape.
@@ -97,9 +110,12 @@ class SEVLM(nn.Module):
         if labels is None:
             return SEVLMOutput(logits, states.hidden_states)
         prefix = self.config.prefix_length
-        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:])
-        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives)
-        affect = self._vad_loss(final, segment_ids, vad)
+        if soft_labels is not None:
+            soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
+        lm_count, contrastive_count, vad_count = (None, None, None) if counts is None else counts
+        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:], soft_labels, lm_count)
+        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, contrastive_count)
+        affect = self._vad_loss(final, segment_ids, vad, vad_count)
         total = lm + sum(part for part in (contrastive, affect) if part is not None)
         return SEVLMOutput(logits, states.hidden_states, total, lm, contrastive, affect)
 
@@ -127,6 +143,7 @@ class SEVLM(nn.Module):
         input_ids: Tensor,
         segment_ids: Tensor,
         negatives: Negatives | None,
+        count: Tensor | None,
     ) -> Tensor | None:
         if self.contrastive_head is None or negatives is None:
             return None
@@ -134,17 +151,32 @@ class SEVLM(nn.Module):
         image = image_grid.mean(1).repeat_interleave(len(emotion) // len(image_grid), dim=0)  # (B, encoder_dim)
         positive = self.contrastive_head(image, emotion, explanation)
         wrong = [self.contrastive_head(image, emotion, explanation[rows]) for rows in negatives]
-        return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1))
+        return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1), count)
 
-    def _vad_loss(self, hidden_states: Tensor, segment_ids: Tensor, vad: Tensor | None) -> Tensor | None:
+    def _vad_loss(
+        self, hidden_states: Tensor, segment_ids: Tensor, vad: Tensor | None, count: Tensor | None
+    ) -> Tensor | None:
         if self.vad_head is None:
             return None
         if vad is None:
             raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
         predicted = self.vad_head(hidden_states[:, :-1])
+        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], self._counted(segment_ids, vad), count)
+
+    def _counted(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
+        """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""
         mask = explanation_mask(self.config, segment_ids)[:, 1:]
-        known = vad.new_tensor([float(name in self.config.vad_dimensions) for name in VAD_DIMENSIONS])
-        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], mask, known)
+        known = torch.tensor([name in self.config.vad_dimensions for name in VAD_DIMENSIONS], device=vad.device)
+        return counted_values(vad[:, 1:], mask, known)
+
+    def count_losses(self, labels: Tensor, segment_ids: Tensor, vad: Tensor, negatives: Negatives | None) -> LossCounts:
+        """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
+        captions = 0 if negatives is None else len(labels)
+        return LossCounts(
+            lm=count_labels(labels[:, self.config.prefix_length :]),
+            contrastive=torch.tensor(captions, device=labels.device),
+            vad=self._counted(segment_ids, vad).sum(),
+        )
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""
@@ -177,39 +209,35 @@ class SEVLM(nn.Module):
 
     def generate(
         self,
-        image_grid: Tensor,
+        images: Sequence[Image] | Tensor,
         labels: Sequence[str] | None = None,
         lookup: RowLookup | None = None,
         image_prefix: Tensor | None = None,
     ) -> list[Generated]:
-        """Greedy captions for (B, P, encoder_dim) patch features; see `sevlm.generation.generate`.
+        """Greedy captions; see `sevlm.generation.generate`.
 
         Args:
-            image_grid: (B, P, encoder_dim) float.
+            images: pictures, which go through the image encoder that the configuration names, or their patch features
+                (B, P, encoder_dim).
             labels: emotions to report probabilities of; None reports none.
             lookup: VAD look-up, required when the model fuses VAD features.
             image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
         """
         from sevlm.generation import generate
 
-        return generate(self, image_grid, labels, lookup, image_prefix)
+        grid = images if isinstance(images, Tensor) else self._encode(images)
+        return generate(self, grid, labels, lookup, image_prefix)
 
-    def generate_from_images(
-        self, images: Sequence[Image], labels: Sequence[str] | None = None, lookup: RowLookup | None = None
-    ) -> list[Generated]:
-        """Greedy captions for pictures, through the image encoder that the configuration names.
-
-        The encoder is loaded at the first call and kept; it is no part of `parameters()` or checkpoints.
-        """
+    def _encode(self, images: Sequence[Image]) -> Tensor:
+        """Pictures to (B, P, encoder_dim). The encoder is loaded once; `parameters()` and checkpoints exclude it."""
         from sevlm.image_encoder import load_image_encoder
 
         encoder = self.__dict__.get("_image_encoder")
         if encoder is None:
             encoder = load_image_encoder(self.config)
             self.__dict__["_image_encoder"] = encoder  # not a submodule: frozen, and shared between models
-        reference = self.decoder.wte.weight
-        grid = encoder.to(reference.device).encode(images).to(reference.dtype)
-        return self.generate(grid, labels, lookup)
+        grid: Tensor = encoder.to(self.decoder.wte.weight.device).encode(images)
+        return grid
 
 
 def _part(name: str) -> str:

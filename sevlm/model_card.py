@@ -29,7 +29,7 @@ from PIL import Image
 from sevlm import SEVLM
 {lookup_import}
 model = SEVLM.from_pretrained("FOLDER")
-{lookup_line}answer, = model.generate_from_images([Image.open("painting.jpg")]{lookup_argument})
+{lookup_line}answer, = model.generate([Image.open("painting.jpg")]{lookup_argument})
 print(answer.emotion, "|", answer.explanation)
 ```
 
@@ -65,8 +65,8 @@ _SHOWN = (
 )
 _SWITCHES = (
     *("keep_last_token", "vad_lookup", "lemmatizer", "causal_vad_encoder", "fusion_boundary"),
-    *("fusion_identity_init", "mask_padding_in_means", "use_vad_features", "use_vad_head"),
-    *("use_contrastive_head", "image_resize", "image_encoder"),
+    *("max_length", "soft_emotion_labels", "fusion_identity_init", "mask_padding_in_means", "use_vad_features"),
+    *("use_vad_head", "use_contrastive_head", "image_resize", "image_encoder"),
 )
 
 

@@ -1,13 +1,16 @@
-"""AdamW with the published learning rates, its older rule for epsilon, and the linear schedule."""
+"""AdamW with the published learning rates, its older rule for epsilon, and the schedules."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+
+Schedule: TypeAlias = Literal["linear", "cosine"]
 
 
 class AdamW(torch.optim.AdamW):
@@ -65,10 +68,26 @@ def build_optimizer(
 
 def linear_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
     """Learning rates rise from 0 over `warmup_steps`, then fall to 0 at `total_steps`."""
+    return LambdaLR(optimizer, lambda step: _remaining(step, total_steps, warmup_steps))
+
+
+def cosine_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
+    """As `linear_schedule`, but falling along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
 
     def factor(step: int) -> float:
-        if step < warmup_steps:
-            return step / warmup_steps
-        return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+        remaining = _remaining(step, total_steps, warmup_steps)
+        return remaining if step < warmup_steps else 0.5 * (1 - math.cos(math.pi * remaining))
 
     return LambdaLR(optimizer, factor)
+
+
+SCHEDULES: dict[Schedule, Callable[[torch.optim.Optimizer, int, int], LambdaLR]] = {
+    "linear": linear_schedule,
+    "cosine": cosine_schedule,
+}
+
+
+def _remaining(step: int, total: int, warmup: int) -> float:
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (total - step) / max(1, total - warmup))

@@ -1,4 +1,4 @@
-"""Train a SEVLM on pictures with captions: one device, exactly resumable.
+"""Train a SEVLM on pictures with captions: one device or several, exactly resumable.
 
 from sevlm.train import train
 from sevlm.training_config import load_recipe
@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from sevlm.collate import Collator
+from sevlm.collate import Batch, Collator
 from sevlm.errors import SEVLMError
 from sevlm.evaluation import Evaluator, Scores
 from sevlm.examples import TrainingExample
+from sevlm.losses import LossCounts
 from sevlm.model import SEVLMOutput
-from sevlm.optimization import build_optimizer, linear_schedule
+from sevlm.optimization import SCHEDULES, build_optimizer
 from sevlm.pairs import PairSampler, Row
 from sevlm.training_config import Recipe
 from sevlm.training_setup import Setup, prepare
@@ -53,7 +54,7 @@ def train(
         train_examples: pictures with captions; unreadable pictures are left out and listed in the summary.
         validation_examples: for choosing the weights to keep and for stopping early; without any, the last are kept.
         out: folder for the checkpoint, `training.json` (the summary) and `training_log.jsonl`.
-        device: `cpu`, `cuda`, `cuda:1`; None takes CUDA where there is one.
+        device: `cpu`, `cuda`, `cuda:1`; None takes what accelerate finds, one device per process.
         progress: show progress bars.
 
     Returns:
@@ -67,19 +68,29 @@ def train(
     return Trainer(setup, out, progress).run()
 
 
+_PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class Trainer:
-    """The loop over updates, with evaluation, checkpoints and early stopping."""
+    """The loop over updates, with evaluation, checkpoints and early stopping.
+
+    Chance is a function of the seed and of what is computed (epoch, batch, update, process), never of what came
+    before; so a resumed training needs no state of any random generator.
+    """
 
     def __init__(self, setup: Setup, out: Path, progress: bool = True) -> None:
         self.setup, self.settings, self.model = setup, setup.recipe.training, setup.model
-        self.show_bar = progress
+        self.processes = setup.processes
+        self.show_bar = progress and self.processes.first
         self.sampler = PairSampler(setup.train.examples, self.settings.sampling, self.settings.seed)
         if not len(self.sampler):
             raise SEVLMError("sampling 'last-caption' needs pictures with two emotions; use 'every-caption'")
         self._drawn: tuple[int, list[list[tuple[Row, Row]]]] | None = None
-        self.collate = Collator(setup.train, setup.store, setup.device)
-        self.batches_per_epoch = self.sampler.batch_count(self.settings.batch_pictures)
-        self.updates_per_epoch = math.ceil(self.batches_per_epoch / self.settings.accumulate)
+        self.collate = Collator(setup.train, setup.store, setup.processes.device)
+        self.batches_per_update = self.settings.accumulate * self.processes.count
+        batches = self.sampler.batch_count(self.settings.batch_pictures)
+        self.updates_per_epoch = math.ceil(batches / self.batches_per_update)
         self.total = self.updates_per_epoch * self.settings.epochs
         self.optimizer = build_optimizer(
             self.model,
@@ -88,14 +99,17 @@ class Trainer:
             self.settings.weight_decay,
             self.settings.adam_epsilon,
         )
-        self.schedule = linear_schedule(self.optimizer, self.total, self.settings.warmup_steps)
+        self.schedule = SCHEDULES[self.settings.schedule](self.optimizer, self.total, self.settings.warmup_steps)
+        self.scaler = torch.amp.GradScaler(self.processes.device.type, enabled=self.settings.precision == "fp16")
         self.evaluator = None
         if len(setup.validation):
             self.evaluator = Evaluator(setup.validation, setup.store, setup.lookup, self.settings.evaluation_batch)
         self.checkpoints = Checkpointer(out, setup.identity())
-        resumed = self.checkpoints.load(self.model, self.optimizer, self.schedule)
+        resumed = self.checkpoints.load(self.model, self.optimizer, self.schedule, self.scaler)
         self.progress = resumed or Progress()
-        self.log = TrainingLog(out / LOG_FILE, self.progress.update)
+        self.log = None
+        if self.processes.first:
+            self.log = TrainingLog(out / LOG_FILE, self.progress.update, self.settings.tensorboard)
 
     def run(self) -> dict[str, Any]:
         """Train to the end or until nothing improves; write checkpoint and summary."""
@@ -104,40 +118,51 @@ class Trainer:
         with tqdm(total=self.total, initial=done.update, unit="update", disable=not self.show_bar) as bar:
             while done.epoch < self.settings.epochs and not self._exhausted():
                 self._update(bar)
+                done.seconds = time.monotonic() - started
                 if self._evaluation_due():
-                    done.seconds = time.monotonic() - started
                     self._evaluate()
                 elif done.batch == 0:
-                    done.seconds = time.monotonic() - started
                     self._save()
-        if done.best_update is None:
-            done.best_update = done.update
-            self.checkpoints.save_best(self.model, done.update)
+        if not done.kept:
+            self._keep(self.settings.keep_best_by)
         summary = summarise(self.setup, done, self.total, self._exhausted())
-        write_card(self.checkpoints.best_folder(done.best_update), summary)
-        self.checkpoints.finish(done.best_update, summary)
+        if self.processes.first:
+            self.checkpoints.finish(done.kept, self.settings.keep_best_by, lambda folder: write_card(folder, summary))
+            self.checkpoints.write_summary(summary)
+        self.processes.wait()
         return summary
 
     def _update(self, bar: tqdm[Any]) -> None:
-        """One optimiser step over `accumulate` batches."""
-        done, settings = self.progress, self.settings
+        """One optimiser step over `accumulate` batches of every process."""
+        done = self.progress
         batches = self._batches(done.epoch)
-        group = batches[done.batch : done.batch + settings.accumulate]
-        for offset, pairs in enumerate(group):
-            output = self._forward(pairs, f"{done.epoch} {done.batch + offset}")
-            _loss(output).div(len(group)).backward()  # type: ignore[no-untyped-call]
-        if settings.max_grad_norm is not None:
-            clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        group = list(enumerate(batches[done.batch : done.batch + self.batches_per_update], start=done.batch))
+        own = [self._collated(pairs, number) for number, pairs in group[self.processes.index :: self.processes.count]]
+        counts = self._counts(own)
+        _seed_dropout(self.settings.seed, done.update, self.processes.index)
+        parts = torch.zeros(len(_PARTS), device=self.processes.device)
+        for batch in own:
+            output = self._forward(batch, counts)
+            self.scaler.scale(_loss(output)).backward()  # type: ignore[no-untyped-call]
+            parts += _parts(output)
+        self._step()
         done.update += 1
         done.batch += len(group)
         if done.batch >= len(batches):
             done.epoch, done.batch = done.epoch + 1, 0
         bar.update()
-        if done.update % settings.log_every == 0:
-            self._log(output, bar)
+        if done.update % self.settings.log_every == 0:
+            self._log(self.processes.sum(parts), bar)
+
+    def _step(self) -> None:
+        self.processes.sum_gradients(self.model.parameters())
+        if self.settings.max_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _batches(self, epoch: int) -> list[list[tuple[Row, Row]]]:
         """The epoch's batches, drawn once per epoch."""
@@ -145,23 +170,45 @@ class Trainer:
             self._drawn = epoch, self.sampler.batches(epoch, self.settings.batch_pictures)
         return self._drawn[1]
 
-    def _forward(self, pairs: Sequence[tuple[Row, Row]], position: str) -> SEVLMOutput:
-        batch = self.collate(pairs, random.Random(f"negatives {self.settings.seed} {position}"))
-        kind = torch.device(self.setup.device).type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+    def _collated(self, pairs: Sequence[tuple[Row, Row]], number: int) -> Batch:
+        return self.collate(pairs, random.Random(f"negatives {self.settings.seed} {self.progress.epoch} {number}"))
+
+    def _counts(self, batches: Sequence[Batch]) -> LossCounts:
+        """What the losses of the whole update are divided by, over its batches and processes."""
+        total = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.processes.device)
+        for batch in batches:
+            counts = self.model.count_losses(batch.labels, batch.segment_ids, batch.vad, batch.negatives)
+            total += torch.stack(counts)
+        return LossCounts(*self.processes.sum(total))
+
+    def _forward(self, batch: Batch, counts: LossCounts) -> SEVLMOutput:
+        dtype = _DTYPES[self.settings.precision]
+        with torch.autocast(self.processes.device.type, dtype, enabled=dtype != torch.float32):
             output: SEVLMOutput = self.model(
-                batch.image_grid, batch.input_ids, batch.segment_ids, batch.vad, batch.labels, batch.negatives
+                batch.image_grid,
+                batch.input_ids,
+                batch.segment_ids,
+                batch.vad,
+                batch.labels,
+                batch.negatives,
+                soft_labels=batch.soft_labels,
+                counts=counts,
             )
         return output
 
-    def _log(self, output: SEVLMOutput, bar: tqdm[Any]) -> None:
-        parts = {name: getattr(output, name) for name in ("loss", "lm_loss", "contrastive_loss", "vad_loss")}
-        values = {name: float(part.detach()) for name, part in parts.items() if part is not None}
+    def _log(self, parts: Tensor, bar: tqdm[Any]) -> None:
+        values = {name: value for name, value in zip(_PARTS, parts.tolist(), strict=True) if self._has(name)}
         if not math.isfinite(values["loss"]):
             raise SEVLMError(f"the loss is {values['loss']} at update {self.progress.update}; lower learning_rate")
         rate = self.schedule.get_last_lr()[-1]
-        self.log.write({"update": self.progress.update, "epoch": self.progress.epoch, **values, "learning_rate": rate})
+        position = {"update": self.progress.update, "epoch": self.progress.epoch}
+        if self.log is not None:
+            self.log.write({**position, **values, "learning_rate": rate})
         bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+
+    def _has(self, part: str) -> bool:
+        config = self.model.config
+        return {"contrastive_loss": config.use_contrastive_head, "vad_loss": config.use_vad_head}.get(part, True)
 
     def _evaluation_due(self) -> bool:
         if self.evaluator is None:
@@ -172,19 +219,27 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.evaluator is not None
         done = self.progress
-        scores = self.evaluator.scores(self.model)
+        found = self.evaluator.scores(self.model) if self.processes.first else None
+        scores = self.processes.from_first(found)
+        assert scores is not None
         values = dataclasses.asdict(scores)
-        self.log.write({"update": done.update, "evaluation": values})
+        if self.log is not None:
+            self.log.write({"update": done.update, "evaluation": values})
         done.evaluations.append({"update": done.update, **values})
         gained = _improved(scores, done.best)
         done.stale = 0 if gained & {"accuracy", "bleu_4"} else done.stale + 1
-        if self.settings.keep_best_by in (*gained, "last"):
-            done.best_update = done.update
-            self.checkpoints.save_best(self.model, done.update)
+        self._keep(*({"accuracy", "bleu_4", self.settings.keep_best_by} & {*gained, "last"}))
         self._save()
 
+    def _keep(self, *scores: str) -> None:
+        """Keep the present weights as the best by these scores."""
+        if scores and self.processes.first:
+            self.checkpoints.save_best(self.model, self.progress.update)
+        self.progress.kept |= dict.fromkeys(scores, self.progress.update)
+
     def _save(self) -> None:
-        self.checkpoints.save(self.progress, self.model, self.optimizer, self.schedule)
+        if self.processes.first:
+            self.checkpoints.save(self.progress, self.model, self.optimizer, self.schedule, self.scaler)
 
     def _exhausted(self) -> bool:
         return self.progress.stale >= self.settings.patience
@@ -193,6 +248,17 @@ class Trainer:
 def _loss(output: SEVLMOutput) -> Tensor:
     assert output.loss is not None
     return output.loss
+
+
+def _parts(output: SEVLMOutput) -> Tensor:
+    """The loss and its parts, 0 where there is none."""
+    zero = _loss(output).new_zeros(())
+    values = (getattr(output, name) for name in _PARTS)
+    return torch.stack([zero if value is None else value.detach() for value in values])
+
+
+def _seed_dropout(seed: int, update: int, process: int) -> None:
+    torch.manual_seed(random.Random(f"dropout {seed} {update} {process}").getrandbits(63))
 
 
 def _improved(scores: Scores, best: dict[str, float]) -> set[str]:

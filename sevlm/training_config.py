@@ -16,14 +16,20 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
+from sevlm.optimization import Schedule
 from sevlm.pairs import Sampling
 
 Mode: TypeAlias = Literal["official", "improved"]
-Precision: TypeAlias = Literal["fp32", "bf16"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 Score: TypeAlias = Literal["accuracy", "bleu_4", "lm_loss", "last"]
 
 RECIPES = Path(__file__).with_name("configs")
-_CHOICES = {"sampling": get_args(Sampling), "precision": get_args(Precision), "keep_best_by": get_args(Score)}
+_CHOICES = {
+    "sampling": get_args(Sampling),
+    "precision": get_args(Precision),
+    "schedule": get_args(Schedule),
+    "keep_best_by": get_args(Score),
+}
 _COUNTS = ("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience")
 
 
@@ -49,22 +55,26 @@ class TrainingConfig:
     # --- optimisation
     epochs: int = 35  # an epoch shows one pair of captions per picture
     batch_pictures: int = 32  # pairs per step: 64 captions
-    accumulate: int = 1  # batches per update
+    accumulate: int = 1  # batches per update and process
     learning_rate: float = 2e-5
     vad_learning_rate: float = 4e-5  # of the VAD encoder
     weight_decay: float = 0.0
     adam_epsilon: float = 1e-6  # large beside the gradients of a small model from scratch: 1.0e-8 there
+    schedule: Schedule = "linear"  # to 0 at the last update; or `cosine`
     warmup_steps: int = 0
     max_grad_norm: float | None = None  # null: no clipping
-    precision: Precision = "fp32"  # bf16: autocast; weights and optimiser stay fp32
+    precision: Precision = "fp32"  # bf16, fp16: autocast; weights and optimiser stay fp32
     seed: int = 0
 
     # --- evaluation during training
     evaluate_every: int | None = 2000  # updates; null: once per epoch
     evaluation_batch: int = 64
     patience: int = 11  # evaluations without gain in accuracy and BLEU-4 before stopping (released: the 11th stops)
-    keep_best_by: Score = "bleu_4"  # whose best weights become the checkpoint; `last`: those of the last evaluation
+    # Whose best weights become the checkpoint; `last`: those of the last evaluation. The best of accuracy and of
+    # BLEU-4 are kept beside it, in `best-accuracy` and `best-bleu_4`, where they are others.
+    keep_best_by: Score = "bleu_4"
     log_every: int = 20  # updates between lines of the log
+    tensorboard: bool = False  # also write TensorBoard's files (extra `[tensorboard]`)
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

@@ -22,6 +22,7 @@ from sevlm.gpt2_weights import load_gpt2_weights
 from sevlm.image_encoder import load_image_encoder
 from sevlm.lexicon import VADLexicon, load_lexicon
 from sevlm.model import SEVLM
+from sevlm.processes import Processes
 from sevlm.tokenization import Tokenizer, config_for_tokenizer
 from sevlm.training_config import Recipe, TrainingConfig
 from sevlm.vad_lookup import VADLookup
@@ -38,7 +39,7 @@ class Setup:
         train, validation: captions of readable pictures; validation may be empty.
         store: their image features.
         encoder_fingerprint: of the frozen image encoder.
-        device: where the model is.
+        processes: this process, its device, and the others.
     """
 
     recipe: Recipe
@@ -48,12 +49,12 @@ class Setup:
     validation: EncodedCaptions
     store: FeatureStore
     encoder_fingerprint: str
-    device: str
+    processes: Processes
 
     def identity(self) -> dict[str, Any]:
         """What the training computes; an interrupted one may only be resumed with the same."""
         values = self.recipe.to_dict()
-        for name in ("feature_cache", "feature_cache_gb", "log_every", "lexicon"):
+        for name in ("feature_cache", "feature_cache_gb", "log_every", "tensorboard", "lexicon"):
             del values["training"][name]  # they change no weight; the lexicon's content stands below
         return {
             **values,
@@ -61,6 +62,7 @@ class Setup:
             "image encoder": self.encoder_fingerprint,
             "training data": _data_hash(self.train.examples),
             "validation data": _data_hash(self.validation.examples),
+            "number of processes": self.processes.count,
         }
 
 
@@ -76,7 +78,9 @@ def prepare(
     settings = recipe.training
     if not train:
         raise SEVLMError("no training example")
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    processes = Processes(device)
+    if settings.precision == "fp16" and processes.device.type != "cuda":
+        raise SEVLMError("precision fp16 needs a CUDA device; use bf16 or fp32")
     torch.manual_seed(settings.seed)
     lexicon = _lexicon(settings)
     base = SEVLM.from_pretrained(settings.init_from) if settings.init_from else None
@@ -84,14 +88,15 @@ def prepare(
     config = dataclasses.replace(config, vad_dimensions=lexicon.dimensions)
     if config.prefix_length:
         raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
-    store, fingerprint = _features(config, settings, [*train, *validation], out, place, progress)
+    with processes.first_one_first():  # the others then find the features in the cache
+        store, fingerprint = _features(config, settings, [*train, *validation], out, str(processes.device), progress)
     kept = [[example for example in part if example.image_path in store] for part in (train, validation)]
     if not kept[0]:
         raise SEVLMError(f"no training picture can be read; the first: {next(iter(store.unreadable.values()))}")
-    model = _model(base, config, settings, kept[0]).to(place)
+    model = _model(base, config, settings, kept[0]).to(processes.device)
     lookup = VADLookup.from_config(model.config, lexicon)
     encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
-    return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, place)
+    return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, processes)
 
 
 def _lexicon(settings: TrainingConfig) -> VADLexicon:

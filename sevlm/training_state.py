@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Progress:
         epoch, batch: the next batch to train on.
         update: optimiser updates so far.
         best: best value so far of each score.
-        best_update: update whose weights are kept; the folder `best-<update>` holds them.
+        kept: score -> update whose weights are kept for it; the folder `best-<update>` holds them.
         stale: evaluations since the last gain.
         seconds: wall time so far, over all sittings.
         evaluations: all evaluations so far.
@@ -40,7 +40,7 @@ class Progress:
     batch: int = 0
     update: int = 0
     best: dict[str, float] = field(default_factory=dict)
-    best_update: int | None = None
+    kept: dict[str, int] = field(default_factory=dict)
     stale: int = 0
     seconds: float = 0.0
     evaluations: list[dict[str, float]] = field(default_factory=list)
@@ -74,7 +74,14 @@ class Checkpointer:
         """Where the weights of an update are kept."""
         return self.out / f"best-{update}"
 
-    def save(self, progress: Progress, model: SEVLM, optimizer: AdamW, schedule: LRScheduler) -> None:
+    def save(
+        self,
+        progress: Progress,
+        model: SEVLM,
+        optimizer: AdamW,
+        schedule: LRScheduler,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
         """Write the state, then drop the weights that it no longer names."""
         state = {
             "identity": self.identity,
@@ -82,17 +89,19 @@ class Checkpointer:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "scaler": scaler.state_dict(),
         }
         aside = self.out / f"{STATE_FILE}.part"
         torch.save(state, aside)
         os.replace(aside, self.out / STATE_FILE)
+        named = {self.best_folder(update) for update in progress.kept.values()}
         for folder in self.out.glob("best-*"):
-            if progress.best_update is None or folder != self.best_folder(progress.best_update):
+            if folder not in named:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def load(self, model: SEVLM, optimizer: AdamW, schedule: LRScheduler) -> Progress | None:
+    def load(
+        self, model: SEVLM, optimizer: AdamW, schedule: LRScheduler, scaler: torch.amp.GradScaler
+    ) -> Progress | None:
         """Restore an interrupted training, or None where there is none.
 
         Raises:
@@ -109,9 +118,7 @@ class Checkpointer:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["rng"].cpu())
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda_rng"]])
+        scaler.load_state_dict(state["scaler"])
         return Progress(**state["progress"])
 
     def _check_identity(self, found: Mapping[str, Any]) -> None:
@@ -122,25 +129,43 @@ class Checkpointer:
                 "repeat the same command to resume it, or choose another folder"
             )
 
-    def finish(self, best_update: int, summary: Mapping[str, Any]) -> None:
-        """Move the kept weights to the output folder, write the summary, drop the state."""
-        for path in sorted(self.best_folder(best_update).iterdir()):
-            target = self.out / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
+    def finish(self, kept: Mapping[str, int], chosen: str, write_card: Callable[[Path], None]) -> None:
+        """Copy the chosen weights to the output folder, and the best by another score beside them.
+
+        Args:
+            kept: score -> update.
+            chosen: the score whose weights become the checkpoint.
+            write_card: completes the model card in a folder.
+        """
+        write_card(self.best_folder(kept[chosen]))
+        shutil.copytree(self.best_folder(kept[chosen]), self.out, dirs_exist_ok=True)
+        for score, update in kept.items():
+            if update != kept[chosen]:
+                shutil.copytree(self.best_folder(update), self.out / f"best-{score}", dirs_exist_ok=True)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary, which marks the training as finished, and drop what only an interrupted one needs."""
         aside = self.out / f"{SUMMARY_FILE}.part"
         aside.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(aside, self.out / SUMMARY_FILE)
-        shutil.rmtree(self.best_folder(best_update))
-        (self.out / STATE_FILE).unlink()
+        for update in summary["kept_updates"].values():
+            shutil.rmtree(self.best_folder(update), ignore_errors=True)
+        (self.out / STATE_FILE).unlink(missing_ok=True)
 
 
 class TrainingLog:
-    """One JSON object per line, each with the update it belongs to."""
+    """One JSON object per line, each with the update it belongs to; on request TensorBoard's files too.
 
-    def __init__(self, path: Path, resumed_at: int) -> None:
-        """Keep the lines up to the update that the training resumes at."""
+    Args:
+        path: lines up to the update that the training resumes at are kept.
+        resumed_at: that update.
+        tensorboard: write to the folder `tensorboard` beside `path`.
+
+    Raises:
+        SEVLMError: TensorBoard is asked for but not installed.
+    """
+
+    def __init__(self, path: Path, resumed_at: int, tensorboard: bool = False) -> None:
         kept = []
         if path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update(line) <= resumed_at]
@@ -148,11 +173,16 @@ class TrainingLog:
         aside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         os.replace(aside, path)
         self._path = path
+        self._board = _tensorboard(path.with_name("tensorboard"), resumed_at) if tensorboard else None
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Append one line."""
+        """Append one line: `update`, and numbers by name, which may stand in groups."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+        if self._board is not None:
+            for name, value in _numbers(values):
+                self._board.add_scalar(name, value, values["update"])
+            self._board.flush()
 
 
 def _update(line: str) -> float:
@@ -160,3 +190,20 @@ def _update(line: str) -> float:
         return float(json.loads(line)["update"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line that was cut off belongs to no saved state
+
+
+def _tensorboard(folder: Path, resumed_at: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SEVLMError("tensorboard: true needs the package; type: pip install tensorboard") from None
+    writer: Any = SummaryWriter(str(folder), purge_step=resumed_at + 1)
+    return writer
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", number) for inner, number in value.items())
+        elif name != "update":
+            yield name, value

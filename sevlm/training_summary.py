@@ -40,7 +40,8 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
     """The contents of `training.json`."""
     examples, lexicon = setup.train.examples, setup.lookup.lexicon
     captions = (explanation for example in examples for _, explanation in example.captions)
-    kept = next((e for e in progress.evaluations if e["update"] == progress.best_update), None)
+    kept_update = progress.kept[setup.recipe.training.keep_best_by]
+    kept = next((e for e in progress.evaluations if e["update"] == kept_update), None)
     return {
         "recipe": setup.recipe.to_dict(),
         "pictures": len(examples),
@@ -63,11 +64,13 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
         "updates": progress.update,
         "planned_updates": planned,
         "stopped_early": stopped_early,
-        "kept_update": progress.best_update,
+        "kept_update": kept_update,
+        "kept_updates": progress.kept,
         "kept_scores": kept,
         "evaluations": progress.evaluations,
         "wall_s": round(progress.seconds, 2),
-        "device": _device(setup.device),
+        "device": _device(setup.processes.device),
+        "processes": setup.processes.count,
         "versions": _versions(),
     }
 
@@ -108,8 +111,8 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
     card.write_text(written + text, encoding="utf-8")
 
 
-def _device(device: str) -> str:
-    if torch.device(device).type == "cuda":
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
 

@@ -208,7 +208,7 @@ def test_pictures_go_through_the_encoder_that_the_configuration_names(
     CLIPVisionModel(tower).save_pretrained(str(tmp_path))
     model = with_config(tiny_model, image_encoder=f"clip:{tmp_path}", image_size=32)
     pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
-    got = model.generate_from_images(pictures, LABELS, word_lookup)
+    got = model.generate(pictures, LABELS, word_lookup)
     grid = load_image_encoder(model.config).encode(pictures)
     assert got == model.generate(grid, LABELS, word_lookup)
     assert not any("image_encoder" in name for name in model.state_dict())

@@ -9,11 +9,11 @@ import torch
 from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
 from sevlm.heads import masked_mean
-from sevlm.losses import Negatives, contrastive_loss, lm_loss, vad_loss
+from sevlm.losses import Negatives, SoftLabels, contrastive_loss, counted_values, lm_loss, vad_loss
 from sevlm.model import SEVLM, SEVLMOutput
 from sevlm.tokenization import encode_caption
 
-ALL = torch.ones(3)
+ALL = torch.ones(3, dtype=torch.bool)
 
 
 def test_lm_loss_of_a_hand_computed_table() -> None:
@@ -22,6 +22,28 @@ def test_lm_loss_of_a_hand_computed_table() -> None:
     assert lm_loss(logits, labels).item() == pytest.approx(-(math.log(0.25) + math.log(0.7)) / 2)
     assert lm_loss(logits, torch.tensor([[0, -100, 2]])).item() == pytest.approx(-math.log(0.7))
     assert lm_loss(logits, torch.full((1, 3), -100)).item() == 0
+
+
+def test_soft_labels_replace_the_label_of_their_position() -> None:
+    probabilities = torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]])
+    soft = SoftLabels(torch.tensor([0, 0]), torch.tensor([1, 1]), torch.tensor([1, 0]), torch.tensor([0.75, 0.25]))
+    expected = -(0.75 * math.log(0.25) + 0.25 * math.log(0.5) + math.log(0.7)) / 2
+    labels = torch.tensor([[-100, 1, 2]])
+    assert lm_loss(probabilities.log(), labels, soft).item() == pytest.approx(expected)
+    assert labels.tolist() == [[-100, 1, 2]]
+
+
+def test_losses_of_parts_divided_by_the_counts_of_all_add_up(tiny_model: SEVLM) -> None:
+    whole = batch(tiny_model)
+    whole["image_grid"] = whole["image_grid"][:2]
+    counts = tiny_model.count_losses(whole["labels"], whole["segment_ids"], whole["vad"], None)
+    total = tiny_model(**whole).loss
+    halves = []
+    for picture, part in enumerate((slice(0, 2), slice(2, 4))):
+        half = {name: value[part] for name, value in whole.items()}
+        half["image_grid"] = whole["image_grid"][picture : picture + 1]
+        halves.append(tiny_model(**half, counts=counts).loss)
+    torch.testing.assert_close(sum(halves), total)
 
 
 def test_contrastive_loss_equals_the_released_formula() -> None:
@@ -41,19 +63,20 @@ def test_vad_loss_leaves_unknown_words_and_masked_positions_out() -> None:
     target = torch.tensor([[[0.0, 0.0, 0.3], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, -1.0]]])
     mask = torch.tensor([[True, True, False, True]])
     expected = (0.25 + 0.09 + 4.0) / 6
-    assert vad_loss(predicted, target, mask, ALL).item() == pytest.approx(expected)
+    assert vad_loss(predicted, target, counted_values(target, mask, ALL)).item() == pytest.approx(expected)
 
 
 def test_vad_loss_counts_known_dimensions_only() -> None:
     predicted, target = torch.tensor([[[1.0, 5.0, 5.0], [2.0, 5.0, 5.0]]]), torch.tensor([[[0.5, 0, 0], [0, 0, 0.9]]])
     mask = torch.ones(1, 2, dtype=torch.bool)
-    known = torch.tensor([1.0, 0.0, 0.0])
-    assert vad_loss(predicted, target, mask, known).item() == pytest.approx(0.25)
+    known = torch.tensor([True, False, False])
+    assert vad_loss(predicted, target, counted_values(target, mask, known)).item() == pytest.approx(0.25)
 
 
 def test_vad_loss_of_nothing_is_zero_and_has_a_gradient() -> None:
     predicted = torch.randn(1, 2, 3, requires_grad=True)
-    loss = vad_loss(predicted, torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), ALL)
+    target = torch.zeros(1, 2, 3)
+    loss = vad_loss(predicted, target, counted_values(target, torch.ones(1, 2, dtype=torch.bool), ALL))
     loss.backward()
     assert loss.item() == 0
     assert predicted.grad is not None

@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said(checkpoint: Path, pictures: Sequence[Image.Image]) -> list[tuple[str, str]]:
     model = SEVLM.from_pretrained(checkpoint)
     lookup = VADLookup.from_config(model.config, load_lexicon("vader"))
-    return [(g.emotion, g.explanation) for g in model.generate_from_images(pictures, lookup=lookup)]
+    return [(g.emotion, g.explanation) for g in model.generate(pictures, lookup=lookup)]
 
 
 def test_paintings_are_recalled_and_blank_ones_are_not(trained: Path) -> None:

@@ -52,7 +52,7 @@ class TestRecipes:
             ({"learning_rate": "2e-5"}, "YAML wants 2.0e-5"),
             ({"epochs": 0}, "epochs must be a positive whole number"),
             ({"epochs": True}, "epochs must be a positive whole number"),
-            ({"precision": "fp16"}, "precision must be one of fp32, bf16"),
+            ({"precision": "fp8"}, "precision must be one of fp32, bf16, fp16"),
             ({"mode": "paper"}, "mode must be one of official, improved"),
             ({"training": 3}, "'training' must hold keys and values"),
         ],
