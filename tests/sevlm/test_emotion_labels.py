@@ -15,7 +15,9 @@ def shares_by_hand(model: SEVLM, emotion: str, histogram: dict[str, int]) -> dic
     own = tokenizer.encode(f" {emotion} because")
     expected = {}
     for index in range(len(own)):
-        agreeing = {e: n for e, n in histogram.items() if tokenizer.encode(f" {e} because")[:index] == own[:index]}
+        agreeing = {
+            e: n for e, n in histogram.items() if n and tokenizer.encode(f" {e} because")[:index] == own[:index]
+        }
         tokens = {tokenizer.encode(f" {e} because")[index] for e in agreeing}
         for token in tokens if len(tokens) > 1 else ():
             said = sum(n for e, n in agreeing.items() if tokenizer.encode(f" {e} because")[index] == token)
