@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.types import Example, Item, Outcome, Task
+from harness.types import Example, Item, Outcome, Task, Usage
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Adapter(ABC):
     """
 
     name: ClassVar[str] = ""
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     trained_per_task: ClassVar[bool] = False
 
     @abstractmethod
@@ -77,6 +77,13 @@ class Adapter(ABC):
     def observed(self) -> dict[str, Any]:
         """What was learned while running, for the manifest (the model name an endpoint returned, skipped pictures)."""
         return {}
+
+    def answers_depend_on(self) -> dict[str, Any] | None:
+        """What an answer depends on beside prompt and picture, as the response cache's key; None: do not cache.
+
+        Asked after `load`, so that what is known only then (the commit of a hub's branch) can be told apart.
+        """
+        return None
 
     def close(self) -> None:
         """Release what `load` took."""
@@ -105,7 +112,19 @@ class LocalAdapter(Adapter):
 
 
 class EndpointAdapter(Adapter):
-    """A model behind a network endpoint, answering one item at a time, many at once."""
+    """A model behind a network endpoint, answering one item at a time, many at once.
+
+    Attributes:
+        requests_per_minute, tokens_per_minute: the endpoint's limits, which the runner keeps; None: not limited.
+        spent_usd: what requests other than `answer` have cost (a probe, say).
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    spent_usd: float = 0.0
+
+    async def open(self) -> None:
+        """Connect and check the endpoint, once in the event loop before the first item; may raise `RetryableError`."""
 
     @abstractmethod
     async def answer(self, item: Item) -> Outcome:
@@ -114,3 +133,14 @@ class EndpointAdapter(Adapter):
         Raise `harness.types.RetryableError` for what may succeed when sent again (the runner waits and retries);
         anything else raised is recorded as `Failed`.
         """
+
+    async def aclose(self) -> None:
+        """Close connections, in the event loop after the last item."""
+
+    def at_most(self, item: Item) -> Usage:
+        """The most tokens and dollars that one request about `item` can take; unknown parts are None."""
+        return Usage()
+
+    def answers_depend_on(self) -> dict[str, Any] | None:
+        """The fingerprint: endpoint, model name and generation settings."""
+        return self.fingerprint()

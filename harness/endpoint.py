@@ -6,20 +6,27 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
-from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, UserError
+from harness.budget import Budget, BudgetReached
+from harness.throttle import AdaptiveLimit, PerMinute
+from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, Usage, UserError
 
 MAX_ATTEMPTS = 6
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
+OVERLOAD = frozenset({"http-429", "http-503", "http-529", "timeout"})
+"""Kinds of failure that say: fewer requests at once."""
+MAYBE_BILLED = frozenset({"timeout", "connection", "bad-response", "no-choice"})
+"""Kinds of failure after which the endpoint may have done, and billed, the work."""
 
 Record = Callable[[Item, Outcome], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -32,17 +39,26 @@ class Traffic:
 
 
 def drive(
-    adapter: EndpointAdapter, items: Sequence[Item], concurrency: int, record: Record, progress: tqdm[Any]
+    adapter: EndpointAdapter,
+    items: Sequence[Item],
+    concurrency: int,
+    record: Record,
+    progress: tqdm[Any],
+    budget: Budget | None = None,
 ) -> None:
     """Ask for every item, at most `concurrency` at a time, and record each outcome as it arrives.
 
     Raises:
-        UserError: the adapter says that no request can succeed (a bad key, say); outcomes so far are recorded.
+        UserError: the adapter says that no request can succeed (a bad key, say), or the budget is reached; outcomes so
+            far are recorded.
     """
     try:
-        asyncio.run(_drive(adapter, iter(items), concurrency, record, progress))
+        asyncio.run(_Drive(adapter, concurrency, record, progress, budget).run(iter(items)))
     except BaseExceptionGroup as group:
         raise _first_cause(group) from group
+    except BudgetReached:
+        assert budget is not None
+        raise budget.reached() from None
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -52,45 +68,136 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-async def _drive(
-    adapter: EndpointAdapter, items: Iterator[Item], concurrency: int, record: Record, progress: tqdm[Any]
-) -> None:
-    traffic = Traffic()
+class _Drive:
+    """One row's requests, in one event loop."""
 
-    async def worker() -> None:
-        for item in items:  # one shared iterator: each item goes to one worker
-            record(item, await _ask(adapter, item, traffic))
-            progress.set_postfix(dataclasses.asdict(traffic), refresh=False)
-            progress.update()
+    def __init__(
+        self,
+        adapter: EndpointAdapter,
+        concurrency: int,
+        record: Record,
+        progress: tqdm[Any],
+        budget: Budget | None,
+    ) -> None:
+        self.adapter, self.record, self.progress, self.budget = adapter, record, progress, budget
+        self.limit = AdaptiveLimit(concurrency)
+        self.requests = PerMinute(adapter.requests_per_minute) if adapter.requests_per_minute else None
+        self.tokens = PerMinute(adapter.tokens_per_minute) if adapter.tokens_per_minute else None
+        self.traffic = Traffic()
+        self.stopped = False
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(concurrency):
-            group.create_task(worker())
-
-
-async def _ask(adapter: EndpointAdapter, item: Item, traffic: Traffic) -> Outcome:
-    started = time.monotonic()
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        traffic.in_flight += 1
+    async def run(self, items: Iterator[Item]) -> None:
+        """Open, ask, close; `BudgetReached` when the budget ended the work early."""
         try:
-            outcome = await adapter.answer(item)
-        except RetryableError as error:
-            outcome = Failed(error.kind, str(error))
-            wait = wait_before_retry(attempt, error.retry_after_s)
-            traffic.rate_limited += error.retry_after_s is not None
-        except UserError:
+            await self._open()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.limit.most):
+                    group.create_task(self._work(items))
+        finally:
+            await self.adapter.aclose()
+        if self.stopped:
+            raise BudgetReached
+
+    async def _open(self) -> None:
+        """Let the adapter connect, as patiently as any request."""
+        _, result = await self._patiently(self.adapter.open)
+        if isinstance(result, Failed):
+            raise UserError(f"the endpoint does not answer ({result.error_type}): {result.message}")
+        if self.budget is not None:
+            self.budget.settle(0.0, self.adapter.spent_usd)
+
+    async def _work(self, items: Iterator[Item]) -> None:
+        for item in items:  # one iterator that all workers share: each item goes to one of them
+            if self.stopped:
+                return
+            try:
+                self.record(item, await self._ask(item))
+            except BudgetReached:
+                self.stopped = True
+                return
+            shown = dataclasses.asdict(self.traffic) | {"limit": int(self.limit.limit)}
+            self.progress.set_postfix(shown, refresh=False)
+            self.progress.update()
+
+    async def _ask(self, item: Item) -> Outcome:
+        started = time.monotonic()
+        try:
+            attempts, outcome = await self._patiently(lambda: self._send(item))
+        except (UserError, BudgetReached):
             raise
         except Exception as error:
-            return with_usage(Failed(type(error).__name__, str(error)), time.monotonic() - started, attempt)
-        else:
-            return with_usage(outcome, time.monotonic() - started, attempt)
-        finally:
-            traffic.in_flight -= 1
-        if attempt < MAX_ATTEMPTS:
-            traffic.retrying += 1
+            return with_usage(Failed(type(error).__name__, str(error)), time.monotonic() - started, 1)
+        return with_usage(outcome, time.monotonic() - started, attempts)
+
+    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> tuple[int, T | Failed]:
+        """Attempts made, and what the last one gave; `Failed` when each could have succeeded and none did."""
+        for attempt in range(1, MAX_ATTEMPTS):
+            try:
+                return attempt, await action()
+            except RetryableError as error:
+                wait = wait_before_retry(attempt, error.retry_after_s)
+            self.traffic.retrying += 1
             await asyncio.sleep(wait)
-            traffic.retrying -= 1
-    return with_usage(outcome, time.monotonic() - started, MAX_ATTEMPTS)
+            self.traffic.retrying -= 1
+        try:
+            return MAX_ATTEMPTS, await action()
+        except RetryableError as error:
+            return MAX_ATTEMPTS, Failed(error.kind, str(error))
+
+    async def _send(self, item: Item) -> Outcome:
+        """One request, when limits and budget allow it."""
+        most = self.adapter.at_most(item)
+        entered = await self.limit.enter()
+        report: dict[str, Any] = {}
+        try:
+            outcome = await self._metered(item, most)
+            report["answered"] = True
+            return outcome
+        except RetryableError as error:
+            report["overloaded"] = error.kind in OVERLOAD or error.retry_after_s is not None
+            if error.retry_after_s is not None and error.kind == "http-429":
+                report["pause_s"] = min(max(error.retry_after_s, 0.0), LONGEST_WAIT_S)
+            self.traffic.rate_limited += report["overloaded"]
+            raise
+        finally:
+            self.limit.leave(entered, **report)
+
+    async def _metered(self, item: Item, most: Usage) -> Outcome:
+        tokens = (most.prompt_tokens or 0) + (most.completion_tokens or 0)
+        if self.requests is not None:
+            await self.requests.take(1)
+        if self.tokens is not None:
+            await self.tokens.take(tokens)
+        outcome = await self._paid(item, most.cost_usd)
+        used = outcome.usage
+        if self.tokens is not None and used.prompt_tokens is not None and used.completion_tokens is not None:
+            self.tokens.correct(used.prompt_tokens + used.completion_tokens - tokens)
+        return outcome
+
+    async def _paid(self, item: Item, most_usd: float | None) -> Outcome:
+        if self.budget is None:
+            return await self._counted(item)
+        if most_usd is None:
+            raise UserError("--max-cost: the price of this model is unknown")
+        await self.budget.reserve(most_usd)
+        cost = most_usd  # whatever interrupts the request may come after the endpoint did the work
+        try:
+            outcome = await self._counted(item)
+            cost = 0.0 if isinstance(outcome, Failed) else most_usd
+            cost = outcome.usage.cost_usd if outcome.usage.cost_usd is not None else cost
+            return outcome
+        except RetryableError as error:
+            cost = most_usd if error.kind in MAYBE_BILLED else 0.0
+            raise
+        finally:
+            self.budget.settle(most_usd, cost)
+
+    async def _counted(self, item: Item) -> Outcome:
+        self.traffic.in_flight += 1
+        try:
+            return await self.adapter.answer(item)
+        finally:
+            self.traffic.in_flight -= 1
 
 
 def wait_before_retry(attempt: int, retry_after_s: float | None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.budget import Budget
+from harness.cache import ResponseCache
 from harness.endpoint import drive, with_usage
 from harness.outcome_log import OutcomeLog
 from harness.redact import redact_text
@@ -43,6 +45,14 @@ class Row:
     label_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RowTimes:
+    """How a row was answered: in how many seconds, and how many answers came from the cache."""
+
+    seconds: float
+    cached: int
+
+
 def run_row(
     adapter: LocalAdapter | EndpointAdapter,
     row: Row,
@@ -51,30 +61,53 @@ def run_row(
     *,
     batch_size: int,
     concurrency: int,
-) -> float:
-    """Ask `adapter` about `pending` examples and append each outcome to `log`; the seconds it took.
+    cache: ResponseCache | None = None,
+    budget: Budget | None = None,
+) -> RowTimes:
+    """Answer `pending` examples from the cache, or else by asking `adapter`, and append each outcome to `log`.
 
     Raises:
-        UserError: the adapter broke its contract (wrong number of outcomes) or cannot work at all.
+        UserError: the adapter broke its contract (wrong number of outcomes), cannot work at all, or the budget is
+            reached.
         OSError: an outcome could not be written.
     """
     started = time.monotonic()
-    items = [_item(row, example) for example in pending]
 
-    def record(item: Item, outcome: Outcome) -> None:
-        found = with_ratings(checked(outcome, item.labels), item.ratings)
+    def keep(item: Item, outcome: Outcome) -> None:
+        found = with_ratings(outcome, item.ratings)
         log.append(item.id, mapped(found, row.label_map) if row.label_map else found)
 
+    def record(item: Item, outcome: Outcome) -> None:
+        sound = checked(outcome, item.labels)
+        keep(item, sound)
+        if cache is not None:
+            cache.store(item, sound)
+
+    items = _unknown([_item(row, example) for example in pending], cache, keep)
     progress: tqdm[Any]
     with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
         if isinstance(adapter, EndpointAdapter):
-            drive(adapter, items, concurrency, record, progress)
+            if items:
+                drive(adapter, items, concurrency, record, progress, budget)
         else:
             for batch in batches(items, batch_size):
                 for item, outcome in zip(batch, predict(adapter, batch), strict=True):
                     record(item, outcome)
                 progress.update(len(batch))
-    return time.monotonic() - started
+    return RowTimes(time.monotonic() - started, len(pending) - len(items))
+
+
+def _unknown(items: list[Item], cache: ResponseCache | None, keep: Callable[[Item, Outcome], None]) -> list[Item]:
+    """The items that the cache does not know; what it knows is kept."""
+    if cache is None:
+        return items
+    unknown = []
+    for item, outcome in cache.found(items):
+        if outcome is None:
+            unknown.append(item)
+        else:
+            keep(item, outcome)
+    return unknown
 
 
 def _item(row: Row, example: Example) -> Item:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from harness.budget import Budget, budget_of
+from harness.cache import ResponseCache, cache_of
 from harness.controls import parse_controls, pictures_under
 from harness.environment import peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.estimates import check_prices, describe_requests
 from harness.manifest import check_fingerprint, check_resumable, new_manifest, run_record, task_record
 from harness.model_spec import ModelSpec, parse_models
 from harness.plan import Options, Plan, TaskPlan, make_plan
 from harness.redact import redact
 from harness.registry import adapter_registry
-from harness.runner import Row, run_row
+from harness.runner import Row, RowTimes, run_row
 from harness.store import RowKey, RunFolder
 from harness.task_source import data_root
 from harness.types import Control, Example, Failed, UserError
@@ -39,6 +42,8 @@ def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFo
     for task in plan.tasks:
         for spec in plan.models:
             plan.build(task, spec)
+    if options["max_cost"] is not None:
+        check_prices(plan)
     folder = RunFolder(options["out"] or plan.default_folder())
     if (folder.path / "manifest.json").exists():
         check_resumable(folder, plan)
@@ -91,6 +96,9 @@ def describe(plan: Plan, folder: RunFolder) -> str:
                 known = folder.outcomes(name, row)
                 done = sum(e.id in known for e in task.examples)
                 lines.append(f"  {row.stem} ({spec.adapter}): {done} done, {len(task.examples) - done} to ask")
+                pending = [e for e in task.examples if e.id not in known]
+                requests = describe_requests(plan, task, spec, pending)
+                lines += [f"    {requests}"] if requests else []
     return "\n".join(lines)
 
 
@@ -121,12 +129,13 @@ def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, 
     rates = {}
     with locked(folder):
         manifest = folder.manifest()
+        budget = budget_of(folder, [t.task.name for t in plan.tasks], options["max_cost"])
         for task in plan.tasks:
             _snapshot(folder, manifest, task)
             for spec in plan.models:
                 for control in (None, *plan.options.controls):
                     row = RowKey(spec.name, control)
-                    _ask_row(plan, folder, manifest, task, spec, row, options)
+                    _ask_row(plan, folder, manifest, task, spec, row, options, budget)
                     outcomes = folder.outcomes(task.task.name, row)
                     failed = sum(isinstance(o, Failed) for o in outcomes.values())
                     rates[f"{task.task.name}/{row.stem}"] = failed / len(outcomes)
@@ -154,6 +163,7 @@ def _ask_row(
     spec: ModelSpec,
     row: RowKey,
     options: Mapping[str, Any],
+    budget: Budget | None,
 ) -> None:
     name = task.task.name
     adapter = plan.build(task, spec)
@@ -172,13 +182,16 @@ def _ask_row(
     reset_peak_gpu_memory()
     _supply(adapter, task, spec, plan.options.data_root)
     try:
-        seconds = _answer(adapter, folder, task, spec, row, pending, plan.options.seed, options)
+        with cache_of(adapter, plan.options.data_root, used=not options["no_cache"]) as cache:
+            times = _answer(adapter, folder, task, spec, row, pending, plan.options.seed, options, cache, budget)
+    finally:
         record["parameters"] = adapter.parameters()
         record["observed"] = redact(adapter.observed())
-    finally:
+        folder.save_manifest(manifest)
         adapter.close()
-    record["wall_s"] = round(record.get("wall_s", 0.0) + seconds, 3)
-    record["asked"] = record.get("asked", 0) + len(pending)
+    record["wall_s"] = round(record.get("wall_s", 0.0) + times.seconds, 3)
+    record["asked"] = record.get("asked", 0) + len(pending) - times.cached
+    record["cached"] = record.get("cached", 0) + times.cached
     record["peak_memory_gb"] = peak_gpu_memory_gb()
     folder.save_manifest(manifest)
 
@@ -209,7 +222,9 @@ def _answer(
     pending: Sequence[Example],
     seed: int,
     options: Mapping[str, Any],
-) -> float:
+    cache: ResponseCache | None,
+    budget: Budget | None,
+) -> RowTimes:
     control: Control | None = row.control  # type: ignore[assignment]
     everything = list(folder.examples(task.task.name))
     pictures = pictures_under(control, everything, seed, folder.path / "controls")
@@ -223,9 +238,8 @@ def _answer(
         task.label_map(spec) if spec.trained_on else {},
     )
     with folder.open_log(task.task.name, row) as log:
-        return run_row(
-            adapter, shown, pending, log, batch_size=options["batch_size"], concurrency=options["concurrency"]
-        )
+        sizes = {"batch_size": options["batch_size"], "concurrency": options["concurrency"]}
+        return run_row(adapter, shown, pending, log, **sizes, cache=cache, budget=budget)
 
 
 def score(folder: RunFolder, root: Path | None) -> dict[str, Any]:

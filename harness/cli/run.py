@@ -50,7 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-error-rate", type=float, metavar="R", help="exit code 1 above this share of failures (0.05)"
     )
     how.add_argument("--retry-failed", action="store_true", help="ask again about examples that failed")
-    how.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
+    how.add_argument(
+        "--max-cost", type=_dollars, metavar="USD", help="stop before a request could take the run's cost above this"
+    )
+    how.add_argument("--no-cache", action="store_true", help="ask even what the response cache knows, and keep nothing")
+    how.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done, with tokens and dollars; write nothing",
+    )
     how.add_argument("--no-report", action="store_true", help="stop after results.json")
     add_look(how)
     how.add_argument("--open", action="store_true", help="open the report in a browser")
@@ -61,6 +69,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def _dollars(text: str) -> float:
+    amount = float(text)
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return amount
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,111 @@
+"""How many requests may be under way, and how many may start in a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass
+
+SHRINK, SHRINK_WHEN_SLOW = 0.7, 0.9
+SLOW = 2.5
+"""A window whose median latency exceeds this many times the best window's says that the endpoint is overloaded."""
+SMALLEST_WINDOW = 10
+BURST_S = 1.0
+WINDOW_S = 60.0
+
+
+class AdaptiveLimit:
+    """A bound on concurrent requests that follows what the endpoint can bear: it grows slowly and shrinks at once.
+
+    It starts at `most`. An overload (429, 503, time-out) takes it to 0.7 of itself, once per generation of requests; a
+    window of answers much slower than the best one to 0.9; every answer in time adds 1/limit.
+
+    Args:
+        most: the largest number of requests at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = float(most)
+        self.running = 0
+        self._shrunk_at = float("-inf")
+        self._resume_at = float("-inf")
+        self._latencies: list[float] = []
+        self._best = float("inf")
+        self._changed = asyncio.Event()
+
+    async def enter(self) -> float:
+        """Wait for a place; when it was given (`time.monotonic`)."""
+        while True:
+            pause = self._resume_at - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            elif self.running >= int(self.limit):
+                await self._changed.wait()
+            else:
+                self.running += 1
+                return time.monotonic()
+
+    def leave(self, entered: float, *, answered: bool = False, overloaded: bool = False, pause_s: float = 0.0) -> None:
+        """Give a place back.
+
+        Args:
+            entered: what `enter` returned.
+            answered: the endpoint answered; its latency counts.
+            overloaded: the endpoint said that there are too many requests, or took too long.
+            pause_s: seconds during which no request may start.
+        """
+        self.running -= 1
+        now = time.monotonic()
+        self._resume_at = max(self._resume_at, now + pause_s)
+        if overloaded and entered > self._shrunk_at:
+            self._shrink(SHRINK, now)
+        elif answered:
+            self.limit = min(float(self.most), self.limit + 1 / self.limit)
+            self._watch(now - entered, now)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _shrink(self, factor: float, now: float) -> None:
+        self.limit = max(1.0, self.limit * factor)
+        self._shrunk_at = now
+        self._latencies.clear()
+
+    def _watch(self, latency_s: float, now: float) -> None:
+        """Shrink when the median of a window has grown far beyond the best one's."""
+        self._latencies.append(latency_s)
+        if len(self._latencies) < max(SMALLEST_WINDOW, int(self.limit)):
+            return
+        median = statistics.median(self._latencies)
+        self._best = min(self._best, median)
+        self._latencies.clear()
+        if median > SLOW * self._best:
+            self._shrink(SHRINK_WHEN_SLOW, now)
+
+
+@dataclass
+class PerMinute:
+    """At most `rate` units in any minute, evenly, with bursts of a second (the generic cell rate algorithm).
+
+    Attributes:
+        rate: units per minute.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        self._per_s = self.rate / (WINDOW_S + BURST_S)
+        self._due = float("-inf")
+
+    async def take(self, amount: float) -> None:
+        """Wait until `amount` units may be used."""
+        now = time.monotonic()
+        due = max(self._due, now - BURST_S)
+        self._due = due + amount / self._per_s
+        if due > now:
+            await asyncio.sleep(due - now)
+
+    def correct(self, amount: float) -> None:
+        """Count `amount` more units (fewer when negative) than were taken."""
+        self._due += amount / self._per_s
