@@ -56,11 +56,13 @@ class TaskPlan:
     examples: tuple[Example, ...]
     available: int
 
+    def source(self, spec: ModelSpec) -> Task:
+        """The task that `spec` learns from: this one, or the one that it is said to be trained on."""
+        return self.task if spec.trained_on is None else find_task(spec.trained_on)
+
     def labels(self, spec: ModelSpec) -> tuple[str, ...]:
         """The labels that `spec` may answer with: the task's, or those of the task that it was trained on."""
-        if spec.trained_on is None:
-            return self.task.emotions
-        return find_task(spec.trained_on).emotions
+        return self.source(spec).emotions
 
     def label_map(self, spec: ModelSpec) -> Mapping[str, str]:
         """Answered label -> label of this task; what is not in it has no counterpart here.
@@ -70,20 +72,20 @@ class TaskPlan:
         Raises:
             UserError: the two tasks share no label and the card maps none.
         """
-        shared = {label: label for label in self.labels(spec) if label in self.task.emotions}
-        found = self.task.label_maps.get(spec.trained_on or "", shared)
+        source = self.source(spec)
+        shared = {label: label for label in source.emotions if label in self.task.emotions}
+        found = self.task.label_maps.get(source.name, shared)
         if not found:
             raise UserError(
-                f"task {self.task.name!r} shares no label with {spec.trained_on!r}; map them in its card: "
-                f"label_maps: {{{spec.trained_on}: {{LABEL THERE: LABEL HERE}}}}"
+                f"task {self.task.name!r} shares no label with {source.name!r}; map them in its card: "
+                f"label_maps: {{{source.name}: {{LABEL THERE: LABEL HERE}}}}"
             )
         return found
 
     def training(self, spec: ModelSpec, root: Path) -> list[Example]:
-        """The training split that `spec` learns from: of this task, or of the one that it is said to be trained on."""
-        if spec.trained_on is None:
-            return list(self.reader.examples("train"))
-        return list(open_reader(find_task(spec.trained_on), root).examples("train"))
+        """The training split of the task that `spec` learns from."""
+        reader = self.reader if spec.trained_on is None else open_reader(self.source(spec), root)
+        return list(reader.examples("train"))
 
     def prompt(self, spec: ModelSpec) -> str:
         """The prompt text that `spec` gets on this task.
@@ -151,14 +153,14 @@ class Plan:
             record = trained_pictures(Path(spec.settings["checkpoint"]))
         elif spec.trained_on is not None:
             training = task.training(spec, self.options.data_root)
-            record = spec.trained_on, frozenset(map(picture_key, training))
+            record = task.source(spec).name, frozenset(map(picture_key, training))
         else:
             record = None
         if record is not None:
             refuse_overlap(spec.name, *record, task.task.name, task.examples)
 
     def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
-        trained_on = spec.trained_on or task.task.name
+        trained_on = task.source(spec).name
         folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
         if not folder.is_dir():
             raise UserError(
