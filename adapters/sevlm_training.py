@@ -43,6 +43,8 @@ def _recipe(request: TrainRequest) -> Recipe:
             f"sevlm: training on {request.task.name} needs a VAD lexicon; add: --lexicon FILE "
             "(NRC-VAD, Glasgow or Warriner), or lexicon=vader (valence only, not the published SEVLM)"
         )
+    if not request.task.explanations:  # nothing to compare texts with
+        settings.setdefault("keep_best_by", "accuracy")
     if request.init_from is not None:
         settings["init_from"] = str(request.init_from)
     return recipe.updated({"seed": request.seed} | settings)
