@@ -191,10 +191,23 @@ class Meteor(_Caption):
     """METEOR 1.5 (English ranking parameters) from the official jar's match statistics. Range 0..1, higher is better.
 
     Corpus-level under `coco-ptb` (a function of summed matches), mean of per-painting scores under `artemis-plain`.
+    Its stems, synonyms and paraphrases are English: examples whose `meta` names another language do not count.
     """
 
     name = "meteor"
     source = "Denkowski & Lavie 2014; meteor-1.5.jar of pycocoevalcap"
+
+    def pairs(self, rows: Sequence[Row]) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
+        """As for every caption metric, English rows only.
+
+        Raises:
+            Unavailable: there are answers and none of them is about an English example.
+        """
+        counted, candidates, references = super().pairs(rows)
+        english = [i for i, row in enumerate(counted) if rows[row].example.meta.get("language", "english") == "english"]
+        if counted and not english:
+            raise Unavailable("METEOR is English, these explanations are not")
+        return [counted[i] for i in english], [candidates[i] for i in english], [references[i] for i in english]
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 23) match statistics of the best reference, or (n, 2) score and 1 where the protocol takes a mean."""
