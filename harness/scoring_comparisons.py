@@ -22,7 +22,17 @@ from harness.statistics import (
 )
 from harness.tasks.metrics.base import AdditiveMetric, FloatArray
 
-HEADLINES = ("accuracy", "annotator_mass", "macro_f1", "bleu_4", "meteor", "rouge_l", "cider_d", "ccc_valence", "ccc_arousal")
+HEADLINES = (
+    "accuracy",
+    "annotator_mass",
+    "macro_f1",
+    "ccc_valence",
+    "ccc_arousal",
+    "bleu_4",
+    "meteor",
+    "rouge_l",
+    "cider_d",
+)
 """Metrics that are compared between models; with the pairs of models they are one family of tests."""
 
 EMOTION_HEADLINES = ("accuracy", "meteor", "cider_d")
