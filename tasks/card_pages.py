@@ -32,8 +32,8 @@ WORDS = """\
 
 In `socratis` people used words of their own. This table, which is the project's own, says which word counts as which
 label of ArtEmis. A word stands in it only where it is an inflection or a plain synonym of one label. Words for joy,
-love, hope, surprise, curiosity and the like have no such label among the nine: their annotations are left out and counted
-by `harness data prepare`, never called `something else`.
+love, hope, surprise, curiosity and the like have no such label among the nine: their annotations are left out and
+counted by `harness data prepare`, never called `something else`.
 
 | label | words |
 |---|---|
@@ -71,7 +71,8 @@ def _card(task: Task) -> Iterator[str]:
     yield f"- **Labels.** {_labels(task)}"
     for dimension, (low, high) in task.ratings.items():
         yield f"- **{dimension.capitalize()}** from {low:g} to {high:g}, mean over people."
-    yield f"- **Protocol.** `{task.protocol}`; metrics: {', '.join(task.metrics) if task.metrics else 'all that apply'}."
+    metrics = ", ".join(task.metrics) if task.metrics else "all that apply"
+    yield f"- **Protocol.** `{task.protocol}`; metrics: {metrics}."
     if task.slices:
         yield f"- **Broken down by** {', '.join(task.slices)}."
     for source, table in task.label_maps.items():
@@ -97,7 +98,8 @@ def _published(rows: tuple[Mapping[str, Any], ...]) -> Iterator[str]:
         numbers = ", ".join(f"{name} {value:g}" for name, value in row["metrics"].items())
         size = f" (n = {row['n']:,})" if "n" in row else ""
         where = f"{row.get('test_set', 'not stated')}{size}"
-        yield f"| {row['model']} | {where} | {numbers} | {row['source']} | {row['reliability']} | {row.get('note', '')} |"
+        cells = (row["model"], where, numbers, row["source"], row["reliability"], row.get("note", ""))
+        yield f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
