@@ -18,7 +18,7 @@
   function isolated(text) { return element("bdi", "", text); }
 
   function chip(emotion, slots) {
-    const made = element("span", "chip");
+    const made = element("span", emotion.length > 24 ? "chip wide" : "chip");
     const dot = element("span", `dot emo-${slots[emotion] ?? 0}`);
     dot.setAttribute("aria-hidden", "true");
     made.append(dot, isolated(emotion));

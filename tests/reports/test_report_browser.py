@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def test_quiet_self_contained_and_harmless(open_page: Callable[..., Opened], wid
     assert opened.page.evaluate("window.pwned") is None
     assert opened.messages == []
     prefix = opened.folder.resolve().as_uri() + "/"
+    assert opened.network == []
     assert all(unquote(url).startswith((unquote(prefix), "data:,")) for url in opened.requests), opened.requests
 
 
@@ -161,3 +163,44 @@ def test_blurred_pictures_clear_on_click(open_page: Callable[..., Opened], run: 
     assert page.evaluate(style) == "blur(14px)"
     page.click(".picture img")
     assert page.evaluate(style) == "none"
+
+
+def test_printing_to_pdf_holds_the_tables(open_page: Callable[..., Opened]) -> None:
+    data = open_page().page.pdf(prefer_css_page_size=True)
+    assert data.startswith(b"%PDF-")
+    pages = len(re.findall(rb"/Type\s*/Page\b", data))
+    assert 3 <= pages <= 40
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "variant"),
+    [
+        ("controls", "metric", "cider_d"),
+        ("affect", "row", "1"),
+        ("confusion", "row", "2"),
+        ("slices", "metric", "accuracy"),
+        ("pairs", "metric", "cider_d"),
+        ("cost", "metric", "macro_f1"),
+    ],
+)
+def test_each_section_shows_what_is_chosen(
+    open_page: Callable[..., Opened], section: str, field: str, variant: str
+) -> None:
+    page = open_page().page
+    page.focus(f"#tiny-{section} [data-field={field}]")
+    page.select_option(f"#tiny-{section} [data-field={field}]", variant)
+    shown = page.eval_on_selector_all(
+        f"#tiny-{section} [data-variant]:not([hidden])", f"all => all.map(one => one.dataset.{field})"
+    )
+    assert shown == [variant]
+    assert page.query_selector(f"#tiny-{section} [data-variant]:not([hidden])").is_visible()
+
+
+def test_the_contents_lead_to_every_section(open_page: Callable[..., Opened]) -> None:
+    page = open_page().page
+    links = page.eval_on_selector_all(".contents a", "all => all.map(one => one.getAttribute('href'))")
+    assert len(links) == 12
+    for link in links:
+        page.eval_on_selector(f".contents a[href='{link}']", "one => one.click()")
+        assert page.evaluate("location.hash") == link
+        assert page.query_selector(link).is_visible()
