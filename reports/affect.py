@@ -1,18 +1,18 @@
 """Where people and rows stand between unpleasant and pleasant, and between calm and excited, for each emotion.
 
-Two sources, each drawn where it exists: mean ratings on the valence–arousal plane (tasks whose pictures people
-rated), and the mean valence of the words of explanations (any task with explanations).
+Two sources, each drawn where it exists: mean ratings (tasks whose pictures people rated), and the words of
+explanations, as `planes` in results.json holds them; a lexicon may measure valence alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from harness.reports.emotions import FEW
+from harness.reports.numerals import number_or_none
 from harness.reports.task_view import Row, TaskView
-from harness.reports.valence import text_valence
 from harness.types import Answer, Example, Outcome
 
 
@@ -46,24 +46,46 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Affect:
-    """One row beside people: shifts in the valence of words, and on the plane of ratings (empty without them)."""
+    """One row beside people, by the words of explanations and by ratings; empty where there are none.
+
+    Attributes:
+        lexicon: name of the words' lexicon.
+    """
 
     row: Row
+    lexicon: str
     words: tuple[Shift, ...]
-    plane: tuple[Shift, ...]
+    ratings: tuple[Shift, ...]
+
+    @property
+    def has_arousal(self) -> bool:
+        """Whether the lexicon measures arousal."""
+        return all(position.arousal is not None for shift in self.words for position in shift.positions)
 
 
 def affects(view: TaskView, examples: Sequence[Example], outcomes: Mapping[Row, Mapping[str, Outcome]]) -> list[Affect]:
     """Every row that wrote explanations or gave ratings, controls apart."""
-    people = _word_valences((a.emotion, a.explanation) for example in examples for a in example.annotations)
     by_id = {example.id: example for example in examples}
     found = []
     for row, answers in outcomes.items():
         if row.kind != "control":
             said = [(by_id[i], o) for i, o in answers.items() if isinstance(o, Answer) and i in by_id]
-            own = _word_valences((answer.emotion, answer.explanation) for _, answer in said)
-            found.append(Affect(row, _shifts(view.emotions, people, own), _plane(view.emotions, said)))
-    return [affect for affect in found if affect.words or affect.plane]
+            found.append(Affect(row, *_words(view, row), _ratings(view.emotions, said)))
+    return [affect for affect in found if affect.words or affect.ratings]
+
+
+def _words(view: TaskView, row: Row) -> tuple[str, tuple[Shift, ...]]:
+    """The lexicon, and the shifts from the references to the row, of the row's own run."""
+    run = next(run for run in view.runs if run.index == row.id.run)
+    places: dict[str | None, dict[str, Position]] = {None: {}, row.id.model: {}}
+    lexicon = ""
+    for record in run.entries("planes", view.name):
+        valence = number_or_none(record, "valence")
+        if record["model"] in places and record.get("control") is None and valence is not None:
+            lexicon = str(record["lexicon"])
+            position = Position(valence, number_or_none(record, "arousal"), int(record["n"]))
+            places[record["model"]][record["emotion"]] = position
+    return lexicon, _shifts(view.emotions, places[None], places[row.id.model])
 
 
 def _shifts(emotions: Sequence[str], people: Mapping[str, Position], own: Mapping[str, Position]) -> tuple[Shift, ...]:
@@ -73,16 +95,7 @@ def _shifts(emotions: Sequence[str], people: Mapping[str, Position], own: Mappin
     return tuple(Shift(e, people.get(e), own.get(e)) for e in emotions if e in people or e in own)
 
 
-def _word_valences(texts: Iterable[tuple[str, str]]) -> dict[str, Position]:
-    found: dict[str, list[float]] = {}
-    for emotion, text in texts:
-        valence = text_valence(text)
-        if valence is not None:
-            found.setdefault(emotion, []).append(valence)
-    return {emotion: Position(fmean(values), None, len(values)) for emotion, values in found.items()}
-
-
-def _plane(emotions: Sequence[str], said: Sequence[tuple[Example, Answer]]) -> tuple[Shift, ...]:
+def _ratings(emotions: Sequence[str], said: Sequence[tuple[Example, Answer]]) -> tuple[Shift, ...]:
     """Ratings by the dominant human emotion, of people and row on the same paintings."""
     both: dict[str, list[tuple[Mapping[str, float], Mapping[str, float]]]] = {}
     for example, answer in said:

@@ -18,10 +18,3 @@ def word_valences() -> dict[str, float]:
     text = (resources.files("vaderSentiment") / "vader_lexicon.txt").read_text(encoding="utf-8")
     entries = (line.split("\t")[:2] for line in text.splitlines() if line.strip())
     return {word: float(value) for word, value in entries if _WORD.fullmatch(word)}
-
-
-def text_valence(text: str) -> float | None:
-    """Mean valence of the words that the lexicon knows, None when it knows none."""
-    known = word_valences()
-    found = [known[word] for word in _WORD.findall(text.lower()) if word in known]
-    return sum(found) / len(found) if found else None

@@ -122,6 +122,19 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
             "cells": [cell for row in rows for cell in _cells(*row)],
             "coverage": [coverage("attacked", row, said) for row in rows],
             "confusion": [{"task": "attacked", **row._asdict(), "labels": texts, "counts": counts} for row in rows],
+            "planes": [
+                {
+                    "task": "attacked",
+                    "model": model,
+                    "lexicon": text,
+                    "emotion": text,
+                    "valence": 0.1,
+                    "arousal": 0.2,
+                    "n": 9,
+                }
+                for model in (None, "one")
+                for text in texts
+            ],
             "models": [{"model": row.model, "parameters": 10**6} for row in rows[:2]],
             "comparisons": [
                 comparison("attacked", metric, "one", "two", 0.1, 0.01, emotion)

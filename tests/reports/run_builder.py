@@ -220,6 +220,11 @@ def write_run(
         for b in names[i + 1 :]:
             results["comparisons"] += [comparison(task, name, a, b, 0.1, 0.012) for name in ("accuracy", "cider_d")]
             results["comparisons"].append(comparison(task, "accuracy", a, b, -0.2, 0.4, "awe"))
+    results["planes"] = [
+        {"task": task, "model": model, "control": None, "lexicon": "vader", "emotion": emotion,
+         "valence": 0.1 * i - 0.3, "arousal": None, "n": 5 * i}
+        for model in (None, *names[:2]) for i, emotion in enumerate(EMOTIONS)
+    ]  # fmt: skip
     run.save_results(results)
     return run
 

@@ -13,7 +13,7 @@ from harness.reports import affect_figures
 from harness.reports.affect import Affect, Position, Shift, affects
 from harness.reports.build import build_report
 from harness.reports.task_view import Run, gather
-from harness.reports.valence import text_valence, word_valences
+from harness.reports.valence import word_valences
 from harness.store import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, histogram
 
@@ -21,6 +21,21 @@ from harness.types import Annotation, Answer, Example, histogram
 def painting(number: int, emotion: str, text: str, **ratings: float) -> Example:
     annotations = (Annotation(emotion, text),)
     return Example(f"p{number}", Path("none.jpg"), annotations, histogram(annotations), ratings=ratings)
+
+
+def plane(model: str | None, emotion: str, valence: float, arousal: float, n: int, **more: object) -> dict[str, object]:
+    place = {"task": "tiny", "model": model, "control": None, "lexicon": "nrc-vad", "emotion": emotion}
+    return place | {"valence": valence, "arousal": arousal, "n": n} | more
+
+
+PLANES = [
+    plane(None, "awe", 0.5, 0.25, 20),
+    plane("small", "awe", 0.75, -0.25, 9),
+    plane("small", "fear", -0.5, 0.5, 30),
+    plane("small", "fear", 9.0, 9.0, 30, control="blank"),
+    plane("other", "fear", 9.0, 9.0, 30),
+    plane("small", "fear", 9.0, 9.0, 30, task="other"),
+]
 
 
 @pytest.fixture
@@ -36,7 +51,9 @@ def rated(tmp_path: Path) -> RunFolder:
         Answer("fear", "so sad", ratings={"valence": -1.0, "arousal": 0.0}),
     ]
     said = {e.id: answer for e, answer in zip(asked, answers, strict=True)}
-    return write_run(tmp_path / "run", {RowKey("small"): said}, asked)
+    run = write_run(tmp_path / "run", {RowKey("small"): said}, asked)
+    run.save_results(run.results() | {"planes": PLANES})
+    return run
 
 
 def affect_of(run: RunFolder) -> Affect:
@@ -53,24 +70,29 @@ def test_words_have_vaders_own_values() -> None:
     assert words["great"] == 3.1
 
 
-def test_a_text_has_the_mean_of_its_known_words() -> None:
-    great, terrible = word_valences()["great"], word_valences()["terrible"]
-    assert text_valence("A GREAT, terrible sky: great") == pytest.approx((2 * great + terrible) / 3)
-    assert text_valence("greatness_of 3 skies") is None
-    assert text_valence("") is None
-
-
-def test_people_and_row_by_emotion(rated: RunFolder) -> None:
-    great, terrible, sad = (word_valences()[word] for word in ("great", "terrible", "sad"))
+def test_words_are_read_from_the_planes_of_the_rows_own_run(rated: RunFolder) -> None:
     awe, fear = affect_of(rated).words
-    assert awe.people == Position(pytest.approx((great + (great + terrible) / 2) / 2), None, 2)
-    assert awe.row == Position(pytest.approx(terrible), None, 1)
-    assert fear.people is None
-    assert fear.row == Position(pytest.approx((terrible + sad) / 2), None, 2)
+    assert (awe.people, awe.row) == (Position(0.5, 0.25, 20), Position(0.75, -0.25, 9))
+    assert (fear.people, fear.row) == (None, Position(-0.5, 0.5, 30))
+    assert affect_of(rated).has_arousal
+
+
+def test_a_lexicon_of_valence_alone_is_drawn_as_a_strip(rated: RunFolder, tmp_path: Path) -> None:
+    results = rated.results()
+    results["planes"] = [record | {"arousal": None, "lexicon": "vader"} for record in results["planes"]]
+    rated.save_results(results)
+    assert not affect_of(rated).has_arousal
+    section = parse(build_report([rated], tmp_path / "out").read_text(encoding="utf-8")).one(id="tiny-affect")
+    wide, ratings = section.all("figure")
+    assert wide.has("css", "wide")
+    assert "vader lexicon" in wide.one("figcaption").text
+    assert "does not measure arousal" in wide.one("figcaption").text
+    assert len(wide.all("circle")) == 3
+    assert len(ratings.all("circle")) == 4
 
 
 def test_ratings_are_compared_on_the_same_paintings(rated: RunFolder) -> None:
-    awe, fear = affect_of(rated).plane
+    awe, fear = affect_of(rated).ratings
     assert (awe.people, awe.row) == (Position(1.5, 2.0, 2), Position(0.5, 1.5, 2))
     assert (fear.people, fear.row) == (Position(-2.0, 2.0, 1), Position(-1.0, 0.0, 1))
 
@@ -105,16 +127,17 @@ def test_the_strip_has_a_line_for_each_emotion() -> None:
     assert any(tick.text == "0" for tick in figure.x_ticks)
 
 
-def test_the_page_draws_both(rated: RunFolder, tmp_path: Path, page: Element) -> None:
+def test_the_page_draws_words_and_ratings(rated: RunFolder, tmp_path: Path, page: Element) -> None:
     section = parse(build_report([rated], tmp_path / "out").read_text(encoding="utf-8")).one(id="tiny-affect")
     assert len(section.all("svg")) == 2
     rows = [option.text for option in page.one("section", id="tiny-affect").all("option")]
-    assert rows == ["small", "large", "endpoint"]
+    assert rows == ["small", "large"]
 
 
 def test_labels_without_texts_have_no_section(tmp_path: Path) -> None:
     asked = [painting(0, "awe", "")]
     run = write_run(tmp_path / "run", {RowKey("small"): {"p0": Answer("awe", "")}}, asked)
+    run.save_results(run.results() | {"planes": []})
     page = parse(build_report([run], tmp_path / "out").read_text(encoding="utf-8"))
     assert not page.all("section", id="tiny-affect")
     assert not page.all("a", href="#tiny-affect")
