@@ -126,8 +126,6 @@ _ROWS: tuple[tuple[str, str, str, bool | None, Style, int, str], ...] = (
     ("vad_ccc_d", "Dominance CCC", "vad", _UP, "plain", 3, "Concordance correlation of dominance with the references."),
     ("vad_coverage", "Words in lexicon", "vad", None, "percent", 1,
      "Words of the explanation that the valence, arousal and dominance lexicon knows."),
-    ("vad_coverage", "Lexicon coverage", "vad", None, "percent", 1,
-     "Words of the explanation that the lexicon knows."),
     ("ccc_valence", "Valence CCC", "rating", _UP, "plain", 3,
      "Concordance of the model's valence with people's mean rating."),
     ("ccc_arousal", "Arousal CCC", "rating", _UP, "plain", 3,
