@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import os
+import dataclasses
+import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
 
+from harness.adapters import openai_probe
 from harness.adapters.base import EndpointAdapter
-from harness.adapters.openai_errors import outcome_of_error, public_url, without_secrets
-from harness.adapters.openai_parameters import RequestParameters
+from harness.adapters.openai_connection import Connection, Endpoint
+from harness.adapters.openai_errors import CONTENT_FILTER, outcome_of_error, public_url
+from harness.adapters.openai_parameters import RequestParameters, answer_schema
 from harness.adapters.openai_pictures import data_url
+from harness.adapters.openai_prices import find_price
+from harness.adapters.openai_probabilities import label_probabilities
+from harness.adapters.openai_reply import sound, text_of, usage_of
+from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.tasks.parser import PARSER_VERSION, parse_answer
-from harness.types import Failed, ImageError, Item, Outcome, Refusal, RetryableError, Usage, UserError
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Refusal, Usage, UserError
 
 DETAILS = ("auto", "low", "high")
-PROBE_TIMEOUT_S = 10.0
-
-
-@dataclass(frozen=True)
-class _Connection:
-    """What belongs to one event loop: the client, and the lock behind which the first request is alone."""
-
-    loop: asyncio.AbstractEventLoop
-    client: openai.AsyncOpenAI
-    first: asyncio.Lock
+PROBES = ("strict", "warn", "off")
 
 
 class OpenAIChat(EndpointAdapter):
-    """One chat request per painting: the picture as a data URL and the task's prompt.
+    """GPT-4V-class models behind any OpenAI-compatible endpoint: one chat request per painting.
 
-    Retries are the runner's; the client's own are off. The first request settles which parameters the endpoint takes,
-    the others wait for it.
+    Retries are the runner's; the client's own are off. Before the first item a probe asks for the colours of two
+    generated pictures, and settles which parameters the endpoint takes.
 
     Args:
         model: the endpoint's model name (snapshots retire; the name that it returns is in `observed()`).
@@ -49,6 +45,14 @@ class OpenAIChat(EndpointAdapter):
         image_size: longest side in pixels; larger pictures are scaled down, others are sent as they are.
         detail: OpenAI's `auto`, `low` or `high`; None leaves it out.
         timeout_s: seconds until a request counts as lost.
+        probe: `strict` refuses an endpoint that does not see, `warn` goes on, `off` does not look.
+        schema: ask for JSON in a schema where the endpoint takes one (not with `shots`, nor where ratings are wanted).
+        probabilities: ask for log-probabilities where the endpoint gives them, and read label probabilities from them.
+        price_in, price_out: US$ per million prompt and answer tokens, instead of the table's.
+        prices: a price table of your own, a YAML file.
+        requests_per_minute, tokens_per_minute: the endpoint's limits.
+        shots: pictures of the training split to show, with an answer each, before the question.
+        seed: which of them.
     """
 
     name = "gpt4v"
@@ -63,157 +67,224 @@ class OpenAIChat(EndpointAdapter):
         image_size: int = 1024,
         detail: str | None = None,
         timeout_s: float = 120.0,
+        probe: str = "strict",
+        schema: bool = True,
+        probabilities: bool = True,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        prices: str | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        shots: int = 0,
+        seed: int = 0,
     ) -> None:
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-            raise UserError(f"base_url={public_url(base_url)}: expected http://… or https://…")
-        if detail is not None and detail not in DETAILS:
-            raise UserError(f"detail={detail}: expected one of {', '.join(DETAILS)}")
-        self.model, self.base_url, self.api_key_env = model, base_url, api_key_env
-        self.max_tokens, self.temperature, self.timeout_s = max_tokens, temperature, timeout_s
-        self.image_size, self.detail = image_size, detail
-        self._parameters = RequestParameters(max_tokens, temperature)
-        self._client_settings: dict[str, Any] = {}
-        self._connection: _Connection | None = None
+        for name, value, known in (("detail", detail, DETAILS), ("probe", probe, PROBES)):
+            if value is not None and value not in known:
+                raise UserError(f"{name}={value}: expected one of {', '.join(known)}")
+        self.endpoint = Endpoint(base_url, api_key_env, timeout_s)
+        self.model, self.max_tokens, self.temperature, self.probe = model, max_tokens, temperature, probe
+        self.image_size, self.detail, self.schema, self.probabilities = image_size, detail, schema, probabilities
+        self.price = find_price(model, base_url, price_in, price_out, prices)
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self.shots, self.seed = shots, seed
+        self.needs = frozenset({"train"}) if shots else frozenset()
+        self._shown: tuple[Shot, ...] = ()
+        self._examples: list[dict[str, Any]] = []
+        self._parameters = RequestParameters(
+            max_tokens, temperature, schema=schema and not shots, logprobs=probabilities
+        )
+        self._connection: Connection | None = None
         self._settled = False
-        self._answered = 0
+        self._longest_prompt = 0
+        self._observed: dict[str, Any] = {}
         self._models: Counter[str] = Counter()
         self._system_fingerprints: Counter[str] = Counter()
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint (without credentials), model name asked for, generation and picture settings."""
         request = {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        form = {"schema": self.schema, "probabilities": self.probabilities, "shots": self.shots}
         pictures = {"image_size": self.image_size, "detail": self.detail}
-        named = {"base_url": public_url(self.base_url), "model": self.model}
-        return named | request | pictures | {"parser": PARSER_VERSION}
+        named = {"base_url": public_url(self.endpoint.base_url), "model": self.model}
+        return named | request | form | pictures | {"parser": PARSER_VERSION}
+
+    def answers_depend_on(self) -> dict[str, Any]:
+        """The fingerprint and the worked examples."""
+        return self.fingerprint() | {"shown": shots_identity(self._shown)}
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Choose the worked examples."""
+        self._shown = choose_shots(examples, self.shots, self.seed)
 
     def load(self) -> None:
-        """Find the key and see that somebody answers at `base_url`.
+        """See that there is a key.
 
         Raises:
-            UserError: no key for an endpoint that is not on this machine, nobody answers, or the key is refused.
+            UserError: none, for an endpoint that is not on this machine.
         """
-        key = self._key()
-        settings: dict[str, Any] = {"api_key": key or "none", "base_url": self.base_url, "max_retries": 0}
-        try:
-            with openai.OpenAI(**settings, timeout=PROBE_TIMEOUT_S) as probe:
-                probe.models.list()
-        except openai.AuthenticationError as error:
-            message = without_secrets(str(error), key)
-            raise UserError(f"{public_url(self.base_url)} refuses the key in ${self.api_key_env}: {message}") from None
-        except openai.APITimeoutError:
-            pass  # slow to list its models, yet there
-        except openai.APIConnectionError as error:
-            cause = without_secrets(str(error.__cause__ or error), key)
-            raise UserError(f"nobody answers at {public_url(self.base_url)} ({cause}); check base_url=") from None
-        except (openai.OpenAIError, ValueError):
-            pass  # an endpoint need not list its models
-        self._client_settings = settings | {"timeout": self.timeout_s}
+        self.endpoint.key()
 
-    def _key(self) -> str:
-        """The key, empty where a loopback endpoint goes without."""
-        key = os.environ.get(self.api_key_env, "")
-        if not key and not is_loopback(self.base_url):
-            raise UserError(
-                f"gpt4v needs a key; type: export {self.api_key_env}=…  (or name another: api_key_env=NAME)"
-            )
-        return key
+    async def open(self) -> None:
+        """See that somebody answers, takes the key, and looks at pictures; see `EndpointAdapter.open`.
+
+        Raises:
+            UserError: not so.
+        """
+        await self.endpoint.greet(self._connected().client)
+        if self.probe != "off" and not self._settled:
+            await self._probe()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
+            await self._connection.client.close()
+            self._connection = None
 
     def observed(self) -> dict[str, Any]:
-        """Model names and system fingerprints that came back with their counts, and the parameters that were sent."""
-        return {
+        """Names and system fingerprints that came back with their counts, parameters, capabilities, probe and price."""
+        return self._observed | {
             "models_returned": dict(self._models),
             "system_fingerprints": dict(self._system_fingerprints),
-            "request_parameters": self._parameters.arguments(),
+            "request_parameters": self._parameters.arguments(answer_schema(())),
+            "capabilities": dict(self._parameters.found),
+            "price": dataclasses.asdict(self.price),
+            "shots": [shot.id for shot in self._shown],
         }
+
+    def at_most(self, item: Item) -> Usage:
+        """An upper estimate before the first answers, later the longest prompt seen if that was longer."""
+        prompt = (1 + self.shots) * self.price.prompt_tokens(item.prompt)
+        prompt = max(prompt, self._longest_prompt)
+        cost = self.price.cost_usd(prompt, self.max_tokens)
+        return Usage(prompt_tokens=prompt, completion_tokens=self.max_tokens, cost_usd=cost)
 
     async def answer(self, item: Item) -> Outcome:
         """Ask about one painting; see `EndpointAdapter.answer`."""
         try:
-            url = await asyncio.to_thread(data_url, item.image, self.image_size)
+            messages = await asyncio.to_thread(self.messages, item)
         except ImageError as error:
             return Failed("ImageError", str(error))
         started = time.monotonic()
         try:
-            completion = await self._complete(self._messages(item.prompt, url))
+            completion = await self._complete(messages, self.schema_of(item))
         except (openai.OpenAIError, ValueError) as error:
-            return outcome_of_error(error, self._key(), first=self._answered == 0)
-        return self._outcome(item, completion, time.monotonic() - started)
+            return outcome_of_error(error, self.endpoint.key(), first=not self._settled)
+        return self.outcome(item, completion, time.monotonic() - started)
 
-    def _messages(self, prompt: str, url: str) -> list[dict[str, Any]]:
+    def schema_of(self, item: Item) -> dict[str, Any] | None:
+        """The schema of an answer; None where the task wants ratings, which the prompt asks for in words."""
+        return None if item.ratings else answer_schema(item.labels)
+
+    def messages(self, item: Item) -> list[dict[str, Any]]:
+        """The conversation: worked examples, then the painting; reads and encodes pictures.
+
+        Raises:
+            ImageError: the painting cannot be decoded.
+        """
+        if len(self._examples) < 2 * len(self._shown):
+            pairs = [
+                (self._user(item.prompt, data_url(shot.image, self.image_size)), shot.answer) for shot in self._shown
+            ]
+            self._examples = [m for user, said in pairs for m in (user, {"role": "assistant", "content": said})]
+        return [*self._examples, self._user(item.prompt, data_url(item.image, self.image_size))]
+
+    def _user(self, prompt: str, url: str) -> dict[str, Any]:
         image = {"url": url} | ({"detail": self.detail} if self.detail else {})
         content = [{"type": "image_url", "image_url": image}, {"type": "text", "text": prompt}]
-        return [{"role": "user", "content": content}]
+        return {"role": "user", "content": content}
 
-    async def _complete(self, messages: list[dict[str, Any]]) -> Any:
+    async def _probe(self) -> None:
+        """Ask for the colours of two pictures, and see what became of schema and log-probabilities."""
+        completions = []
+        try:
+            for colour in openai_probe.SHOWN:
+                question = [self._user(openai_probe.PROMPT, openai_probe.plain_picture(colour))]
+                completions.append(sound(await self._complete(question, openai_probe.SCHEMA)))
+        except (openai.OpenAIError, ValueError) as error:
+            outcome = outcome_of_error(error, self.endpoint.key(), first=True)
+            self._judge(False, f"the probe was rejected: {getattr(outcome, 'message', outcome.raw)}")
+            return
+        verdict = openai_probe.Verdict(tuple(text_of(c.choices[0].message.content) for c in completions))
+        self._note_extras(completions, verdict.answers)
+        for completion in completions:
+            self.spent_usd += usage_of(completion, self.price, None).cost_usd or 0.0
+        self._judge(verdict.sees, verdict.problem())
+
+    def _note_extras(self, completions: Sequence[ChatCompletion], answers: Sequence[str]) -> None:
+        sent = self._parameters.arguments(openai_probe.SCHEMA)
+        kept = {
+            "schema": "response_format" in sent and openai_probe.keeps_schema(answers),
+            "logprobs": all(c.choices[0].logprobs and c.choices[0].logprobs.content for c in completions),
+        }
+        for name, parameter in (("schema", "response_format"), ("logprobs", "logprobs")):
+            if parameter in sent and kept[name]:
+                self._parameters.found[name] = "accepted"
+            elif parameter in sent:
+                self._parameters.drop(name, "ignored")
+
+    def _judge(self, sees: bool, problem: str) -> None:
+        self._observed["probe"] = "sees pictures" if sees else problem
+        if sees:
+            return
+        told = f"{self.model} at {public_url(self.endpoint.base_url)} does not look at pictures: {problem}"
+        if self.probe == "strict":
+            raise UserError(f"{told}; add probe=warn to the model to go on nevertheless")
+        print(f"harness: {told}", file=sys.stderr)
+
+    async def _complete(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
         """The endpoint's response; until one succeeded, one request at a time finds out what the endpoint takes."""
         connection = self._connected()
         if self._settled:
-            return await self._send(connection, messages)
+            return await self._send(connection, messages, schema)
         async with connection.first:
             alone = not self._settled
             if alone:
-                completion = await self._send(connection, messages)
+                completion = await self._send(connection, messages, schema)
                 self._settled = True
-        return completion if alone else await self._send(connection, messages)
+        return completion if alone else await self._send(connection, messages, schema)
 
-    async def _send(self, connection: _Connection, messages: list[dict[str, Any]]) -> Any:
+    async def _send(self, connection: Connection, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
         create: Any = connection.client.chat.completions.create
         while True:
-            sent = self._parameters.arguments()
+            sent = self._parameters.arguments(schema)
             try:
                 return await create(model=self.model, messages=messages, **sent)
             except openai.APIStatusError as error:
-                if not self._parameters.adjust(sent, error):
+                if not self._parameters.adjust(sent, error) and not self._plainer(error):
                     raise
 
-    def _connected(self) -> _Connection:
+    def _plainer(self, error: openai.APIStatusError) -> bool:
+        """Whether a first request that was rejected without a word on why may pass without schema and logprobs."""
+        unexplained = error.status_code in (400, 422) and error.param is None
+        filtered = CONTENT_FILTER.search(f"{error.code} {error.message} {error.body}")
+        return unexplained and not filtered and not self._settled and self._parameters.drop_extras()
+
+    def _connected(self) -> Connection:
         """The connection of the running event loop; those of an earlier loop died with it."""
-        loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection.loop is not loop:
-            # Given to the client, because the one that it makes itself tries to close in whatever loop runs later.
-            pool = openai.DefaultAsyncHttpxClient()
-            client = openai.AsyncOpenAI(**self._client_settings, http_client=pool)
-            self._connection = _Connection(loop, client, asyncio.Lock())
+        if self._connection is None or self._connection.loop is not asyncio.get_running_loop():
+            self._connection = Connection.open(self.endpoint)
         return self._connection
 
-    def _outcome(self, item: Item, completion: Any, latency_s: float) -> Outcome:
-        """Read a response; its fields are not validated by the client."""
-        if not isinstance(completion, ChatCompletion):
-            start = " ".join(str(completion)[:80].split())
-            return Failed("not-json", f"expected JSON, got {start!r}; check base_url= (it usually ends in /v1)")
-        if not completion.choices:
-            raise RetryableError("the response holds no choice", kind="no-choice")
-        self._answered += 1
+    def outcome(self, item: Item, completion: Any, latency_s: float | None) -> Outcome:
+        """Read a response.
+
+        Raises:
+            RetryableError: it holds no choice.
+        """
+        try:
+            choice = sound(completion).choices[0]
+        except ValueError as error:
+            return Failed("not-json", str(error))
         self._models[str(completion.model)] += 1
         if completion.system_fingerprint:
             self._system_fingerprints[completion.system_fingerprint] += 1
-        choice = completion.choices[0]
-        usage = _usage(completion, latency_s)
-        text = _text(choice.message.content)
-        refusal = choice.message.refusal
-        if refusal or choice.finish_reason == "content_filter":
-            return Refusal(refusal or text, usage)
-        return parse_answer(text, item.labels, usage, truncated=choice.finish_reason == "length")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL points to this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _text(content: Any) -> str:
-    """The answer's text; some endpoints give a list of parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
-
-
-def _usage(completion: ChatCompletion, latency_s: float) -> Usage:
-    counted = completion.usage
-    if counted is None:
-        return Usage(latency_s)
-    return Usage(latency_s, counted.prompt_tokens, counted.completion_tokens)
+        usage = usage_of(completion, self.price, latency_s)
+        self._longest_prompt = max(self._longest_prompt, usage.prompt_tokens or 0)
+        text = text_of(choice.message.content)
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            return Refusal(choice.message.refusal or text, usage)
+        found = parse_answer(text, item.labels, usage, truncated=choice.finish_reason == "length")
+        if isinstance(found, Answer) and choice.logprobs and choice.logprobs.content:
+            probabilities = label_probabilities(choice.logprobs.content, found.emotion, item.labels)
+            return dataclasses.replace(found, emotion_probs=probabilities)
+        return found

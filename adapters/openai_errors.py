@@ -21,6 +21,12 @@ CONTENT_FILTER = re.compile(
     r"safety system",
     re.IGNORECASE,
 )
+NO_PICTURES = re.compile(
+    r"image input is not supported|(?:does not|doesn't) support (?:image|vision|multimodal)|not a multimodal model|"
+    r"no (?:vision|multimodal) (?:support|projector)",
+    re.IGNORECASE,
+)
+"""A server whose model is text-only may say so with a 500, which no repetition mends."""
 KEY_LIKE = re.compile(r"\b(?:sk|pk|rk)[-_][\w*.-]{6,}|Bearer\s+\S+", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
 
@@ -68,6 +74,8 @@ def _outcome_of_status(error: openai.APIStatusError, message: str, first: bool) 
         raise UserError(f"the endpoint's quota is used up; raise it and repeat the command to go on: {message}")
     if status in (400, 403) and CONTENT_FILTER.search(f"{error.code} {message} {error.body}"):
         return Refusal(raw=message)
+    if NO_PICTURES.search(message):
+        return Failed("no-pictures", message)
     if status in TEMPORARY or status >= 500:
         raise RetryableError(message, retry_after_s(error.response.headers), kind=f"http-{status}") from None
     if first and status in (401, 404):

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.types import open_image
+from harness.types import MAX_IMAGE_PIXELS, ImageError, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,21 +28,40 @@ def data_url(path: Path, longest_side: int) -> str:
     Raises:
         ImageError: the picture cannot be decoded; it is never sent unseen.
     """
-    upright = open_image(path)
-    media_type = sendable_as_it_is(path, longest_side)
-    content = path.read_bytes() if media_type else smaller_jpeg(upright, longest_side)
+    content = _content(path)
+    media_type = sendable_as_it_is(content, longest_side)
+    if media_type is None:
+        content = smaller_jpeg(open_image(path), longest_side)
     return f"data:{media_type or 'image/jpeg'};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def sendable_as_it_is(path: Path, longest_side: int) -> str | None:
-    """The media type of a file that any endpoint shows as we would: known format, plain colours, upright, one frame."""
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path.name}: cannot be read ({type(error).__name__})") from None
+
+
+def sendable_as_it_is(content: bytes, longest_side: int) -> str | None:
+    """The media type of a file that any endpoint shows as we would: known format, plain colours, upright, one frame.
+
+    None also for a picture that cannot be decoded to its end. The check reads all of a JPEG file's data but computes
+    an eighth of its size, several times as fast as decoding it whole.
+    """
     from PIL import Image as pil
 
-    with pil.open(path) as file:
-        plain = file.mode in ("RGB", "L") and getattr(file, "n_frames", 1) == 1
-        upright = file.getexif().get(ORIENTATION_TAG, 1) == 1
-        fits = max(file.size) <= longest_side
-        return MEDIA_TYPES.get(str(file.format)) if plain and upright and fits else None
+    try:
+        with pil.open(io.BytesIO(content)) as file:
+            plain = file.mode in ("RGB", "L") and getattr(file, "n_frames", 1) == 1
+            upright = file.getexif().get(ORIENTATION_TAG, 1) == 1
+            fits = max(file.size) <= longest_side and file.size[0] * file.size[1] <= MAX_IMAGE_PIXELS
+            media_type = MEDIA_TYPES.get(str(file.format)) if plain and upright and fits else None
+            if media_type is not None:
+                file.draft(None, (1, 1))
+                file.load()
+            return media_type
+    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError):
+        return None
 
 
 def smaller_jpeg(picture: Image, longest_side: int) -> bytes:

@@ -23,6 +23,7 @@ class Reply:
         body: JSON value, or text sent as it is.
         promised: length announced beyond the body's own, to break off in the middle.
         delay_s: wait before answering.
+        drip_s: wait before each of ten pieces of the body.
     """
 
     status: int = 200
@@ -30,6 +31,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     promised: int = 0
     delay_s: float = 0.0
+    drip_s: float = 0.0
 
 
 def answered(text: str | None = "awe because the sky is vast", finish: str = "stop", **more: Any) -> Reply:
@@ -99,7 +101,12 @@ def send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
         handler.send_header(name, value)
     handler.send_header("content-length", str(len(text.encode()) + reply.promised))
     handler.end_headers()
-    handler.wfile.write(text.encode())
+    data = text.encode()
+    size = max(1, len(data) // 10) if reply.drip_s else max(1, len(data))
+    for start in range(0, len(data), size):
+        time.sleep(reply.drip_s)
+        handler.wfile.write(data[start : start + size])
+        handler.wfile.flush()
     handler.close_connection = bool(reply.promised)
 
 

@@ -49,9 +49,18 @@ def url(server: tuple[Endpoint, str]) -> str:
 
 
 def loaded(url: str, **settings: Any) -> OpenAIChat:
-    adapter = OpenAIChat("vision-1", base_url=url, **settings)
+    plain: dict[str, Any] = {"probe": "off", "schema": False, "probabilities": False}
+    adapter = OpenAIChat("vision-1", base_url=url, **plain | settings)
     adapter.load()
     return adapter
+
+
+def greet(adapter: OpenAIChat) -> None:
+    async def opened_and_closed() -> None:
+        await adapter.open()
+        await adapter.aclose()
+
+    asyncio.run(opened_and_closed())
 
 
 def ask(adapter: OpenAIChat, *items: Item) -> list[Outcome | BaseException]:
@@ -76,11 +85,10 @@ def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
     image, text = request["messages"][0]["content"]
     assert text == {"type": "text", "text": PROMPT}
     assert image["image_url"]["detail"] == "low"
-    assert adapter.observed() == {
-        "models_returned": {"vision-1-2026-01-01": 1},
-        "system_fingerprints": {"fp_1": 1},
-        "request_parameters": {"max_tokens": 77, "temperature": 0.0},
-    }
+    observed = adapter.observed()
+    assert observed["models_returned"] == {"vision-1-2026-01-01": 1}
+    assert observed["system_fingerprints"] == {"fp_1": 1}
+    assert observed["request_parameters"] == {"max_tokens": 77, "temperature": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +226,7 @@ def test_parameters_are_settled_once_by_the_first_request(
     assert all(isinstance(outcome, Answer) for outcome in outcomes)
     assert len(endpoint.requests) == 6 + len(rejected)
     assert adapter.observed()["request_parameters"] == sent
-    assert adapter.fingerprint() == OpenAIChat("vision-1", base_url=url).fingerprint()
+    assert adapter.fingerprint() == loaded(url).fingerprint()
 
 
 def test_a_value_that_is_too_large_is_no_reason_to_send_another_parameter(
@@ -326,12 +334,12 @@ def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=f"nobody answers at http://127.0.0.1:{port}/v1"):
-        loaded(f"http://127.0.0.1:{port}/v1")
+        greet(loaded(f"http://127.0.0.1:{port}/v1"))
     endpoint.models = error(401, "bad key")
     with pytest.raises(UserError, match=r"refuses the key in \$OPENAI_API_KEY"):
-        loaded(url)
+        greet(loaded(url))
     endpoint.models = Reply(404, "nothing here")
-    loaded(url)
+    greet(loaded(url))
 
 
 @pytest.mark.parametrize(

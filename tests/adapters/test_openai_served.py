@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import socket
@@ -16,9 +15,11 @@ from pathlib import Path
 import pytest
 import tiny_models
 from adapter_samples import Picture, item
+from tqdm import tqdm
 
 from harness.adapters.openai_chat import OpenAIChat
-from harness.types import Answer, Failed
+from harness.endpoint import drive
+from harness.types import Answer, Failed, Outcome
 
 PATIENCE_S = 120
 
@@ -60,14 +61,14 @@ def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: Picture, corrupt: Path) -> None:
     url, checkpoint = served
-    adapter = OpenAIChat(str(checkpoint), base_url=url, max_tokens=30)
+    adapter = OpenAIChat(str(checkpoint), base_url=url, max_tokens=30, probe="warn")
     adapter.load()
     paths = [picture((20, 20, 20), "dark.png"), picture((220, 220, 220), "bright.jpg"), corrupt]
-
-    async def ask() -> list[object]:
-        return await asyncio.gather(*(adapter.answer(item(path.name, path)) for path in paths))
-
-    dark, bright, broken = asyncio.run(ask())
+    items = [item(path.name, path) for path in paths]
+    recorded: dict[str, Outcome] = {}
+    with tqdm(disable=True) as progress:
+        drive(adapter, items, 3, lambda one, outcome: recorded.update({one.id: outcome}), progress)
+    dark, bright, broken = (recorded[one.id] for one in items)
     assert isinstance(dark, Answer)
     assert isinstance(bright, Answer)
     assert isinstance(broken, Failed)
@@ -75,4 +76,7 @@ def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: 
     assert [dark.emotion, bright.emotion] == ["fear", "awe"]
     assert dark.usage.prompt_tokens is not None
     assert dark.usage.prompt_tokens > 16  # the picture alone takes 16
-    assert sum(adapter.observed()["models_returned"].values()) == 2
+    observed = adapter.observed()
+    assert sum(observed["models_returned"].values()) == 2
+    assert observed["probe"].startswith("shown a blue and a yellow picture")  # it knows light and dark, no colours
+    assert observed["capabilities"] == {"schema": "ignored", "logprobs": "ignored"}

@@ -1,0 +1,154 @@
+"""`harness run` against a loopback endpoint: what it costs, what is told beforehand, what is not asked twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fault_server
+import pytest
+from fault_server import Endpoint
+from PIL import Image
+from seeing import asked_for_colour, seeing
+
+from harness.adapters.openai_prices import find_price
+from harness.types import UserError
+
+Command = Callable[..., tuple[int, str, str]]
+PRICES = "price_in=100,price_out=1000"
+"""70 prompt and 9 answer tokens then cost 0.016 dollars."""
+COST = 0.016
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[Endpoint, str]]:
+    with fault_server.running() as running:
+        running[0].reply = seeing
+        yield running
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """Six pictures and a task card over them."""
+    lines = []
+    for number in range(6):
+        Image.new("RGB", (16, 12), (40 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        said = [{"emotion": "awe", "explanation": f"the room {number} is vast and red"}]
+        lines.append(json.dumps({"id": str(number), "image": f"{number}.png", "annotations": said}))
+    (tmp_path / "examples.jsonl").write_text("\n".join(lines))
+    card = tmp_path / "tiny.yaml"
+    card.write_text(
+        "name: tiny\ndataset: jsonl\nemotions: [awe, fear]\noptions: {examples: examples.jsonl}\n"
+        "metrics: [accuracy, cost_usd, tokens]\n"
+    )
+    return card
+
+
+@pytest.fixture
+def command(task: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(task.parent)
+    monkeypatch.setenv("HARNESS_DATA", str(task.parent / "data"))
+    from harness.cli import main
+
+    def run(model: str, *more: object) -> tuple[int, str, str]:
+        code = main(["run", "--tasks", str(task), "--models", model, "--no-report", *map(str, more)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def lines(folder: Path, model: str = "gpt4v") -> list[dict[str, Any]]:
+    path = folder / "outcomes" / "tiny" / f"{model}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def paintings(endpoint: Endpoint) -> int:
+    return sum(not asked_for_colour(request) for request in endpoint.requests)
+
+
+def test_the_second_run_asks_nothing_and_costs_nothing(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    endpoint, url = server
+    model = f"gpt4v:model=m,base_url={url},{PRICES}"
+    assert command(model, "--out", "first")[0] == 0
+    assert [line["usage"]["cost_usd"] for line in lines(tmp_path / "first")] == [pytest.approx(COST)] * 6
+    asked = len(endpoint.requests)
+    assert command(model, "--out", "second")[0] == 0
+    assert len(endpoint.requests) == asked
+    again = lines(tmp_path / "second")
+    assert all(line["usage"]["cached"] and line["usage"]["cost_usd"] == 0 for line in again)
+    kept = ("id", "kind", "emotion", "explanation", "emotion_probs")
+    assert [{k: line[k] for k in kept} for line in again] == [
+        {k: line[k] for k in kept} for line in sorted(lines(tmp_path / "first"), key=lambda line: line["id"])
+    ]
+    (record,) = json.loads((tmp_path / "second" / "manifest.json").read_text())["runs"]
+    assert (record["cached"], record["asked"]) == (6, 0)
+    assert command(model.replace("model=m", "model=other"), "--out", "third")[0] == 0
+    assert paintings(endpoint) == 12
+    assert command(model, "--out", "fourth", "--no-cache")[0] == 0
+    assert paintings(endpoint) == 18
+
+
+def test_the_dry_run_tells_requests_tokens_and_dollars(server: tuple[Endpoint, str], command: Command) -> None:
+    endpoint, url = server
+    code, out, _ = command(f"gpt4v:model=m,base_url={url},max_tokens=100,{PRICES}", "--dry-run")
+    assert code == 0
+    assert "6 requests, at most " in out
+    assert "600 answer tokens, at most $" in out
+    code, out, _ = command(f"gpt4v:model=m,base_url={url}", "--dry-run")
+    assert "price unknown" in out
+    assert endpoint.requests == []
+
+
+def test_max_cost_stops_before_it_is_exceeded_and_goes_on_when_raised(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    endpoint, url = server
+    model = f"gpt4v:model=m,base_url={url},max_tokens=10,probe=off,{PRICES}"
+    dry = command(model, "--dry-run")[1]
+    ceiling = float(dry.partition("at most $")[2].split()[0]) / 6
+    limit = ceiling + 2.5 * COST
+    code, _, err = command(model, "--out", "run", "--max-cost", limit, "--concurrency", 2)
+    assert code == 2
+    assert "--max-cost" in err
+    assert "higher --max-cost" in err
+    assert len(lines(tmp_path / "run")) == paintings(endpoint) == 3
+    assert sum(line["usage"]["cost_usd"] for line in lines(tmp_path / "run")) <= limit
+    code, _, _ = command(model, "--out", "run", "--max-cost", 10)
+    assert code == 0
+    assert sorted(line["id"] for line in lines(tmp_path / "run")) == list("012345")
+    assert paintings(endpoint) == 6
+
+
+def test_an_unknown_price_and_a_budget_exclude_each_other(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    endpoint, url = server
+    code, _, err = command(f"gpt4v:model=m,base_url={url}", "--out", "run", "--max-cost", 1)
+    assert code == 2
+    assert "price_in=…,price_out=…" in err
+    assert not (tmp_path / "run").exists()
+    assert endpoint.requests == []
+
+
+def test_the_table_knows_models_and_their_dated_snapshots_at_their_own_host_only(tmp_path: Path) -> None:
+    host = "https://api.openai.com/v1"
+    price = find_price("gpt-4o", host)
+    assert price.cost_usd(1_000_000, 100_000) == pytest.approx(2.5 + 1.0)
+    assert find_price("gpt-4o-2024-11-20", host) == price
+    assert find_price("gpt-4o", host, batch=True).cost_usd(1_000_000, 0) == pytest.approx(1.25)
+    assert find_price("gpt-4o", "http://127.0.0.1:1/v1").cost_usd(1, 1) is None
+    assert find_price("unheard-of", host).cost_usd(1, 1) is None
+    assert find_price("gpt-4o", host, 1.0, 2.0).cost_usd(1_000_000, 1_000_000) == pytest.approx(3.0)
+    own = tmp_path / "own.yaml"
+    own.write_text("as_of: 2026-11-01\nhosts: [models.example]\nmodels:\n  m: {in: 1, out: 2}\n")
+    assert find_price("m", "https://models.example/v1", table=str(own)).cost_usd(0, 500_000) == pytest.approx(1.0)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("hosts: [a]\nmodels:\n  m: {in: -1, out: 2}\n")
+    for mistake in ({"table": str(wrong)}, {"price_in": 1.0}, {"price_in": -1.0, "price_out": 0.0}):
+        with pytest.raises(UserError, match="price"):
+            find_price("m", host, **mistake)  # type: ignore[arg-type]
