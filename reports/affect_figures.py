@@ -59,13 +59,16 @@ def plane(shifts: Sequence[Shift]) -> Figure:
     positions = [position for shift in shifts for position in shift.positions]
     at_x, x_ticks = _scale([p.valence for p in positions], PLANE_LEFT, right)
     at_y, y_ticks = _scale([p.arousal or 0.0 for p in positions], floor, MARGIN)
-    placed: list[tuple[float, float, float]] = []
+    ends = [
+        [None if p is None else (at_x(p.valence), at_y(p.arousal or 0.0)) for p in (s.people, s.row)] for s in shifts
+    ]
+    # Marks are in the way of names, too.
+    placed = [(end[0] - 6, end[0] + 6, end[1] + 4) for pair in ends for end in pair if end is not None]
     found = []
-    for shift in shifts:
-        ends = [None if p is None else (at_x(p.valence), at_y(p.arousal or 0.0)) for p in (shift.people, shift.row)]
-        x, y = next(end for end in reversed(ends) if end is not None)
+    for shift, (people, row) in zip(shifts, ends, strict=True):
+        x, y = row or people or (0.0, 0.0)
         label_x, label_y, anchor = free_place(x, y, shift.emotion, placed, right=PLANE_SIDE, top=MARGIN)
-        found.append(_dumbbell(shift, ends[0], ends[1], (label_x, label_y), anchor))
+        found.append(_dumbbell(shift, people, row, (label_x, label_y), anchor))
     return Figure(PLANE_SIDE, PLANE_SIDE, PLANE_LEFT, right, floor, x_ticks, y_ticks, tuple(found))
 
 

@@ -139,26 +139,30 @@ def _point(
 def free_place(
     x: float, y: float, label: str, placed: list[tuple[float, float, float]], *, right: float, top: float
 ) -> tuple[float, float, str]:
-    """Where a mark's label stands: beside the mark, moved up until no label in `placed` overlaps; x, y, text anchor.
+    """Where a mark's label stands: the nearest place beside the mark that is free; x, y and text anchor.
 
     Args:
         x: of the mark, pixels.
         y: of the mark, pixels.
         label: its width is estimated.
-        placed: start, end and y of the labels before this one, which is added.
+        placed: start, end and y of what is in the way; this label is added.
         right: labels end before it.
         top: labels stay below it.
     """
     width = _LETTER_WIDTH * len(label)
-    to_right = x + 8 + width <= right
-    start = x + 8 if to_right else x - 8 - width
-    label_y = y + 4
-    while any(abs(label_y - other_y) < LABEL_HEIGHT and start < end and other < start + width
-              for other, end, other_y in placed):  # fmt: skip
-        label_y -= LABEL_HEIGHT
-    label_y = max(label_y, top - 2.0)
+    beside = [(start, anchor) for start, anchor in ((x + 8, "start"), (x - 8 - width, "end"))
+              if start >= 0 and start + width <= right] or [(x + 8, "start")]  # fmt: skip
+    heights = [y + 4 + sign * LABEL_HEIGHT * step for step in range(len(placed) + 1) for sign in (-1, 1)]
+    places = [(start, height, anchor) for height in heights if height >= top - 2 for start, anchor in beside]
+    start, label_y, anchor = next((p for p in places if _is_free(p[0], width, p[1], placed)), places[0])
     placed.append((start, start + width, label_y))
-    return round(x + 8 if to_right else x - 8, 1), round(label_y, 1), "start" if to_right else "end"
+    return round(start if anchor == "start" else start + width, 1), round(label_y, 1), anchor
+
+
+def _is_free(start: float, width: float, y: float, placed: Sequence[tuple[float, float, float]]) -> bool:
+    return not any(
+        abs(y - other_y) < LABEL_HEIGHT and start < end and other < start + width for other, end, other_y in placed
+    )
 
 
 def linear_marks(low: float, high: float) -> list[float]:

@@ -116,6 +116,20 @@ def test_positions_become_pixels_in_proportion() -> None:
     assert figure.left <= fear.people[0] <= figure.right
 
 
+def test_names_keep_clear_of_marks_and_of_each_other() -> None:
+    near = [
+        Shift(e, Position(0.1 * i, 0.0, 50), Position(0.1 * i + 0.02, 0.0, 50)) for i, e in enumerate(("awe", "fear"))
+    ]
+    figure = affect_figures.plane([*near, Shift("far", Position(1.0, 1.0, 50), None)])
+    awe, fear, _ = figure.dumbbells
+    assert abs(awe.label[1] - fear.label[1]) >= 13
+    for dumbbell in (awe, fear):
+        for end in (awe.people, awe.row, fear.people, fear.row):
+            assert end is not None
+            beside = not dumbbell.label[0] < end[0] < dumbbell.label[0] + 7 * len(dumbbell.emotion)
+            assert beside or abs(dumbbell.label[1] - 4 - end[1]) >= 13
+
+
 def test_the_strip_has_a_line_for_each_emotion() -> None:
     figure = affect_figures.strip([Shift(e, Position(v, None, 20), None) for e, v in (("awe", 1.0), ("fear", -1.5))])
     awe, fear = (dumbbell.people for dumbbell in figure.dumbbells)

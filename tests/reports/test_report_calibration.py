@@ -1,13 +1,15 @@
-"""Reliability diagrams against torchmetrics and a table worked by hand."""
+"""Reliability diagrams against scikit-learn and a table worked by hand."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from page_tree import Element
 from run_builder import EMOTIONS, write_run
+from sklearn.calibration import calibration_curve
 
 from harness.reports.calibration import BINS, LEFT, SIDE, TOP, Calibration, calibrations
 from harness.reports.numerals import wilson
@@ -32,9 +34,7 @@ def diagrams(path: Path, asked: list[Example], answers: list[Answer]) -> list[Ca
     return calibrations(view, asked, {view.rows[0]: said})
 
 
-def test_the_error_is_that_of_torchmetrics(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    reference = pytest.importorskip("torchmetrics.functional.classification").multiclass_calibration_error
+def test_the_curve_is_that_of_scikit_learn(tmp_path: Path) -> None:
     draw = random.Random(3)
     asked = [example(i, draw.choice(EMOTIONS)) for i in range(200)]
     answers = []
@@ -42,10 +42,14 @@ def test_the_error_is_that_of_torchmetrics(tmp_path: Path) -> None:
         emotion = one.dominant_emotion if draw.random() < 0.6 else draw.choice(EMOTIONS)
         answers.append(Answer(emotion or "", "", spread(emotion or "", draw.uniform(0.2, 0.99))))
     (found,) = diagrams(tmp_path / "run", asked, answers)
-    table = torch.tensor([[a.emotion_probs[e] for e in EMOTIONS] for a in answers if a.emotion_probs])
-    target = torch.tensor([EMOTIONS.index(e.dominant_emotion or "") for e in asked])
-    expected = reference(table, target, num_classes=len(EMOTIONS), n_bins=BINS, norm="l1")
-    assert found.error == pytest.approx(float(expected), abs=1e-6)
+    right = [answer.emotion == one.dominant_emotion for answer, one in zip(answers, asked, strict=True)]
+    confidence = np.array([(answer.emotion_probs or {})[answer.emotion] for answer in answers])
+    accuracies, confidences = calibration_curve(right, confidence, n_bins=BINS)
+    assert [b.accuracy for _, b in found.bins] == pytest.approx(list(accuracies))
+    assert [b.confidence for _, b in found.bins] == pytest.approx(list(confidences))
+    counts = np.histogram(confidence, bins=BINS, range=(0, 1))[0]
+    expected = (counts[counts > 0] * np.abs(accuracies - confidences)).sum() / 200
+    assert found.error == pytest.approx(expected)
     assert found.n == 200
 
 

@@ -52,8 +52,10 @@ def test_one_point_makes_no_plot(tmp_path: Path) -> None:
 def test_labels_of_equal_models_do_not_overlap(tmp_path: Path) -> None:
     names = [f"model-{i}" for i in range(5)]
     found = plots_of(tmp_path, dict.fromkeys(names, 1e8), dict.fromkeys(names, 0.5))
-    heights = [point.label_y for point in found["accuracy"][0].points]
-    assert all(abs(a - b) >= scatter.LABEL_HEIGHT for a, b in itertools.combinations(heights, 2))
+    places = [(point.anchor, point.label_y) for point in found["accuracy"][0].points]
+    for (anchor_a, a), (anchor_b, b) in itertools.combinations(places, 2):
+        assert anchor_a != anchor_b or abs(a - b) >= scatter.LABEL_HEIGHT
+    assert max(abs(y - found["accuracy"][0].points[0].y - 4) for _, y in places) <= 2 * scatter.LABEL_HEIGHT
 
 
 def test_everything_stays_inside_the_picture(page: Element) -> None:
