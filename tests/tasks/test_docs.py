@@ -70,6 +70,24 @@ def test_the_reader(tmp_path: Path, draw: Callable[..., Path]) -> None:
         list(reader.examples())
 
 
+def test_the_reader_of_official_files(tmp_path: Path, draw: Callable[..., Path]) -> None:
+    code = block("py")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 40
+    names: dict[str, Any] = {}
+    exec(compile(code, str(GUIDE), "exec"), names)
+    rows = "".join(f"{i}.png,{'Joy' if i % 2 else 'gloom'},the sky {i},{i}\r" for i in [*range(14), 3])
+    (tmp_path / "moods.csv").write_text("picture,mood,reason,pleasant\r" + rows, encoding="utf-8")
+    for i in range(1, 14):
+        draw(tmp_path / "pictures" / f"{i}.png")
+    task = Task("moods", "my_package:MoodReader", ("joy", "gloom"), ratings={"valence": (0, 14)})
+    reader: Reader = names["MoodReader"](task, tmp_path / "data")
+    counts = reader.prepare(tmp_path / "moods.csv", tmp_path / "pictures", progress=False).counts()
+    assert (counts["pictures missing"], counts["labels in another spelling"], counts["examples"]) == (1, 8, 13)
+    third = next(example for example in reader.examples() if example.id == "3.png")
+    assert (len(third.annotations), third.ratings) == (2, {"valence": 3.0})
+    assert sum(reader.splits().values()) == 13
+
+
 def test_every_key_is_explained() -> None:
     text = GUIDE.read_text("utf-8")
     assert [key for key in CARD_KEYS if f"`{key}`" not in text] == []
