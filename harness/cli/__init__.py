@@ -22,6 +22,7 @@ VERBS = {
     "data": "prepare or check a task's data",
     "list": "list tasks, models or metrics",
     "doctor": "check this installation, or a run folder",
+    "check-adapter": "check that an adapter of your own keeps the contract",
 }
 
 EXAMPLES = """examples:
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, summary in VERBS.items():
-        module = importlib.import_module(f"harness.cli.{verb}")
+        module = importlib.import_module(f"harness.cli.{verb.replace('-', '_')}")
         sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
         module.add_arguments(sub)
         sub.set_defaults(execute=module.execute, parser=sub)
