@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.adapters.base import LocalAdapter, TrainRequest
 from harness.adapters.pictures import open_all
 from harness.types import Answer, Failed, ImageError, Item, Outcome, Unparsed, Usage, UserError
-from sevlm.config import SEVLMConfig
+from sevlm.config import VAD_DIMENSIONS, SEVLMConfig
 from sevlm.errors import SEVLMError
 
 if TYPE_CHECKING:
@@ -92,8 +93,6 @@ class SEVLMAdapter(LocalAdapter):
         Raises:
             UserError: one of them cannot be had; the message says what to type.
         """
-        import dataclasses
-
         import torch
 
         from sevlm.image_encoder import load_image_encoder
@@ -145,18 +144,27 @@ class SEVLMAdapter(LocalAdapter):
         for (labels, explained), group in kinds:
             indices = list(group)
             shown = [picture for i in indices if not isinstance(picture := pictures[i], ImageError)]
-            for index, outcome in zip(indices, self._answer(shown, labels, explained), strict=True):
-                outcomes[index] = outcome
+            for index, (one, usage) in zip(indices, self._generated(shown, labels), strict=True):
+                outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _answer(self, pictures: Sequence[Image], labels: Sequence[str], explained: bool) -> list[Outcome]:
+    def _generated(self, pictures: Sequence[Image], labels: Sequence[str]) -> list[tuple[Generated, Usage]]:
         if self._model is None or self._encoder is None:
             raise UserError("sevlm answers only after load()")
         started = time.monotonic()
         grid = self._encoder.encode(pictures).to(self._model.decoder.wte.weight.dtype)  # (B, P, E)
         generated = self._model.generate(grid, labels if self.probabilities else None, self._lookup)
         share = (time.monotonic() - started) / len(pictures)
-        return [read_answer(one, labels, Usage(share, None, len(one.token_ids)), explained) for one in generated]
+        return [(one, Usage(share, None, len(one.token_ids))) for one in generated]
+
+    def _rated(self, outcome: Outcome, generated: Generated, scales: Mapping[str, tuple[float, float]]) -> Outcome:
+        """The answer with the VAD head's numbers brought from -1..1 to the task's scales, where both exist."""
+        if self._model is None or not isinstance(outcome, Answer) or generated.vad is None:
+            return outcome
+        foreseen = dict(zip(VAD_DIMENSIONS, generated.vad, strict=True))
+        known = [d for d in scales if d in self._model.config.vad_dimensions]
+        ratings = {d: scales[d][0] + (foreseen[d] + 1) / 2 * (scales[d][1] - scales[d][0]) for d in known}
+        return dataclasses.replace(outcome, ratings=ratings or None)
 
     def _lexicon(self) -> VADLexicon | None:
         """The lexicon given, else the recorded one; None for a model without VAD features."""

@@ -9,6 +9,7 @@ VAD encoder (or none), else those before the first token that VAD features are f
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -51,6 +52,8 @@ class Generated:
         ended: whether the model ended the caption itself.
         label_probs: probability of each asked label, summing to 1; None when none was asked for.
         token_ids: the generated tokens, the end token included.
+        vad: valence, arousal and dominance, each about -1..1, as the model's VAD head foresaw them: the mean over the
+            explanation's tokens. None for a model without that head, and for a caption without explanation.
     """
 
     text: str
@@ -59,6 +62,7 @@ class Generated:
     ended: bool
     label_probs: Mapping[str, float] | None
     token_ids: tuple[int, ...]
+    vad: tuple[float, ...] | None = None
 
 
 class DecodingStep(NamedTuple):
@@ -69,12 +73,14 @@ class DecodingStep(NamedTuple):
         vad: (B, T, 3) float, input of the VAD encoder; None when the model has none.
         vad_features: (B, T, 3) float, its output.
         logits: (B, V) float, scores of the next token.
+        next_vad: (B, 3) float, VAD values of the next token as the VAD head foresees them; None without that head.
     """
 
     segment_ids: Tensor
     vad: Tensor | None
     vad_features: Tensor | None
     logits: Tensor
+    next_vad: Tensor | None = None
 
 
 class CaptionDecoder:
@@ -122,8 +128,9 @@ class CaptionDecoder:
         states = decoder(embeddings, self.image_memory, self.cache, last_only=True)
         self.cached = self.settled()
         self.cache = tuple((key[:, :, : self.cached], value[:, :, : self.cached]) for key, value in states.cache)
-        logits = decoder.logits(states.hidden_states[-1][:, -1])
-        return DecodingStep(self.segment_ids, self.vad, features, logits)
+        final = states.hidden_states[-1][:, -1]  # (B, D)
+        foreseen = None if self.model.vad_head is None else self.model.vad_head(final)
+        return DecodingStep(self.segment_ids, self.vad, features, decoder.logits(final), foreseen)
 
     def append(self, tokens: Tensor) -> None:
         """Adds one token to every row: (B,) int64."""
@@ -235,10 +242,29 @@ def generate(
         probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
         if labels is not None:
             probabilities = label_probabilities(captions, labels)
-        tokens = greedy_tokens(captions).tolist()
+        foreseen: list[Tensor | None] = []
+        tokens = greedy_tokens(captions, on_step=lambda step: foreseen.append(step.next_vad)).tolist()
     finally:
         model.train(training)
-    return [
+    found = [
         finish_caption(captions.tokenizer, model.config, row, probs)
         for row, probs in zip(tokens, probabilities, strict=True)
     ]
+    return _with_foreseen_vad(captions, found, [vad for vad in foreseen if vad is not None])
+
+
+def _with_foreseen_vad(
+    captions: CaptionDecoder, found: Sequence[Generated], foreseen: Sequence[Tensor]
+) -> list[Generated]:
+    """Adds the mean of the VAD head's values, one (B, 3) per generated token, over each explanation."""
+    if not foreseen:
+        return list(found)
+    values = torch.stack(list(foreseen), dim=1).float()  # (B, N, 3)
+    explained = explanation_mask(captions.model.config, captions.segment_ids)[:, -values.shape[1] :]  # (B, N)
+    result = []
+    for row, caption in enumerate(found):
+        words = len(caption.token_ids) - caption.ended
+        chosen = values[row, :words][explained[row, :words]]
+        mean = tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
+        result.append(dataclasses.replace(caption, vad=mean))
+    return result
