@@ -7,21 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from harness.manifest import task_from_json
-from harness.scoring import TaskScores, score_task
+from harness.score_resources import emotion_reader, text_similarity, word_affect
+from harness.scoring import Resources, TaskScores, score_task
 from harness.store import SCHEMA, RowKey, RunFolder
 from harness.task_source import data_root, open_reader
-from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.caption_store import CaptionStore
+from harness.tasks.metrics.java import MeteorProcess, jar_hashes
 from harness.types import Example, Task, UserError
 
 
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
 
+    The manifest's `scoring` names the lexicon and the encoder of BERTScore, where the user chose them. What the Java
+    programs say is kept in the run's `cache/captions.sqlite`.
+
     Args:
         folder: a run with outcomes.
         root: data root for metrics that need the training split; the one recorded in the manifest when None.
+
+    Raises:
+        UserError: the lexicon cannot be read, or outcomes do not fit their task.
     """
     manifest = folder.manifest()
+    chosen = manifest.get("scoring", {})
+    lexicon, similarity = word_affect(chosen.get("lexicon")), text_similarity(chosen.get("bert_score"))
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "manifest": manifest,
@@ -30,15 +40,24 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "confusion": [],
         "models": [model_record(manifest, m) for m in manifest["models"]],
         "comparisons": [],
+        "planes": [],
+        "classifiers": [],
+        "programs": {f"{name}_jar_sha256": value for name, value in jar_hashes().items()},
     }
-    with MeteorProcess() as meteor:  # one for all tasks: starting it takes longer than most of them
+    # one METEOR for all tasks: starting it takes longer than most of them
+    with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
         for record in manifest["tasks"]:
             task = task_from_json(record)
-            scores = _task_scores(folder, manifest, record, task, root, meteor)
+            reader = emotion_reader(task, root or data_root(manifest.get("data_root")))
+            resources = Resources(meteor, store, reader, lexicon, similarity)
+            scores = _task_scores(folder, manifest, record, task, root, resources)
             results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
             results["coverage"] += scores.coverage
             results["confusion"] += scores.confusion
             results["comparisons"] += scores.comparisons
+            results["planes"] += scores.planes
+            if reader.record is not None:
+                results["classifiers"].append({"task": task.name, **reader.record})
     return results
 
 
@@ -48,7 +67,7 @@ def _task_scores(
     record: Mapping[str, Any],
     task: Task,
     root: Path | None,
-    meteor: MeteorProcess,
+    resources: Resources,
 ) -> TaskScores:
     reader_root = root or data_root(manifest.get("data_root"))
     limited = record["examples"] < record["available"]
@@ -61,7 +80,7 @@ def _task_scores(
         seed=int(manifest["identity_of"]["seed"]),
         preprocessing=record["preprocessing"],
         whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
-        meteor=meteor,
+        resources=resources,
     )
 
 

@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from harness.planes import plane_records
 from harness.registry import metric_registry
 from harness.scoring_cells import Scorer
 from harness.scoring_comparisons import compare
@@ -24,8 +25,34 @@ from harness.scoring_rows import Sheet, checked_outcomes, sheets
 from harness.store import RowKey
 from harness.tasks.metrics.base import Context, Metric
 from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.caption_store import CaptionStore
+from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.word_affect import WordAffect
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Task, Unparsed
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What metrics may use besides examples and outcomes; a metric whose resource is None says that it is missing.
+
+    Attributes:
+        meteor: a METEOR process to use (the caller closes it); one is started and ended by `score_task` when None.
+        store: what the Java programs said before.
+        reader: the text-to-emotion classifier.
+        lexicon: valence, arousal and dominance of words.
+        similarity: the encoder of BERTScore.
+    """
+
+    meteor: MeteorProcess | None = None
+    store: CaptionStore | None = None
+    reader: EmotionReader | None = None
+    lexicon: WordAffect | None = None
+    similarity: TextSimilarity | None = None
+
+
+_NONE = Resources()
 
 
 @dataclass(frozen=True)
@@ -36,6 +63,7 @@ class TaskScores:
     coverage: list[dict[str, Any]]
     confusion: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
+    planes: list[dict[str, Any]]
 
 
 def score_task(
@@ -49,7 +77,7 @@ def score_task(
     replicates: int = 1000,
     preprocessing: str = "none",
     whole_split: Sequence[Example] | None = None,
-    meteor: MeteorProcess | None = None,
+    resources: Resources = _NONE,
 ) -> TaskScores:
     """Score every row of a task.
 
@@ -64,7 +92,7 @@ def score_task(
         preprocessing: of the reader, for signatures.
         whole_split: all paintings of the split where `examples` are a part of it (`--limit`): CIDEr's document
             frequencies are theirs.
-        meteor: a METEOR process to use (the caller closes it); one is started and ended here when None.
+        resources: programs, classifier, lexicon.
 
     Raises:
         UserError: outcomes of unknown or repeated ids, labels outside the task's, or an unknown metric name.
@@ -72,8 +100,11 @@ def score_task(
     outcomes = {key: checked_outcomes(task, examples, key, found) for key, found in rows.items()}
     references = [[a.explanation for a in e.annotations] for e in whole_split or examples]
     texts = None if train is None else tuple(a.explanation for e in train for a in e.annotations)
-    with nullcontext(meteor) if meteor is not None else MeteorProcess() as process:
-        context = Context(task, CaptionEngine(task.protocol, process, references), texts, preprocessing)
+    with nullcontext(resources.meteor) if resources.meteor is not None else MeteorProcess() as process:
+        captions = CaptionEngine(task.protocol, process, references, resources.store)
+        context = Context(
+            task, captions, texts, preprocessing, resources.reader, resources.lexicon, resources.similarity
+        )
         scorer = Scorer(context, load_metrics(context), split, seed, replicates)
         found = sheets(task, examples, outcomes)
         scorer.prepare(found)
@@ -82,6 +113,7 @@ def score_task(
             [coverage_record(task, key, outcomes[key]) for key in rows],
             [confusion_record(context, sheet) for sheet in found if sheet.is_main],
             compare(scorer, found),
+            plane_records(task, resources.lexicon, examples, outcomes) if resources.lexicon is not None else [],
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,8 @@ class Table:
         self._reasons: dict[str, str] = {}
         for name, metric in self.metrics.items():
             try:
+                if (reason := metric.missing()) is not None:
+                    raise Unavailable(reason)
                 self._measure(name, metric)
             except Unavailable as reason:
                 self._reasons[name] = str(reason)
@@ -130,12 +133,14 @@ class Scorer:
         """Warm METEOR up and tokenise every text in one go; where that is impossible, each metric gives the reason."""
         texts = {row.explanation or "" for sheet in sheets for row in sheet.rows}
         texts |= {a.explanation for sheet in sheets for row in sheet.rows for a in row.example.annotations}
-        try:
-            if any(m.name == "meteor" for m in self.metrics):
-                self.context.captions.warm_up()
-            self.context.captions.prepare(sorted(texts))
-        except Unavailable:
-            return
+        meteor_follows = any(m.name == "meteor" for m in self.metrics)
+        with suppress(Unavailable):
+            self.context.captions.prepare(sorted(texts), meteor_follows=meteor_follows)
+        rows = [row for sheet in sheets for row in sheet.rows]
+        for metric in self.metrics:
+            if metric.missing() is None:
+                with suppress(Unavailable):
+                    metric.prepare(rows)
 
     def cells(self, sheet: Sheet) -> Iterator[dict[str, Any]]:
         """Overall cells, then emotions, then slices.
@@ -161,6 +166,8 @@ class Scorer:
             names: metrics to compute, None for all.
         """
         metrics = [m for m in self.metrics if names is None or m.name in names]
+        if emotion is not None or not sheet.is_main:
+            metrics = [m for m in metrics if m.missing() is None]
         if emotion is not None:
             metrics = [m.for_emotion(emotion) for m in metrics if "annotated" in m.views]
             return Table(sheet.annotated(emotion), metrics)
@@ -206,6 +213,7 @@ class Scorer:
     ) -> Iterator[dict[str, Any]]:
         """A cell for each metric that means something in this view."""
         names = [n for n, m in table.metrics.items() if view is None or view == "annotated" or view in m.views]
+        names = [n for n in names if view is None or table.metrics[n].missing() is None]
         texts = "emotion" if view == "annotated" else sheet.references
         for name, found in table.estimates(names, mask, self.replicates, self.seed).items():
             yield {

@@ -242,6 +242,18 @@ def _answer(
         return run_row(adapter, shown, pending, log, **sizes, cache=cache, budget=budget)
 
 
+def choose_for_scoring(folder: RunFolder, **chosen: str | None) -> None:
+    """Record what the user chose for scoring (`lexicon`, `bert_score`); what was not given stays as it was.
+
+    The manifest changes only where a choice does, so that results stay current otherwise.
+    """
+    manifest = folder.manifest()
+    known = dict(manifest.get("scoring", {}))
+    wanted = known | {name: value for name, value in chosen.items() if value is not None}
+    if wanted != known:
+        folder.save_manifest({**manifest, "scoring": wanted})
+
+
 def score(folder: RunFolder, root: Path | None) -> dict[str, Any]:
     """Score a run and write results.json."""
     from harness.results import score_run

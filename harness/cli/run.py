@@ -92,6 +92,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(session.describe(plan, folder))
         return EXIT_COMPLETE
     failure_rates = session.ask(plan, folder, options)
+    session.choose_for_scoring(folder, lexicon=str(options["lexicon"].absolute()) if options["lexicon"] else None)
     current = folder.results_are_current()
     results = folder.results() if current else session.score(folder, plan.options.data_root)
     if not options["no_report"]:

@@ -24,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder for the run made from --outcomes")
     parser.add_argument("--split", default="test", help="split that the outcomes answer (default: test)")
     add_data_root(parser)
+    parser.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon (default: VADER, valence only)"
+    )
+    parser.add_argument(
+        "--bert-score", metavar="MODEL[:LAYER]", help="also BERTScore, by this encoder: a folder or a hub id"
+    )
     parser.add_argument("--no-report", action="store_true", help="stop after results.json")
 
 
@@ -33,7 +39,13 @@ def execute(arguments: argparse.Namespace) -> int:
     from harness.task_source import data_root
 
     root = data_root(arguments.data_root) if arguments.data_root else None
+    lexicon: Path | None = arguments.lexicon
+    if lexicon is not None and not lexicon.is_file():
+        raise UserError(f"--lexicon {lexicon}: no such file")
     folder = _given_run(arguments)
+    session.choose_for_scoring(
+        folder, lexicon=str(lexicon.absolute()) if lexicon else None, bert_score=arguments.bert_score
+    )
     results = session.score(folder, root)
     if not arguments.no_report:
         session.report([folder], folder.path / "report")

@@ -20,10 +20,13 @@ from harness.types import Annotation, Answer, Example, Outcome, Task
 
 if TYPE_CHECKING:
     from harness.tasks.metrics.caption_engine import CaptionEngine
+    from harness.tasks.metrics.emotion_reader import EmotionReader
+    from harness.tasks.metrics.similarity import TextSimilarity
+    from harness.tasks.metrics.word_affect import WordAffect
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
-Family: TypeAlias = Literal["label", "probability", "rating", "text", "style", "cost"]
+Family: TypeAlias = Literal["label", "probability", "rating", "text", "affect", "style", "cost"]
 View: TypeAlias = Literal["annotated", "reference", "predicted", "slice"]
 
 EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", "slice"})
@@ -74,12 +77,18 @@ class Context:
         captions: tokenisation and caption scorers of the task's protocol.
         train_explanations: explanations of the training split in file order, None where it is not at hand.
         preprocessing: the reader's text preprocessing, for signatures (`none`, `deep-net`, ...).
+        reader: reads emotions from texts, None where no classifier may be used.
+        lexicon: valence, arousal and dominance of words, None where there is no lexicon.
+        similarity: the encoder of BERTScore, None where none was chosen.
     """
 
     task: Task
     captions: CaptionEngine
     train_explanations: tuple[str, ...] | None = None
     preprocessing: str = "none"
+    reader: EmotionReader | None = None
+    lexicon: WordAffect | None = None
+    similarity: TextSimilarity | None = None
 
     def dominant(self, histogram: Mapping[str, int]) -> str | None:
         """The dominant emotion by the protocol's rule; see `dominance.dominance_rule`."""
@@ -98,14 +107,14 @@ class Statistics(NamedTuple):
     eligible: BoolArray
 
 
-def statistics_of(columns: Sequence[Sequence[float] | FloatArray], eligible: Sequence[bool]) -> Statistics:
+def statistics_of(columns: Sequence[Sequence[float] | FloatArray], eligible: Sequence[bool] | BoolArray) -> Statistics:
     """Stack k columns of n numbers (as given) into `Statistics`, zeroing the rows that do not count."""
     mask = np.asarray(eligible, dtype=bool)
     values = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])  # (n, k)
     return Statistics(np.where(mask[:, None], values, 0.0), mask)
 
 
-def mean_statistics(scores: Sequence[float] | FloatArray, eligible: Sequence[bool]) -> Statistics:
+def mean_statistics(scores: Sequence[float] | FloatArray, eligible: Sequence[bool] | BoolArray) -> Statistics:
     """Statistics of a plain mean: (n, 2) of the score and 1."""
     return statistics_of([scores, np.ones(len(eligible))], eligible)
 
@@ -149,6 +158,16 @@ class Metric(ABC):
     def applies(cls, task: Task) -> bool:
         """Whether the metric means something for the task; by default, explanations are scored where it has them."""
         return task.explanations or cls.family in ("label", "probability", "cost")
+
+    def missing(self) -> str | None:
+        """Why the metric cannot be had here for any rows (a program, a lexicon); None where it can.
+
+        Such a metric has one cell per model, which says so, and no others.
+        """
+        return None
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """Receive every row of every model before the first is scored, to compute together what is costly."""
 
     def fields(self) -> dict[str, str]:
         """Choices of this metric that its signature must name, such as `{"df": "split"}`."""

@@ -22,9 +22,13 @@ import numpy as np
 
 from harness.tasks.metrics import meteor
 from harness.tasks.metrics.base import FloatArray
-from harness.tasks.metrics.java import MeteorProcess, one_line, ptb_tokenise
+from harness.tasks.metrics.caption_store import CaptionStore
+from harness.tasks.metrics.java import MeteorProcess, jar_hashes, one_line, ptb_tokenise
 
 BLEU_ORDER = 4
+
+_PAIRS_AT_ONCE = 10_000
+"""METEOR pairs that are kept together: what a killed process loses at most."""
 
 
 @cache
@@ -43,11 +47,19 @@ class CaptionEngine:
         protocol: `coco-ptb` or `artemis-plain`.
         process: the METEOR process to ask (the caller closes it).
         split_references: references of every painting of the split, for CIDEr's document frequencies.
+        store: what the Java programs said before; None keeps nothing beyond this engine.
     """
 
-    def __init__(self, protocol: str, process: MeteorProcess, split_references: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self,
+        protocol: str,
+        process: MeteorProcess,
+        split_references: Sequence[Sequence[str]],
+        store: CaptionStore | None = None,
+    ) -> None:
         self.protocol = protocol
         self._process = process
+        self._store = store
         self._split_references = split_references
         self._tokens: dict[str, str] = {}
         self._bleu: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
@@ -56,23 +68,31 @@ class CaptionEngine:
         self._meteor: dict[tuple[str, str], tuple[float, FloatArray]] = {}
         self._frequencies: defaultdict[tuple[str, ...], float] | None = None
 
-    def warm_up(self) -> None:
-        """Start METEOR in the background.
-
-        Raises:
-            Unavailable: no Java runtime.
-        """
-        self._process.start()
-
-    def prepare(self, texts: Iterable[str]) -> None:
+    def prepare(self, texts: Iterable[str], *, meteor_follows: bool = False) -> None:
         """Tokenise texts in one go; later calls find them ready.
 
+        Args:
+            texts: raw texts.
+            meteor_follows: start METEOR in the background first, unless all texts were seen before.
+
         Raises:
-            Unavailable: `coco-ptb` and no Java runtime, or the tokeniser failed.
+            Unavailable: a text is new and there is no Java runtime, or the tokeniser failed.
         """
         new = list(dict.fromkeys(text for text in texts if text not in self._tokens))
-        tokenised = ptb_tokenise(new) if self.protocol == "coco-ptb" else [one_line(text) for text in new]
-        self._tokens.update(zip(new, tokenised, strict=True))
+        if self._store is not None and self.protocol == "coco-ptb":
+            self._tokens.update(self._store.tokens(jar_hashes()["ptb"], new))
+            new = [text for text in new if text not in self._tokens]
+        if meteor_follows and new:
+            self._process.start()
+        self._tokens.update(self._tokenised(new))
+
+    def _tokenised(self, texts: Sequence[str]) -> dict[str, str]:
+        if self.protocol != "coco-ptb":
+            return {text: one_line(text) for text in texts}
+        found = dict(zip(texts, ptb_tokenise(texts), strict=True))
+        if self._store is not None:
+            self._store.add_tokens(jar_hashes()["ptb"], found)
+        return found
 
     def tokens(self, text: str) -> str:
         """The protocol's tokens of a text, joined by blanks.
@@ -116,14 +136,25 @@ class CaptionEngine:
             Unavailable: no Java runtime, or METEOR failed.
         """
         pairs = self._pairs(candidates, references)
-        new = list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self._meteor))
-        if new:
-            rows = meteor.additive(self._process.statistics(new))
-            scores = np.nan_to_num(meteor.score(rows)).tolist()
-            self._meteor.update(zip(new, zip(scores, rows, strict=True), strict=True))
+        self._match(list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self._meteor)))
         # max keeps the first of equals, as the jar does
         best = [max((self._meteor[pair] for pair in row), key=itemgetter(0))[1] for row in pairs]
         return np.array(best, dtype=np.float64).reshape(len(pairs), meteor.COLUMNS)
+
+    def _match(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Fill in the statistics of pairs of tokenised texts."""
+        known = self._store.matches(jar_hashes()["meteor"], pairs) if self._store is not None else {}
+        new = [pair for pair in pairs if pair not in known]
+        for start in range(0, len(new), _PAIRS_AT_ONCE):
+            part = new[start : start + _PAIRS_AT_ONCE]
+            statistics = self._process.statistics(part)
+            if self._store is not None:
+                self._store.add_matches(jar_hashes()["meteor"], part, statistics)
+            known.update(zip(part, statistics, strict=True))
+        if pairs:
+            rows = meteor.additive(np.array([known[pair] for pair in pairs], dtype=np.float64))
+            scores = np.nan_to_num(meteor.score(rows)).tolist()
+            self._meteor.update(zip(pairs, zip(scores, rows, strict=True), strict=True))
 
     def _key(self, candidate: str, references: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         return self.tokens(candidate), tuple(self.tokens(reference) for reference in references)

@@ -26,6 +26,7 @@ from harness.tasks.metrics.base import (
     ratio,
 )
 from harness.tasks.metrics.caption_engine import BLEU_ORDER
+from harness.tasks.metrics.java import jar_hashes
 
 _TOKENISERS = {"coco-ptb": "ptb3", "artemis-plain": "space"}
 
@@ -60,13 +61,16 @@ class _Caption(AdditiveMetric):
     protocol_dependent = True
     reference_texts = True
     views = EVERY_VIEW
+    tokenised: ClassVar[bool] = True
+    """Whether the protocol's tokens are scored, or texts as they are."""
 
     def pairs(self, rows: Sequence[Row]) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
         """Indexes of the rows that count, their candidates and their references, as raw texts."""
         counted = [i for i, answered in enumerate(explained(rows)) if answered and rows[i].references]
         candidates = [rows[i].explanation or "" for i in counted]
         references = [tuple(a.explanation for a in rows[i].references) for i in counted]
-        self.context.captions.prepare([*candidates, *(text for refs in references for text in refs)])
+        if self.tokenised:
+            self.context.captions.prepare([*candidates, *(text for refs in references for text in refs)])
         return counted, candidates, references
 
     def fields(self) -> dict[str, str]:
@@ -134,7 +138,7 @@ class Bleu4(_Bleu):
     order = 4
 
 
-class _MeanCaption(_Caption):
+class MeanCaption(_Caption):
     """A caption metric that is the mean of per-painting scores."""
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -153,7 +157,7 @@ class _MeanCaption(_Caption):
         """Scores (n,) of candidates against their references."""
 
 
-class RougeL(_MeanCaption):
+class RougeL(MeanCaption):
     """Mean ROUGE-L (beta 1.2) as COCO computes it. Range 0..1, higher is better.
 
     Best precision and best recall may come from different references, so it differs from the rouge-score package.
@@ -168,7 +172,7 @@ class RougeL(_MeanCaption):
         return np.array([engine.rouge_l(c, r) for c, r in zip(candidates, references, strict=True)], dtype=np.float64)
 
 
-class CiderD(_MeanCaption):
+class CiderD(MeanCaption):
     """Mean CIDEr-D (1- to 4-grams, sigma 6) on pycocoevalcap's own scale. Range 0..10, higher is better.
 
     Document frequencies are those of the full split's references, frozen; intervals are conditional on them.
@@ -223,8 +227,9 @@ class Meteor(_Caption):
         return meteor.score(sums) if self._corpus() else ratio(sums[..., 0], sums[..., 1])
 
     def fields(self) -> dict[str, str]:
-        """Also says how paintings are combined."""
-        return super().fields() | {"aggregate": "corpus" if self._corpus() else "mean"}
+        """Also says which jar was asked and how paintings are combined."""
+        aggregate = "corpus" if self._corpus() else "mean"
+        return super().fields() | {"jar": jar_hashes()["meteor"][:8], "aggregate": aggregate}
 
     def _corpus(self) -> bool:
         return self.context.task.protocol == "coco-ptb"

@@ -19,7 +19,7 @@ class _FromUsage(SetMetric):
     higher_is_better = False
     bounds = (0.0, None)
     source = "usage recorded by the runner"
-    missing: ClassVar[str]
+    unknown: ClassVar[str]
 
     @abstractmethod
     def amount(self, usage: Usage) -> float | None:
@@ -29,7 +29,7 @@ class _FromUsage(SetMetric):
         """Outcomes whose number is known."""
         known = np.array([self.amount(row.outcome.usage) is not None for row in rows], dtype=bool)
         if len(rows) and not known.any():
-            raise Unavailable(self.missing)
+            raise Unavailable(self.unknown)
         return known
 
     def amounts(self, rows: Sequence[Row]) -> list[float]:
@@ -38,7 +38,7 @@ class _FromUsage(SetMetric):
 
 
 class _Latency(_FromUsage):
-    missing = "no latency is recorded (or every answer came from the cache)"
+    unknown = "no latency is recorded (or every answer came from the cache)"
     percentile: ClassVar[float]
 
     def amount(self, usage: Usage) -> float | None:
@@ -68,7 +68,7 @@ class Tokens(_FromUsage):
     """Prompt and completion tokens of the whole run, where both are recorded. Lower is better."""
 
     name = "tokens"
-    missing = "no token counts are recorded"
+    unknown = "no token counts are recorded"
 
     def amount(self, usage: Usage) -> float | None:
         """Tokens of one outcome."""
@@ -85,7 +85,7 @@ class CostUSD(_FromUsage):
     """US dollars of the whole run, as recorded. Lower is better."""
 
     name = "cost_usd"
-    missing = "no price is recorded"
+    unknown = "no price is recorded"
 
     def amount(self, usage: Usage) -> float | None:
         """Dollars of one outcome."""

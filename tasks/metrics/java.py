@@ -7,6 +7,7 @@ it, the number of lines that come back is checked, the locale is fixed, stderr i
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import queue
 import shutil
@@ -77,6 +78,22 @@ def _pycocoevalcap_folder() -> Path:
     return Path(bleu_scorer.__file__).resolve().parent.parent
 
 
+@cache
+def jar_hashes() -> dict[str, str]:
+    """SHA-256 of the two jars that are asked: `ptb` and `meteor`."""
+    return {name: hashlib.sha256(jar.read_bytes()).hexdigest() for name, jar in _jars().items()}
+
+
+def _jars() -> dict[str, Path]:
+    from pycocoevalcap.tokenizer.ptbtokenizer import STANFORD_CORENLP_3_4_1_JAR
+
+    folder = _pycocoevalcap_folder()
+    return {
+        "ptb": folder / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR,
+        "meteor": folder / "meteor" / "meteor-1.5.jar",
+    }
+
+
 def ptb_tokenise(texts: Sequence[str]) -> list[str]:
     """PTB tokens of each text, lower-cased, without punctuation, joined by blanks, as COCO's evaluation does.
 
@@ -89,10 +106,9 @@ def ptb_tokenise(texts: Sequence[str]) -> list[str]:
     lines = [one_line(text) for text in texts]
     if not any(lines):
         return lines
-    from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
+    from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-    jar = _pycocoevalcap_folder() / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR
-    tokenised = _run_tokeniser(lines, jar)
+    tokenised = _run_tokeniser(lines, _jars()["ptb"])
     if len(tokenised) != len(lines):
         raise Unavailable(f"the PTB tokeniser returned {len(tokenised)} lines for {len(lines)} texts")
     dropped = set(PUNCTUATIONS)
@@ -142,7 +158,7 @@ class MeteorProcess:
         """
         if self._process is not None:
             return
-        jar = _pycocoevalcap_folder() / "meteor" / "meteor-1.5.jar"
+        jar = _jars()["meteor"]
         command = [require_java(), *_LOCALE, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metric_rows import EMOTIONS, POLARITY, SCALES, ContextFor, random_rows
+import torch
+from metric_rows import EMOTIONS, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
 
 from harness.tasks.metrics.base import Context, Row
 from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.java import MeteorProcess, find_java
+from harness.tasks.metrics.similarity import TextSimilarity
 from harness.types import Task
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,13 +34,32 @@ def golden() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def context_for(meteor_process: MeteorProcess) -> ContextFor:
+def similarity(tmp_path_factory: pytest.TempPathFactory) -> TextSimilarity:
+    """BERTScore by a tiny BERT of random weights."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters), "the", "sea"]
+    (folder / "vocab.txt").write_text("\n".join(pieces))
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(pieces), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    BertModel(config).save_pretrained(folder)
+    return TextSimilarity(str(folder))
+
+
+@pytest.fixture(scope="session")
+def context_for(meteor_process: MeteorProcess, similarity: TextSimilarity) -> ContextFor:
     """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
 
     def make(rows: Sequence[Row], protocol: str = "coco-ptb", train: tuple[str, ...] | None = None) -> Context:
         task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
-        return Context(task, CaptionEngine(protocol, meteor_process, references), train)
+        captions = CaptionEngine(protocol, meteor_process, references)
+        return Context(task, captions, train, "none", EmotionReader(Given), LEXICON, similarity)
 
     return make
 

@@ -6,9 +6,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
-from harness.tasks.metrics.base import Context, Row
+import numpy as np
+
+from harness.tasks.metrics.base import Context, FloatArray, Row
+from harness.tasks.metrics.word_affect import WordAffect
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Usage, histogram
 
 EMOTIONS = (
@@ -19,6 +22,35 @@ POLARITY = dict(zip(EMOTIONS, ["positive"] * 4 + ["negative"] * 4 + ["other"], s
 SCALES = {"valence": (1.0, 9.0), "arousal": (1.0, 9.0), "dominance": (1.0, 9.0)}
 
 ContextFor: TypeAlias = Callable[..., Context]
+
+LEXICON = WordAffect(
+    "made-up",
+    "0123456789",
+    ("valence", "arousal", "dominance"),
+    {"sea": (0.5, -0.2, 0.1), "calm": (0.8, -0.9, 0.3), "dark": (-0.6, 0.1, -0.4), "wind": (0.1, 0.6, 0.0),
+     "dream": (0.6, -0.1, -0.3), "stones": (-0.1, -0.4, 0.2)},
+)  # fmt: skip
+
+
+class Given:
+    """A classifier that reads probabilities off a table, and off a text's hash where the table lacks it.
+
+    Args:
+        logits: text -> logits in the order of `EMOTIONS`.
+    """
+
+    labels = EMOTIONS
+    record: ClassVar[Mapping[str, Any]] = {
+        "kind": "given", "sha256": "ab" * 32, "test_accuracy": 0.5, "test_utterances": 8,
+    }  # fmt: skip
+
+    def __init__(self, logits: Mapping[str, Sequence[float]] | None = None) -> None:
+        self._logits = dict(logits or {})
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        logits = [self._logits.get(text, [len(text) * (i + 3) % 7 for i in range(len(EMOTIONS))]) for text in texts]
+        exponents = np.exp(np.array(logits, dtype=np.float64).reshape(len(texts), len(EMOTIONS)))
+        return exponents / exponents.sum(1, keepdims=True)
 
 
 def make_row(

@@ -7,43 +7,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import affect_checks  # noqa: F401 (registers its checks)
 import numpy as np
 import pytest
 import sacrebleu
 import torch
+from metric_checks import CHECKS, checks, evaluate
 from metric_rows import EMOTIONS, POLARITY, ContextFor, golden_rows, make_row
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from harness.registry import metric_registry
 from harness.tasks.metrics import METRICS
-from harness.tasks.metrics.base import AdditiveMetric, Context, Row, SetMetric
+from harness.tasks.metrics.base import Row
 from harness.types import Answer, Refusal, Usage
-
-Check = Callable[..., None]
-CHECKS: dict[str, Check] = {}
-
-
-def checks(*names: str) -> Callable[[Check], Check]:
-    def register(check: Check) -> Check:
-        CHECKS.update(dict.fromkeys(names, check))
-        return check
-
-    return register
-
-
-def evaluate(name: str, rows: Sequence[Row], context: Context) -> float:
-    metric = metric_registry().load(name)(context)
-    if isinstance(metric, SetMetric):
-        counted = metric.eligible(rows)
-        return metric.value([row for row, counts in zip(rows, counted, strict=True) if counts])
-    assert isinstance(metric, AdditiveMetric)
-    return float(metric.value(metric.statistics(rows).values.sum(0)))
 
 
 def dominated(rows: Sequence[Row], least: float, strict: bool) -> tuple[list[str], list[str]]:
@@ -71,8 +53,16 @@ def test_every_metric_has_a_check(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_metric(name: str, panel: list[Row], context_for: ContextFor, golden: dict[str, Any]) -> None:
-    CHECKS[name](name, panel, context_for, golden)
+def test_metric(
+    name: str,
+    panel: list[Row],
+    context_for: ContextFor,
+    golden: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    more = {"monkeypatch": monkeypatch, "tmp_path": tmp_path} if name == "spice" else {}
+    CHECKS[name](name, panel, context_for, golden, **more)
 
 
 @checks(*(f"{kind}_{d}" for kind in ("ccc", "pearson", "rmse") for d in ("valence", "arousal", "dominance")))

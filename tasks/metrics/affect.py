@@ -1,0 +1,173 @@
+"""How far the words of an explanation are, in valence, arousal and dominance, from the words of the references.
+
+Every text is the mean of its words' values in a lexicon, -1..1; a painting's references are the mean of their texts.
+Over answered paintings where explanation and references hold words that the lexicon knows; n and `vad_coverage` say how
+much that is. A lexicon that does not measure a dimension leaves its metrics unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from harness.tasks.metrics.base import (
+    EVERY_VIEW,
+    AdditiveMetric,
+    BoolArray,
+    FloatArray,
+    MeanMetric,
+    Row,
+    Statistics,
+    Unavailable,
+    View,
+    mean_statistics,
+    ratio,
+    statistics_of,
+)
+from harness.tasks.metrics.captions import explained
+from harness.tasks.metrics.ratings import moments
+from harness.tasks.metrics.word_affect import DIMENSIONS, WordAffect
+
+
+class _Affect(AdditiveMetric):
+    """What every metric of a lexicon shares."""
+
+    family = "affect"
+    reference_texts = True
+    views = EVERY_VIEW
+    dimension: ClassVar[str]
+
+    def missing(self) -> str | None:
+        """No lexicon, or one that does not measure the dimension."""
+        lexicon = self.context.lexicon
+        if lexicon is None:
+            return "no lexicon is at hand; give one with --lexicon FILE"
+        if self.dimension not in lexicon.dimensions:
+            return f"the lexicon {lexicon.name} does not measure {self.dimension}; give another with --lexicon FILE"
+        return None
+
+    def lexicon(self) -> WordAffect:
+        """The lexicon.
+
+        Raises:
+            Unavailable: there is none, or it does not measure the dimension.
+        """
+        reason = self.missing()
+        if self.context.lexicon is None or reason is not None:
+            raise Unavailable(str(reason))
+        return self.context.lexicon
+
+    def pairs(self, rows: Sequence[Row]) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Values of the references and of the explanation (n,), and which rows have both (n,).
+
+        Raises:
+            Unavailable: no lexicon, or it does not measure the dimension, or the model gives no explanations.
+        """
+        lexicon, column = self.lexicon(), DIMENSIONS.index(self.dimension)
+        answered = explained(rows)
+        own = np.array([lexicon.means(row.explanation or "")[column] for row in rows])
+        theirs = np.array([_mean([lexicon.means(a.explanation)[column] for a in row.references]) for row in rows])
+        both = answered & np.isfinite(own) & np.isfinite(theirs)
+        return np.where(both, theirs, 0.0), np.where(both, own, 0.0), both
+
+    def fields(self) -> dict[str, str]:
+        """The lexicon."""
+        found = self.context.lexicon
+        return {"lexicon": "none" if found is None else f"{found.name}-{found.fingerprint[:8]}"}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+class _Error(MeanMetric, _Affect):
+    """Mean absolute difference of a dimension between explanation and references. Range 0..2, lower is better."""
+
+    higher_is_better = False
+    bounds = (0.0, 2.0)
+    source = "this harness"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): absolute difference, 1."""
+        theirs, own, both = self.pairs(rows)
+        return mean_statistics(np.abs(own - theirs), list(both))
+
+
+class _Concordance(_Affect):
+    """Concordance correlation of a dimension between explanation and references. Range -1..1, higher is better."""
+
+    higher_is_better = True
+    bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
+    source = "Lin 1989"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 6): 1, x, y, x^2, y^2, xy with x the references and y the explanation."""
+        x, y, both = self.pairs(rows)
+        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y], list(both))
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """CCC (...) of sums (..., 6)."""
+        var_x, var_y, covariance, shift = moments(sums)
+        return ratio(2 * covariance, var_x + var_y + shift**2)
+
+
+class VADErrorV(_Error):
+    """Mean absolute difference in valence between explanation and references. Range 0..2, lower is better."""
+
+    name = "vad_error_v"
+    dimension = "valence"
+
+
+class VADErrorA(_Error):
+    """Mean absolute difference in arousal between explanation and references. Range 0..2, lower is better."""
+
+    name = "vad_error_a"
+    dimension = "arousal"
+
+
+class VADErrorD(_Error):
+    """Mean absolute difference in dominance between explanation and references. Range 0..2, lower is better."""
+
+    name = "vad_error_d"
+    dimension = "dominance"
+
+
+class VADConcordanceV(_Concordance):
+    """Concordance of valence between explanation and references over paintings. Range -1..1, higher is better."""
+
+    name = "vad_ccc_v"
+    dimension = "valence"
+
+
+class VADConcordanceA(_Concordance):
+    """Concordance of arousal between explanation and references over paintings. Range -1..1, higher is better."""
+
+    name = "vad_ccc_a"
+    dimension = "arousal"
+
+
+class VADConcordanceD(_Concordance):
+    """Concordance of dominance between explanation and references over paintings. Range -1..1, higher is better."""
+
+    name = "vad_ccc_d"
+    dimension = "dominance"
+
+
+class VADCoverage(MeanMetric, _Affect):
+    """Mean share of an explanation's words that the lexicon knows. Range 0..1, neither direction is better."""
+
+    name = "vad_coverage"
+    dimension = "valence"
+    higher_is_better = None
+    reference_texts = False
+    views: ClassVar[frozenset[View]] = frozenset({"predicted", "slice"})
+    source = "this harness"
+
+    def statistics(self, rows: Sequence[Row]) -> Statistics:
+        """(n, 2): share, 1."""
+        lexicon, answered = self.lexicon(), explained(rows)
+        shares = np.array([lexicon.coverage(row.explanation or "") for row in rows])
+        return mean_statistics(np.nan_to_num(shares), list(answered & np.isfinite(shares)))

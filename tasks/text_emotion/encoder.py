@@ -1,0 +1,131 @@
+"""Any Hugging Face text encoder, fine-tuned with a classification head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.tasks.text_emotion.base import FloatArray, TextClassifier
+from harness.types import Annotation, UserError
+
+_BATCH = 256
+
+
+class EncoderClassifier(TextClassifier):
+    """A pretrained encoder with `AutoModelForSequenceClassification`'s head, all weights trained.
+
+    AdamW with linear warm-up over a tenth of the steps and linear decay; the epoch that is best on validation.
+    """
+
+    kind = "encoder"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "encoder": "", "learning_rate": 5e-5, "epochs": 3, "batch_size": 32, "longest": 64, "weight_decay": 0.01,
+    }  # fmt: skip
+
+    def __init__(self, labels: Sequence[str], source: Path | str, longest: int) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        self.labels, self._longest = tuple(labels), longest
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            self._network: Any = AutoModelForSequenceClassification.from_pretrained(
+                source, num_labels=len(labels), dtype=torch.float32
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"text-emotion: encoder {str(source)!r} cannot be loaded ({reason})") from error
+
+    @classmethod
+    def fit(
+        cls,
+        labels: Sequence[str],
+        train: Sequence[Annotation],
+        val: Sequence[Annotation],
+        settings: Mapping[str, Any],
+        seed: int,
+        device: str | None,
+    ) -> Self:
+        """Fine-tune; without a validation split the last epoch counts.
+
+        Raises:
+            UserError: no encoder is named, or it cannot be loaded.
+        """
+        if not settings["encoder"]:
+            raise UserError("text-emotion kind=encoder needs encoder=PATH|HUB_ID")
+        torch.manual_seed(seed)
+        made = cls(labels, settings["encoder"], settings["longest"])
+        made._network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        optimiser = torch.optim.AdamW(
+            made._network.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"]
+        )
+        steps = settings["epochs"] * -(-len(train) // settings["batch_size"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_then_linear(step, steps))
+        best, kept = -1.0, made._weights()
+        for _ in range(settings["epochs"]):
+            made._epoch(train, settings["batch_size"], optimiser, schedule)
+            right = made._accuracy(val) if val else best
+            if right >= best:
+                best, kept = right, made._weights()
+        made._network.load_state_dict(kept)
+        made._network.to("cpu")
+        return made
+
+    def _epoch(self, train: Sequence[Annotation], size: int, optimiser: Any, schedule: Any) -> None:
+        self._network.train()
+        for rows in torch.split(torch.randperm(len(train)), size):
+            part = [train[i] for i in rows.tolist()]
+            targets = torch.tensor([self.labels.index(u.emotion) for u in part], device=self._network.device)
+            loss = nn.functional.cross_entropy(self._forward([u.explanation for u in part]), targets)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+
+    def _accuracy(self, utterances: Sequence[Annotation]) -> float:
+        likeliest = self.probabilities([u.explanation for u in utterances]).argmax(axis=1)
+        return float(np.mean([self.labels[i] == u.emotion for i, u in zip(likeliest, utterances, strict=True)]))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self._network.state_dict().items()}
+
+    def _forward(self, texts: Sequence[str]) -> Tensor:
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
+        )
+        logits: Tensor = self._network(**inputs.to(self._network.device)).logits
+        return logits
+
+    @torch.no_grad()
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        """Probabilities (n, L)."""
+        if not texts:
+            return np.zeros((0, len(self.labels)))
+        self._network.eval()
+        parts = [self._forward(part).cpu() for part in _parts(texts)]
+        found: FloatArray = torch.cat(parts).double().softmax(dim=1).numpy()
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer in Hugging Face's layout."""
+        self._network.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: Path, labels: Sequence[str], settings: Mapping[str, Any]) -> Self:
+        """Read what `save` wrote."""
+        return cls(labels, folder, settings["longest"])
+
+
+def _warm_then_linear(step: int, steps: int) -> float:
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
