@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -83,6 +84,22 @@ def test_it_answers_what_it_was_taught_in_order(adapter: SEVLMAdapter, paintings
         assert max(outcome.emotion_probs, key=lambda label: outcome.emotion_probs[label]) == outcome.emotion
         assert outcome.raw == f"{outcome.emotion} because {outcome.explanation}"
         assert outcome.usage.completion_tokens is not None
+
+
+def test_the_vad_heads_numbers_are_brought_to_the_tasks_scales(adapter: SEVLMAdapter, paintings: list[Example]) -> None:
+    shown = item("a", paintings[0].image)
+    scales = {"valence": (1.0, 7.0), "arousal": (0.0, 1.0)}
+    rated = [dataclasses.replace(shown, ratings=scales), dataclasses.replace(shown, ratings={"valence": (-1.0, 1.0)})]
+    wide, raw, none = adapter.predict([*rated, shown])
+    assert isinstance(wide, Answer)
+    assert isinstance(raw, Answer)
+    assert isinstance(none, Answer)
+    assert none.ratings is None
+    assert wide.ratings is not None
+    assert raw.ratings is not None
+    assert wide.ratings["valence"] == pytest.approx(4 + 3 * raw.ratings["valence"], abs=1e-4)
+    known = adapter._model.config.vad_dimensions  # type: ignore[union-attr]
+    assert set(wide.ratings) == {d for d in scales if d in known}
 
 
 def test_a_corrupt_picture_fails_alone(adapter: SEVLMAdapter, paintings: list[Example], corrupt: Path) -> None:
