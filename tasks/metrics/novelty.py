@@ -103,11 +103,15 @@ class LCSNovelty(SetMetric):
 
     def value(self, rows: Sequence[Row]) -> float:
         """Mean over sampled rows of the largest common subsequence."""
+        return float(np.mean([found.max() for found in self.lengths(rows)]))
+
+    def lengths(self, rows: Sequence[Row]) -> list[npt.NDArray[np.int64]]:
+        """For each sampled row, the common subsequences with every sampled training explanation, in words."""
         generator = np.random.RandomState(SEED)
         self._draw(generator, len(self.context.train_explanations or ()), self.utterances)
         words = words_of(rows, self.context.captions)
         chosen = self._draw(generator, len(rows), self.captions)
-        return float(np.mean([self._corpus.lcs_lengths(words[i]).max() for i in chosen]))
+        return [self._corpus.lcs_lengths(words[i]) for i in chosen]
 
     def fields(self) -> dict[str, str]:
         """Tokenisation and sampling."""

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from metric_rows import EMOTIONS, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
+from metric_rows import EMOTIONS, GOLDEN, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
 
 from harness.tasks.metrics.base import Context, Row
 from harness.tasks.metrics.caption_engine import CaptionEngine
@@ -15,8 +14,6 @@ from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.java import MeteorProcess, find_java
 from harness.tasks.metrics.similarity import TextSimilarity
 from harness.types import Task
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="session")

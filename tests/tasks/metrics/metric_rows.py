@@ -19,6 +19,8 @@ EMOTIONS = (
 )  # fmt: skip
 POLARITY = dict(zip(EMOTIONS, ["positive"] * 4 + ["negative"] * 4 + ["other"], strict=True))
 
+GOLDEN = Path(__file__).parent / "golden"
+
 SCALES = {"valence": (1.0, 9.0), "arousal": (1.0, 9.0), "dominance": (1.0, 9.0)}
 
 ContextFor: TypeAlias = Callable[..., Context]
