@@ -22,8 +22,10 @@ REVEAL = """() => {
 }"""
 
 
-def violations(opened: Opened) -> list[str]:
-    found = axe.Axe().run(opened.page).response["violations"]
+def violations(opened: Opened, rules: tuple[str, ...] = ()) -> list[str]:
+    """What axe finds, by all of its rules or by some."""
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = axe.Axe().run(opened.page, options=options).response["violations"]
     return [f"{v['id']}: {v['help']}: {node['html'][:200]}" for v in found for node in v["nodes"]]
 
 
@@ -33,7 +35,8 @@ def test_no_violation_with_everything_open(open_page: Callable[..., Opened], wid
     opened.page.check("[data-valence]")
     opened.page.wait_for_selector("article .unpleasant")
     opened.page.evaluate(REVEAL)
-    assert violations(opened) == []
+    # The themes differ in colours alone.
+    assert violations(opened, ("color-contrast",) if scheme == "dark" else ()) == []
 
 
 def test_no_violation_as_opened_and_blurred(open_page: Callable[..., Opened], run: RunFolder, tmp_path: Path) -> None:
