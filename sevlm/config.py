@@ -71,6 +71,9 @@ class SEVLMConfig:
     image_mean: tuple[float, ...] = CLIP_MEAN
     image_std: tuple[float, ...] = CLIP_STD
     encoder_dim: int = 768  # width of the patch features; projected when it differs from n_embd
+    # Share of feature channels dropped per picture in training: frozen features tell a few thousand pictures apart so
+    # well that a decoder learns their emotions by heart. Official: none.
+    image_dropout: float = 0.0
     prefix_length: int = 0  # pseudo-tokens mapped from one image vector and put before the text
     prefix_dim: int = 768  # width of that image vector
 
@@ -104,6 +107,9 @@ class SEVLMConfig:
     # --- losses
     # One caption's emotion is one annotator's; the shares of all of them are known. Official: the caption's alone.
     soft_emotion_labels: bool = True
+    # The emotion is one token of twenty, but it is what the picture decides; above 1 it counts so much more in the
+    # language loss. Needs soft labels.
+    emotion_weight: float = 1.0
     # Padding says nothing about the explanation, and its share depends on the batch; official: averaged in.
     mask_padding_in_means: bool = True
     use_vad_head: bool = True
@@ -190,8 +196,11 @@ class SEVLMConfig:
         unknown = set(self.vad_dimensions) - set(VAD_DIMENSIONS)
         if unknown or not self.vad_dimensions:
             raise SEVLMError(f"vad_dimensions must be some of {VAD_DIMENSIONS}, not {self.vad_dimensions!r}")
-        if not 0 <= self.dropout < 1:
-            raise SEVLMError(f"dropout must lie in [0, 1), not {self.dropout}")
+        if self.emotion_weight <= 0 or (self.emotion_weight != 1 and not self.soft_emotion_labels):
+            raise SEVLMError(f"emotion_weight must be positive, and 1 without soft labels, not {self.emotion_weight}")
+        for name in ("dropout", "image_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SEVLMError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
 
     def _check_sizes(self) -> None:
         if self.n_embd % self.n_head:

@@ -137,7 +137,9 @@ class Decoder(nn.Module):
             raise SEVLMError(
                 f"image features must have shape (N, P, {self.config.encoder_dim}), got {tuple(image_grid.shape)}"
             )
-        states = image_grid if self.image_projection is None else self.image_projection(image_grid)
+        # One channel is dropped from all patches of a picture, as dropout1d does: (N, P, E) -> (N, E, P) and back.
+        kept = F.dropout1d(image_grid.transpose(1, 2), self.config.image_dropout, self.training).transpose(1, 2)
+        states = kept if self.image_projection is None else self.image_projection(kept)
         return tuple(block.crossattention.memory(states) for block in self._blocks())
 
     def forward(

@@ -32,8 +32,8 @@ class SoftLabels(NamedTuple):
     """Labels that are distributions: S entries (row, position, token, share).
 
     Attributes:
-        row, position, token: (S,) int64; the shares of one position sum to 1 and replace its label.
-        share: (S,) float in 0..1.
+        row, position, token: (S,) int64; the shares of one position replace its label.
+        share: (S,) float; those of one position sum to its weight in the loss, 1 as a rule.
     """
 
     row: Tensor

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import random
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe
+from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe, train_tiny
 from tqdm import tqdm
 
 from sevlm import SEVLM
@@ -101,9 +107,9 @@ class Interrupted(Trainer):
         super()._update(bar)
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_an_interrupted_training_resumes_to_the_same_weights(
-    stop_at: int,
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_training_interrupted_anywhere_resumes_to_the_same_weights(
+    attempt: int,
     whole: tuple[Path, dict[str, Any]],
     recipe: Callable[..., Recipe],
     examples: list[TrainingExample],
@@ -111,7 +117,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
 ) -> None:
     out = tmp_path / "halves"
     trainer = Interrupted(prepare(recipe(), examples[2:], examples[:2], out, "cpu", False), out, False)
-    trainer.stop_at = stop_at
+    trainer.stop_at = random.Random(f"stop {attempt}").randrange(6)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     summary = run(recipe(), examples, out)
@@ -172,6 +178,82 @@ def test_the_published_mode_trains_without_validation(
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
 
 
+def test_both_best_checkpoints_are_kept(whole: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = whole
+    kept, chosen = summary["kept_updates"], summary["kept_update"]
+    assert kept["bleu_4"] == chosen
+    for score in ("accuracy", "bleu_4"):
+        best = max(e[score] for e in summary["evaluations"])
+        assert next(e["update"] for e in summary["evaluations"] if e[score] == best) == kept[score]
+    folders = {path.name for path in out.glob("best-*")}
+    assert folders == ({"best-accuracy"} if kept["accuracy"] != chosen else set())
+
+
+def test_accumulated_batches_equal_one_large_batch(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    """Unequal numbers of tokens and of known words per batch must not matter."""
+    settings = {"dropout": 0.0, "use_contrastive_head": False, "epochs": 2}
+    run(recipe(batch_pictures=4, **settings), examples, tmp_path / "large", validation=0)
+    run(recipe(batch_pictures=2, accumulate=2, **settings), examples, tmp_path / "small", validation=0)
+    large, small = (load_file(tmp_path / name / "model.safetensors") for name in ("large", "small"))
+    for name, value in large.items():
+        torch.testing.assert_close(small[name], value, atol=1e-5, rtol=0)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(
+    folder: Path, examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    """Three batches of two pictures for two processes: in the last update the second process has none."""
+    assert len(examples) == 8  # the pictures are there before three processes read them
+    ports = socket.socket()
+    ports.bind(("127.0.0.1", 0))
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports.getsockname()[1])}
+    environment |= {"WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    ports.close()
+    script = Path(__file__).with_name("tiny_training.py")
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(folder), str(tmp_path / "two"), "2"],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    train_tiny(folder, tmp_path / "one", 4)
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
+    assert json.loads((tmp_path / "two" / "training.json").read_text(encoding="utf-8"))["processes"] == 2
+
+
+def test_tensorboard_holds_the_log(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="extra [tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(recipe(tensorboard=True, epochs=1), examples, tmp_path / "out")
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    written = {event.step: event.value for event in events.Scalars("lm_loss")}
+    logged = {line["update"]: line["lm_loss"] for line in log_of(tmp_path / "out") if "lm_loss" in line}
+    assert written == pytest.approx(logged)
+    assert [event.step for event in events.Scalars("evaluation/accuracy")] == [2]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_schedule_is_followed(
+    schedule: str, recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    settings = {"schedule": schedule, "learning_rate": 0.1, "vad_learning_rate": 0.1, "warmup_steps": 1}
+    run(recipe(**settings, max_grad_norm=1e-3), examples, tmp_path / "out", validation=0)
+    rates = [line["learning_rate"] for line in log_of(tmp_path / "out")]
+    shares = [(9 - update - 0) / 8 for update in range(1, 10)]  # of the way to the end, after each update
+    expected = shares if schedule == "linear" else [0.5 * (1 - math.cos(math.pi * share)) for share in shares]
+    assert rates == pytest.approx([0.1 * value for value in expected])
+
+
 def test_batches_are_accumulated(
     recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
 ) -> None:
@@ -211,6 +293,7 @@ def test_unreadable_pictures_are_left_out_and_listed(
         ({"decoder_init": "/nowhere"}, "decoder_init '/nowhere' cannot be loaded"),
         ({"prefix_length": 2}, "set prefix_length to 0"),
         ({"init_from": "/nowhere/at/all"}, "no SEVLM checkpoint"),
+        ({"precision": "fp16"}, "fp16 needs a CUDA device"),
         ({"feature_cache_gb": 1.0e-9, "image_resize": "crop"}, "feature_cache_gb allows"),
     ],
 )

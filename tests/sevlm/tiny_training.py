@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def make_examples(folder: Path, count: int = 8) -> list[TrainingExample]:
     for index in range(count):
         colour = COLOURS[index % len(COLOURS)]
         path = folder / f"{index}.png"
-        Image.new("RGB", (40 + index, 36), colour).save(path)
+        if not path.exists():  # several processes make the same examples
+            Image.new("RGB", (40 + index, 36), colour).save(path)
         captions = [("awe", f"the {colour} square glows"), ("fear", f"{colour} is all that I see")]
         captions += [("awe", "it is so plain")] * (index % 2)
         examples.append(TrainingExample(str(index), path, tuple(captions)))
@@ -43,3 +45,16 @@ def tiny_recipe(tower: Path, words: Path, cache: Path, **settings: Any) -> Recip
     sizes |= {"n_head": 2, "max_length": 24, "max_new_tokens": 6, "tokenizer": "train:300", "dropout": 0.1}
     training = {"epochs": 3, "batch_pictures": 3, "log_every": 1, "evaluate_every": None, "lexicon": str(words)}
     return load_recipe("small").updated(sizes | training | {"feature_cache": str(cache)} | settings)
+
+
+def train_tiny(folder: Path, out: Path, pictures: int) -> None:
+    """Train without chance on the examples of a folder; every process of several runs this."""
+    from sevlm.train import train
+
+    settings = {"dropout": 0.0, "use_contrastive_head": False, "epochs": 2, "batch_pictures": pictures}
+    recipe = tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
+    train(recipe, make_examples(folder)[2:], [], out, "cpu", progress=False)
+
+
+if __name__ == "__main__":
+    train_tiny(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
