@@ -1,0 +1,111 @@
+"""Greedy decoding at distilgpt2 size: the released loop's work, ours in the faithful mode, ours in the causal mode.
+
+    python benchmarks/sevlm_decode.py [--rounds 3]
+
+Random weights, 196 patches of 768 features, 25 steps without early stop, all threads that the machine has. The three
+take turns, so ratios hold on a busy machine too. Writes results/sevlm_decode.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import machine, median_ratio, take_turns, write_result
+from official_loop import plain_greedy
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from sevlm.config import SEVLMConfig
+from sevlm.generation import CaptionDecoder, greedy_tokens
+from sevlm.lemmatizer import load_lemmatizer
+from sevlm.lexicon import load_lexicon
+from sevlm.model import SEVLM
+from sevlm.tokenization import Tokenizer, add_special_tokens, config_for_tokenizer
+from sevlm.vad_lookup import VADLookup
+
+PATCHES, WIDTH = 196, 768
+RELEASED_SECONDS_PER_IMAGE = 1.2  # measured with the released code on two cores of this kind
+DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def gpt2_tokenizer() -> Tokenizer:
+    """GPT-2's own tokenizer, with SEVLM's four tokens."""
+    import json
+
+    from transformers import GPT2Tokenizer
+
+    folder = DATA / "tokenizers" / "gpt2"
+    vocabulary = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:]
+    tokenizer = GPT2Tokenizer(vocab=vocabulary, merges=[tuple(line.split()) for line in lines if line.strip()])
+    add_special_tokens(tokenizer)
+    return tokenizer
+
+
+def random_model(config: SEVLMConfig, tokenizer: Tokenizer) -> SEVLM:
+    """A model whose logits differ enough for the choice of tokens not to hang on rounding."""
+    torch.manual_seed(0)
+    model = SEVLM(config_for_tokenizer(config, tokenizer), tokenizer)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def decoding(model: SEVLM, grid: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """One call decodes the batch to the last step."""
+    lookup = VADLookup(load_lexicon("vader"), load_lemmatizer("identity"), model.config.vad_lookup)
+    return lambda: greedy_tokens(CaptionDecoder(model, grid, lookup), stop_when_ended=False)
+
+
+def flops(run: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products; attention is counted unfused."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def measure(batch: int, rounds: int) -> dict[str, Any]:
+    tokenizer = gpt2_tokenizer()
+    faithful = random_model(SEVLMConfig.official(lemmatizer="identity"), tokenizer)
+    causal = random_model(dataclasses.replace(SEVLMConfig(), max_new_tokens=25), tokenizer)
+    grid = torch.randn(batch, PATCHES, WIDTH)
+    lookup = VADLookup(load_lexicon("vader"), load_lemmatizer("identity"), "piece")
+    runs: dict[str, Callable[[], object]] = {
+        "plain": lambda: plain_greedy(faithful, grid, lookup),
+        "faithful": decoding(faithful, grid),
+        "causal": decoding(causal, grid),
+    }
+    identical = torch.equal(plain_greedy(faithful, grid, lookup), decoding(faithful, grid)())
+    counts = {name: flops(run) for name, run in runs.items()}
+    seconds = take_turns(runs, rounds)
+    per_image = {name: statistics.median(times) / batch for name, times in seconds.items()}
+    return {
+        "setting": f"6 layers, {WIDTH} wide, 12 heads, vocabulary {len(tokenizer)}, {PATCHES} patches, batch {batch}, "
+        "25 steps, no early stop, fp32, random weights",
+        "machine": machine(),
+        "rounds": rounds,
+        "seconds_per_image": {name: round(value, 4) for name, value in per_image.items()},
+        "plain_over_released_code": round(per_image["plain"] / RELEASED_SECONDS_PER_IMAGE, 3),
+        "speed_up": {name: round(median_ratio(seconds["plain"], seconds[name]), 2) for name in ("faithful", "causal")},
+        "gflops_per_image": {name: round(value / batch / 1e9, 2) for name, value in counts.items()},
+        "flops_ratio": {name: round(counts["plain"] / counts[name], 2) for name in ("faithful", "causal")},
+        "identical_tokens_plain_and_faithful": identical,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    write_result("sevlm_decode", measure(options.batch, options.rounds))
