@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,8 @@ class CheckpointSettings:
         attention: transformers' `attn_implementation` (`sdpa`, `eager`, `flash_attention_2`).
         quantization: `4bit` or `8bit` (needs bitsandbytes).
         trust_remote_code: let the checkpoint run its own code.
+        lora: folder of LoRA weights for this checkpoint.
+        merge: add the LoRA weights to the checkpoint's (faster), instead of computing them apart.
 
     Raises:
         UserError: an unknown choice, two that exclude each other, or a folder that does not exist.
@@ -45,6 +48,8 @@ class CheckpointSettings:
     attention: str | None = None
     quantization: str | None = None
     trust_remote_code: bool = False
+    lora: str | None = None
+    merge: bool = True
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in DTYPES:
@@ -67,6 +72,8 @@ class CheckpointSettings:
         named: dict[str, Any] = {"checkpoint": self.checkpoint, "revision": self.revision or "main"}
         if self.folder is not None:
             named = {"checkpoint": self.folder.resolve().name, "sha256": folder_digest(self.folder.resolve())}
+        if self.lora is not None:
+            named["lora"] = {"sha256": folder_digest(Path(self.lora).expanduser().resolve()), "merged": self.merge}
         return named | {"dtype": self.dtype, "attention": self.attention, "quantization": self.quantization}
 
 
@@ -139,9 +146,35 @@ def load_model(settings: CheckpointSettings) -> Any:
         arguments["device_map"] = spread
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(settings.checkpoint, **arguments)
-        return (model if spread is not None else model.to(pick_device(settings))).eval()
+        placed = model if spread is not None else model.to(pick_device(settings))
+        return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merge)).eval()
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise _unavailable(settings, error) from error
+
+
+def _with_lora(model: Any, folder: str, merge: bool) -> Any:
+    """The model with LoRA weights in its layers, or added to its weights."""
+    if importlib.util.find_spec("peft") is None:
+        raise UserError("lora= needs peft; type: pip install 'sevlm-harness[lora]'")
+    import peft
+
+    wrapped: Any = peft.PeftModel.from_pretrained(model, folder)
+    return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+
+
+def lora_base(folder: str) -> str:
+    """The checkpoint that LoRA weights were trained for.
+
+    Raises:
+        UserError: the folder holds no LoRA weights.
+    """
+    try:
+        config = json.loads((Path(folder).expanduser() / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(config["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"lora={folder}: no LoRA weights there ({type(error).__name__}); train some: harness train llava --task T"
+        ) from None
 
 
 def _source(settings: CheckpointSettings) -> dict[str, Any]:

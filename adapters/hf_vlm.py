@@ -10,8 +10,8 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from harness.adapters.base import LocalAdapter
-from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor
+from harness.adapters.base import LocalAdapter, TrainRequest
+from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor, lora_base
 from harness.adapters.hf_generation import Generated, continuation_log_probs, generate, same_for_all
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.hf_trial import check_picture_is_seen, check_scoring
@@ -22,6 +22,7 @@ from harness.types import Answer, Failed, ImageError, Item, Outcome, Usage, User
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+DEFAULT_CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
 Shown = tuple[Item, "Image"]
 
 
@@ -33,7 +34,8 @@ class HFVisionLanguage(LocalAdapter):
     in the task, right after the prompt.
 
     Args:
-        checkpoint, revision, dtype, device, device_map, attention, quantization, trust_remote_code: see
+        checkpoint: hub id or folder; by default the one that `lora` was trained for, else LLaVA-1.5-7B.
+        revision, dtype, device, device_map, attention, quantization, trust_remote_code, lora, merge: see
             `CheckpointSettings`.
         max_new_tokens: longest answer; one cut off by it before any explanation is `Failed`.
         probabilities: also score the labels.
@@ -43,7 +45,7 @@ class HFVisionLanguage(LocalAdapter):
 
     def __init__(
         self,
-        checkpoint: str = "llava-hf/llava-1.5-7b-hf",
+        checkpoint: str | None = None,
         revision: str | None = None,
         dtype: str | None = None,
         device: str | None = None,
@@ -53,9 +55,21 @@ class HFVisionLanguage(LocalAdapter):
         max_new_tokens: int = 128,
         probabilities: bool = True,
         trust_remote_code: bool = False,
+        lora: str | None = None,
+        merge: bool = True,
     ) -> None:
+        base = DEFAULT_CHECKPOINT if lora is None else lora_base(lora)
         self.settings = CheckpointSettings(
-            checkpoint, revision, dtype, device, device_map, attention, quantization, trust_remote_code
+            checkpoint or base,
+            revision,
+            dtype,
+            device,
+            device_map,
+            attention,
+            quantization,
+            trust_remote_code,
+            lora,
+            merge,
         )
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
@@ -103,6 +117,18 @@ class HFVisionLanguage(LocalAdapter):
     def close(self) -> None:
         """Free the weights."""
         self._model = self._reader = None
+
+    def answers_depend_on(self) -> dict[str, Any]:
+        """The fingerprint, and what only loading tells: the commit, the precision, the template."""
+        known = {key: self._observed.get(key) for key in ("commit", "dtype", "template_sha256")}
+        return self.fingerprint() | {"loaded": known}
+
+    @classmethod
+    def train(cls, request: TrainRequest) -> None:
+        """Fine-tune with LoRA; use the result as `llava:lora=PATH`."""
+        from harness.adapters.llava_training import train_lora
+
+        train_lora(request)
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order."""

@@ -1,0 +1,196 @@
+"""`harness train llava`: LoRA through peft and transformers' Trainer on "emotion because explanation" targets."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.adapters.base import TrainRequest
+from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor, pick_device
+from harness.adapters.hf_reader import PromptReader
+from harness.adapters.llava_recipe import Recipe, load_recipe
+from harness.types import Example, UserError, open_image
+
+IGNORED = -100
+"""Label of tokens that carry no loss."""
+STATE = "state"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture, the question and one person's answer to it."""
+
+    image: Path
+    prompt: str
+    answer: str
+
+
+def pairs_of(examples: Sequence[Example], prompt: str) -> list[Pair]:
+    """One pair per annotation that has an explanation; the prompt shows each picture's own text."""
+    from harness.types import CONTEXT_MARK
+
+    return [
+        Pair(example.image, prompt.replace(CONTEXT_MARK, example.context), f"{said.emotion} because {said.explanation}")
+        for example in examples
+        for said in example.annotations
+        if said.explanation
+    ]
+
+
+class Collator:
+    """Pairs -> model inputs with labels on the answer only, padded on the right."""
+
+    def __init__(self, processor: Any) -> None:
+        self.reader = PromptReader(processor)
+        if self.reader.template is None:
+            raise UserError("llava: training needs a checkpoint with a chat template")
+        self.reader.tokenizer.padding_side = "right"
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Inputs of `len(pairs)` rows; `labels` (B, T) is -100 on prompt and padding.
+
+        Raises:
+            ImageError: a picture cannot be decoded.
+            UserError: the tokenizer joins prompt and answer, so that the loss would not start at the answer.
+        """
+        pictures = [open_image(pair.image) for pair in pairs]
+        prompts = [self.reader.render(pair.prompt) for pair in pairs]
+        end = self.reader.tokenizer.eos_token
+        texts = [f"{prompt} {pair.answer}{end}" for prompt, pair in zip(prompts, pairs, strict=True)]
+        encode: Any = self.reader.processor
+        inputs = encode(images=pictures, text=texts, padding=True, return_tensors="pt")
+        ends = inputs["attention_mask"].sum(dim=1).tolist()
+        labels = inputs["input_ids"].new_full(inputs["input_ids"].shape, IGNORED)
+        for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+            start = ends[row] - self._answer_tokens(prompt, text)
+            labels[row, start : ends[row]] = inputs["input_ids"][row, start : ends[row]]
+        return {**inputs, "labels": labels}
+
+    def _answer_tokens(self, prompt: str, text: str) -> int:
+        """Tokens of `text` after `prompt`; how many stand for the picture makes no difference."""
+        asked, whole = (list(self.reader.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (prompt, text))
+        if whole[: len(asked)] != asked:
+            raise UserError("llava: this tokenizer joins prompt and answer; choose another prompt")
+        return len(whole) - len(asked)
+
+
+def train_lora(request: TrainRequest) -> None:
+    """Train and write the LoRA weights to `request.out`; an interrupted training goes on where it was.
+
+    Raises:
+        UserError: packages are missing, the recipe or the checkpoint cannot be used, or there is nothing to train on.
+    """
+    for package in ("peft", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"llava: training needs {package}; type: pip install 'sevlm-harness[lora]'")
+    recipe = load_recipe({"seed": request.seed} | dict(request.settings))
+    pairs = pairs_of(request.train, _prompt(request, recipe))
+    if not pairs:
+        raise UserError(f"llava: the training split of {request.task.name!r} has no annotation with an explanation")
+    if (request.out / "adapter_config.json").exists():
+        raise UserError(f"{request.out} holds finished weights; remove the folder, or choose another --out")
+    _note_recipe(request.out, recipe)
+    checkpoint = CheckpointSettings(
+        recipe.checkpoint,
+        recipe.revision,
+        recipe.dtype,
+        request.device,
+        attention=recipe.attention,
+        quantization=recipe.quantization,
+    )
+    collator = Collator(load_processor(checkpoint))
+    model = _with_lora(load_model(checkpoint), recipe, request.init_from)
+    trainer = _trainer(model, collator, pairs, recipe, request.out / STATE, pick_device(checkpoint))
+    trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
+    model.save_pretrained(request.out)
+
+
+def _prompt(request: TrainRequest, recipe: Recipe) -> str:
+    from harness.tasks.prompts import DEFAULT_PROMPT, render
+
+    prompts = {"default": DEFAULT_PROMPT, **request.task.prompts}
+    if recipe.prompt not in prompts:
+        raise UserError(f"llava: task {request.task.name!r} has no prompt {recipe.prompt!r}")
+    return render(prompts[recipe.prompt], request.task.emotions, request.task.ratings)
+
+
+def _note_recipe(out: Path, recipe: Recipe) -> None:
+    """Keep the recipe beside the weights; an interrupted training may only go on with the same one.
+
+    Raises:
+        UserError: the folder holds a training by another recipe.
+    """
+    path = out / "recipe.json"
+    text = json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{out} holds a training with other settings ({path.name}); choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
+    import peft
+    import torch
+
+    if recipe.quantization is not None:
+        for_few_bits: Any = peft.prepare_model_for_kbit_training
+        model = for_few_bits(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
+    if init_from is not None:
+        return peft.PeftModel.from_pretrained(model, str(init_from), is_trainable=True)
+    torch.manual_seed(recipe.seed)
+    if recipe.gradient_checkpointing and recipe.quantization is None:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    config = peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # peft divides it by the rank, so that fractions work
+        lora_dropout=recipe.dropout,
+        target_modules=recipe.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"llava: target_modules: {str(error).splitlines()[0][:200]}") from error
+
+
+def _trainer(model: Any, collator: Collator, pairs: list[Pair], recipe: Recipe, state: Path, device: str) -> Any:
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(
+        output_dir=str(state),
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps if recipe.max_steps is not None else -1,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        lr_scheduler_type=recipe.schedule,
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        logging_steps=50,
+        report_to=[],
+        remove_unused_columns=False,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=model.dtype == torch.bfloat16 and device.startswith("cuda"),
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device.startswith("cuda"),
+    )
+    return Trainer(model=model, args=arguments, data_collator=collator, train_dataset=pairs)
+
+
+def _last_state(folder: Path) -> str | None:
+    """The newest complete state of an interrupted training; the Trainer writes `trainer_state.json` last but one."""
+    states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in states if (path / "trainer_state.json").is_file()]
+    return str(whole[-1]) if whole else None

@@ -1,0 +1,182 @@
+"""Fine-tuning a tiny LLaVA on sixteen embedded paintings: it learns them by heart, and only by looking."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.llava_recipe import Recipe, load_recipe
+from harness.adapters.llava_training import IGNORED, Collator, Pair
+from harness.cli import main
+from harness.task_source import data_root, find_task, open_reader
+from harness.types import Answer, Item, UserError
+
+pytest.importorskip("peft", reason="needs the extra [lora]")
+pytest.importorskip("accelerate", reason="needs the extra [lora]")
+
+PAINTINGS, WORDS = 16, 6
+EVERY_LAYER = r".*(language_model|multi_modal_projector).*(proj|linear_[12])|lm_head"
+"""Of random weights even the last layer has to learn; a trained model's need not."""
+QUICK = ["batch_size=16", "gradient_accumulation=1", "rank=32", "alpha=64", "dropout=0.0", "learning_rate=0.005"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build("llava-taught", tmp_path_factory.mktemp("base") / "llava")
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task over sixteen small copies of embedded paintings, the first words of one explanation each."""
+    folder = tmp_path_factory.mktemp("paintings")
+    task = find_task("demo")
+    lines = []
+    for example in list(open_reader(task, data_root()).examples("train"))[:PAINTINGS]:
+        with Image.open(example.image) as picture:
+            picture.convert("RGB").resize((56, 56)).save(folder / f"{example.id}.png")
+        said = example.annotations[0]
+        annotation = {"emotion": said.emotion, "explanation": " ".join(said.explanation.split()[:WORDS])}
+        line = {"id": example.id, "image": f"{example.id}.png", "split": "train", "annotations": [annotation]}
+        lines.append(json.dumps(line))
+    (folder / "examples.jsonl").write_text("\n".join(lines))
+    card = folder / "sixteen.yaml"
+    card.write_text(
+        f"name: sixteen\ndataset: jsonl\nemotions: {json.dumps(list(task.emotions))}\n"
+        "options: {examples: examples.jsonl}\nprompts: {default: \"Why?\"}\n"
+    )
+    return card
+
+
+Train = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def train(card: Path, checkpoint: Path) -> Train:
+    def run(out: Path, *settings: str) -> int:
+        named = [f"checkpoint={checkpoint}", f"target_modules={EVERY_LAYER}", *QUICK]
+        return main(["train", "llava", "--task", str(card), "--out", str(out), "--device", "cpu", *named, *settings])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def learned(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("learned") / "lora"
+    assert train(out, "max_steps=260", "schedule=linear", "save_every=1000") == 0
+    return out
+
+
+def asked(adapter: HFVisionLanguage, card: Path, blank: Path | None = None) -> tuple[list[str], list[str]]:
+    """What it says about each painting (or a blank one), and what was said in training."""
+    examples = [json.loads(line) for line in (card.parent / "examples.jsonl").read_text().splitlines()]
+    labels = find_task(str(card)).emotions
+    items = [Item(e["id"], blank or card.parent / e["image"], labels, "Why?") for e in examples]
+    outcomes = adapter.predict(items)
+    said = [e["annotations"][0] for e in examples]
+    answers = [f"{o.emotion} because {o.explanation}" if isinstance(o, Answer) else o.raw for o in outcomes]
+    return answers, [f"{a['emotion']} because {a['explanation']}" for a in said]
+
+
+def loaded(lora: Path, **settings: Any) -> HFVisionLanguage:
+    adapter = HFVisionLanguage(lora=str(lora), device="cpu", max_new_tokens=64, **settings)
+    adapter.load()
+    return adapter
+
+
+def test_sixteen_paintings_are_learned_by_heart_and_only_by_looking(learned: Path, card: Path, tmp_path: Path) -> None:
+    adapter = loaded(learned)
+    answers, said = asked(adapter, card)
+    exact = sum(a == s for a, s in zip(answers, said, strict=True))
+    Image.new("RGB", (56, 56), (127, 127, 127)).save(tmp_path / "blank.png")
+    blank, _ = asked(adapter, card, tmp_path / "blank.png")
+    guessed = sum(a == s for a, s in zip(blank, said, strict=True))
+    print(f"exact: {exact} of {PAINTINGS}, with blank pictures {guessed}")
+    assert exact >= 14
+    assert guessed <= 2
+
+
+def test_merged_and_unmerged_weights_answer_alike_and_are_told_apart(learned: Path, card: Path) -> None:
+    merged, apart = loaded(learned), loaded(learned, merge=False)
+    assert asked(merged, card)[0] == asked(apart, card)[0]
+    assert merged.fingerprint() != apart.fingerprint()
+    assert merged.fingerprint() != HFVisionLanguage(merged.settings.checkpoint).fingerprint()
+    recorded = json.loads((learned / "trained_on.json").read_text())
+    assert (recorded["task"], len(recorded["pictures"])) == ("sixteen", PAINTINGS)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(train: Train, card: Path, tmp_path: Path) -> None:
+    settings = ("max_steps=8", "save_every=3", "dropout=0.1", "schedule=linear")
+    assert train(tmp_path / "whole", *settings) == 0
+    script = (
+        "import sys, os; from transformers import TrainerCallback; from transformers.trainer_callback import "
+        "DefaultFlowCallback as D; from harness.cli import main\n"
+        "before = D.on_step_end\n"
+        "def on_step_end(self, args, state, control, **more):\n"
+        "    if state.global_step == 5: os._exit(9)\n"
+        "    return before(self, args, state, control, **more)\n"
+        "D.on_step_end = on_step_end\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    checkpoint = json.loads((tmp_path / "whole" / "recipe.json").read_text())["checkpoint"]
+    words = ["train", "llava", "--task", str(card), "--out", str(tmp_path / "cut"), "--device", "cpu"]
+    words += [f"checkpoint={checkpoint}", f"target_modules={EVERY_LAYER}", *QUICK, *settings]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    killed = subprocess.run([sys.executable, "-c", script, *words], env=environment, capture_output=True, timeout=200)
+    assert killed.returncode == 9, killed.stderr[-1000:]
+    assert not (tmp_path / "cut" / "adapter_model.safetensors").exists()
+    assert train(tmp_path / "cut", *settings) == 0
+    whole, cut = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert train(tmp_path / "cut", *settings) == 2  # finished weights are not overwritten
+
+
+def test_the_loss_is_on_the_answer_only(checkpoint: Path, card: Path) -> None:
+    from transformers import AutoProcessor
+
+    collator = Collator(AutoProcessor.from_pretrained(checkpoint))
+    pictures = sorted(card.parent.glob("*.png"))[:2]
+    pairs = [
+        Pair(pictures[0], "Why?", "awe because it is vast"),
+        Pair(pictures[1], "Why, though?", "fear because of it"),
+    ]
+    batch = collator(pairs)
+    for row, pair in enumerate(pairs):
+        counted = batch["labels"][row] != IGNORED
+        text = collator.reader.tokenizer.decode(batch["input_ids"][row][counted])
+        assert text == f" {pair.answer}</s>"
+        assert torch.equal(batch["labels"][row][counted], batch["input_ids"][row][counted])
+        assert bool(batch["attention_mask"][row][counted].all())
+
+
+def test_recipes() -> None:
+    full = load_recipe({"config": "7b_24gb", "epochs": 2})
+    assert (full.quantization, full.batch_size * full.gradient_accumulation, full.epochs) == ("4bit", 16, 2.0)
+    assert load_recipe({"learning_rate": "2e-4"}) == Recipe(learning_rate=2e-4)
+    mistakes: list[dict[str, Any]] = [
+        {"ranks": 4}, {"rank": 0}, {"rank": 1.5}, {"rank": True}, {"learning_rate": 0}, {"config": "no_such"},
+        {"gradient_checkpointing": "maybe"}, {"dtype": "fp8", "rank": None},
+    ]  # fmt: skip
+    for settings in mistakes:
+        with pytest.raises(UserError, match=r"llava|no_such"):
+            load_recipe(settings)
+
+
+def test_what_cannot_be_trained_or_loaded(train: Train, tmp_path: Path) -> None:
+    paligemma = tiny_models.build("paligemma", tmp_path / "paligemma")
+    assert train(tmp_path / "a", f"checkpoint={paligemma}") == 2
+    assert train(tmp_path / "b", "target_modules=no_such_layer", "max_steps=1") == 2
+    with pytest.raises(UserError, match="harness train llava"):
+        HFVisionLanguage(lora=str(tmp_path))
