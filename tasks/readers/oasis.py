@@ -48,4 +48,4 @@ class OASISReader(LayoutReader):
                 f"{self._where()}: option 'valence_bands' must hold {len(self.task.emotions) - 1} rising numbers, one "
                 f"less than there are labels, got {limits!r}"
             )
-        return limits
+        return [float(limit) for limit in limits]

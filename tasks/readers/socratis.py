@@ -16,7 +16,7 @@ from harness.types import Annotation, UserError
 
 
 class SocratisReader(LayoutReader):
-    """Reads `imCaptionEmotionExplanation_formatted.json`: id -> [[picture, caption, emotions, explanations, person], ...].
+    """Reads the json file: id -> [[picture, caption, emotions, explanations, person], ...].
 
     People used words of their own. Each is mapped to the task's labels by `emotion_words.EMOTION_WORDS`; words that it
     does not hold are counted and their annotations left out. The caption is the context.

@@ -21,7 +21,8 @@ class TableReader(LayoutReader):
 
     Options:
         columns: role -> column; `picture` and `emotion` are needed; also `explanation`, `split`, `context`, `valence`,
-            `arousal`, `dominance` (ratings are averaged over a picture's rows) and, under any other name, text for slices.
+            `arousal`, `dominance` (ratings are averaged over a picture's rows) and, under any other name, text
+            for slices.
         delimiter: between cells (default a comma; `tab` for tab).
         header_rows: rows above the data (default 1; with two, a column is called `first/second`).
         aliases: the file's label, in lower case -> the task's.
@@ -80,8 +81,8 @@ def _entry(
     splits = {row[roles["split"]] for _, row in rows} if "split" in roles else {""}
     if len(splits) > 1:
         raise UserError(f"{where}: picture {name!r} is in several splits: {', '.join(sorted(splits))}")
-    rated = [role for role in ("valence", "arousal", "dominance") if role in roles]
-    means = {d: sum(number(r[roles[d]], w, roles[d]) for w, r in rows) / len(rows) for d in rated}
+    rated: list[str] = [role for role in ("valence", "arousal", "dominance") if role in roles]
+    means: dict[str, float] = {d: sum(number(r[roles[d]], w, roles[d]) for w, r in rows) / len(rows) for d in rated}
     meta = {role: first[column] for role, column in roles.items() if role not in ROLES}
     context = first[roles["context"]] if "context" in roles else ""
     return Entry(name, pattern.replace("{}", name), tuple(notes), splits.pop() or None, meta, means, context)
