@@ -244,11 +244,13 @@ class OpenAIChat(EndpointAdapter):
         return completion if alone else await self._send(connection, messages, schema)
 
     async def _send(self, connection: Connection, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
-        create: Any = connection.client.chat.completions.create
+        # Not `chat.completions.create`, which walks through every message to convert types that plain values lack.
+        post: Any = connection.client.post
         while True:
             sent = self._parameters.arguments(schema)
             try:
-                return await create(model=self.model, messages=messages, **sent)
+                body = {"model": self.model, "messages": messages, **sent}
+                return await post("/chat/completions", cast_to=ChatCompletion, body=body)
             except openai.APIStatusError as error:
                 if not self._parameters.adjust(sent, error) and not self._plainer(error):
                     raise
