@@ -1,0 +1,172 @@
+"""Pools the folds of artemis_small: values with intervals, and paired differences between systems."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from machine import write_result
+
+from harness.statistics import (
+    FloatArray,
+    bootstrap_sums,
+    holm,
+    percentile_interval,
+    permutation_p,
+    permuted_sums,
+)
+from sevlm.caption_scores import corpus_bleu
+from sevlm.examples import TrainingExample
+
+REPLICATES, SEED = 10_000, 2021
+METRICS = ("accuracy", "annotator_mass")
+VALIDATION = (
+    "Settings were compared on the validation part of the first fold (457 paintings, 182 with a dominant emotion; the "
+    "commonest emotion scores 0.5110 and 0.2953 there). The first six ran on the small recipe with 10 epochs, the last "
+    "two on the final settings. The best of the first six, emotion_weight 10, was below the commonest emotion there "
+    "and on the test folds (accuracy 0.509, mass 0.2895); image_dropout was added then. Its two values tie on "
+    "validation, one ahead in accuracy, the other in mass. Accuracy, the first headline metric, decided; this was not "
+    "fixed before the test paintings were answered, so both are reported."
+)
+PAIRS = (
+    *(("improved", other) for other in ("majority", "nearest", "nlx_gpt", "official")),
+    ("improved_image_dropout_0.5", "majority"),
+    ("official", "majority"),
+    *((part, "nlx_gpt") for part in ("vad_features", "vad_head", "contrastive_head", "official")),
+)
+
+
+def report(lines: Sequence[dict[str, Any]], examples: Sequence[TrainingExample]) -> None:
+    """Write results/artemis_small.json: aggregates only, no text and no painting."""
+    tested = [line for line in lines if line["part"] == "test"]
+    by_system: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for line in tested:
+        by_system[line["system"]][line["fold"]] = line
+    known = {example.id: example for example in examples}
+    rows = {name: pooled(list(folds.values())) for name, folds in by_system.items()}
+    statistics_of = {
+        metric: {name: sums(metric, answers, known) for name, answers in rows.items()} for metric in METRICS
+    }
+    write_result(
+        "artemis_small",
+        {
+            "data": f"{len(known)} pictured paintings, five folds by painting; folds pooled",
+            "systems": {
+                name: describe(name, folds, rows[name], statistics_of, known) for name, folds in by_system.items()
+            },
+            "differences": differences(by_system, statistics_of),
+            "validation": {
+                "rule": VALIDATION,
+                "tried": [tried(line, known) for line in lines if line["part"] == "val"],
+            },
+        },
+    )
+
+
+def tried(line: dict[str, Any], known: dict[str, TrainingExample]) -> dict[str, Any]:
+    """A candidate's settings and its validation scores."""
+    rows = {row["id"]: row for row in line["rows"]}
+    scores = {metric: [n for n, _ in sums(metric, rows, known).values()] for metric in METRICS}
+    return {"settings": line["settings"]} | {name: round(statistics.mean(part), 4) for name, part in scores.items()}
+
+
+def pooled(folds: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for line in folds for row in line["rows"]}
+
+
+def sums(
+    metric: str, rows: dict[str, dict[str, Any]], known: dict[str, TrainingExample]
+) -> dict[str, tuple[float, float]]:
+    """Painting -> (numerator, denominator) of the metric, for paintings that count."""
+    found = {}
+    for key, row in rows.items():
+        example = known[key]
+        if metric == "annotator_mass":
+            found[key] = (example.counts.get(row["emotion"], 0) / sum(example.counts.values()), 1.0)
+        elif example.dominant_emotion is not None:
+            found[key] = (float(row["emotion"] == example.dominant_emotion), 1.0)
+    return found
+
+
+def describe(
+    name: str,
+    folds: dict[int, dict[str, Any]],
+    rows: dict[str, dict[str, Any]],
+    statistics_of: dict[str, dict[str, dict[str, tuple[float, float]]]],
+    known: dict[str, TrainingExample],
+) -> dict[str, Any]:
+    values: dict[str, Any] = {"folds": sorted(folds), "paintings": len(rows)}
+    for metric in METRICS:
+        table = np.array(list(statistics_of[metric][name].values()))
+        replicates = bootstrap_sums(table, REPLICATES, SEED)
+        interval = percentile_interval(replicates[:, 0] / replicates[:, 1])
+        assert interval is not None
+        values[metric] = {
+            "value": round(table[:, 0].mean(), 4),
+            "low": round(interval.low, 4),
+            "high": round(interval.high, 4),
+            "n": len(table),
+        }
+    references = [[text for _, text in known[key].captions] for key in rows]
+    values["bleu_4"] = round(corpus_bleu([row["text"] for row in rows.values()], references), 4)
+    values["distinct_explanations"] = round(len({row["text"] for row in rows.values()}) / len(rows), 4)
+    first = next(iter(folds.values()))
+    if "train_s" in first:
+        values |= trained(folds, rows)
+    return values
+
+
+def trained(folds: dict[int, dict[str, Any]], rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    first = next(iter(folds.values()))
+    best = {key: max(row["probs"], key=row["probs"].get) for key, row in rows.items()}
+    return {
+        "settings": first["settings"],
+        "parameters": first["summary"]["parameters"]["total"],
+        "updates": first["summary"]["updates"],
+        "median_train_s": round(statistics.median(line["train_s"] for line in folds.values()), 1),
+        "machine": first["machine"],
+        "captions_cut": round(first["summary"]["truncated"], 4),
+        "lexicon_coverage": round(first["summary"]["lexicon"]["coverage"], 4),
+        "ended": round(sum(row["ended"] for row in rows.values()) / len(rows), 4),
+        "generated_emotion_is_no_label": round(
+            sum(row["emotion"] not in row["probs"] for row in rows.values()) / len(rows), 4
+        ),
+        "most_probable_label_disagrees": round(
+            sum(row["emotion"] != best[key] for key, row in rows.items()) / len(rows), 4
+        ),
+    }
+
+
+def differences(
+    by_system: dict[str, Any], statistics_of: dict[str, dict[str, dict[str, tuple[float, float]]]]
+) -> list[dict[str, Any]]:
+    found = []
+    for (a, b), metric in itertools.product(PAIRS, METRICS):
+        if a in by_system and b in by_system:
+            found.append({"a": a, "b": b, "metric": metric} | paired(*(statistics_of[metric][name] for name in (a, b))))
+    for entry, p_holm in zip(found, holm([entry["p"] for entry in found]), strict=True):
+        entry["p_holm"] = round(p_holm, 4)
+    return found
+
+
+def paired(a: dict[str, tuple[float, float]], b: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Difference of the two means over the paintings that both answered."""
+    keys = sorted(a.keys() & b.keys())
+    first, second = (np.array([rows[key] for key in keys]) for rows in (a, b))
+    both: FloatArray = bootstrap_sums(np.hstack([first, second]), REPLICATES, SEED)
+    interval = percentile_interval(both[:, 0] / both[:, 1] - both[:, 2] / both[:, 3])
+    moved_a, moved_b = permuted_sums(first, second, REPLICATES, SEED)
+    observed = float(first[:, 0].mean() - second[:, 0].mean())
+    p = permutation_p(observed, moved_a[:, 0] / moved_a[:, 1] - moved_b[:, 0] / moved_b[:, 1])
+    assert interval is not None
+    return {
+        "difference": round(observed, 4),
+        "low": round(interval.low, 4),
+        "high": round(interval.high, 4),
+        "p": round(p, 4),
+        "n": len(keys),
+    }
