@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from harness.types import Example, Item, Outcome, Task, Usage
 
@@ -111,6 +111,44 @@ class LocalAdapter(Adapter):
         """
 
 
+@dataclass(frozen=True)
+class BatchState:
+    """How far a batch is: whether it ended, the files with results so far, and how many requests were answered."""
+
+    ended: bool
+    files: tuple[str, ...]
+    answered: int
+
+
+class Batches(Protocol):
+    """An endpoint's Batch API, as the runner uses it; calls raise `RetryableError` for what may succeed later."""
+
+    most_requests: int
+    most_bytes: int
+    poll_s: float
+
+    def line(self, item: Item) -> str:
+        """The request about an item as a line of an input file; `ImageError` for a picture that cannot be decoded."""
+
+    async def upload(self, path: Path) -> str:
+        """Upload an input file; its id."""
+
+    async def create(self, file: str, key: str) -> str:
+        """Start a batch that can be found by `key`; its id."""
+
+    async def find(self, key: str) -> str | None:
+        """The batch that was started with `key`."""
+
+    async def state(self, batch: str) -> BatchState:
+        """How far a batch is."""
+
+    async def results(self, file: str) -> dict[str, dict[str, Any]]:
+        """Item id -> what a file of results says about it."""
+
+    def outcome(self, item: Item, line: dict[str, Any] | None) -> Outcome:
+        """Read what came back about an item; None where no file holds it."""
+
+
 class EndpointAdapter(Adapter):
     """A model behind a network endpoint, answering one item at a time, many at once.
 
@@ -136,6 +174,10 @@ class EndpointAdapter(Adapter):
 
     async def aclose(self) -> None:
         """Close connections, in the event loop after the last item."""
+
+    def batches(self) -> Batches | None:
+        """The Batch API to be used instead of `answer`, where the user asked for it."""
+        return None
 
     def at_most(self, item: Item) -> Usage:
         """The most tokens and dollars that one request about `item` can take; unknown parts are None."""

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion
 
 from harness.adapters import openai_probe
 from harness.adapters.base import EndpointAdapter
+from harness.adapters.openai_batch import OpenAIBatches
 from harness.adapters.openai_connection import Connection, Endpoint
 from harness.adapters.openai_errors import CONTENT_FILTER, outcome_of_error, public_url
 from harness.adapters.openai_parameters import RequestParameters, answer_schema
@@ -27,6 +28,7 @@ from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Refusal, Usage, UserError
 
 DETAILS = ("auto", "low", "high")
+MODES = ("requests", "batch")
 PROBES = ("strict", "warn", "off")
 
 
@@ -53,6 +55,8 @@ class OpenAIChat(EndpointAdapter):
         requests_per_minute, tokens_per_minute: the endpoint's limits.
         shots: pictures of the training split to show, with an answer each, before the question.
         seed: which of them.
+        mode: `batch` uses the Batch API: cheaper, within a day; a killed run finds its batches again.
+        poll_s: seconds between looks at a batch.
     """
 
     name = "gpt4v"
@@ -77,21 +81,24 @@ class OpenAIChat(EndpointAdapter):
         tokens_per_minute: float | None = None,
         shots: int = 0,
         seed: int = 0,
+        mode: str = "requests",
+        poll_s: float = 30.0,
     ) -> None:
-        for name, value, known in (("detail", detail, DETAILS), ("probe", probe, PROBES)):
+        for name, value, known in (("detail", detail, DETAILS), ("probe", probe, PROBES), ("mode", mode, MODES)):
             if value is not None and value not in known:
                 raise UserError(f"{name}={value}: expected one of {', '.join(known)}")
         self.endpoint = Endpoint(base_url, api_key_env, timeout_s)
         self.model, self.max_tokens, self.temperature, self.probe = model, max_tokens, temperature, probe
         self.image_size, self.detail, self.schema, self.probabilities = image_size, detail, schema, probabilities
-        self.price = find_price(model, base_url, price_in, price_out, prices)
+        self.price = find_price(model, base_url, price_in, price_out, prices, batch=mode == "batch")
         self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self.shots, self.seed = shots, seed
+        self.shots, self.seed, self.mode, self.poll_s = shots, seed, mode, poll_s
         self.needs = frozenset({"train"}) if shots else frozenset()
         self._shown: tuple[Shot, ...] = ()
         self._examples: list[dict[str, Any]] = []
-        self._parameters = RequestParameters(
-            max_tokens, temperature, schema=schema and not shots, logprobs=probabilities
+        blind = mode == "batch" and probe == "off"  # nobody could tell what the endpoint rejects
+        self.accepted = RequestParameters(
+            max_tokens, temperature, schema=schema and not shots and not blind, logprobs=probabilities and not blind
         )
         self._connection: Connection | None = None
         self._settled = False
@@ -145,16 +152,15 @@ class OpenAIChat(EndpointAdapter):
         return self._observed | {
             "models_returned": dict(self._models),
             "system_fingerprints": dict(self._system_fingerprints),
-            "request_parameters": self._parameters.arguments(answer_schema(())),
-            "capabilities": dict(self._parameters.found),
+            "request_parameters": self.accepted.arguments(answer_schema(())),
+            "capabilities": dict(self.accepted.found),
             "price": dataclasses.asdict(self.price),
             "shots": [shot.id for shot in self._shown],
         }
 
     def at_most(self, item: Item) -> Usage:
         """An upper estimate before the first answers, later the longest prompt seen if that was longer."""
-        prompt = (1 + self.shots) * self.price.prompt_tokens(item.prompt)
-        prompt = max(prompt, self._longest_prompt)
+        prompt = max((1 + self.shots) * self.price.prompt_tokens(item.prompt), self._longest_prompt)
         cost = self.price.cost_usd(prompt, self.max_tokens)
         return Usage(prompt_tokens=prompt, completion_tokens=self.max_tokens, cost_usd=cost)
 
@@ -205,22 +211,11 @@ class OpenAIChat(EndpointAdapter):
             self._judge(False, f"the probe was rejected: {getattr(outcome, 'message', outcome.raw)}")
             return
         verdict = openai_probe.Verdict(tuple(text_of(c.choices[0].message.content) for c in completions))
-        self._note_extras(completions, verdict.answers)
+        spoken = all(c.choices[0].logprobs and c.choices[0].logprobs.content for c in completions)
+        self.accepted.note(schema=openai_probe.keeps_schema(verdict.answers), logprobs=spoken)
         for completion in completions:
             self.spent_usd += usage_of(completion, self.price, None).cost_usd or 0.0
         self._judge(verdict.sees, verdict.problem())
-
-    def _note_extras(self, completions: Sequence[ChatCompletion], answers: Sequence[str]) -> None:
-        sent = self._parameters.arguments(openai_probe.SCHEMA)
-        kept = {
-            "schema": "response_format" in sent and openai_probe.keeps_schema(answers),
-            "logprobs": all(c.choices[0].logprobs and c.choices[0].logprobs.content for c in completions),
-        }
-        for name, parameter in (("schema", "response_format"), ("logprobs", "logprobs")):
-            if parameter in sent and kept[name]:
-                self._parameters.found[name] = "accepted"
-            elif parameter in sent:
-                self._parameters.drop(name, "ignored")
 
     def _judge(self, sees: bool, problem: str) -> None:
         self._observed["probe"] = "sees pictures" if sees else problem
@@ -247,19 +242,31 @@ class OpenAIChat(EndpointAdapter):
         # Not `chat.completions.create`, which walks through every message to convert types that plain values lack.
         post: Any = connection.client.post
         while True:
-            sent = self._parameters.arguments(schema)
+            sent = self.accepted.arguments(schema)
             try:
-                body = {"model": self.model, "messages": messages, **sent}
-                return await post("/chat/completions", cast_to=ChatCompletion, body=body)
+                return await post("/chat/completions", cast_to=ChatCompletion, body=self.body(messages, sent))
             except openai.APIStatusError as error:
-                if not self._parameters.adjust(sent, error) and not self._plainer(error):
+                if not self.accepted.adjust(sent, error) and not self._plainer(error):
                     raise
+
+    def body(self, messages: list[dict[str, Any]], sent: dict[str, Any]) -> dict[str, Any]:
+        """A request with the parameters `sent`."""
+        return {"model": self.model, "messages": messages, **sent}
+
+    @property
+    def client(self) -> openai.AsyncOpenAI:
+        """The client of the running event loop."""
+        return self._connected().client
+
+    def batches(self) -> OpenAIBatches | None:
+        """The Batch API, with `mode=batch`."""
+        return OpenAIBatches(self) if self.mode == "batch" else None
 
     def _plainer(self, error: openai.APIStatusError) -> bool:
         """Whether a first request that was rejected without a word on why may pass without schema and logprobs."""
         unexplained = error.status_code in (400, 422) and error.param is None
         filtered = CONTENT_FILTER.search(f"{error.code} {error.message} {error.body}")
-        return unexplained and not filtered and not self._settled and self._parameters.drop_extras()
+        return unexplained and not filtered and not self._settled and self.accepted.drop_extras()
 
     def _connected(self) -> Connection:
         """The connection of the running event loop; those of an earlier loop died with it."""

@@ -62,22 +62,32 @@ def outcome_of_error(error: Exception, key: str, *, first: bool) -> Outcome:
         case openai.APIConnectionError():
             raise RetryableError(message, kind="connection") from None
         case openai.APIStatusError():
-            return _outcome_of_status(error, message, first)
+            code = error.code or ("content_filter" if CONTENT_FILTER.search(str(error.body)) else None)
+            wait = retry_after_s(error.response.headers)
+            return outcome_of_status(error.status_code, code, message, retry_after_s=wait, first=first)
         case ValueError():
             raise RetryableError(f"the response is not JSON: {message}", kind="bad-response") from None
     return Failed(type(error).__name__, message)
 
 
-def _outcome_of_status(error: openai.APIStatusError, message: str, first: bool) -> Outcome:
-    status = error.status_code
-    if error.code == "insufficient_quota":
+def outcome_of_status(
+    status: int, code: str | None, message: str, *, retry_after_s: float | None, first: bool
+) -> Outcome:
+    """The outcome of a response that is an error; see `outcome_of_error`.
+
+    Args:
+        code: the error's code in OpenAI's form.
+        message: without secrets.
+        retry_after_s: as told by the endpoint.
+    """
+    if code == "insufficient_quota":
         raise UserError(f"the endpoint's quota is used up; raise it and repeat the command to go on: {message}")
-    if status in (400, 403) and CONTENT_FILTER.search(f"{error.code} {message} {error.body}"):
+    if status in (400, 403) and CONTENT_FILTER.search(f"{code} {message}"):
         return Refusal(raw=message)
     if NO_PICTURES.search(message):
         return Failed("no-pictures", message)
     if status in TEMPORARY or status >= 500:
-        raise RetryableError(message, retry_after_s(error.response.headers), kind=f"http-{status}") from None
+        raise RetryableError(message, retry_after_s, kind=f"http-{status}") from None
     if first and status in (401, 404):
         mend = "check the key" if status == 401 else "check model= and base_url= (which usually ends in /v1)"
         raise UserError(f"the endpoint answers {status}; {mend}: {message}")

@@ -71,6 +71,14 @@ class RequestParameters:
             self.drop(name, "rejected")
         return bool(extras)
 
+    def note(self, *, schema: bool, logprobs: bool) -> None:
+        """What an endpoint that rejected nothing did with the extras that were sent."""
+        for name, sent, kept in (("schema", self._schema, schema), ("logprobs", self._logprobs, logprobs)):
+            if sent and kept:
+                self.found[name] = "accepted"
+            elif sent:
+                self.drop(name, "ignored")
+
     def drop(self, name: str, why: str) -> None:
         """Stop sending `schema` or `logprobs`."""
         setattr(self, f"_{name}", False)

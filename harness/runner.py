@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.batch_drive import drive_batches
 from harness.budget import Budget
 from harness.cache import ResponseCache
 from harness.endpoint import drive, with_usage
@@ -63,6 +64,7 @@ def run_row(
     concurrency: int,
     cache: ResponseCache | None = None,
     budget: Budget | None = None,
+    batch_state: Path | None = None,
 ) -> RowTimes:
     """Answer `pending` examples from the cache, or else by asking `adapter`, and append each outcome to `log`.
 
@@ -87,7 +89,10 @@ def run_row(
     progress: tqdm[Any]
     with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
         if isinstance(adapter, EndpointAdapter):
-            if items:
+            batch_api = adapter.batches()
+            if items and batch_api is not None and batch_state is not None:
+                drive_batches(adapter, batch_api, items, batch_state, record, progress, budget)
+            elif items:
                 drive(adapter, items, concurrency, record, progress, budget)
         else:
             for batch in batches(items, batch_size):

@@ -239,7 +239,8 @@ def _answer(
     )
     with folder.open_log(task.task.name, row) as log:
         sizes = {"batch_size": options["batch_size"], "concurrency": options["concurrency"]}
-        return run_row(adapter, shown, pending, log, **sizes, cache=cache, budget=budget)
+        state = folder.path / "batches" / task.task.name / f"{row.stem}.json"
+        return run_row(adapter, shown, pending, log, **sizes, cache=cache, budget=budget, batch_state=state)
 
 
 def choose_for_scoring(folder: RunFolder, **chosen: str | None) -> None:

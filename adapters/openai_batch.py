@@ -1,0 +1,141 @@
+"""The Batch API: many requests in one file, answered within a day at a lower price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from harness.adapters.base import BatchState
+from harness.adapters.openai_errors import outcome_of_error, outcome_of_status, without_secrets
+from harness.types import Item, Outcome, RetryableError, UserError
+
+if TYPE_CHECKING:
+    from harness.adapters.openai_chat import OpenAIChat
+
+ENDED = {"completed": "ended", "failed": "failed", "expired": "ended", "cancelled": "ended"}
+LATER = frozenset({"batch_expired", "batch_cancelled"})
+"""Errors of a line that say that it was not worked on."""
+PAGE = 100
+MOST_PAGES = 10
+T = TypeVar("T")
+
+
+class OpenAIBatches:
+    """Files and batches of one endpoint; see `harness.adapters.base.Batches`.
+
+    Args:
+        adapter: makes requests and reads answers.
+    """
+
+    most_requests = 50_000
+    most_bytes = 190_000_000
+
+    def __init__(self, adapter: OpenAIChat) -> None:
+        self.adapter = adapter
+        self.poll_s = adapter.poll_s
+
+    def line(self, item: Item) -> str:
+        """The request about `item` as a line of an input file.
+
+        Raises:
+            ImageError: its picture cannot be decoded.
+        """
+        sent = self.adapter.accepted.arguments(self.adapter.schema_of(item))
+        body = self.adapter.body(self.adapter.messages(item), sent)
+        request = {"custom_id": item.id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        return json.dumps(request) + "\n"
+
+    async def upload(self, path: Path) -> str:
+        """Upload an input file; its id."""
+        with path.open("rb") as file:
+            created = await self._done(self._client.files.create(file=file, purpose="batch"))
+        return str(created.id)
+
+    async def create(self, file: str, key: str) -> str:
+        """Start a batch that can be found by `key`; its id."""
+        created = await self._done(
+            self._client.batches.create(
+                input_file_id=file,
+                endpoint="/v1/chat/completions",
+                completion_window="24h",
+                metadata={"harness_job": key},
+            )
+        )
+        return str(created.id)
+
+    async def find(self, key: str) -> str | None:
+        """The batch that was started with `key`, among the newest thousand."""
+        after: dict[str, Any] = {}
+        for _ in range(MOST_PAGES):
+            page = await self._done(self._client.batches.list(limit=PAGE, **after))
+            for batch in page.data:
+                if (batch.metadata or {}).get("harness_job") == key:
+                    return str(batch.id)
+            if len(page.data) < PAGE:
+                return None
+            after = {"after": page.data[-1].id}
+        return None
+
+    async def state(self, batch: str) -> BatchState:
+        """How far a batch is.
+
+        Raises:
+            UserError: the endpoint refused the batch as a whole.
+        """
+        found = await self._done(self._client.batches.retrieve(batch))
+        if ENDED.get(found.status) == "failed":
+            errors = found.errors.data if found.errors and found.errors.data else []
+            told = without_secrets("; ".join(str(e.message) for e in errors) or "no reason given", self._key)
+            raise UserError(f"the endpoint refused batch {batch}: {told}")
+        files = tuple(name for name in (found.output_file_id, found.error_file_id) if name)
+        counts = found.request_counts
+        return BatchState(ENDED.get(found.status) == "ended", files, counts.completed + counts.failed if counts else 0)
+
+    async def results(self, file: str) -> dict[str, dict[str, Any]]:
+        """Item id -> line of an output or error file."""
+        content = await self._done(self._client.files.content(file))
+        lines = [json.loads(line) for line in content.text.splitlines() if line.strip()]
+        return {str(line["custom_id"]): line for line in lines}
+
+    def outcome(self, item: Item, line: dict[str, Any] | None) -> Outcome:
+        """Read a line of an output or error file; None where neither holds the item.
+
+        Raises:
+            RetryableError: the same request may succeed in another batch.
+        """
+        error = (line or {}).get("error") or {}
+        response = (line or {}).get("response") or {}
+        if line is None or error.get("code") in LATER:
+            raise RetryableError("the batch ended before this request was worked on", kind="batch-expired")
+        status, body = int(response.get("status_code") or 500), response.get("body") or {}
+        if status == 200:
+            return self.adapter.outcome(item, ChatCompletion.construct(**body), None)
+        told = body.get("error") or error if isinstance(body, dict) else error
+        message = without_secrets(str(told.get("message") or told or body), self._key)
+        return outcome_of_status(status, told.get("code"), message, retry_after_s=None, first=False)
+
+    @property
+    def _client(self) -> openai.AsyncOpenAI:
+        return self.adapter.client
+
+    @property
+    def _key(self) -> str:
+        return self.adapter.endpoint.key()
+
+    async def _done(self, request: Awaitable[T]) -> T:
+        """The endpoint's answer.
+
+        Raises:
+            RetryableError: asking again may help.
+            UserError: it will not.
+        """
+        try:
+            return await request
+        except (openai.OpenAIError, ValueError) as error:
+            failed = outcome_of_error(error, self._key, first=True)
+            raise UserError(f"the endpoint refuses batches: {getattr(failed, 'message', failed.raw)}") from None

@@ -1,0 +1,218 @@
+"""The Batch API against an imitation on loopback: killed at each stage and resumed, nothing is lost or paid twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import batch_server
+import pytest
+from batch_server import BatchEndpoint
+from PIL import Image
+
+from harness import endpoint as driver
+from harness.adapters.openai_batch import OpenAIBatches
+
+COUNT = 9
+Command = Callable[..., tuple[int, str]]
+KILLED = 9
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[BatchEndpoint, str]]:
+    with batch_server.running() as running:
+        yield running
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    lines = []
+    for number in range(COUNT):
+        Image.new("RGB", (16, 12), (20 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        said = [{"emotion": "awe", "explanation": f"the room {number} is vast and red"}]
+        lines.append(json.dumps({"id": str(number), "image": f"{number}.png", "annotations": said}))
+    (tmp_path / "4.png").write_bytes(b"no picture")
+    (tmp_path / "examples.jsonl").write_text("\n".join(lines))
+    card = tmp_path / "tiny.yaml"
+    card.write_text(
+        "name: tiny\ndataset: jsonl\nemotions: [awe, fear]\noptions: {examples: examples.jsonl}\nmetrics: [accuracy]\n"
+    )
+    return card
+
+
+def words(card: Path, url: str, *more: str) -> list[str]:
+    model = f"gpt4v:model=m,base_url={url},mode=batch,poll_s=0.02,price_in=100,price_out=1000,max_tokens=10"
+    return [
+        "run",
+        "--tasks",
+        str(card),
+        "--models",
+        model,
+        "--out",
+        "run",
+        "--no-report",
+        "--max-error-rate",
+        "1",
+        *more,
+    ]
+
+
+@pytest.fixture
+def run(
+    card: Path, server: tuple[BatchEndpoint, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    monkeypatch.chdir(card.parent)
+    monkeypatch.setenv("HARNESS_DATA", str(card.parent / "data"))
+    monkeypatch.setattr(driver, "FIRST_WAIT_S", 0.01)
+    from harness.cli import main
+
+    def command(*more: str) -> tuple[int, str]:
+        code = main(words(card, server[1], *more))
+        return code, capsys.readouterr().err
+
+    return command
+
+
+def recorded(card: Path) -> dict[str, dict[str, Any]]:
+    """Outcome lines by id; each id once."""
+    lines = [json.loads(x) for x in (card.parent / "run/outcomes/tiny/gpt4v.jsonl").read_text().splitlines()]
+    assert len({line["id"] for line in lines}) == len(lines)
+    return {line["id"]: line for line in lines}
+
+
+def check_all(card: Path, endpoint: BatchEndpoint) -> None:
+    found = recorded(card)
+    assert sorted(found) == [str(number) for number in range(COUNT)]
+    for identifier, line in found.items():
+        if identifier == "4":
+            assert line["error"]["type"] == "ImageError"
+        else:
+            assert (line["kind"], line["explanation"]) == ("answer", f"it is painting {identifier}")
+            assert line["usage"]["cost_usd"] == pytest.approx(0.016)
+            assert endpoint.worked[identifier] == 1
+    assert "4" not in endpoint.worked
+
+
+def test_one_batch_answers_every_painting(server: tuple[BatchEndpoint, str], run: Command, card: Path) -> None:
+    endpoint, _ = server
+    assert run()[0] == 0
+    check_all(card, endpoint)
+    assert endpoint.calls["POST /v1/batches"] == 1
+    assert list((card.parent / "run" / "batches").rglob("*.jsonl")) == []  # input files hold every picture: not kept
+
+
+STAGES = {
+    "after the job was noted": "Jobs.add = after(Jobs.add)",
+    "in the middle of the input file": "O.line = nth(O.line, 4)",
+    "after the upload": "O.upload = after_async(O.upload)",
+    "after the file was noted": "D._found_or_created = before_async(D._found_or_created)",
+    "after the batch was started": "O.create = after_async(O.create)",
+    "while it waits": "O.state = after_async(O.state)",
+    "after the download": "O.results = after_async(O.results)",
+    "in the middle of recording": "D.record = nth(D.record, 4)",
+    "after recording": "D._read = after(D._read)",
+}
+KILLER = """
+import os, sys
+from harness.adapters.openai_batch import OpenAIBatches as O
+from harness.batch_drive import _Drive as D
+from harness.batch_jobs import Jobs
+from harness.cli import main
+def after(f):
+    def g(*a, **k):
+        f(*a, **k); os._exit(9)
+    return g
+def nth(f, n, seen=[]):
+    def g(*a, **k):
+        seen.append(1)
+        if len(seen) > n: os._exit(9)
+        return f(*a, **k)
+    return g
+def after_async(f):
+    async def g(*a, **k):
+        await f(*a, **k); os._exit(9)
+    return g
+def before_async(f):
+    async def g(*a, **k):
+        os._exit(9)
+    return g
+"""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_each_stage_and_resumed(
+    stage: str, server: tuple[BatchEndpoint, str], run: Command, card: Path
+) -> None:
+    endpoint, url = server
+    script = f"{KILLER}\n{STAGES[stage]}\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, *words(card, url)]
+    killed = subprocess.run(command, cwd=card.parent, env=dict(os.environ), capture_output=True, text=True, timeout=60)
+    assert killed.returncode == KILLED, killed.stderr[-1500:]
+    assert run()[0] == 0
+    check_all(card, endpoint)
+    assert endpoint.calls["POST /v1/batches"] == 1
+
+
+def test_what_a_batch_leaves_over_goes_into_the_next(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path
+) -> None:
+    endpoint, _ = server
+    endpoint.fail = {
+        "0": [500],
+        "1": [429, 429],
+        "2": ["batch_expired"],
+        "3": [400],
+        "5": [404],
+        "6": [500, 500, 500, 500],
+    }
+    endpoint.status = "expired"
+    assert run()[0] == 0
+    found = recorded(card)
+    expected = {"0": ("answer", 2), "1": ("answer", 3), "2": ("answer", 2), "3": ("refusal", 1), "5": ("failed", 1)}
+    expected |= {"6": ("failed", 3), "7": ("answer", 1), "8": ("answer", 1)}
+    assert {i: (found[i]["kind"], found[i]["usage"]["attempts"]) for i in expected} == expected
+    assert found["6"]["error"]["type"] == "http-500"
+    assert [len(endpoint.files[b["input_file_id"]].splitlines()) for b in endpoint.batches.values()] == [8, 4, 2]
+
+
+def test_large_runs_are_cut_into_several_batches(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, _ = server
+    monkeypatch.setattr(OpenAIBatches, "most_requests", 4)
+    monkeypatch.setattr(OpenAIBatches, "most_bytes", 3000)
+    assert run()[0] == 0
+    check_all(card, endpoint)
+    sizes = [len(endpoint.files[batch["input_file_id"]]) for batch in endpoint.batches.values()]
+    assert len(sizes) > 3
+    assert max(sizes) <= 3000
+
+
+def test_the_budget_bounds_what_is_sent(server: tuple[BatchEndpoint, str], run: Command, card: Path) -> None:
+    endpoint, _ = server
+    code, err = run("--max-cost", "0.36")
+    assert code == 2
+    assert "higher --max-cost" in err
+    sent = sum(endpoint.worked.values())
+    assert 0 < sent < COUNT - 1
+    assert sum(line["usage"]["cost_usd"] or 0 for line in recorded(card).values()) <= 0.36
+    assert run("--max-cost", "100")[0] == 0
+    check_all(card, endpoint)
+
+
+def test_a_busy_endpoint_is_asked_again_and_a_refused_batch_is_not(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path
+) -> None:
+    endpoint, _ = server
+    endpoint.busy = [503, 429, 500]
+    assert run()[0] == 0
+    check_all(card, endpoint)
+    endpoint.status = "failed"
+    code, err = run("--out", "other", "--no-cache")
+    assert code == 2
+    assert "the file is not valid" in err
