@@ -1,4 +1,4 @@
-"""`harness data`: prepare a task's data from its official files, or check what is there."""
+"""`harness data`: prepare a task's data from its official files, check what is there, or fetch a lexicon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.types import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `data prepare` and `data check`."""
+    """Declare `data prepare`, `data check` and `data fetch`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     prepare = actions.add_parser("prepare", help="build a checked local copy of a dataset's annotations")
     prepare.add_argument("task", metavar="TASK")
@@ -18,12 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--images", type=Path, required=True, metavar="DIR", help="the folder of pictures")
     check = actions.add_parser("check", help="verify prepared data and print its table")
     check.add_argument("task", metavar="TASK")
-    for action in (prepare, check):
+    fetch = actions.add_parser("fetch", help="download a lexicon that may be downloaded, or say where to ask for it")
+    fetch.add_argument("name", metavar="NAME", help="glasgow or nrc-vad")
+    fetch.add_argument("--file", type=Path, metavar="FILE", help="a copy of your own, to be checked")
+    fetch.add_argument("--url", metavar="URL", help="another address of the same file")
+    for action in (prepare, check, fetch):
         add_data_root(action)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Prepare or check; the exit code."""
+    """Prepare, check or fetch; the exit code."""
+    if arguments.action == "fetch":
+        return _fetch(arguments)
     from harness.task_source import data_root, find_task, open_reader
 
     reader = open_reader(find_task(arguments.task), data_root(arguments.data_root))
@@ -35,3 +41,33 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UserError(f"{option} {path}: no such file or folder")
     print(reader.prepare(arguments.annotations, arguments.images))
     return EXIT_COMPLETE
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from harness.fetch import SOURCES, Download, fetch
+    from harness.task_source import data_root
+
+    source = SOURCES.get(arguments.name)
+    if source is None:
+        raise UserError(f"nothing is called {arguments.name!r}; data fetch knows {', '.join(SOURCES)}")
+    path = arguments.file
+    if isinstance(source, Download):
+        print(f"{source.licence}\n{source.page}")
+        path = path or fetch(source, data_root(arguments.data_root), arguments.url)
+    else:
+        print(f"{source.name}: {source.terms}\nask for it at {source.page}")
+    if path is not None:
+        print(f"{_described(path)}\nuse it with: harness train sevlm --task TASK --lexicon {path}")
+    return EXIT_COMPLETE
+
+
+def _described(path: Path) -> str:
+    """What a lexicon file holds, in one line."""
+    from sevlm.errors import SEVLMError
+    from sevlm.lexicon import load_lexicon
+
+    try:
+        lexicon = load_lexicon(path)
+    except SEVLMError as error:
+        raise UserError(str(error)) from error
+    return f"{path}: {lexicon.name}, {len(lexicon):,} words, {', '.join(lexicon.dimensions)}"
