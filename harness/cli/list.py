@@ -39,7 +39,16 @@ def _models(from_files: list[str]) -> list[str]:
 
     registry = adapter_registry(from_files)
     width = max(len(name) for name in registry.names())
-    return [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
+    lines = [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
+    return [*lines, "", "checkpoints for llava (weights in 10^9, licence):", *_presets()]
+
+
+def _presets() -> list[str]:
+    from harness.adapters.hf_presets import presets
+
+    found = presets()
+    width = max(len(p.setting) for p in found)
+    return [f"  {p.setting:<{width}}  {p.billions:>5g}  {p.licence}{f' ({p.note})' if p.note else ''}" for p in found]
 
 
 def _metrics() -> list[str]:
