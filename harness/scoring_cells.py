@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.scoring_rows import Sheet
-from harness.statistics import MIN_FOR_BOOTSTRAP, Interval, bootstrap_sums, percentile_interval, wilson
+from harness.statistics import MIN_FOR_BOOTSTRAP, Interval, bootstrap_interval, bootstrap_sums, wilson
 from harness.tasks.metrics.base import (
     AdditiveMetric,
     BoolArray,
@@ -102,13 +102,14 @@ class Table:
         blocks = [self.statistics[name].values[mask] for name in chosen]
         sums = bootstrap_sums(np.concatenate(blocks, axis=1), replicates, seed)
         parts = np.split(sums, np.cumsum([block.shape[1] for block in blocks])[:-1], axis=1)
-        found = {n: percentile_interval(self._values(n, part)) for n, part in zip(chosen, parts, strict=True)}
+        found = {name: self._interval(name, mask, part) for name, part in zip(chosen, parts, strict=True)}
         return {name: interval for name, interval in found.items() if interval is not None}
 
-    def _values(self, name: str, sums: FloatArray) -> FloatArray:
-        metric = self.metrics[name]
+    def _interval(self, name: str, mask: BoolArray, resampled: FloatArray) -> Interval | None:
+        metric, counted = self.metrics[name], self.statistics[name].values[self._eligible[name] & mask]
         assert isinstance(metric, AdditiveMetric)
-        return metric.value(sums)
+        total = counted.sum(0)
+        return bootstrap_interval(metric.value(resampled), float(metric.value(total)), metric.value(total - counted))
 
 
 @dataclass(frozen=True)

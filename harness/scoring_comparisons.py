@@ -14,13 +14,13 @@ from harness.scoring_rows import Sheet
 from harness.statistics import (
     MIN_FOR_BOOTSTRAP,
     PERMUTATIONS,
+    bootstrap_interval,
     bootstrap_sums,
     holm,
-    percentile_interval,
     permutation_p,
     permuted_sums,
 )
-from harness.tasks.metrics.base import AdditiveMetric, FloatArray
+from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
 
 HEADLINES = (
     "accuracy",
@@ -41,12 +41,21 @@ EMOTION_HEADLINES = ("accuracy", "meteor", "cider_d")
 
 @dataclass(frozen=True)
 class _Pair:
-    """Statistics (n, k) of one metric for two models on common paintings, zero elsewhere; `count` are common."""
+    """Statistics (n, k) of one metric for two models on common paintings, zero elsewhere; `both` (n,) are common."""
 
     metric: AdditiveMetric
     a: FloatArray
     b: FloatArray
-    count: int
+    both: BoolArray
+
+    @property
+    def count(self) -> int:
+        """How many paintings are common."""
+        return int(self.both.sum())
+
+    def left_out(self) -> FloatArray:
+        """Differences without each common painting in turn, (count,)."""
+        return self.difference(self.a.sum(0) - self.a[self.both], self.b.sum(0) - self.b[self.both])
 
     def difference(self, sums_a: FloatArray, sums_b: FloatArray) -> FloatArray:
         """Values (...) of a minus those of b."""
@@ -101,7 +110,7 @@ def _common(a: Table, b: Table) -> dict[str, _Pair]:
         metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
         both = left.eligible & right.eligible
         if isinstance(metric, AdditiveMetric) and both.any():
-            pairs[name] = _Pair(metric, left.values * both[:, None], right.values * both[:, None], int(both.sum()))
+            pairs[name] = _Pair(metric, left.values * both[:, None], right.values * both[:, None], both)
     return {name: pairs[name] for name in a.statistics if name in pairs}
 
 
@@ -116,12 +125,14 @@ def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, di
     resampled = _columns(bootstrap_sums(np.concatenate([a, b], axis=1), replicates, seed), [*widths, *widths])
     swapped_a, swapped_b = (_columns(sums, widths) for sums in permuted_sums(a, b, PERMUTATIONS, seed))
     for i, (name, pair) in enumerate(enough.items()):
-        interval = percentile_interval(pair.difference(resampled[i], resampled[i + len(widths)]))
+        observed = results[name]["difference"]
+        if observed is None:
+            continue
+        replicates = pair.difference(resampled[i], resampled[i + len(widths)])
+        interval = bootstrap_interval(replicates, observed, pair.left_out())
         if interval is not None:
             results[name] |= {"low": interval.low, "high": interval.high}
-        if results[name]["difference"] is not None:
-            permuted = pair.difference(swapped_a[i], swapped_b[i])
-            results[name]["p"] = permutation_p(results[name]["difference"], permuted)
+        results[name]["p"] = permutation_p(observed, pair.difference(swapped_a[i], swapped_b[i]))
     return results
 
 

@@ -93,13 +93,50 @@ def _blocks(replicates: int, n: int) -> list[tuple[int, int]]:
     return [(start, min(size, replicates - start)) for start in range(0, replicates, size)]
 
 
-def percentile_interval(values: FloatArray, level: float = LEVEL) -> Interval | None:
-    """The central `level` of bootstrap values (R,); replicates without a value are left out, None if all are."""
-    known = values[np.isfinite(values)]
-    if not len(known):
+def bootstrap_interval(
+    replicates: FloatArray, observed: float, left_out: FloatArray, level: float = LEVEL
+) -> Interval | None:
+    """Bias-corrected and accelerated bootstrap interval (Efron 1987), its normal quantiles widened to Student's t.
+
+    Plain percentiles are too narrow for few paintings and wrong for skewed scores: with 20 paintings that score 0.9 on
+    average they hold the truth in 88 % of cases instead of 95 %. The widening is Hesterberg's (2015, section 3.3).
+
+    Args:
+        replicates: bootstrap values (R,); those without a value are left out.
+        observed: the value itself, which the interval always holds.
+        left_out: the values without each of the n paintings in turn (n,).
+        level: coverage, 0..1.
+
+    Returns:
+        None where no replicate has a value, or fewer than two paintings count.
+    """
+    known, n = replicates[np.isfinite(replicates)], len(left_out)
+    if not len(known) or n < 2:
         return None
-    low, high = np.quantile(known, [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(float(low), float(high))
+    normal = NormalDist()
+    below = ((known < observed).mean() + (known <= observed).mean()) / 2
+    bias = normal.inv_cdf(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known)))
+    spread = _student_quantile(0.5 + level / 2, n - 1) * math.sqrt(n / (n - 1))
+    shares = []
+    for side in (-1, 1):
+        shifted = bias + side * spread
+        shares.append(normal.cdf(bias + shifted / max(1 - _acceleration(left_out) * shifted, _TIE)))
+    low, high = np.quantile(known, shares)
+    return Interval(min(float(low), observed), max(float(high), observed))
+
+
+def _acceleration(left_out: FloatArray) -> float:
+    """How fast the standard error changes with the value, from the jackknife (n,); 0 where it never moves."""
+    known = left_out[np.isfinite(left_out)]
+    influence = known.mean() - known if len(known) else known
+    scale = float((influence**2).sum()) ** 1.5
+    return float((influence**3).sum()) / (6 * scale) if scale > 0 else 0.0
+
+
+def _student_quantile(share: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, share))
 
 
 def permutation_p(observed: float, permuted: FloatArray) -> float:
