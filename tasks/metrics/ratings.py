@@ -72,7 +72,7 @@ def moments(sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, Float
     mean_x, mean_y = ratio(x, n), ratio(y, n)
     var_x, var_y = ratio(xx, n) - mean_x**2, ratio(yy, n) - mean_y**2
     # What is left of a constant after rounding is not a variance.
-    var_x, var_y = (np.where(v > 1e-12, v, v * 0) for v in (var_x, var_y))
+    var_x, var_y = (np.where(v > 1e-12, v, np.abs(v) * 0) for v in (var_x, var_y))
     covariance = ratio(xy, n) - mean_x * mean_y
     return var_x, var_y, np.where(var_x * var_y > 0, covariance, var_x * var_y), mean_x - mean_y
 
