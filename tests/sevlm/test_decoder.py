@@ -11,7 +11,7 @@ from sevlm.errors import SEVLMError
 from sevlm.model import SEVLM
 
 SMALL = SEVLMConfig(
-    n_layer=2, n_head=2, n_embd=16, n_positions=32, vocab_size=40, encoder_dim=16, use_vad_features=False
+    n_layer=2, n_head=2, n_embd=16, n_positions=32, vocab_size=40, encoder_dim=16, max_length=30, use_vad_features=False
 )
 
 
@@ -141,3 +141,41 @@ def test_sizes_are_the_published_ones() -> None:
         "contrastive_head": 3_542_785,
         "total": 100_254_911,
     }
+
+
+def test_captions_of_one_picture_share_its_keys_and_values() -> None:
+    decoder = randomised(SMALL)
+    ids, segments = torch.randint(0, 40, (6, 9)), torch.full((6, 9), 3)
+    grid = torch.randn(2, 5, 16)
+    embeddings = decoder.embed(ids, segments, None)
+    shared = decoder(embeddings, decoder.image_memory(grid)).hidden_states[-1]
+    repeated = decoder(embeddings, decoder.image_memory(grid.repeat_interleave(3, dim=0))).hidden_states[-1]
+    torch.testing.assert_close(shared, repeated)
+    with pytest.raises(SEVLMError, match="6 captions cannot be shared out over 4 images"):
+        decoder(embeddings, decoder.image_memory(torch.randn(4, 5, 16)))
+
+
+def test_the_last_token_alone_equals_the_last_of_all() -> None:
+    decoder = randomised(SMALL)
+    embeddings = decoder.embed(torch.randint(0, 40, (2, 9)), torch.full((2, 9), 3), None)
+    memory = decoder.image_memory(torch.randn(2, 5, 16))
+    every, last = decoder(embeddings, memory), decoder(embeddings, memory, last_only=True)
+    torch.testing.assert_close(last.hidden_states[-1], every.hidden_states[-1][:, -1:])
+    for (key, value), (other_key, other_value) in zip(every.cache, last.cache, strict=True):
+        assert torch.equal(key, other_key)
+        assert torch.equal(value, other_value)
+
+
+def test_image_dropout_takes_whole_channels_and_only_in_training() -> None:
+    decoder = randomised(dataclasses.replace(SMALL, encoder_dim=8, image_dropout=0.5))
+    assert decoder.image_projection is not None
+    seen: list[torch.Tensor] = []
+    decoder.image_projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    grid = torch.rand(200, 5, 8) + 1
+    decoder.image_memory(grid)
+    decoder.train().image_memory(grid)
+    assert torch.equal(seen[0], grid)
+    dropped = seen[1] == 0
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))  # the same channels in all patches of a picture
+    assert 0.4 < dropped.float().mean() < 0.6
+    torch.testing.assert_close(seen[1][~dropped], 2 * grid[~dropped])

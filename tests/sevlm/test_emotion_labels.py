@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -53,3 +55,15 @@ def test_rows_are_stacked() -> None:
     assert soft.position.tolist() == [4, 4, 5]
     assert soft.token.tolist() == [7, 8, 9]
     torch.testing.assert_close(soft.share, torch.tensor([0.5, 0.5, 1.0]))
+
+
+def test_a_weight_scales_every_token_of_the_emotion(tiny_model: SEVLM) -> None:
+    config = dataclasses.replace(tiny_model.config, emotion_weight=4.0)
+    histogram = {"awe": 3, "something else": 1}
+    plain, weighted = (EmotionLabels(tiny_model.tokenizer, c)("awe", histogram) for c in (tiny_model.config, config))
+    assert {(position, token): 4 * share for position, token, share in plain}.items() <= {
+        (position, token): share for position, token, share in weighted
+    }.items()
+    positions = {position for position, _, _ in weighted}
+    assert len(positions) == len(tiny_model.tokenizer.encode(" awe because"))
+    assert sum(share for _, _, share in weighted) == pytest.approx(4 * len(positions))
