@@ -103,6 +103,9 @@ class Adapter(ABC):
 class LocalAdapter(Adapter):
     """A model in this process, answering a batch."""
 
+    def expect(self, items: Sequence[Item]) -> None:
+        """Be told the items of the next `predict` and of the one after it, to read their pictures meanwhile."""
+
     @abstractmethod
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """Answer each item, in order: exactly one outcome per item.

@@ -15,7 +15,7 @@ from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_
 from harness.adapters.hf_generation import Generated, continuation_log_probs, generate, same_for_all
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.hf_trial import check_picture_is_seen, check_scoring
-from harness.adapters.pictures import open_all
+from harness.adapters.pictures import PicturesAhead
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import Answer, Failed, ImageError, Item, Outcome, Usage, UserError
 
@@ -77,6 +77,7 @@ class HFVisionLanguage(LocalAdapter):
         self.probabilities = probabilities
         self._model: Any = None
         self._reader: PromptReader | None = None
+        self._pictures = PicturesAhead()
         self._largest_batch: int | None = None
         self._observed: dict[str, Any] = {}
 
@@ -115,7 +116,8 @@ class HFVisionLanguage(LocalAdapter):
         return self._observed | {"batch_limited_to": self._largest_batch}
 
     def close(self) -> None:
-        """Free the weights."""
+        """Free the weights and the pictures read ahead."""
+        self._pictures.close()
         self._model = self._reader = None
 
     def answers_depend_on(self) -> dict[str, Any]:
@@ -130,9 +132,13 @@ class HFVisionLanguage(LocalAdapter):
 
         train_lora(request)
 
+    def expect(self, items: Sequence[Item]) -> None:
+        """Start to decode the pictures of the next batches, so that the model need not wait for them."""
+        self._pictures.start([item.image for item in items])
+
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order."""
-        pictures = open_all([item.image for item in items])
+        pictures = self._pictures.take([item.image for item in items])
         failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in pictures]
         shown = [(i, p) for i, p in zip(items, pictures, strict=True) if not isinstance(p, ImageError)]
         answers: list[Outcome] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,3 +27,31 @@ def _open(path: Path) -> Image | ImageError:
         return open_image(path)
     except ImageError as error:
         return error
+
+
+class PicturesAhead:
+    """Decodes the pictures of the next batch while a model answers the present one."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="pictures")
+        self._started: dict[Path, Future[Image | ImageError]] = {}
+
+    def start(self, paths: Sequence[Path]) -> None:
+        """Begin with these; what was begun before and is not wanted any more is forgotten once it is taken."""
+        for path in paths:
+            if path not in self._started:
+                self._started[path] = self._threads.submit(_open, path)
+
+    def take(self, paths: Sequence[Path]) -> list[Image | ImageError]:
+        """Each picture as upright RGB, or the error that says why it cannot be had, in order."""
+        self.start(paths)
+        opened = [self._started[path].result() for path in paths]
+        for path in set(paths):
+            del self._started[path]
+        return opened
+
+    def close(self) -> None:
+        """Forget all, and end the threads once they are idle; `start` may be called again."""
+        self._started.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="pictures")

@@ -149,8 +149,9 @@ class Plan:
         """
         if spec.overlap_allowed:
             return
-        if "checkpoint" in spec.settings:
-            record = trained_pictures(Path(spec.settings["checkpoint"]))
+        weights = spec.settings.get("lora", spec.settings.get("checkpoint"))
+        if weights is not None:
+            record = trained_pictures(Path(weights))
         elif spec.trained_on is not None:
             training = task.training(spec, self.options.data_root)
             record = task.source(spec).name, frozenset(map(picture_key, training))

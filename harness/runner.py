@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +96,8 @@ def run_row(
             elif items:
                 drive(adapter, items, concurrency, record, progress, budget)
         else:
-            for batch in batches(items, batch_size):
+            for batch, following in itertools.pairwise([*batches(items, batch_size), []]):
+                adapter.expect([*batch, *following])
                 for item, outcome in zip(batch, predict(adapter, batch), strict=True):
                     record(item, outcome)
                 progress.update(len(batch))

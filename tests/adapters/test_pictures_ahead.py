@@ -1,0 +1,65 @@
+"""Pictures are decoded while the model answers, each once, and their failures stay their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from adapter_samples import LABELS, Picture, example
+
+from harness.adapters import LocalAdapter
+from harness.adapters import pictures as decoding
+from harness.adapters.pictures import PicturesAhead
+from harness.outcome_log import OutcomeLog
+from harness.runner import Row, run_row
+from harness.types import Answer, ImageError, Item, Outcome
+
+
+def test_what_was_started_is_taken_in_order_and_decoded_once(
+    picture: Picture, corrupt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    opened = decoding._open
+
+    def counted(path: Path) -> object:
+        decoded.append(path.name)
+        return opened(path)
+
+    monkeypatch.setattr(decoding, "_open", counted)
+    paths = [picture("red", "a.png", (5, 4)), corrupt, picture("blue", "b.png", (7, 6))]
+    ahead = PicturesAhead()
+    ahead.start(paths)
+    first, broken, second, again = ahead.take([*paths, paths[0]])
+    assert not isinstance(first, ImageError)
+    assert not isinstance(second, ImageError)
+    assert isinstance(broken, ImageError)
+    assert (first.size, second.size, again) == ((5, 4), (7, 6), first)
+    assert sorted(decoded) == sorted(path.name for path in paths)
+    ahead.close()
+    assert [p.size for p in ahead.take(paths[:1]) if not isinstance(p, ImageError)] == [(5, 4)]
+
+
+def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture: Picture, tmp_path: Path) -> None:
+    class Slow(LocalAdapter):
+        """Keeps what it was told to expect."""
+
+        def __init__(self) -> None:
+            self.expected: list[list[str]] = []
+
+        def fingerprint(self) -> dict[str, object]:
+            return {}
+
+        def expect(self, items: Sequence[Item]) -> None:
+            self.expected.append([item.id for item in items])
+
+        def predict(self, items: Sequence[Item]) -> list[Outcome]:
+            assert [item.id for item in items] == self.expected[-1][: len(items)]
+            return [Answer(LABELS[0], "") for _ in items]
+
+    adapter = Slow()
+    examples = [example(str(i), picture("red", f"{i}.png")) for i in range(5)]
+    row = Row("row", LABELS, "why?", {e.id: e.image for e in examples})
+    with OutcomeLog(tmp_path / "log.jsonl") as log:
+        run_row(adapter, row, examples, log, batch_size=2, concurrency=1)
+    assert adapter.expected == [["0", "1", "2", "3"], ["2", "3", "4"], ["4"]]
