@@ -6,30 +6,14 @@ picture is missing.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from conftest import draw_picture
+from layout_files import EIGHT, HEADER, NINE, PAINTINGS, Layout, paint, said, table, v1_rows, write
 
 from harness.tasks.loading import builtin_cards, load_task
-
-NINE = load_task(builtin_cards()["artemis"]).emotions
-EIGHT = NINE[:8]
-
-
-class Layout(NamedTuple):
-    """Files to prepare a task from, the number of examples that come of it, and options its card needs."""
-
-    annotations: Path
-    images: Path
-    examples: int
-    options: Mapping[str, Any] = {}
-
 
 LAYOUTS: dict[str, Callable[[Path], Layout]] = {}
 
@@ -40,42 +24,6 @@ def layout(name: str) -> Callable[[Callable[[Path], Layout]], Callable[[Path], L
         return build
 
     return register
-
-
-def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def table(rows: Sequence[Sequence[object]], end: str = "\n", delimiter: str = ",") -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator=end, delimiter=delimiter).writerows(rows)
-    return out.getvalue()
-
-
-def paint(folder: Path, names: Sequence[str]) -> Path:
-    for number, name in enumerate(names):
-        draw_picture(folder / name, ("teal", "maroon", "gold")[number % 3])
-    return folder
-
-
-PAINTINGS = [f"{'Cubism' if i % 2 else 'Rococo'}/ann-other_picture-{i}" for i in range(14)]
-
-
-def said(i: int, k: int) -> str:
-    return f"the grey sky number {i} makes me think of home {k}"
-
-
-def v1_rows(paintings: Sequence[str], people: int = 3) -> list[tuple[str, str, str, str, int]]:
-    return [
-        (*name.split("/"), NINE[(i + k // 2) % 9], said(i, k), people)  # type: ignore[misc]
-        for i, name in enumerate(paintings)
-        for k in range(people)
-    ]
-
-
-HEADER = ("art_style", "painting", "emotion", "utterance", "repetition")
 
 
 @layout("artemis")
@@ -91,7 +39,7 @@ def _artemis_v2(folder: Path) -> Layout:
     images = paint(folder / "wikiart", [f"{name}.jpg" for name in names[1:]])
     old = v1_rows(names)
     old += [("Rococo", "much-loved_picture", "awe", said(99, k), 41) for k in range(41)]  # type: ignore[list-item]
-    draw_picture(images / "Rococo" / "much-loved_picture.jpg")
+    paint(images, ["Rococo/much-loved_picture.jpg"])
     new = [(*row, "Rococo/anchor") for row in v1_rows([*names[:-1], "Rococo/rene\u0301_picture-13"], 2)]
     write(folder / "csv" / "artemis_dataset_release_v0.csv", table([HEADER, *old]))
     write(folder / "csv" / "Contrastive.csv", table([(*HEADER, "anchor_painting"), *new]))

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from layouts import LAYOUTS, Layout
+from layout_files import Layout
+from layouts import LAYOUTS
 
 from harness.cli import main
 from harness.task_source import open_reader

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import EIGHT, LAYOUTS, Layout, dialogue, paint, said, table, v1_rows, write
+from layout_files import EIGHT, Layout, paint, said, table, v1_rows, write
+from layouts import LAYOUTS, dialogue
 
 from harness.task_source import open_reader
 from harness.tasks.loading import builtin_cards, load_task
