@@ -289,6 +289,22 @@ def test_other_pictures_are_sent_upright_in_plain_colours_and_no_larger_than_ask
     assert difference < 8
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_a_truncated_picture_is_never_sent(endpoint: Endpoint, url: str, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    Image.effect_noise((64, 48), 90).convert("RGB").save(path)
+    whole = path.read_bytes()
+    for kept in (len(whole) // 3, 3 * len(whole) // 4):
+        path.write_bytes(whole[:kept])
+        (outcome,) = ask(loaded(url), item("a", path))
+        assert isinstance(outcome, Failed)
+        assert outcome.error_type == "ImageError"
+    path.write_bytes(whole + b"\0" * 7)
+    (outcome,) = ask(loaded(url), item("a", path))
+    assert isinstance(outcome, Answer)
+    assert len(endpoint.requests) == 1
+
+
 def test_a_corrupt_picture_is_never_sent(endpoint: Endpoint, url: str, picture: Picture, corrupt: Path) -> None:
     first, second = ask(loaded(url), item("a", corrupt), item("b", picture()))
     assert isinstance(first, Failed)
