@@ -87,6 +87,15 @@ def results_file(run: Run, runs: list[Run]) -> str:
     return "results.json" if len(runs) == 1 else f"results-{run.index + 1}.json"
 
 
+def _cached(manifest: Mapping[str, Any]) -> str:
+    """How many answers were not asked for again, by row."""
+    rows = [run for run in manifest.get("runs") or () if run.get("cached")]
+    named = [
+        f"{r['model']}{'@' + r['control'] if r.get('control') else ''} on {r['task']}: {r['cached']}" for r in rows
+    ]
+    return ", ".join(named)
+
+
 def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     environment = manifest.get("environment") or {}
     git = environment.get("git") or {}
@@ -103,6 +112,7 @@ def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("Python", environment.get("python")),
         ("Platform", environment.get("platform")),
         ("GPU", environment.get("gpu")),
+        ("From the response cache", _cached(manifest)),
         ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     )
     return tuple((label, str(value)) for label, value in facts if value)
