@@ -128,8 +128,8 @@ def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, di
         observed = results[name]["difference"]
         if observed is None:
             continue
-        replicates = pair.difference(resampled[i], resampled[i + len(widths)])
-        interval = bootstrap_interval(replicates, observed, pair.left_out())
+        replicated = pair.difference(resampled[i], resampled[i + len(widths)])
+        interval = bootstrap_interval(replicated, observed, pair.left_out())
         if interval is not None:
             results[name] |= {"low": interval.low, "high": interval.high}
         results[name]["p"] = permutation_p(observed, pair.difference(swapped_a[i], swapped_b[i]))

@@ -54,7 +54,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = folder / "sixteen.yaml"
     card.write_text(
         f"name: sixteen\ndataset: jsonl\nemotions: {json.dumps(list(task.emotions))}\n"
-        "options: {examples: examples.jsonl}\nprompts: {default: \"Why?\"}\n"
+        'options: {examples: examples.jsonl}\nprompts: {default: "Why?"}\n'
     )
     return card
 
