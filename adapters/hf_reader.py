@@ -17,25 +17,35 @@ CONTEXT_TOKENS = 8
 class PromptReader:
     """A processor used one way: one picture and one prompt per row, padded on the left.
 
+    Args:
+        processor: the checkpoint's.
+        shots: worked examples, a picture and an answer each, shown with the prompt before every question.
+
     Attributes:
         form: `chat template`, or `image token` (the picture's token and then the prompt) where the checkpoint has none.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, shots: Sequence[tuple[Image, str]] = ()) -> None:
         self.processor = processor
+        self.shots = tuple(shots)
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.template: str | None = getattr(processor, "chat_template", None)
         self.form = "chat template" if self.template else "image token"
+        if self.shots and not self.template:
+            raise UserError("shots: this checkpoint has no chat template that could show examples first")
 
     def render(self, prompt: str) -> str:
         """The text that the tokenizer sees, with its place for the picture."""
         if not self.template:
             return f"{getattr(self.processor, 'image_token', '')}{prompt}"
-        content = [{"type": "image"}, {"type": "text", "text": prompt}]
-        messages = [{"role": "user", "content": content}]
+        question = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+        messages: list[dict[str, Any]] = []
+        for _, answer in self.shots:
+            messages += [question, {"role": "assistant", "content": [{"type": "text", "text": answer}]}]
+        messages.append(question)
         return str(self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
     def encode(self, prompts: Sequence[str], pictures: Sequence[Image]) -> Any:
@@ -45,7 +55,9 @@ class PromptReader:
             ValueError: the rows do not end in real tokens, so that generation would continue padding.
         """
         texts = [self.render(prompt) for prompt in prompts]
-        inputs = self.processor(images=list(pictures), text=texts, padding=True, return_tensors="pt")
+        before = [picture for picture, _ in self.shots]
+        images = [[*before, picture] for picture in pictures] if before else list(pictures)
+        inputs = self.processor(images=images, text=texts, padding=True, return_tensors="pt")
         inputs.pop("labels", None)  # PaliGemma's processor adds them even for generation
         if not bool(inputs["attention_mask"][:, -1].all()):
             raise ValueError("the processor pads on the right, which breaks batched generation")

@@ -16,8 +16,9 @@ from harness.adapters.hf_generation import Generated, continuation_log_probs, ge
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.hf_trial import check_picture_is_seen, check_scoring
 from harness.adapters.pictures import PicturesAhead
+from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.tasks.parser import PARSER_VERSION, parse_answer
-from harness.types import Answer, Failed, ImageError, Item, Outcome, Usage, UserError
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +40,8 @@ class HFVisionLanguage(LocalAdapter):
             `CheckpointSettings`.
         max_new_tokens: longest answer; one cut off by it before any explanation is `Failed`.
         probabilities: also score the labels.
+        shots: pictures of the training split to show, with an answer each, before the question.
+        seed: which of them.
     """
 
     name = "llava"
@@ -57,6 +60,8 @@ class HFVisionLanguage(LocalAdapter):
         trust_remote_code: bool = False,
         lora: str | None = None,
         merge: bool = True,
+        shots: int = 0,
+        seed: int = 0,
     ) -> None:
         base = DEFAULT_CHECKPOINT if lora is None else lora_base(lora)
         self.settings = CheckpointSettings(
@@ -75,6 +80,9 @@ class HFVisionLanguage(LocalAdapter):
             raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
         self.max_new_tokens = max_new_tokens
         self.probabilities = probabilities
+        self.shots, self.seed = shots, seed
+        self.needs = frozenset({"train"}) if shots else frozenset()
+        self._shown: tuple[Shot, ...] = ()
         self._model: Any = None
         self._reader: PromptReader | None = None
         self._pictures = PicturesAhead()
@@ -85,7 +93,12 @@ class HFVisionLanguage(LocalAdapter):
         """Weights, decoding and versions; what is known only after loading is in `observed()`."""
         decoding = {"decoding": "greedy", "max_new_tokens": self.max_new_tokens, "probabilities": self.probabilities}
         versions = {"parser": PARSER_VERSION, "transformers": version("transformers")}
-        return self.settings.identity() | decoding | versions
+        shown = {"shots": self.shots, "seed": self.seed} if self.shots else {}
+        return self.settings.identity() | decoding | shown | versions
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Choose the worked examples."""
+        self._shown = choose_shots(examples, self.shots, self.seed)
 
     def load(self) -> None:
         """Load the checkpoint and check on two made-up pictures that it sees them.
@@ -93,7 +106,8 @@ class HFVisionLanguage(LocalAdapter):
         Raises:
             UserError: the checkpoint cannot be had, ignores pictures, or its labels cannot be scored.
         """
-        self._reader = PromptReader(load_processor(self.settings))
+        shots = [(open_image(shot.image), shot.answer) for shot in self._shown]
+        self._reader = PromptReader(load_processor(self.settings), shots)
         self._model = load_model(self.settings)
         trial = check_picture_is_seen(self._model, self._reader)
         if self.probabilities:
@@ -113,7 +127,10 @@ class HFVisionLanguage(LocalAdapter):
 
     def observed(self) -> dict[str, Any]:
         """Commit, device, dtype, prompt form, and the batch size that the memory allowed (None: never too large)."""
-        return self._observed | {"batch_limited_to": self._largest_batch}
+        return self._observed | {
+            "batch_limited_to": self._largest_batch,
+            "shots": [shot.id for shot in self._shown],
+        }
 
     def close(self) -> None:
         """Free the weights and the pictures read ahead."""
@@ -123,7 +140,7 @@ class HFVisionLanguage(LocalAdapter):
     def answers_depend_on(self) -> dict[str, Any]:
         """The fingerprint, and what only loading tells: the commit, the precision, the template."""
         known = {key: self._observed.get(key) for key in ("commit", "dtype", "template_sha256")}
-        return self.fingerprint() | {"loaded": known}
+        return self.fingerprint() | {"loaded": known, "shown": shots_identity(self._shown)}
 
     @classmethod
     def train(cls, request: TrainRequest) -> None:
