@@ -58,13 +58,16 @@ def task_record(plan: TaskPlan) -> dict[str, Any]:
 
 def task_to_json(task: Task) -> dict[str, Any]:
     """A task's fields as plain values."""
-    return dataclasses.asdict(task) | {"source": task.source.name if task.source else None}
+    place = {"source": task.source.name, "card_folder": str(task.source.absolute().parent)} if task.source else {}
+    return dataclasses.asdict(task) | {"source": None} | place
 
 
 def task_from_json(record: Mapping[str, Any]) -> Task:
-    """The inverse of `task_to_json` (the source path is not restored); unknown keys are ignored."""
+    """The inverse of `task_to_json`; unknown keys are ignored."""
     known = {f.name for f in dataclasses.fields(Task)} - {"source"}
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
+    if record.get("card_folder"):
+        fields["source"] = Path(record["card_folder"]) / record["source"]
     return Task(**fields)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.task_source import checkpoint_folder, open_reader
+from harness.task_source import TEXT_EMOTION, checkpoint_folder, open_reader
 from harness.tasks.metrics.base import Unavailable
 from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.similarity import TextSimilarity
@@ -18,9 +18,6 @@ from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
     from harness.tasks.text_emotion.checkpoint import TrainedClassifier
-
-TEXT_EMOTION = "text-emotion"
-"""Name of the classifier in `harness train` and of its checkpoint folder."""
 
 DEFAULT_LEXICON = "vader"
 

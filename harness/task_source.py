@@ -13,6 +13,9 @@ from harness.types import Task, UserError
 if TYPE_CHECKING:
     from harness.tasks.readers.base import Reader
 
+TEXT_EMOTION = "text-emotion"
+"""Name of the text classifier in `harness train` and of its checkpoint folder."""
+
 
 def task_cards() -> dict[str, Path]:
     """Name -> YAML card of every known task: built in, and installed (entry points that give a path).

@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 
 from harness.cli import EXIT_COMPLETE, add_data_root
+from harness.task_source import TEXT_EMOTION
 from harness.types import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
-    parser.add_argument("model", metavar="MODEL", help="a model that can be trained, such as sevlm")
+    parser.add_argument("model", metavar="MODEL", help="sevlm, llava, text-emotion, or another model to train")
     parser.add_argument("--task", required=True, metavar="T", help="task whose training split is used")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: <data root>/<task>/checkpoints/<model>")
     parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
+    if arguments.model == TEXT_EMOTION:
+        return _train_text_emotion(arguments)
     from harness.adapters import TrainRequest
     from harness.registry import adapter_registry
     from harness.task_source import checkpoint_folder, data_root, find_task, open_reader
@@ -57,6 +60,25 @@ def execute(arguments: argparse.Namespace) -> int:
     cls.train(request)
     record_training(out, task.name, request.train)
     print(f"checkpoint: {out}")
+    return EXIT_COMPLETE
+
+
+def _train_text_emotion(arguments: argparse.Namespace) -> int:
+    """The classifier that reads emotions from explanations: no adapter, but trained by the same command."""
+    from harness.task_source import checkpoint_folder, data_root, find_task
+    from harness.text_emotion import train_text_emotion
+
+    for option in ("config", "init_from", "lexicon"):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"train {TEXT_EMOTION}: --{option.replace('_', '-')} has no meaning here; give key=value")
+    task, root = find_task(arguments.task), data_root(arguments.data_root)
+    out = arguments.out or checkpoint_folder(root, task.name, TEXT_EMOTION)
+    settings = parse_settings(arguments.settings)
+    record = train_text_emotion(task, root, out, settings, seed=arguments.seed, device=arguments.device)
+    print(f"checkpoint: {out}")
+    measured, n = record["test_accuracy"], record["test_utterances"]
+    shown = "no test split to measure it on" if measured is None else f"reads {measured:.1%} of {n} test utterances"
+    print(f"{record['kind']}, trained on {record['train_utterances']} utterances: {shown}")
     return EXIT_COMPLETE
 
 

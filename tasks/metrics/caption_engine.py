@@ -89,6 +89,8 @@ class CaptionEngine:
     def _tokenised(self, texts: Sequence[str]) -> dict[str, str]:
         if self.protocol != "coco-ptb":
             return {text: one_line(text) for text in texts}
+        if not texts:
+            return {}
         found = dict(zip(texts, ptb_tokenise(texts), strict=True))
         if self._store is not None:
             self._store.add_tokens(jar_hashes()["ptb"], found)

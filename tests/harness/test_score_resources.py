@@ -1,0 +1,130 @@
+"""What scoring is given besides outcomes, through the command line: classifier, lexicon, what Java said before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.score_resources import text_similarity, word_affect
+from harness.types import UserError
+
+Harness = Callable[..., tuple[int, str, str]]
+METRICS = "metrics: [emotional_alignment, consistency, vad_error_v, vad_error_a, vad_coverage, bert_score]\n"
+
+
+@pytest.fixture
+def card(dataset: Path) -> Path:
+    """The tiny task, with metrics that need resources."""
+    path = dataset / "tiny.yaml"
+    lines = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith("metrics")]
+    path.write_text("".join(lines) + METRICS)
+    return path
+
+
+def cells(run: Path, metric: str) -> list[dict[str, Any]]:
+    return [c for c in json.loads((run / "results.json").read_text())["cells"] if c["metric"] == metric]
+
+
+def overall(run: Path, metric: str) -> dict[str, Any]:
+    return next(c for c in cells(run, metric) if c["emotion"] is None and c["references"] == "all")
+
+
+def test_the_default_classifier_is_trained_once_and_named(harness: Harness, card: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--tasks", card, "--models", "majority", "--data-root", tmp_path / "data", "--no-report"]
+    code, _, said = harness(*arguments, "--out", tmp_path / "run")
+    assert code == 0
+    assert "tiny: training the text-emotion classifier" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (record,) = results["classifiers"]
+    assert (record["task"], record["kind"], record["train_utterances"]) == ("tiny", "tfidf", 12)
+    signature = overall(tmp_path / "run", "emotional_alignment")["signature"]
+    assert f"clf:tfidf-{record['sha256'][:8]}|clf_acc:{record['test_accuracy']:.4f}(n=24)" in signature
+    code, _, said = harness("score", tmp_path / "run", "--no-report")
+    assert (code, "training" in said) == (0, False)
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["classifiers"] == [record]
+
+
+def test_a_trained_classifier_is_used_instead(harness: Harness, card: Path, tmp_path: Path) -> None:
+    data = ["--data-root", tmp_path / "data"]
+    code, out, _ = harness("train", "text-emotion", "--task", card, *data, "min_count=1", "inverse_penalty=9")
+    assert code == 0
+    assert str(tmp_path / "data" / "tiny" / "checkpoints" / "text-emotion") in out
+    assert "tfidf, trained on 12 utterances: reads" in out
+    code, _, said = harness(
+        "run", "--tasks", card, "--models", "majority", *data, "--out", tmp_path / "run", "--no-report"
+    )
+    assert (code, "training the text" in said) == (0, False)
+    (record,) = json.loads((tmp_path / "run" / "results.json").read_text())["classifiers"]
+    assert record["settings"]["inverse_penalty"] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["epochs=3"], "kind=tfidf has no setting 'epochs'"),
+        (["kind=svm"], "expected one of tfidf, lstm, encoder"),
+        (["--config", "x.yaml"], "--config has no meaning here"),
+    ],
+)
+def test_training_mistakes_are_one_line(
+    harness: Harness, card: Path, tmp_path: Path, more: list[str], message: str
+) -> None:
+    code, _, said = harness("train", "text-emotion", "--task", card, "--data-root", tmp_path / "data", *more)
+    assert (code, said.count("\n")) == (2, 1)
+    assert message in said
+
+
+def test_a_lexicon_file_is_remembered_and_its_plane_recorded(harness: Harness, card: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", ["--data-root", tmp_path / "data"]
+    assert harness("run", "--tasks", card, "--models", "majority", *data, "--out", run, "--no-report")[0] == 0
+    (missing,) = cells(run, "vad_error_a")
+    assert missing["unavailable"] == ("the lexicon vader does not measure arousal; give another with --lexicon FILE")
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text(
+        "term\tvalence\tarousal\tdominance\nbright\t0.9\t0.2\t0.1\ndark\t-0.8\t0.4\t0\nstone\t0\t-1\t0\npicture\t0.1\t0\t0\n"
+    )
+    for arguments in (["--lexicon", lexicon], []):  # the second time it is known
+        assert harness("score", run, "--no-report", *arguments)[0] == 0
+        found = overall(run, "vad_error_a")
+        assert found["value"] is not None
+        assert "lexicon:nrc-vad" in found["signature"]
+    planes = json.loads((run / "results.json").read_text())["planes"]
+    theirs = {p["emotion"]: p for p in planes if p["model"] is None}
+    assert theirs["joy"]["n"] == theirs["fear"]["n"] == 8
+    # half of the joyful texts are bright, half speak of stone
+    assert theirs["joy"]["valence"] == pytest.approx((0.9 + 0.0) / 2)
+    assert theirs["joy"]["arousal"] == pytest.approx((0.2 - 1.0) / 2)
+    assert theirs["calm"] == {
+        **theirs["calm"],
+        "valence": pytest.approx(0.1),
+        "arousal": 0.0,
+        "n": 8,
+        "lexicon": "nrc-vad-bipolar",
+    }
+    assert {p["model"] for p in planes} == {None, "majority"}
+
+
+def test_what_was_not_chosen_says_how_to_choose_it(harness: Harness, card: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--models", "majority", "--data-root", tmp_path / "data", "--out", run, "--no-report"]
+    assert harness("run", "--tasks", card, *arguments)[0] == 0
+    (only,) = cells(run, "bert_score")
+    assert only["unavailable"].startswith("no encoder was chosen; type: harness score RUN --bert-score")
+    assert harness("score", run, "--lexicon", tmp_path / "none.txt")[0] == 2
+    assert harness("score", run, "--bert-score", "model:last")[0] == 2
+
+
+def test_lexicons_and_encoders_are_read_strictly(tmp_path: Path) -> None:
+    vader = word_affect(None)
+    assert (vader.name, vader.dimensions) == ("vader", ("valence",))
+    assert vader.means("Happy!")[0] > 0.5
+    (tmp_path / "words.txt").write_text("not a lexicon")
+    with pytest.raises(UserError):
+        word_affect(str(tmp_path / "words.txt"))
+    assert text_similarity(None) is None
+    with pytest.raises(UserError, match="expected MODEL or MODEL:LAYER"):
+        text_similarity("model:0")
