@@ -33,7 +33,13 @@ def new_manifest(plan: Plan, command: list[str]) -> dict[str, Any]:
             "data_root": str(plan.options.data_root),
             "tasks": [task_record(t) for t in plan.tasks],
             "models": [
-                {"model": m.name, "adapter": m.adapter, "settings": dict(m.settings), "prompt": m.prompt}
+                {
+                    "model": m.name,
+                    "adapter": m.adapter,
+                    "settings": dict(m.settings),
+                    "prompt": m.prompt,
+                    "group": m.group,
+                }
                 for m in plan.models
             ],
             "runs": [],

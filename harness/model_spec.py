@@ -3,7 +3,8 @@
 Settings follow a model's first colon. A comma piece that looks like `name=value` belongs to the model before it;
 values may hold `:` and `/`.
 
-`as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts. `trained_on=TASK` takes a model
+`as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts, `group=NAME` says that rows are one
+model trained with several seeds, whose mean and standard deviation are shown. `trained_on=TASK` takes a model
 that was trained on another task and maps its labels to those of the task at hand; `overlap=allow` asks it also about
 pictures that it was trained on.
 """
@@ -33,10 +34,12 @@ class ModelSpec:
     Attributes:
         name: row name in tables and file name (`as=`, else the adapter's name).
         adapter: registry name.
-        settings: as typed, without the four that belong to every model: `as`, `prompt`, `trained_on`, `overlap`.
+        settings: as typed, without the five that belong to every model: `as`, `prompt`, `group`, `trained_on`,
+            `overlap`.
         prompt: name of the task's prompt to use.
         trained_on: name of another task whose checkpoint and labels the model uses; its answers are mapped.
         overlap_allowed: ask also about pictures that the model was trained on.
+        group: name shared by rows that are one model trained with several seeds.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelSpec:
     prompt: str = "default"
     trained_on: str | None = None
     overlap_allowed: bool = False
+    group: str | None = None
 
 
 def parse_models(text: str) -> list[ModelSpec]:
@@ -86,7 +90,8 @@ def _spec(adapter: str, pieces: Sequence[str]) -> ModelSpec:
     overlap = settings.pop("overlap", "refuse")
     if overlap not in ("refuse", "allow"):
         raise UserError(f"{name}:overlap={overlap}: expected refuse or allow")
-    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow")
+    group = settings.pop("group", None)
+    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow", group)
 
 
 def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> dict[str, Any]:

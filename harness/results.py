@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.groups import group_records
 from harness.manifest import task_from_json
 from harness.score_resources import emotion_reader, text_similarity, word_affect
 from harness.scoring import Resources, TaskScores, score_task
@@ -58,6 +59,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             results["planes"] += scores.planes
             if reader.record is not None:
                 results["classifiers"].append({"task": task.name, **reader.record})
+    results["groups"] = group_records(manifest["models"], results["cells"])
     return results
 
 

@@ -38,7 +38,21 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the paintings: not ranked.")
     if any("‡" in line[0] for line in table):
         notes.append("‡ against the remaining annotators: compare it with the scores on these in the report only.")
+    notes += _groups(results, task, infos)
     return _aligned(table) + "\n".join(notes) + "\n"
+
+
+def _groups(results: Mapping[str, Any], task: str, infos: Sequence[MetricInfo]) -> list[str]:
+    """A line for each model that was trained with several seeds: mean and standard deviation over the trainings."""
+    found: dict[str, list[str]] = {}
+    shown_in = {info.name: info for info in infos}
+    for record in results.get("groups", ()):
+        if record["task"] == task and record["emotion"] is None and record["references"] == "all":
+            info = shown_in.get(record["metric"])
+            if info is not None:
+                text = f"{info.label} {shown(info, record['mean'])} ± {shown(info, record['sd'])}"
+                found.setdefault(f"{record['group']} ({len(record['models'])} trainings)", []).append(text)
+    return [f"{group}: {', '.join(texts)}" for group, texts in found.items()]
 
 
 _Row = tuple[str, str | None]

@@ -29,6 +29,9 @@ def test_settings_belong_to_the_model_before_them():
 def test_as_names_the_row_and_prompt_picks_the_prompt():
     (spec,) = parse_models("llava:checkpoint=X,as=big,prompt=short")
     assert spec == ModelSpec("big", "llava", {"checkpoint": "X"}, "short")
+    assert parse_models("sevlm:checkpoint=a,as=s1,group=sevlm")[0] == ModelSpec(
+        "s1", "sevlm", {"checkpoint": "a"}, group="sevlm"
+    )
 
 
 @pytest.mark.parametrize(

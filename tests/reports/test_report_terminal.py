@@ -58,3 +58,13 @@ def test_a_task_without_scores_says_so(run: RunFolder) -> None:
 
 def test_controls_are_named(run: RunFolder) -> None:
     assert "\nsmall (blank)" in leaderboard_table(run.results(), "tiny")
+
+
+def test_a_group_of_trainings_is_a_line_with_mean_and_deviation() -> None:
+    group = {"group": "sevlm", "models": ["s1", "s2"], "task": "t", "metric": "accuracy", "emotion": None}
+    group |= {"references": "all", "mean": 0.5, "sd": 0.0141}
+    results = {
+        "cells": [cell(name, "accuracy", value) for name, value in (("s1", 0.49), ("s2", 0.51))],
+        "groups": [group, group | {"emotion": "awe"}, group | {"task": "u"}, group | {"metric": "unheard_of"}],
+    }
+    assert leaderboard_table(results, "t").endswith("\nsevlm (2 trainings): Accuracy 50.0 ± 1.4\n")
