@@ -36,6 +36,8 @@ _RENAMED = (
 )
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
 """Ends of the names of tensors that are no parameters."""
+OFFICIAL_MODEL = "nle_model_"
+"""How the folders of the decoder's weights begin; the rest is the checkpoint's name."""
 MASKED_BIAS = -1e4
 """The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
 
@@ -90,7 +92,7 @@ def read_official(folder: str | Path, name: str | None = None) -> OfficialCheckp
     """
     folder = Path(folder)
     name = _only_name(folder) if name is None else name
-    model = folder / f"nle_model_{name}"
+    model = folder / f"{OFFICIAL_MODEL}{name}"
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
         decoder_state = torch.load(model / "pytorch_model.bin", map_location="cpu", weights_only=True)
@@ -172,7 +174,7 @@ def convert_state(checkpoint: OfficialCheckpoint, config: SEVLMConfig) -> dict[s
 
 
 def _only_name(folder: Path) -> str:
-    names = sorted(path.name.removeprefix("nle_model_") for path in folder.glob("nle_model_*"))
+    names = sorted(path.name.removeprefix(OFFICIAL_MODEL) for path in folder.glob(f"{OFFICIAL_MODEL}*"))
     if len(names) == 1:
         return names[0]
     found = f"several ({', '.join(names)}): say which" if names else "none"

@@ -45,7 +45,9 @@ class TrainingConfig:
     decoder_init: str | None = "distilgpt2"  # GPT-2 weights, hub id or folder; null: from scratch
     tokenizer: str = "distilgpt2"  # hub id or folder; `train:4000`: a BPE of that many pieces from the captions
     lexicon: str = ""  # path of a VAD lexicon file, or `vader` (valence only: not the published model)
-    init_from: str | None = None  # SEVLM checkpoint to go on from; replaces decoder_init, tokenizer and the model keys
+    # SEVLM checkpoint to go on from, ours or the released script's folder; replaces decoder_init, tokenizer and the
+    # model keys (of a released one all but image_encoder and lemmatizer).
+    init_from: str | None = None
 
     # --- data
     sampling: Sampling = "every-caption"  # `last-caption` is what the released loader does in effect

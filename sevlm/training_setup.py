@@ -22,6 +22,7 @@ from sevlm.gpt2_weights import load_gpt2_weights
 from sevlm.image_encoder import load_image_encoder
 from sevlm.lexicon import VADLexicon, load_lexicon
 from sevlm.model import SEVLM
+from sevlm.official import OFFICIAL_MODEL, model_from_official, read_official
 from sevlm.processes import Processes
 from sevlm.tokenization import Tokenizer, config_for_tokenizer
 from sevlm.training_config import Recipe, TrainingConfig
@@ -83,7 +84,7 @@ def prepare(
         raise SEVLMError("precision fp16 needs a CUDA device; use bf16 or fp32")
     torch.manual_seed(settings.seed)
     lexicon = _lexicon(settings)
-    base = SEVLM.from_pretrained(settings.init_from) if settings.init_from else None
+    base = _base(recipe) if settings.init_from else None
     config = base.config if base is not None else recipe.model_config()
     config = dataclasses.replace(config, vad_dimensions=lexicon.dimensions)
     if config.prefix_length:
@@ -97,6 +98,24 @@ def prepare(
     lookup = VADLookup.from_config(model.config, lexicon)
     encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
     return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, processes)
+
+
+def _base(recipe: Recipe) -> SEVLM:
+    """The model to go on from: a checkpoint of this library, or a folder of the released training script.
+
+    A released folder with several checkpoints is told apart by naming its `nle_model_<name>` folder. Of a released
+    checkpoint the recipe chooses image encoder and lemmatiser: no file says where their weights and data lie.
+    """
+    folder = Path(str(recipe.training.init_from))
+    if folder.name.startswith(OFFICIAL_MODEL):
+        model = model_from_official(read_official(folder.parent, folder.name.removeprefix(OFFICIAL_MODEL)))
+    elif any(folder.glob(f"{OFFICIAL_MODEL}*")):
+        model = model_from_official(read_official(folder))
+    else:
+        return SEVLM.from_pretrained(str(recipe.training.init_from))
+    chosen = {key: recipe.model[key] for key in ("image_encoder", "lemmatizer") if key in recipe.model}
+    model.config = dataclasses.replace(model.config, **chosen)
+    return model
 
 
 def _lexicon(settings: TrainingConfig) -> VADLexicon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe, train_tiny
 from tqdm import tqdm
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sevlm import SEVLM
 from sevlm.errors import SEVLMError
@@ -269,6 +271,34 @@ def test_training_goes_on_from_a_checkpoint(
     before, after = (load_file(path / "model.safetensors") for path in (whole[0], tmp_path / "out"))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("inner", ["", "nle_model_best-res"])
+def test_training_goes_on_from_a_released_checkpoint(
+    inner: str,
+    golden: Path,
+    official_model: SEVLM,
+    recipe: Callable[..., Recipe],
+    examples: list[TrainingExample],
+    tmp_path: Path,
+) -> None:
+    config = official_model.config
+    sizes = {
+        "hidden_size": config.encoder_dim,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    tower = CLIPVisionConfig(image_size=config.image_size, patch_size=config.image_size // 2, **sizes)
+    CLIPVisionModel(tower).save_pretrained(tmp_path / "tower")
+    frozen = {"learning_rate": 1.0e-9, "vad_learning_rate": 1.0e-9, "epochs": 1}
+    anew = {"image_encoder": f"clip:{tmp_path / 'tower'}", "lemmatizer": "identity"}
+    start = {"init_from": str(golden / inner), **anew}
+    run(recipe(**start, **frozen, feature_cache=str(tmp_path / "features")), examples, tmp_path / "out", validation=0)
+    trained = SEVLM.from_pretrained(tmp_path / "out")
+    assert trained.config == dataclasses.replace(config, **anew)
+    for name, value in official_model.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], value, atol=1e-5, rtol=0)
 
 
 def test_unreadable_pictures_are_left_out_and_listed(
