@@ -110,7 +110,7 @@ def test_every_painting_ends_with_the_one_right_outcome(
     unreliable = Unreliable()
     with fault_server.running() as (server, url):
         server.reply = unreliable
-        model = f"gpt4v:model=m,base_url={url},timeout_s=4"
+        model = f"gpt4v:model=m,base_url={url},timeout_s=12"
         words = ["run", "--tasks", str(card), "--models", model, "--out", "run", "--no-report", "--concurrency", "64"]
         code = main([*words, "--max-error-rate", "0.5"])
     told = capfd.readouterr()
