@@ -76,10 +76,10 @@ def rows(work: Path) -> None:
              "--max-error-rate", "1")  # fmt: skip
 
 
-def classifiers(work: Path, encoder: str | None, device: str | None) -> None:
-    kinds: list[dict[str, Any]] = [{"kind": "tfidf"}, {"kind": "lstm"}]
+def classifiers(work: Path, encoder: str | None, device: str | None, epochs: Sequence[int]) -> None:
+    kinds: list[dict[str, Any]] = [{"kind": "tfidf"}, {"kind": "lstm", "epochs": epochs[0]}]
     if encoder:
-        kinds.append({"kind": "encoder", "encoder": encoder})
+        kinds.append({"kind": "encoder", "encoder": encoder, "epochs": epochs[1]})
     task, found = find_task("artemis"), []
     for settings in kinds:
         out = work / "classifiers" / settings["kind"]
@@ -118,11 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository")
     parser.add_argument("--encoder", help="also fine-tune this encoder")
     parser.add_argument("--device")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(50, 3), metavar=("LSTM", "ENCODER"))
     given = parser.parse_args(arguments)
     if given.step == "rows":
         rows(given.work)
     elif given.step == "classifiers":
-        classifiers(given.work, given.encoder, given.device)
+        classifiers(given.work, given.encoder, given.device, given.epochs)
     else:
         report(given.work)
 
