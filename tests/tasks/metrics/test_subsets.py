@@ -24,7 +24,9 @@ def by_sums(name: str, rows: list[Row], context: Context, subset: list[int]) -> 
 
 
 def tokenised(rows: list[Row], context: Context, subset: list[int]) -> list[tuple[str, list[str]]]:
-    context.captions.prepare(text for r in rows for text in (r.explanation or "", *(a.explanation for a in r.references)))
+    context.captions.prepare(
+        text for r in rows for text in (r.explanation or "", *(a.explanation for a in r.references))
+    )
     tokens = context.captions.tokens
     return [(tokens(rows[i].explanation or ""), [tokens(a.explanation) for a in rows[i].references]) for i in subset]
 
