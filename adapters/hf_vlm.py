@@ -202,7 +202,8 @@ class HFVisionLanguage(LocalAdapter):
         outcomes: list[Outcome] = []
         for row, text in enumerate(texts):
             usage = Usage(share, prompt_tokens[row], generated.lengths[row])
-            outcome = parse_answer(text, labels, usage, truncated=generated.truncated[row])
+            explained = batch[row][0].explanations
+            outcome = parse_answer(text, labels, usage, truncated=generated.truncated[row], explained=explained)
             if isinstance(outcome, Answer) and probabilities is not None:
                 outcome = replace(outcome, emotion_probs=probabilities[row])
             outcomes.append(outcome)

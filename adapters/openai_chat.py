@@ -292,7 +292,8 @@ class OpenAIChat(EndpointAdapter):
         text = text_of(choice.message.content)
         if choice.message.refusal or choice.finish_reason == "content_filter":
             return Refusal(choice.message.refusal or text, usage)
-        found = parse_answer(text, item.labels, usage, truncated=choice.finish_reason == "length")
+        cut_off = choice.finish_reason == "length"
+        found = parse_answer(text, item.labels, usage, truncated=cut_off, explained=item.explanations)
         if isinstance(found, Answer) and choice.logprobs and choice.logprobs.content:
             probabilities = label_probabilities(choice.logprobs.content, found.emotion, item.labels)
             return dataclasses.replace(found, emotion_probs=probabilities)

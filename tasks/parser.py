@@ -15,7 +15,7 @@ from harness.types import Answer, Failed, Refusal, Unparsed, Usage
 
 __all__ = ["PARSER_VERSION", "REFUSAL_PHRASES", "SYNONYMS", "parse_answer"]
 
-PARSER_VERSION = "1"
+PARSER_VERSION = "2"
 """Changes whenever some raw text may be read differently: forms, synonyms or refusal phrases."""
 
 UNKNOWN_USAGE = Usage()
@@ -33,7 +33,12 @@ REFUSAL_PHRASES: tuple[str, ...] = (
 
 
 def parse_answer(
-    raw: str, labels: Sequence[str], usage: Usage = UNKNOWN_USAGE, *, truncated: bool = False
+    raw: str,
+    labels: Sequence[str],
+    usage: Usage = UNKNOWN_USAGE,
+    *,
+    truncated: bool = False,
+    explained: bool = True,
 ) -> Answer | Refusal | Unparsed | Failed:
     """Turn a model's text into an outcome; never raises.
 
@@ -43,17 +48,19 @@ def parse_answer(
             are never answered.
         usage: what the answer cost, kept in the outcome.
         truncated: the text was cut off by the token limit.
+        explained: an answer must give an explanation; False on tasks of labels alone (`Item.explanations`), where a
+            bare label is an answer.
 
     Returns:
-        `Answer` when the text claims exactly one label and gives an explanation, `Failed` (`truncated`) when it was
-        cut off before the explanation began, `Refusal` when it claims no label and holds a refusal phrase, `Unparsed`
-        otherwise: no text, no label, two different labels, or a label without an explanation.
+        `Answer` when the text claims exactly one label and, if it must, gives an explanation, `Failed` (`truncated`)
+        when it was cut off before that, `Refusal` when it claims no label and holds a refusal phrase, `Unparsed`
+        otherwise: no text, no label, two different labels, or a label without the explanation that it must have.
     """
     text = _spoken(raw)
     claims = _claims(text, tuple(labels))
     stated = frozenset[str]().union(*(claim.labels for claim in claims))
     explanation = next((claim.explanation for claim in claims if claim.explanation), "")
-    if len(stated) == 1 and explanation:
+    if len(stated) == 1 and (explanation or not explained):
         return Answer(next(iter(stated)), explanation, raw=raw, usage=usage)
     if truncated and (not text or len(stated) == 1):
         return Failed("truncated", "the answer was cut off by the token limit before any explanation", raw, usage)

@@ -143,6 +143,16 @@ def test_cut_off_answers(checkpoints: dict[str, Path], paintings: list[Item]) ->
     assert outcome.usage.completion_tokens == 2
 
 
+def test_where_people_gave_labels_alone_a_label_is_an_answer(
+    checkpoints: dict[str, Path], paintings: list[Item]
+) -> None:
+    alone = dataclasses.replace(paintings[0], explanations=False)
+    bare, cut_off = loaded(checkpoints["llava-taught"], max_new_tokens=2).predict([alone, paintings[0]])
+    assert isinstance(bare, Answer)
+    assert (bare.emotion, bare.explanation) == ("fear", "")
+    assert isinstance(cut_off, Failed)
+
+
 def turned_into(kind: type, settings: CheckpointSettings) -> Any:
     """The checkpoint's model with the behaviour of a subclass."""
     model = load_model(settings)

@@ -126,6 +126,18 @@ def test_what_each_reply_becomes(endpoint: Endpoint, url: str, picture: Picture,
         assert outcome.error_type == f"http-{reply.status}"
 
 
+def test_a_bare_label_answers_only_where_people_gave_labels_alone(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    adapter = loaded(url)
+    explained = item("a", picture())
+    ask(adapter, explained)
+    for one, kind in ((explained, Unparsed), (dataclasses.replace(explained, explanations=False), Answer)):
+        endpoint.script(answered("Awe."))
+        (outcome,) = ask(adapter, one)
+        assert type(outcome) is kind
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "wait"),
     [

@@ -65,12 +65,12 @@ def test_the_corpus_is_large_and_covers_every_kind() -> None:
 
 @given(st.text() | st.lists(pieces | st.text(max_size=5)).map(" ".join), st.lists(st.text(), max_size=5), st.booleans())
 def test_never_raises_and_never_invents_a_label(raw: str, labels: list[str], truncated: bool) -> None:
-    for label_set in (labels, ARTEMIS):
-        outcome = parse_answer(raw, label_set, truncated=truncated)
+    for label_set, explained in ((labels, True), (ARTEMIS, True), (ARTEMIS, False)):
+        outcome = parse_answer(raw, label_set, truncated=truncated, explained=explained)
         assert outcome.raw == raw
         if isinstance(outcome, Answer):
             assert outcome.emotion in label_set
-            assert outcome.explanation
+            assert outcome.explanation or not explained
 
 
 @given(label_sets, st.data(), one_line)
@@ -89,6 +89,33 @@ def test_json_round_trips(labels: list[str], data: st.DataObject) -> None:
     outcome = parse_answer(json.dumps({"emotion": label, "explanation": explanation}), labels)
     assert isinstance(outcome, Answer)
     assert (outcome.emotion, outcome.explanation) == (label, explanation)
+
+
+@pytest.mark.parametrize(
+    "raw", ["awe", "Awe.", "**Awe**", '{"emotion": "awe"}', "Emotion: awe", "<think>is it fear?</think>awe", "1. Awe"]
+)
+def test_a_bare_label_answers_only_where_people_gave_labels_alone(raw: str) -> None:
+    assert isinstance(parse_answer(raw, ARTEMIS), Unparsed)
+    alone = parse_answer(raw, ARTEMIS, explained=False)
+    assert isinstance(alone, Answer)
+    assert (alone.emotion, alone.explanation, alone.raw) == ("awe", "", raw)
+
+
+@pytest.mark.parametrize("case", CORPUS, ids=lambda case: case["raw"][:40] or "empty")
+def test_without_the_need_to_explain_no_answer_is_read_otherwise(case: Mapping[str, Any]) -> None:
+    truncated = case.get("truncated", False)
+    strict = parse_answer(case["raw"], ARTEMIS, truncated=truncated)
+    lenient = parse_answer(case["raw"], ARTEMIS, truncated=truncated, explained=False)
+    if isinstance(strict, Answer):
+        assert lenient == strict
+    elif isinstance(lenient, Answer):
+        assert isinstance(strict, Unparsed | Failed)
+        assert lenient.explanation == ""
+
+
+@pytest.mark.parametrize("raw", ["", "a man on a hill", "awe or fear", "I cannot say."])
+def test_what_names_no_single_label_is_no_answer_anywhere(raw: str) -> None:
+    assert not isinstance(parse_answer(raw, ARTEMIS, explained=False), Answer)
 
 
 @given(st.permutations(ARTEMIS))
