@@ -1,12 +1,16 @@
 """SEVLM, its parts and its mends on real annotations, at a size that two CPU cores train in three minutes.
 
-    python benchmarks/artemis_small.py run --work FOLDER [--folds 0,1] [--systems nlx_gpt,improved] [--epochs 8]
+    python benchmarks/artemis_small.py select --work FOLDER [--folds 0,1] [--candidates 0,3]
+    python benchmarks/artemis_small.py run --work FOLDER [--folds 0,1] [--systems nlx_gpt,improved]
     python benchmarks/artemis_small.py report --work FOLDER
 
 Five folds by painting over the pictured paintings of the development data (`HARNESS_DEV_DATA`), frozen
-EfficientNet-Lite0 features, the Glasgow norms, a GPT-2 of about three million parameters from scratch. `run` appends
-one line per training to FOLDER/outcomes.jsonl and leaves out what is already there; `report` pools the folds and
-writes aggregates to results/artemis_small.json. FOLDER holds texts and must lie outside the repository.
+EfficientNet-Lite0 features, the Glasgow norms, a small GPT-2 from scratch. The improved mode has two settings that the
+size of the data decides; `select` trains every candidate on a fold's training part, and the fold takes the one whose
+label probabilities have the lowest cross-entropy with the annotators' shares on its validation part. `run` then trains
+each system on both parts and answers the test part. Each training appends one line to FOLDER/outcomes.jsonl, and what
+is there already is left out; `report` pools the folds and writes aggregates to results/artemis_small.json. FOLDER holds
+texts and must lie outside the repository.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from artemis_small_report import cross_entropy, report
 from machine import machine
 
 from sevlm.examples import TrainingExample
@@ -35,7 +41,7 @@ from sevlm.training_config import Recipe, load_recipe
 from sevlm.vad_lookup import VADLookup
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data"))
-FOLDS, SEED, VALIDATION_SHARE = 5, 2021, 0.25
+FOLDS, SEED, VALIDATION_SHARE = 5, 1, 0.25
 LABELS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
 SIZES: dict[str, Any] = {"n_layer": 3, "n_head": 4, "n_embd": 128, "tokenizer": "train:3000"}
 TRAINING: dict[str, Any] = {
@@ -49,10 +55,23 @@ TRAINED: dict[str, dict[str, Any]] = {
     "vad_head": OFFICIAL | OFF | {"use_vad_head": True},
     "contrastive_head": OFFICIAL | OFF | {"use_contrastive_head": True},
     "official": OFFICIAL,
-    "improved": {"image_dropout": 0.75},
-    "improved_image_dropout_0.5": {"image_dropout": 0.5},
+    "improved": {},
 }
+CANDIDATES: tuple[dict[str, Any], ...] = tuple(
+    {"image_dropout": dropout, "emotion_weight": weight} for dropout in (0.25, 0.5, 0.75) for weight in (1.0, 3.0)
+)
 BASELINES = ("majority", "nearest")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    work: Path
+    folds: Sequence[int]
+    systems: Sequence[str]
+    candidates: Sequence[int]
+    device: str
 
 
 def read_examples() -> list[TrainingExample]:
@@ -87,19 +106,18 @@ def recipe(system: str, settings: dict[str, Any]) -> Recipe:
     return load_recipe("small").updated(SIZES | TRAINING | TRAINED[system] | settings | {"lexicon": str(lexicon)})
 
 
-def answers(system: str, fold: int, work: Path, settings: dict[str, Any], part: str, device: str) -> dict[str, Any]:
-    """Train and answer the paintings of `part` (val or test)."""
-    train_part, val, test = split(read_examples(), fold)
-    out = work / "trainings" / f"{system}-{fold}-{random.randrange(10**9)}"
-    chosen = recipe(system, settings | {"feature_cache": str(work / "features")})
+def answers(
+    system: str, settings: dict[str, Any], known: list[TrainingExample], asked: list[TrainingExample], given: Options
+) -> dict[str, Any]:
+    """Train on the known paintings and answer the others."""
+    out = given.work / "trainings" / f"{system}-{os.getpid()}-{time.time_ns()}"
+    chosen = recipe(system, settings | {"feature_cache": str(given.work / "features")})
     started = time.perf_counter()
-    known = train_part if part == "val" else [*train_part, *val]  # settings are chosen once, on the first fold's val
-    summary = train(chosen, known, [], out, device=device, progress=False)
+    summary = train(chosen, known, [], out, device=given.device, progress=False)
     seconds = time.perf_counter() - started
-    model = SEVLM.from_pretrained(out).to(device)
-    asked = test if part == "test" else val
+    model = SEVLM.from_pretrained(out).to(given.device)
     lookup = VADLookup.from_config(model.config, load_lexicon(chosen.training.lexicon))
-    store = features(model, work, asked)
+    store = features(model, given.work, asked)
     said = []
     for start in range(0, len(asked), 64):
         said += model.generate(store.grid([e.image_path for e in asked[start : start + 64]]), LABELS, lookup)
@@ -138,33 +156,67 @@ def baseline_rows(name: str, fold: int, work: Path) -> Iterator[dict[str, Any]]:
         yield {"id": example.id, "emotion": emotion, "text": text}
 
 
-def run(options: argparse.Namespace) -> None:
-    """Everything asked for that FOLDER does not hold yet."""
-    options.work.mkdir(parents=True, exist_ok=True)
-    path = options.work / f"outcomes{options.suffix}.jsonl"
-    done = {(line["system"], line["fold"]) for line in read_lines(options.work)} if options.part == "test" else set()
-    settings = dict(pair.split("=", 1) for pair in options.settings)
-    import yaml
+def select(given: Options) -> None:
+    """The validation answers of the candidates that FOLDER does not hold yet."""
+    for fold in given.folds:
+        train_part, val, _ = split(read_examples(), fold)
+        done = [line["settings"] for line in read_lines(given.work) if (line["part"], line["fold"]) == ("val", fold)]
+        for settings in (CANDIDATES[index] for index in given.candidates):
+            if settings not in done:
+                result = answers("improved", settings, train_part, val, given)
+                append(given, {"system": "improved", "fold": fold, "part": "val", "settings": settings} | result)
 
-    values = {key: yaml.safe_load(value) for key, value in settings.items()}
-    for fold in (int(part) for part in options.folds.split(",")):
-        for system in options.systems.split(","):
-            if (system, fold) in done:
-                continue
-            if system in BASELINES:
-                result: dict[str, Any] = {"rows": list(baseline_rows(system, fold, options.work))}
-            else:
-                result = answers(system, fold, options.work, values, options.part, options.device)
-            line = {"system": system, "fold": fold, "part": options.part, "settings": values, "machine": machine()}
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | result) + "\n")
-            print(system, fold, values, f"{result.get('train_s', 0):.0f} s", quick_scores(result["rows"]), flush=True)
+
+def run(given: Options) -> None:
+    """The test answers that FOLDER does not hold yet."""
+    for fold, system in ((fold, system) for fold in given.folds for system in given.systems):
+        if any(
+            line["part"] == "test" and (line["system"], line["fold"]) == (system, fold)
+            for line in read_lines(given.work)
+        ):
+            continue
+        line: dict[str, Any] = {"system": system, "fold": fold, "part": "test"}
+        if system in BASELINES:
+            line["rows"] = list(baseline_rows(system, fold, given.work))
+        else:
+            train_part, val, test = split(read_examples(), fold)
+            line["settings"] = selected(fold, given.work) if system == "improved" else {}
+            line |= answers(system, line["settings"], [*train_part, *val], test, given)
+        append(given, line)
+
+
+def selected(fold: int, work: Path) -> dict[str, Any]:
+    """The candidate with the lowest cross-entropy on the fold's validation part."""
+    known = {example.id: example for example in read_examples()}
+    tried = [line for line in read_lines(work) if (line["part"], line["fold"]) == ("val", fold)]
+    if len(tried) < len(CANDIDATES):
+        raise SystemExit(f"fold {fold}: {len(tried)} of {len(CANDIDATES)} candidates are trained; run `select` first")
+    best: dict[str, Any] = min(tried, key=lambda line: cross_entropy(line["rows"], known))["settings"]
+    return best
+
+
+def append(given: Options, line: dict[str, Any]) -> None:
+    """One write per line: several processes share the file."""
+    text = json.dumps({"machine": machine()} | line) + "\n"
+    file = os.open(given.work / "outcomes.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(file, text.encode())
+    os.close(file)
+    seconds = f"{line.get('train_s', 0):.0f} s"
+    print(
+        line["system"],
+        line["part"],
+        line["fold"],
+        line.get("settings", ""),
+        seconds,
+        quick_scores(line["rows"]),
+        flush=True,
+    )
 
 
 def read_lines(work: Path) -> list[dict[str, Any]]:
-    """All finished trainings, from every file of outcomes."""
-    files = sorted(work.glob("outcomes*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    """All finished trainings."""
+    path = work / "outcomes.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def quick_scores(rows: Sequence[dict[str, Any]]) -> str:
@@ -177,22 +229,27 @@ def quick_scores(rows: Sequence[dict[str, Any]]) -> str:
     return f"accuracy {sum(dominant) / len(dominant):.4f} mass {sum(mass) / len(mass):.4f} labelled {labelled:.3f}"
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "report"))
+    parser.add_argument("action", choices=("select", "run", "report"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--folds", default=",".join(map(str, range(FOLDS))))
     parser.add_argument("--systems", default=",".join((*BASELINES, *TRAINED)))
-    parser.add_argument("--part", choices=("val", "test"), default="test", help="val: for choosing settings")
-    parser.add_argument("--suffix", default="", help="of the outcomes file, so that several runs can write at once")
+    parser.add_argument(
+        "--candidates", default=",".join(map(str, range(len(CANDIDATES)))), help="numbers, for `select`"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--set", nargs="*", default=[], dest="settings", metavar="key=value", help="training settings")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    if chosen.action == "run":
-        run(chosen)
+    said = parser.parse_args()
+    torch.set_num_threads(said.threads)
+    said.work.mkdir(parents=True, exist_ok=True)
+    folds, candidates = ([int(part) for part in text.split(",")] for text in (said.folds, said.candidates))
+    given = Options(said.work, folds, said.systems.split(","), candidates, said.device)
+    if said.action == "report":
+        report(read_lines(given.work), read_examples())
     else:
-        from artemis_small_report import report
+        {"select": select, "run": run}[said.action](given)
 
-        report(read_lines(chosen.work), read_examples())
+
+if __name__ == "__main__":
+    main()
