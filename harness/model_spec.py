@@ -12,13 +12,15 @@ pictures that it was trained on.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.redact import is_secret_name, keep_secret
 from harness.registry import suggest
 from harness.store import check_name
 from harness.types import UserError
@@ -131,3 +133,13 @@ def _convert(value: str, hint: Any, where: str) -> Any:
         expected = next(t.__name__ for t in (bool, int, float) if t in choices)
         raise UserError(f"{where}={value}: expected {expected}") from None
     return value
+
+
+def keep_model_secrets(specs: Iterable[ModelSpec]) -> None:
+    """Remember settings that are secrets, and the values of the variables that settings such as `api_key_env` name."""
+    for spec in specs:
+        for name, value in spec.settings.items():
+            if is_secret_name(name):
+                keep_secret(value)
+            elif name.endswith("_env"):
+                keep_secret(os.environ.get(value))

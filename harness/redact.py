@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
+SHORTEST = 8
+"""Characters of the shortest value that is known to be secret; shorter ones would hide ordinary words."""
+
 _SECRET_NAME = re.compile(r"(api[-_]?key|secret|token|password|passwd|authorization|credential)s?$", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"(max|prompt|completion|new|total|image)[-_a-z]*tokens?$", re.IGNORECASE)
-_SECRET_ASSIGNMENT = re.compile(r"\b([\w-]*(?:api[-_]?key|secret|password|passwd))=[^\s,&]+", re.IGNORECASE)
+_SECRET_ASSIGNMENT = re.compile(r"\b([\w-]*(?:api[-_]?key|secret|password|passwd|token))=[^\s,&]+", re.IGNORECASE)
+_SECRET_QUERY = re.compile(r"([?&](?:key|sig|signature|auth)=)[^\s,&]+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(?:sk|hf|pk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{8,}|Bearer\s+[A-Za-z0-9._~+/=-]{8,}")
 _URL_CREDENTIALS = re.compile(r"(\w+://)[^/\s:@]+(?::[^/\s@]*)?@")
 
+_told: set[str] = set()
+
+
+def keep_secret(value: str | None) -> None:
+    """Remember a value that must appear in no file and no message of this process."""
+    if value is not None and len(value) >= SHORTEST:
+        _told.add(value)
+
 
 def redact_text(text: str) -> str:
-    """Replace whatever looks like a secret, and the values of secret environment variables, by `***`."""
+    """Replace whatever looks like a secret, and what is known to be one, by `***`."""
+    text = redact_known(text)
     text = _SECRET_VALUE.sub(HIDDEN, text)
     text = _URL_CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
-    text = _SECRET_ASSIGNMENT.sub(rf"\1={HIDDEN}", text)
-    for name, value in os.environ.items():
-        if len(value) >= 8 and is_secret_name(name):
-            text = text.replace(value, HIDDEN)
+    text = _SECRET_QUERY.sub(rf"\1{HIDDEN}", text)
+    return _SECRET_ASSIGNMENT.sub(rf"\1={HIDDEN}", text)
+
+
+def redact_known(text: str) -> str:
+    """Replace remembered secrets, and the values of environment variables with secret names, by `***`.
+
+    Their URL-quoted and base64 forms go too, wherever in a longer base64 text they begin.
+    """
+    named = {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret_name(name)}
+    for secret in named | _told:
+        for form in _forms(secret):
+            text = text.replace(form, HIDDEN)
     return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    data = secret.encode("utf-8", "surrogateescape")
+    for shift in range(3):
+        # The characters that hold bits of the secret alone: 6 bits each, after `shift` bytes of something else.
+        first, last = -(-8 * shift // 6), 8 * (shift + len(data)) // 6
+        encoded = base64.b64encode(bytes(shift) + data)[first:last].decode()
+        yield from {encoded, encoded.replace("+", "-").replace("/", "_")}
 
 
 def is_secret_name(name: str) -> bool:

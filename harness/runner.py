@@ -6,23 +6,24 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters import EndpointAdapter
 from harness.batch_drive import drive_batches
 from harness.budget import Budget
 from harness.cache import ResponseCache
-from harness.endpoint import drive, with_usage
+from harness.endpoint import drive
+from harness.executor import Asked, Model
 from harness.outcome_log import OutcomeLog
-from harness.redact import redact_text
+from harness.redact import redact_known, redact_text
 from harness.tasks.rating_parser import read_ratings
 from harness.transfer import mapped
-from harness.types import CONTEXT_MARK, Answer, Example, Failed, Item, Outcome, Unparsed, UserError
+from harness.types import CONTEXT_MARK, Answer, Example, Failed, Item, Outcome, Unparsed
 
 MESSAGE_LIMIT = 500
 
@@ -34,14 +35,14 @@ class Row:
     Attributes:
         label: shown by the progress bar.
         labels, prompt, ratings, explanations: given to every item; a picture's own text replaces the prompt's mark.
-        pictures: example id -> picture to show.
+        picture: the picture to show for an example.
         label_map: answered label -> label of the task; empty where they are the same.
     """
 
     label: str
     labels: tuple[str, ...]
     prompt: str
-    pictures: Mapping[str, Path]
+    picture: Callable[[Example], Path]
     ratings: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     explanations: bool = True
     label_map: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -55,98 +56,97 @@ class RowTimes:
     cached: int
 
 
-def run_row(
-    adapter: LocalAdapter | EndpointAdapter,
-    row: Row,
-    pending: Sequence[Example],
-    log: OutcomeLog,
-    *,
-    batch_size: int,
-    concurrency: int,
-    cache: ResponseCache | None = None,
-    budget: Budget | None = None,
-    batch_state: Path | None = None,
-) -> RowTimes:
-    """Answer `pending` examples from the cache, or else by asking `adapter`, and append each outcome to `log`.
+class RowRun:
+    """One row at work: answers from the cache, or else by asking; each is recorded the moment it is known.
 
-    Raises:
-        UserError: the adapter broke its contract (wrong number of outcomes), cannot work at all, or the budget is
-            reached.
-        OSError: an outcome could not be written.
+    Args:
+        row: what is asked.
+        pending: the examples to ask about, read as they are needed.
+        count: how many they are.
+        log: gets every outcome.
+        cache: answers of earlier runs.
     """
-    started = time.monotonic()
 
-    def keep(item: Item, outcome: Outcome) -> None:
-        found = with_ratings(outcome, item.ratings)
-        log.append(item.id, mapped(found, row.label_map) if row.label_map else found)
+    def __init__(
+        self, row: Row, pending: Iterable[Example], count: int, log: OutcomeLog, cache: ResponseCache | None = None
+    ) -> None:
+        self.row, self.log, self.cache = row, log, cache
+        self.progress: tqdm[Any] = tqdm(total=count, desc=row.label, unit="img", dynamic_ncols=True)
+        self._pending = pending
+        self._cached = 0
 
-    def record(item: Item, outcome: Outcome) -> None:
-        sound = checked(outcome, item.labels)
-        keep(item, sound)
-        if cache is not None:
-            cache.store(item, sound)
+    def ask_model(self, model: Model, batch_size: int, *, references: bool) -> RowTimes:
+        """Ask a local model.
 
-    items = _unknown([_item(row, example) for example in pending], cache, keep)
-    progress: tqdm[Any]
-    with tqdm(total=len(items), desc=row.label, unit="img", dynamic_ncols=True) as progress:
-        if isinstance(adapter, EndpointAdapter):
+        Args:
+            references: hand each example on with its item.
+
+        Raises:
+            UserError: the adapter broke its contract, or cannot work at all.
+            OSError: an outcome could not be written.
+        """
+        with self.progress:
+            started = time.monotonic()
+            asked = (Asked(item, example if references else None) for item, example in self._unknown())
+            for item, outcome in model.answers(asked, batch_size):
+                self._record(item, outcome)
+                self.progress.update()
+            return RowTimes(time.monotonic() - started, self._cached)
+
+    def ask_endpoint(
+        self, adapter: EndpointAdapter, concurrency: int, budget: Budget | None, batch_state: Path
+    ) -> RowTimes:
+        """Ask an endpoint, request by request or through its Batch API, whose state is kept in a file.
+
+        Raises:
+            UserError: the endpoint cannot answer at all, or the budget is reached.
+            OSError: an outcome could not be written.
+        """
+        with self.progress:
+            started = time.monotonic()
+            items = (item for item, _ in self._unknown())
+            first = list(itertools.islice(items, 1))  # an endpoint is not opened for nothing
             batch_api = adapter.batches()
-            if items and batch_api is not None and batch_state is not None:
-                drive_batches(adapter, batch_api, items, batch_state, record, progress, budget)
-            elif items:
-                drive(adapter, items, concurrency, record, progress, budget)
-        else:
-            for batch, following in itertools.pairwise([*batches(items, batch_size), []]):
-                adapter.expect([*batch, *following])
-                for item, outcome in zip(batch, predict(adapter, batch), strict=True):
-                    record(item, outcome)
-                progress.update(len(batch))
-    return RowTimes(time.monotonic() - started, len(pending) - len(items))
+            if first and batch_api is not None:
+                drive_batches(adapter, batch_api, [*first, *items], batch_state, self._record, self.progress, budget)
+            elif first:
+                drive(adapter, itertools.chain(first, items), concurrency, self._record, self.progress, budget)
+            return RowTimes(time.monotonic() - started, self._cached)
 
+    def _unknown(self) -> Iterator[tuple[Item, Example]]:
+        """The items that the cache does not know; what it knows is recorded and leaves the bar's total."""
+        for example in self._pending:
+            item = _item(self.row, example)
+            outcome = None if self.cache is None else self.cache.find(item)
+            if outcome is None:
+                yield item, example
+            else:
+                self._keep(item, outcome)
+                self._cached += 1
+                self.progress.total -= 1
 
-def _unknown(items: list[Item], cache: ResponseCache | None, keep: Callable[[Item, Outcome], None]) -> list[Item]:
-    """The items that the cache does not know; what it knows is kept."""
-    if cache is None:
-        return items
-    unknown = []
-    for item, outcome in cache.found(items):
-        if outcome is None:
-            unknown.append(item)
-        else:
-            keep(item, outcome)
-    return unknown
+    def _record(self, item: Item, outcome: Outcome) -> None:
+        sound = checked(outcome, item.labels)
+        self._keep(item, sound)
+        if self.cache is not None:
+            self.cache.store(item, sound)
+
+    def _keep(self, item: Item, outcome: Outcome) -> None:
+        found = with_ratings(outcome, item.ratings)
+        self.log.append(item.id, mapped(found, self.row.label_map) if self.row.label_map else found)
 
 
 def _item(row: Row, example: Example) -> Item:
     prompt = row.prompt.replace(CONTEXT_MARK, example.context)
-    return Item(example.id, row.pictures[example.id], row.labels, prompt, row.ratings, row.explanations)
-
-
-def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Consecutive pieces of at most `size` items."""
-    return (items[i : i + size] for i in range(0, len(items), size))
-
-
-def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
-    """One outcome per item; a batch that raises is asked again item by item, so one bad picture costs one answer."""
-    started = time.monotonic()
-    try:
-        outcomes = adapter.predict(batch)
-    except UserError:
-        raise
-    except Exception as error:
-        if len(batch) > 1:
-            return [outcome for item in batch for outcome in predict(adapter, [item])]
-        outcomes = [Failed(type(error).__name__, str(error))]
-    if len(outcomes) != len(batch):
-        name = type(adapter).__name__
-        raise UserError(f"{name}.predict must return one outcome per item: got {len(outcomes)} for {len(batch)} items")
-    share = (time.monotonic() - started) / len(batch)
-    return [with_usage(outcome, share) for outcome in outcomes]
+    return Item(example.id, row.picture(example), row.labels, prompt, row.ratings, row.explanations)
 
 
 def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
-    """What is recorded: a label outside the task is no answer, probabilities must be a distribution over the labels."""
+    """What is recorded: a label outside the task is no answer, probabilities must be a distribution over the labels.
+
+    A key that the model or its endpoint repeats is hidden.
+    """
+    outcome = _without_known_secrets(outcome)
     match outcome:
         case Failed():
             message = " ".join(redact_text(outcome.message).split())[:MESSAGE_LIMIT]
@@ -157,6 +157,14 @@ def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
         case Answer() if outcome.emotion_probs is not None and not is_distribution(outcome.emotion_probs, labels):
             message = "emotion_probs must be numbers >= 0 over the task's labels that sum to 1"
             return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage)
+    return outcome
+
+
+def _without_known_secrets(outcome: Outcome) -> Outcome:
+    if redact_known(outcome.raw) != outcome.raw:
+        outcome = dataclasses.replace(outcome, raw=redact_known(outcome.raw))
+    if isinstance(outcome, Answer) and redact_known(outcome.explanation) != outcome.explanation:
+        return dataclasses.replace(outcome, explanation=redact_known(outcome.explanation))
     return outcome
 
 

@@ -16,7 +16,7 @@ from harness.controls import parse_controls, pictures_under
 from harness.environment import peak_gpu_memory_gb, reset_peak_gpu_memory
 from harness.estimates import check_prices, describe_requests
 from harness.manifest import check_fingerprint, check_resumable, new_manifest, run_record, task_record
-from harness.model_spec import ModelSpec, parse_models
+from harness.model_spec import ModelSpec, keep_model_secrets, parse_models
 from harness.plan import Options, Plan, TaskPlan, make_plan
 from harness.redact import redact
 from harness.registry import adapter_registry
@@ -37,6 +37,7 @@ def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFo
     """
     registry = adapter_registry(options["adapter"] or ())
     models = parse_models(options["models"])
+    keep_model_secrets(models)
     tasks = [name.strip() for name in options["tasks"].split(",") if name.strip()]
     plan = make_plan(tasks, models, registry, _plan_options(options))
     for task in plan.tasks:

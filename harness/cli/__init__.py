@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 from harness import __version__
+from harness.interruption import EXIT_INTERRUPTED, interruptible
 from harness.redact import redact_text
 from harness.types import UserError
 
-EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
+EXIT_BUG = 70
+"""Of a mistake in the harness itself (`EX_SOFTWARE`)."""
 
 VERBS = {
     "run": "ask models about a task's paintings, score the answers, write the report (repeat it to resume)",
@@ -85,16 +89,45 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0 complete, 1 too many failures, 2 the user can mend it, 130 interrupted."""
-    try:
-        parsed = parse(arguments)
-        return int(parsed.execute(parsed))
-    except UserError as error:
-        print(f"harness: {redact_text(str(error))}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("harness: interrupted; repeat the command to resume", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"harness: {redact_text(str(error))}; what was recorded before is intact", file=sys.stderr)
-        return EXIT_USER_ERROR
+    """Run a command.
+
+    Returns:
+        0 complete, 1 too many failures, 2 the user can mend it, 130 interrupted, 70 a mistake in the harness.
+    """
+    with interruptible():
+        try:
+            parsed = parse(arguments)
+            return int(parsed.execute(parsed))
+        except UserError as error:
+            return _told(str(error))
+        except KeyboardInterrupt:
+            print("harness: interrupted; repeat the command to resume", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            if _is_storage_failure(error):
+                return _told(f"{_in_one_line(error)}; what was recorded before is intact, repeat the command to resume")
+            print(redact_text(traceback.format_exc()), end="", file=sys.stderr)
+            print("harness: this is a mistake in the harness; please report it with these lines", file=sys.stderr)
+            return EXIT_BUG
+
+
+def _told(message: str) -> int:
+    print(f"harness: {redact_text(message)}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _is_storage_failure(error: Exception) -> bool:
+    """Whether a file could not be read or written: a full disk, a missing right, a folder that is gone.
+
+    SQLite, safetensors and torch have exceptions of their own for it.
+    """
+    name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"  # none of them is imported for this
+    torch_cannot_write = type(error) is RuntimeError and "PytorchStreamWriter failed" in str(error)
+    return isinstance(error, OSError) or name in _STORAGE_ERRORS or torch_cannot_write
+
+
+_STORAGE_ERRORS = {"sqlite3.OperationalError", "safetensors.SafetensorError"}
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
