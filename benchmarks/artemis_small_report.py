@@ -59,7 +59,10 @@ def report(lines: Sequence[dict[str, Any]], examples: Sequence[TrainingExample])
             "differences": differences(by_system, statistics_of),
             "selection": {
                 "rule": RULE,
-                "tried": [tried(line, known) for line in lines if line["part"] == "val"],
+                "tried": sorted(
+                    (tried(line, known) for line in lines if line["part"] == "val"),
+                    key=lambda row: (row["fold"], row["cross_entropy"]),
+                ),
                 "chosen": {fold: line["settings"] for fold, line in sorted(by_system["improved"].items())},
             },
         },
