@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 QUANTIZATIONS = ("4bit", "8bit")
+NOT_QUANTIZED = ("lm_head", r".*(vision_tower|vision_model|visual|multi_modal_projector|connector)")
+"""Layers (regular expressions over their names) that keep their precision: few weights, and what is seen hangs on them."""
 IDENTITY_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py"})
 
 
@@ -31,10 +34,11 @@ class CheckpointSettings:
         device: torch device; None: CUDA where there is one.
         device_map: `auto` spreads the weights over all devices (needs accelerate), instead of `device`.
         attention: transformers' `attn_implementation` (`sdpa`, `eager`, `flash_attention_2`).
-        quantization: `4bit` or `8bit` (needs bitsandbytes).
+        quantization: `4bit` (NF4 with quantised constants) or `8bit` weights of the language model; needs bitsandbytes.
         trust_remote_code: let the checkpoint run its own code.
         lora: folder of LoRA weights for this checkpoint.
-        merge: add the LoRA weights to the checkpoint's (faster), instead of computing them apart.
+        merge: add the LoRA weights to the checkpoint's (faster), instead of computing them apart; quantised weights
+            would round them away, so there they are always apart.
 
     Raises:
         UserError: an unknown choice, two that exclude each other, or a folder that does not exist.
@@ -62,6 +66,11 @@ class CheckpointSettings:
             raise UserError(f"checkpoint={self.checkpoint}: no such folder; type llava:checkpoint=PATH or a hub id")
 
     @property
+    def merged(self) -> bool:
+        """Whether LoRA weights are added to the checkpoint's."""
+        return self.merge and self.quantization is None
+
+    @property
     def folder(self) -> Path | None:
         """The checkpoint's folder, or None for a hub id."""
         path = Path(self.checkpoint).expanduser()
@@ -73,7 +82,7 @@ class CheckpointSettings:
         if self.folder is not None:
             named = {"checkpoint": self.folder.resolve().name, "sha256": folder_digest(self.folder.resolve())}
         if self.lora is not None:
-            named["lora"] = {"sha256": folder_digest(Path(self.lora).expanduser().resolve()), "merged": self.merge}
+            named["lora"] = {"sha256": folder_digest(Path(self.lora).expanduser().resolve()), "merged": self.merged}
         return named | {"dtype": self.dtype, "attention": self.attention, "quantization": self.quantization}
 
 
@@ -140,14 +149,14 @@ def load_model(settings: CheckpointSettings) -> Any:
     if settings.attention is not None:
         arguments["attn_implementation"] = settings.attention
     if settings.quantization is not None:
-        arguments["quantization_config"] = _quantization(settings.quantization)
+        arguments["quantization_config"] = _quantization(settings.quantization, arguments["dtype"])
     spread = settings.device_map or (pick_device(settings) if settings.quantization else None)
     if spread is not None:
         arguments["device_map"] = spread
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(settings.checkpoint, **arguments)
         placed = model if spread is not None else model.to(pick_device(settings))
-        return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merge)).eval()
+        return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise _unavailable(settings, error) from error
 
@@ -183,15 +192,24 @@ def _source(settings: CheckpointSettings) -> dict[str, Any]:
     return arguments | ({"trust_remote_code": True} if settings.trust_remote_code else {})
 
 
-def _quantization(bits: str) -> Any:
+def _quantization(bits: str, dtype: torch.dtype) -> Any:
+    """How bitsandbytes holds the weights; it computes in `dtype`."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(
-            f"quantization={bits} needs bitsandbytes (CUDA only); type: pip install bitsandbytes accelerate"
-        )
+        raise UserError(f"quantization={bits} needs bitsandbytes; type: pip install 'sevlm-harness[quantization]'")
     import transformers
 
     configuration: Any = transformers.BitsAndBytesConfig
-    return configuration(load_in_4bit=bits == "4bit", load_in_8bit=bits == "8bit")
+    if bits == "8bit":
+        # says at every layer of every token that activations are cast to fp16, which is how 8 bits work
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return configuration(load_in_8bit=True, llm_int8_skip_modules=list(NOT_QUANTIZED))
+    return configuration(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(NOT_QUANTIZED),
+    )
 
 
 def _unavailable(settings: CheckpointSettings, error: Exception) -> UserError:

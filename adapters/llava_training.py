@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapters.base import TrainRequest
-from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor, pick_device
+from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor, pick_device, pick_dtype
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.llava_recipe import Recipe, load_recipe
 from harness.types import Example, UserError, open_image
@@ -19,6 +19,8 @@ from harness.types import Example, UserError, open_image
 IGNORED = -100
 """Label of tokens that carry no loss."""
 STATE = "state"
+CHECKPOINTING = {"use_reentrant": False}
+"""The form of recomputed activations that needs no gradient at a block's input, which frozen layers do not have."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def train_lora(request: TrainRequest) -> None:
     )
     collator = Collator(load_processor(checkpoint))
     model = _with_lora(load_model(checkpoint), recipe, request.init_from)
-    trainer = _trainer(model, collator, pairs, recipe, request.out / STATE, pick_device(checkpoint))
+    trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
     trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
     model.save_pretrained(request.out)
 
@@ -139,13 +141,12 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
 
     if recipe.quantization is not None:
         for_few_bits: Any = peft.prepare_model_for_kbit_training
-        model = for_few_bits(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
+        model = for_few_bits(model, recipe.gradient_checkpointing, gradient_checkpointing_kwargs=CHECKPOINTING)
+    elif recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
     if init_from is not None:
         return peft.PeftModel.from_pretrained(model, str(init_from), is_trainable=True)
     torch.manual_seed(recipe.seed)
-    if recipe.gradient_checkpointing and recipe.quantization is None:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
     config = peft.LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # peft divides it by the rank, so that fractions work
@@ -159,11 +160,18 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
         raise UserError(f"llava: target_modules: {str(error).splitlines()[0][:200]}") from error
 
 
-def _trainer(model: Any, collator: Collator, pairs: list[Pair], recipe: Recipe, state: Path, device: str) -> Any:
-    import torch
-    from transformers import Trainer, TrainingArguments
+def _trainer(model: Any, collator: Collator, pairs: list[Pair], arguments: Any) -> Any:
+    from transformers import Trainer
 
-    arguments = TrainingArguments(
+    return Trainer(model=model, args=arguments, data_collator=collator, train_dataset=pairs)
+
+
+def _arguments(recipe: Recipe, checkpoint: CheckpointSettings, state: Path) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    device = pick_device(checkpoint)
+    return TrainingArguments(
         output_dir=str(state),
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation,
@@ -182,11 +190,10 @@ def _trainer(model: Any, collator: Collator, pairs: list[Pair], recipe: Recipe, 
         remove_unused_columns=False,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=model.dtype == torch.bfloat16 and device.startswith("cuda"),
+        bf16=pick_dtype(checkpoint) == torch.bfloat16 and device.startswith("cuda"),
         use_cpu=device == "cpu",
         dataloader_pin_memory=device.startswith("cuda"),
     )
-    return Trainer(model=model, args=arguments, data_collator=collator, train_dataset=pairs)
 
 
 def _last_state(folder: Path) -> str | None:

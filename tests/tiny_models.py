@@ -1,9 +1,9 @@
 """Vision-language checkpoints of a few hundred kilobytes with random weights: the real classes, made in a second.
 
-python tests/tiny_models.py llava|llava-taught|llava-next|paligemma OUT
+python tests/tiny_models.py llava|llava-taught|llava-wide-taught|llava-next|paligemma OUT
 
 Random weights answer noise; `llava-taught` has learned, in seconds, to say `awe because ...` before bright pictures and
-`fear because ...` before dark ones.
+`fear because ...` before dark ones; the wide one's rows are as long as the blocks in which 4-bit weights are kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ WIDTHS: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
-VISION = WIDTHS | {"image_size": SIDE, "patch_size": PATCH}
+WIDE = WIDTHS | {"hidden_size": 64, "intermediate_size": 128}
+PICTURES = {"image_size": SIDE, "patch_size": PATCH}
+VISION = WIDTHS | PICTURES
 SENTENCES = (
     "awe because the mountains are vast, fear because the night is dark, contentment because the lake is calm",
     "which emotion does this painting evoke and why? something else, amusement, anger, disgust, sadness, excitement",
@@ -78,19 +81,19 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def text_settings(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+def text_settings(words: PreTrainedTokenizerFast, widths: dict[str, Any] = WIDTHS) -> dict[str, Any]:
     """Sizes and special tokens of the language model; greedy answers differ by picture with this spread of weights."""
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
-    return WIDTHS | ids | {"vocab_size": len(words), "num_key_value_heads": 2, "initializer_range": 0.5}
+    return widths | ids | {"vocab_size": len(words), "num_key_value_heads": 2, "initializer_range": 0.5}
 
 
-def llava(out: Path) -> None:
+def llava(out: Path, widths: dict[str, Any] = WIDTHS) -> None:
     """LLaVA-1.5: 16 image tokens per picture."""
     words = tokenizer()
     image = words.convert_tokens_to_ids("<image>")
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION),
-        text_config=LlamaConfig(**text_settings(words)),
+        vision_config=CLIPVisionConfig(**widths, **PICTURES),
+        text_config=LlamaConfig(**text_settings(words, widths)),
         image_token_id=image,
         image_seq_length=PATCHES,
         vision_feature_layer=-1,
@@ -107,9 +110,9 @@ def llava(out: Path) -> None:
     _save(LlavaForConditionalGeneration(config), processor, out)
 
 
-def llava_taught(out: Path, steps: int = 150) -> None:
+def llava_taught(out: Path, steps: int = 150, widths: dict[str, Any] = WIDTHS) -> None:
     """The tiny LLaVA, trained to tell bright pictures from dark ones whatever the prompt says."""
-    llava(out)
+    llava(out, widths)
     processor: Any = LlavaProcessor.from_pretrained(out)
     model: Any = LlavaForConditionalGeneration.from_pretrained(out)
     for weights in model.parameters():
@@ -192,6 +195,7 @@ def _save(model: Any, processor: Any, out: Path) -> None:
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "llava": llava,
     "llava-taught": llava_taught,
+    "llava-wide-taught": partial(llava_taught, widths=WIDE),
     "llava-next": llava_next,
     "paligemma": paligemma,
 }

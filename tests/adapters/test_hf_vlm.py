@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,9 @@ def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any],
 
 
 @pytest.mark.parametrize("kind", ["hub id", "empty folder", "text only", "bitsandbytes"])
-def test_checkpoints_that_cannot_be_loaded(kind: str, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+def test_checkpoints_that_cannot_be_loaded(
+    kind: str, tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = HFVisionLanguage(checkpoint=str(tmp_path))
     match kind:
         case "hub id":
@@ -299,12 +302,13 @@ def test_checkpoints_that_cannot_be_loaded(kind: str, tmp_path: Path, checkpoint
         case "text only":
             tiny_models.tokenizer().save_pretrained(tmp_path)
         case "bitsandbytes":
+            monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
             adapter = HFVisionLanguage(checkpoint=str(checkpoints["paligemma"]), quantization="4bit")
     with pytest.raises(UserError) as raised:
         adapter.load()
     message = str(raised.value)
     assert "\n" not in message
-    wanted = {"text only": "checkpoint", "bitsandbytes": "pip install bitsandbytes"}
+    wanted = {"text only": "checkpoint", "bitsandbytes": "[quantization]"}
     assert wanted.get(kind, "type llava:checkpoint=PATH|HUB_ID") in message
 
 

@@ -15,22 +15,16 @@ import tiny_models
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sixteen import EVERY_LAYER, PAINTINGS, QUICK, asked, loaded, write_card
 
 from harness.adapters.hf_vlm import HFVisionLanguage
 from harness.adapters.llava_recipe import Recipe, load_recipe
 from harness.adapters.llava_training import IGNORED, Collator, Pair
 from harness.cli import main
-from harness.task_source import data_root, find_task, open_reader
-from harness.types import Answer, Item, UserError
+from harness.types import UserError
 
 pytest.importorskip("peft", reason="needs the extra [lora]")
 pytest.importorskip("accelerate", reason="needs the extra [lora]")
-
-PAINTINGS, WORDS = 16, 6
-EVERY_LAYER = r".*(language_model|multi_modal_projector).*(proj|linear_[12])|lm_head"
-"""Of random weights even the last layer has to learn; a trained model's need not."""
-QUICK = ["batch_size=16", "gradient_accumulation=1", "rank=32", "alpha=64", "dropout=0.0", "learning_rate=0.005"]
-
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,24 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task over sixteen small copies of embedded paintings, the first words of one explanation each."""
-    folder = tmp_path_factory.mktemp("paintings")
-    task = find_task("demo")
-    lines = []
-    for example in list(open_reader(task, data_root()).examples("train"))[:PAINTINGS]:
-        with Image.open(example.image) as picture:
-            picture.convert("RGB").resize((56, 56)).save(folder / f"{example.id}.png")
-        said = example.annotations[0]
-        annotation = {"emotion": said.emotion, "explanation": " ".join(said.explanation.split()[:WORDS])}
-        line = {"id": example.id, "image": f"{example.id}.png", "split": "train", "annotations": [annotation]}
-        lines.append(json.dumps(line))
-    (folder / "examples.jsonl").write_text("\n".join(lines))
-    card = folder / "sixteen.yaml"
-    card.write_text(
-        f"name: sixteen\ndataset: jsonl\nemotions: {json.dumps(list(task.emotions))}\n"
-        'options: {examples: examples.jsonl}\nprompts: {default: "Why?"}\n'
-    )
-    return card
+    return write_card(tmp_path_factory.mktemp("paintings"))
 
 
 Train = Callable[..., int]
@@ -76,23 +53,6 @@ def learned(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("learned") / "lora"
     assert train(out, "max_steps=260", "schedule=linear", "save_every=1000") == 0
     return out
-
-
-def asked(adapter: HFVisionLanguage, card: Path, blank: Path | None = None) -> tuple[list[str], list[str]]:
-    """What it says about each painting (or a blank one), and what was said in training."""
-    examples = [json.loads(line) for line in (card.parent / "examples.jsonl").read_text().splitlines()]
-    labels = find_task(str(card)).emotions
-    items = [Item(e["id"], blank or card.parent / e["image"], labels, "Why?") for e in examples]
-    outcomes = adapter.predict(items)
-    said = [e["annotations"][0] for e in examples]
-    answers = [f"{o.emotion} because {o.explanation}" if isinstance(o, Answer) else o.raw for o in outcomes]
-    return answers, [f"{a['emotion']} because {a['explanation']}" for a in said]
-
-
-def loaded(lora: Path, **settings: Any) -> HFVisionLanguage:
-    adapter = HFVisionLanguage(lora=str(lora), device="cpu", max_new_tokens=64, **settings)
-    adapter.load()
-    return adapter
 
 
 def test_sixteen_paintings_are_learned_by_heart_and_only_by_looking(learned: Path, card: Path, tmp_path: Path) -> None:
