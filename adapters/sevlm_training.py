@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.adapters.base import TrainRequest
-from harness.types import Example, UserError
+from harness.types import Example, Task, UserError
+from sevlm.config import VAD_DIMENSIONS
 from sevlm.errors import SEVLMError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def train_on_task(request: TrainRequest) -> None:
         recipe = _recipe(request)
         if recipe.training.lexicon == "vader":
             print("sevlm: the lexicon measures valence only, so this is not the published SEVLM")
-        train(recipe, _examples(request.train), _examples(request.val), request.out, request.device)
+        examples, validation = (_examples(part, request.task) for part in (request.train, request.val))
+        train(recipe, examples, validation, request.out, request.device)
     except SEVLMError as error:
         raise UserError(f"sevlm: {error}") from error
 
@@ -50,8 +52,8 @@ def _recipe(request: TrainRequest) -> Recipe:
     return recipe.updated({"seed": request.seed} | settings)
 
 
-def _examples(examples: Sequence[Example]) -> list[TrainingExample]:
-    """Pictures with at least one annotation, in the library's own terms."""
+def _examples(examples: Sequence[Example], task: Task) -> list[TrainingExample]:
+    """Pictures with at least one annotation, in the library's own terms; ratings come with labels alone."""
     from sevlm.examples import TrainingExample
 
     return [
@@ -60,7 +62,21 @@ def _examples(examples: Sequence[Example]) -> list[TrainingExample]:
             example.image,
             tuple((annotation.emotion, annotation.explanation) for annotation in example.annotations),
             dict(example.emotion_histogram),
+            None if task.explanations else _bipolar(example.ratings, task.ratings),
         )
         for example in examples
         if example.annotations
     ]
+
+
+def _bipolar(
+    ratings: Mapping[str, float], scales: Mapping[str, tuple[float, float]]
+) -> tuple[float, float, float] | None:
+    """Ratings brought from the task's scales to -1..1, 0 where there is none; None where there are none at all."""
+    if not ratings:
+        return None
+    placed = {
+        name: 2 * (value - scales[name][0]) / (scales[name][1] - scales[name][0]) - 1 for name, value in ratings.items()
+    }
+    valence, arousal, dominance = (placed.get(name, 0.0) for name in VAD_DIMENSIONS)
+    return valence, arousal, dominance

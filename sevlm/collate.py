@@ -20,6 +20,9 @@ from sevlm.pairs import Row, draw_negatives
 from sevlm.tokenization import Tokenizer, encode_caption, was_truncated
 from sevlm.vad_lookup import VADLookup
 
+_MIDDLE = 1e-6
+"""A rating in the middle of its scale: zeros mean a word that the lexicon does not know."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -74,6 +77,9 @@ class EncodedCaptions:
             self._soft.append(soft_labels(emotion, example.counts) if config.soft_emotion_labels else ())
             self._ids[:, index] = torch.tensor([encoded.input_ids, encoded.labels, encoded.segment_ids])
             self._vad[index] = lookup(encoded.words)
+            if config.rates_pictures and example.vad is not None and not explanation:
+                end = encoded.input_ids.index(config.bos_token_id, config.prefix_length + 1)
+                self._vad[index, end] = torch.tensor([value or _MIDDLE for value in example.vad])
             cut += was_truncated(tokenizer, config, emotion, explanation)
         self.truncated = cut / total if total else 0.0
 

@@ -97,6 +97,9 @@ class SEVLMConfig:
     # Whole words have known VAD values, BPE pieces have them by accident ("b" + "looming"); official: pieces.
     vad_lookup: VADLookupUnit = "word"
     lemmatizer: str = "simplemma"  # by name in sevlm.lemmatizer; official: nltk
+    # Captions without explanation were trained with people's ratings of the picture (`TrainingExample.vad`): the VAD
+    # head foresees these at the end of the caption. Set by training; needs the causal encoder.
+    rates_pictures: bool = False
     # The features of token t must not see tokens > t, else the VAD head reads its target; official: they do.
     causal_vad_encoder: bool = True
     # Emotions of several pieces move the explanation to the right; official: it starts at token 6 always.
@@ -196,6 +199,8 @@ class SEVLMConfig:
         unknown = set(self.vad_dimensions) - set(VAD_DIMENSIONS)
         if unknown or not self.vad_dimensions:
             raise SEVLMError(f"vad_dimensions must be some of {VAD_DIMENSIONS}, not {self.vad_dimensions!r}")
+        if self.rates_pictures and not self.causal_vad_encoder:
+            raise SEVLMError("rates_pictures needs causal_vad_encoder, else the VAD head reads the rating")
         if self.emotion_weight <= 0 or (self.emotion_weight != 1 and not self.soft_emotion_labels):
             raise SEVLMError(f"emotion_weight must be positive, and 1 without soft labels, not {self.emotion_weight}")
         for name in ("dropout", "image_dropout"):

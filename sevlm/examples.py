@@ -19,12 +19,15 @@ class TrainingExample:
         image_path: the picture file.
         captions: (emotion, explanation) per annotation, in file order; never empty.
         histogram: annotators per emotion, counted before any text filter; None counts the captions.
+        vad: people's mean valence, arousal and dominance before the picture, each in -1..1, 0 where it was not asked
+            for; the VAD head learns it from captions without explanation, whose words tell it nothing.
     """
 
     id: str
     image_path: Path
     captions: tuple[tuple[str, str], ...]
     histogram: Mapping[str, int] | None = None
+    vad: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a picture that nobody described."""
@@ -35,6 +38,11 @@ class TrainingExample:
     def emotions(self) -> frozenset[str]:
         """The emotions that its captions name."""
         return frozenset(emotion for emotion, _ in self.captions)
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether no caption says why."""
+        return not any(explanation for _, explanation in self.captions)
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -53,7 +53,9 @@ class Generated:
         label_probs: probability of each asked label, summing to 1; None when none was asked for.
         token_ids: the generated tokens, the end token included.
         vad: valence, arousal and dominance, each about -1..1, as the model's VAD head foresaw them: the mean over the
-            explanation's tokens. None for a model without that head, and for a caption without explanation.
+            explanation's tokens; without explanation, what a model that was trained on pictures' ratings foresaw at
+            the end (`TrainingExample.vad`). None for a model without that head, and for any other caption without
+            explanation.
     """
 
     text: str
@@ -265,6 +267,8 @@ def _with_foreseen_vad(
     for row, caption in enumerate(found):
         words = len(caption.token_ids) - caption.ended
         chosen = values[row, :words][explained[row, :words]]
+        if not caption.explanation:  # a picture's rating stands where the caption ends
+            chosen = values[row, words : words + (caption.ended and captions.model.config.rates_pictures)]
         mean = tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
         result.append(dataclasses.replace(caption, vad=mean))
     return result

@@ -86,7 +86,8 @@ def prepare(
     lexicon = _lexicon(settings)
     base = _base(recipe) if settings.init_from else None
     config = base.config if base is not None else recipe.model_config()
-    config = dataclasses.replace(config, vad_dimensions=lexicon.dimensions)
+    rated = config.causal_vad_encoder and any(e.vad is not None and e.is_unexplained for e in train)
+    config = dataclasses.replace(config, vad_dimensions=lexicon.dimensions, rates_pictures=rated)
     if config.prefix_length:
         raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
     with processes.first_one_first():  # the others then find the features in the cache
@@ -178,5 +179,7 @@ def _tokenizer(config: SEVLMConfig, settings: TrainingConfig, train: Sequence[Tr
 
 
 def _data_hash(examples: Sequence[TrainingExample]) -> str:
-    content = [(example.id, example.captions, sorted((example.histogram or {}).items())) for example in examples]
+    content = [
+        (example.id, example.captions, sorted((example.histogram or {}).items()), example.vad) for example in examples
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -102,6 +102,33 @@ def test_the_vad_heads_numbers_are_brought_to_the_tasks_scales(adapter: SEVLMAda
     assert set(wide.ratings) == {d for d in scales if d in known}
 
 
+@pytest.mark.parametrize("is_rated", [True, False])
+def test_where_people_gave_labels_and_ratings_it_learns_both(
+    folder: Path, paintings: list[Example], tmp_path: Path, is_rated: bool
+) -> None:
+    """The VAD head learns what people felt; without ratings it has nothing to learn from labels alone."""
+    felt = [{"valence": 2.0 + i, "arousal": 0.9 - 0.2 * i} if is_rated else {} for i in range(len(paintings))]
+    labelled = [
+        dataclasses.replace(p, annotations=(dataclasses.replace(p.annotations[0], explanation=""),), ratings=ratings)
+        for p, ratings in zip(paintings, felt, strict=True)
+    ]
+    scales = {"valence": (1.0, 7.0), "arousal": (0.0, 1.0)} if is_rated else {}
+    asked = request(folder, labelled, tmp_path / "out")
+    task = dataclasses.replace(asked.task, explanations=False, ratings=scales)
+    SEVLMAdapter.train(dataclasses.replace(asked, task=task))
+    found = SEVLMAdapter(str(tmp_path / "out"), lexicon=str(folder / "lexicon.txt"), device="cpu")
+    found.load()
+    wanted = {"valence": (1.0, 7.0), "arousal": (0.0, 1.0)}
+    items = [dataclasses.replace(item(p.id, p.image), explanations=False, ratings=wanted) for p in paintings]
+    for painting, ratings, outcome in zip(paintings, felt, found.predict(items), strict=True):
+        assert isinstance(outcome, Answer)
+        assert (outcome.emotion, outcome.explanation) == (painting.annotations[0].emotion, "")
+        if is_rated:
+            assert outcome.ratings == pytest.approx(ratings, abs=0.25)
+        else:
+            assert outcome.ratings is None
+
+
 def test_a_corrupt_picture_fails_alone(adapter: SEVLMAdapter, paintings: list[Example], corrupt: Path) -> None:
     pictures = [paintings[0].image, corrupt, paintings[1].image]
     outcomes = adapter.predict([item(str(i), path) for i, path in enumerate(pictures)])
