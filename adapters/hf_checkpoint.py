@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 QUANTIZATIONS = ("4bit", "8bit")
 NOT_QUANTIZED = ("lm_head", r".*(vision_tower|vision_model|visual|multi_modal_projector|connector)")
-"""Layers (regular expressions over their names) that keep their precision: few weights, and what is seen hangs on them."""
+"""Layers (regular expressions over names) that keep their precision: few weights, and what is seen hangs on them."""
 IDENTITY_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".py"})
 
 
