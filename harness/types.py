@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_IMAGE_PIXELS = 100_000_000
-"""Pictures with more pixels than this are refused as decompression bombs."""
-
 Control: TypeAlias = Literal["blank", "shuffled"]
 
 CONTEXT_MARK = "⟨the text that goes with this picture⟩"
@@ -131,27 +128,16 @@ class Item:
         """Decode the picture as RGB, upright (EXIF orientation applied).
 
         Raises:
-            ImageError: missing, truncated, not a picture, or larger than `MAX_IMAGE_PIXELS`.
+            ImageError: missing, truncated, not a picture, or beyond the limits of `harness.pictures`.
         """
         return open_image(self.image)
 
 
 def open_image(path: Path) -> Image:
     """Decode a picture file as RGB, upright; see `Item.open`."""
-    from PIL import Image as pil
-    from PIL import ImageOps
+    from harness.pictures import decode
 
-    try:
-        with pil.open(path) as picture:
-            width, height = picture.size
-            if width * height > MAX_IMAGE_PIXELS:
-                raise ImageError(f"{path.name}: {width}x{height} pixels exceed the limit of {MAX_IMAGE_PIXELS}")
-            upright: Image = ImageOps.exif_transpose(picture)
-            return upright.convert("RGB")
-    except FileNotFoundError:
-        raise ImageError(f"{path.name}: no such picture file") from None
-    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        raise ImageError(f"{path.name}: cannot be decoded ({type(error).__name__})") from error
+    return decode(path)
 
 
 # ------------------------------------------------------------------------------------------ outcomes

@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from tqdm import tqdm
 
+from harness.pictures import opened
 from harness.types import ImageError, open_image
 
 TOTAL_BYTES = 60_000_000
@@ -64,11 +65,9 @@ def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = 
 
 def _thumbnail(path: Path, folder: Path, edge: int) -> Thumbnail:
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
-    except OSError:
-        return Thumbnail(None, None, f"{path.name}: no such picture file")
-    target = folder / f"{digest}-{edge}.jpg"
-    try:
+        with opened(path), path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+        target = folder / f"{digest}-{edge}.jpg"
         if not target.exists():
             _write(path, target, edge)
         return Thumbnail(target.name, _size(target))
@@ -117,15 +116,11 @@ def link_pictures(images: Iterable[Path], out: Path) -> dict[Path, Thumbnail]:
 
 
 def _link(path: Path, out: Path) -> Thumbnail:
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             scale = EDGE / max(EDGE, *picture.size)
             size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    except FileNotFoundError:
-        return Thumbnail(None, None, f"{path.name}: no such picture file")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Thumbnail(None, None, f"{path.name}: cannot be decoded ({type(error).__name__})")
+    except ImageError as error:
+        return Thumbnail(None, None, str(error))
     relative = os.fsencode(os.path.relpath(path.resolve(), out)).replace(os.sep.encode(), b"/")
     return Thumbnail(None, size, link=quote_from_bytes(relative, safe="/"))

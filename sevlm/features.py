@@ -8,6 +8,7 @@ interrupted run loses at most the file it was writing.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -82,7 +83,10 @@ class FeatureStore:
         missing: dict[str, Path] = {}
         for picture in tqdm(dict.fromkeys(pictures), desc="pictures read", unit="picture", disable=not progress):
             try:
-                key = hashlib.sha256(picture.read_bytes()).hexdigest()
+                if not picture.is_file():  # opening a pipe would wait for ever
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                with picture.open("rb") as file:
+                    key = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 self.unreadable[picture] = error.strerror or type(error).__name__
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,24 +18,55 @@ if TYPE_CHECKING:
     from sevlm.config import ImageResize, SEVLMConfig
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: a small file can unpack to more than the memory holds."""
+"""Larger pictures are refused: a small file can unpack to more than the memory holds. `$SEVLM_MAX_PIXELS` overrides."""
+LONGEST_SHAPE = 200
+"""Times that one side may be longer than the other: `crop` scales the shorter side up, which multiplies the longer."""
+FORMATS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"})
+"""Pillow's decoders that are tried; others start programs or are seldom looked after."""
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Decode a picture file as RGB, upright.
+    """Decode the first frame of a picture file as RGB, upright.
+
+    Sixteen bits of grey become eight by dropping the lower ones (Pillow would make all but the darkest white).
 
     Raises:
-        SEVLMError: missing, truncated, not a picture, or more than `MAX_PIXELS`.
+        SEVLMError: missing, not a regular file, truncated, not a picture, larger than `MAX_PIXELS` or than four bytes
+            for each of them, longer than `LONGEST_SHAPE`, or of 32 bits per channel.
     """
+    max_pixels = _max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit warns; ours refuses
     try:
-        with Image.open(path) as picture:
+        if not path.is_file() or path.stat().st_size > 4 * max_pixels:
+            raise SEVLMError(f"{path.name}: no picture file, or one of more than {4 * max_pixels} bytes")
+        Image.init()
+        with Image.open(path, formats=sorted(FORMATS & set(Image.OPEN))) as picture:
             width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise SEVLMError(f"{path.name}: {width}x{height} pixels exceed {MAX_PIXELS}")
-            upright: Image.Image = ImageOps.exif_transpose(picture)
-            return upright.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if width * height > max_pixels:
+                raise SEVLMError(f"{path.name}: {width}x{height} pixels exceed {max_pixels}")
+            if max(width, height) > LONGEST_SHAPE * min(width, height):
+                raise SEVLMError(f"{path.name}: {width}x{height}: one side is over {LONGEST_SHAPE} times the other")
+            return ImageOps.exif_transpose(_eight_bits(picture, path.name)).convert("RGB")
+    except SEVLMError:
+        raise
+    except Exception as error:  # decoders raise nearly every type there is, depending on which byte is wrong
         raise SEVLMError(f"{path.name}: cannot be read as a picture ({type(error).__name__})") from error
+
+
+def _max_pixels() -> int:
+    given = os.environ.get("SEVLM_MAX_PIXELS", str(MAX_PIXELS))
+    if not (given.isascii() and given.isdecimal() and int(given) > 0):
+        raise SEVLMError(f"SEVLM_MAX_PIXELS={given!r}: expected a positive whole number, such as {MAX_PIXELS}")
+    return int(given)
+
+
+def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
+    if picture.mode in ("I", "F"):
+        raise SEVLMError(f"{name}: 32 bits per pixel have no known scale of brightness")
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture.convert("I")) >> 8).astype(np.uint8))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.types import MAX_IMAGE_PIXELS
+from harness.pictures import opened
+from harness.types import ImageError
 
 
 def picture_problem(path: Path) -> str | None:
@@ -12,15 +13,10 @@ def picture_problem(path: Path) -> str | None:
 
     The whole file is decoded, so that truncation shows; a JPEG is decoded at an eighth of its size.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > MAX_IMAGE_PIXELS:
-                return f"{width}x{height} pixels"
-            picture.draft("RGB", (width // 8, height // 8))
+        with opened(path) as picture:
+            picture.draft("RGB", (picture.width // 8, picture.height // 8))
             picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}"
+    except ImageError as error:
+        return str(error)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.model == TEXT_EMOTION:
         return _train_text_emotion(arguments)
     from harness.adapters import TrainRequest
+    from harness.pictures import max_pixels
     from harness.registry import adapter_registry
     from harness.task_source import checkpoint_folder, data_root, find_task, open_reader
     from harness.transfer import record_training
 
     cls = adapter_registry().load(arguments.model)
+    os.environ.setdefault("SEVLM_MAX_PIXELS", str(max_pixels()))  # the library knows nothing of the harness
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
         if path is not None and not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")

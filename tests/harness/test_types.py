@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import types
 from harness.types import Annotation, Example, ImageError, histogram, open_image
 
 
@@ -57,6 +56,6 @@ def test_a_truncated_picture(tmp_path):
 
 def test_a_picture_too_large(tmp_path, monkeypatch):
     Image.new("RGB", (20, 20)).save(tmp_path / "x.png")
-    monkeypatch.setattr(types, "MAX_IMAGE_PIXELS", 399)
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "399")
     with pytest.raises(ImageError, match="20x20 pixels exceed"):
         open_image(tmp_path / "x.png")
