@@ -13,6 +13,7 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-dev
 	@bash scripts/system_packages.sh
+	@bash scripts/llama_cpp.sh $(BIN)/python
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-dev

