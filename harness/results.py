@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.example_scores import write_readings
 from harness.groups import group_records
 from harness.manifest import task_from_json
 from harness.score_resources import emotion_reader, text_similarity, word_affect
@@ -20,6 +21,7 @@ from harness.types import Example, Task, UserError
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
 
+    What was read from each explanation is written to the run's `scores/`, see `harness.example_scores`.
     The manifest's `scoring` names the lexicon and the encoder of BERTScore, where the user chose them. What the Java
     programs say is kept in the run's `cache/captions.sqlite`.
 
@@ -57,6 +59,8 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             results["confusion"] += scores.confusion
             results["comparisons"] += scores.comparisons
             results["planes"] += scores.planes
+            for row, readings in scores.readings.items():
+                write_readings(folder, task.name, row, readings)
             if reader.record is not None:
                 results["classifiers"].append({"task": task.name, **reader.record})
     results["groups"] = group_records(manifest["models"], results["cells"])

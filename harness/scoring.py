@@ -13,17 +13,19 @@ A pure function of examples and outcomes; `docs/metrics.md` says what every numb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from harness.example_scores import Reading
 from harness.planes import plane_records
 from harness.registry import metric_registry
 from harness.scoring_cells import Scorer
 from harness.scoring_comparisons import compare
 from harness.scoring_rows import Sheet, checked_outcomes, sheets
 from harness.store import RowKey
-from harness.tasks.metrics.base import Context, Metric
+from harness.tasks.metrics.alignment import Consistency
+from harness.tasks.metrics.base import Context, Metric, Unavailable
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.emotion_reader import EmotionReader
@@ -57,13 +59,17 @@ _NONE = Resources()
 
 @dataclass(frozen=True)
 class TaskScores:
-    """Records for the keys of `results.json` of the same names."""
+    """Records for the keys of `results.json` of the same names, and what was read from each explanation.
+
+    `readings` is row -> painting id -> reading, empty for a row without explanations or where there is no classifier.
+    """
 
     cells: list[dict[str, Any]]
     coverage: list[dict[str, Any]]
     confusion: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     planes: list[dict[str, Any]]
+    readings: dict[RowKey, dict[str, Reading]]
 
 
 def score_task(
@@ -114,6 +120,7 @@ def score_task(
             [confusion_record(context, sheet) for sheet in found if sheet.is_main],
             compare(scorer, found),
             plane_records(task, resources.lexicon, examples, outcomes) if resources.lexicon is not None else [],
+            {sheet.key: readings_of(scorer.metrics, sheet) for sheet in found if sheet.is_main},
         )
 
 
@@ -145,6 +152,17 @@ def coverage_record(task: Task, key: RowKey, outcomes: Sequence[Outcome]) -> dic
         "unparsed": count(Unparsed),
         "failed": count(Failed),
     }
+
+
+def readings_of(metrics: Sequence[Metric], sheet: Sheet) -> dict[str, Reading]:
+    """What the metric `consistency` rests on, by painting id; empty where it is not asked for or not to be had."""
+    consistency = next((metric for metric in metrics if isinstance(metric, Consistency)), None)
+    if consistency is None:
+        return {}
+    with suppress(Unavailable):
+        found = zip(sheet.rows, *consistency.readings(sheet.rows), strict=True)
+        return {row.example.id: Reading(read, bool(same)) for row, read, same, counts in found if counts}
+    return {}
 
 
 def confusion_record(context: Context, sheet: Sheet) -> dict[str, Any]:

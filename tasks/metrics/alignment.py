@@ -141,9 +141,18 @@ class Consistency(MeanMetric, _Read):
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 2): read as answered, 1."""
+        _, same, answered = self.readings(rows)
+        return mean_statistics(same.astype(np.float64), answered)
+
+    def readings(self, rows: Sequence[Row]) -> tuple[list[str | None], BoolArray, BoolArray]:
+        """The label read from each explanation, whether it is the answered one (n,), and which rows count (n,).
+
+        Raises:
+            Unavailable: there is no classifier, or the model gives no explanations.
+        """
         read, answered = self.labels(rows)
-        same = [float(label is not None and label == row.emotion) for label, row in zip(read, rows, strict=True)]
-        return mean_statistics(same, answered)
+        same = [label is not None and label == row.emotion for label, row in zip(read, rows, strict=True)]
+        return read, np.array(same, dtype=bool), answered
 
 
 class AlignmentCrossEntropy(MeanMetric, _Read):

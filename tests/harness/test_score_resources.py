@@ -48,6 +48,41 @@ def test_the_default_classifier_is_trained_once_and_named(harness: Harness, card
     assert json.loads((tmp_path / "run" / "results.json").read_text())["classifiers"] == [record]
 
 
+def test_what_was_read_from_each_explanation_is_kept(harness: Harness, card: Path, tmp_path: Path) -> None:
+    """The lines are what an independent reading by the same classifier gives, and their mean is the metric."""
+    from harness.tasks.text_emotion.checkpoint import load
+
+    data = tmp_path / "data"
+    arguments = ["run", "--tasks", card, "--models", "majority,human", "--data-root", data, "--no-report"]
+    assert harness(*arguments, "--out", tmp_path / "run")[0] == 0
+    classifier = load(next((data / "tiny" / "text-emotion").iterdir()))
+    for model in ("majority", "human"):
+        answers = {
+            line["id"]: line
+            for line in map(json.loads, (tmp_path / f"run/outcomes/tiny/{model}.jsonl").read_text().splitlines())
+        }
+        found = [json.loads(line) for line in (tmp_path / f"run/scores/tiny/{model}.jsonl").read_text().splitlines()]
+        texts = [answers[line["id"]]["explanation"] for line in found]
+        read = [classifier.labels[i] for i in classifier.probabilities(texts).argmax(axis=1)]
+        assert [line["explanation_emotion"] for line in found] == read
+        same = [answers[line["id"]]["emotion"] == label for line, label in zip(found, read, strict=True)]
+        assert [line["consistent"] for line in found] == same
+        main = "all" if model == "majority" else "leave_one_out"
+        (cell,) = [
+            c
+            for c in cells(tmp_path / "run", "consistency")
+            if (c["model"], c["references"], c["emotion"]) == (model, main, None)
+        ]
+        assert (cell["n"], cell["value"]) == (len(found), pytest.approx(sum(same) / len(same)))
+
+
+def test_without_the_metric_nothing_is_read(harness: Harness, card: Path, tmp_path: Path) -> None:
+    card.write_text(card.read_text().replace("consistency, ", ""))
+    arguments = ["run", "--tasks", card, "--models", "majority", "--data-root", tmp_path / "data", "--no-report"]
+    assert harness(*arguments, "--out", tmp_path / "run")[0] == 0
+    assert not (tmp_path / "run" / "scores").exists()
+
+
 def test_a_trained_classifier_is_used_instead(harness: Harness, card: Path, tmp_path: Path) -> None:
     data = ["--data-root", tmp_path / "data"]
     code, out, _ = harness("train", "text-emotion", "--task", card, *data, "min_count=1", "inverse_penalty=9")
