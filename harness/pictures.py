@@ -61,7 +61,7 @@ def decode(path: Path) -> Image:
     with opened(path) as picture:
         orientation = picture.getexif().get(ORIENTATION_TAG, 1)
         # Turned after it is RGB and the file is closed, so that no more than two copies are in memory.
-        plain = _rgb(picture, path.name)
+        plain = _rgb(picture)
     turn = TURNS.get(orientation)
     return plain if turn is None else plain.transpose(Transpose(turn))
 
@@ -83,11 +83,15 @@ def opened(path: Path) -> Iterator[Image]:
         pil.init()
         with pil.open(path, formats=sorted(FORMATS & set(pil.OPEN))) as picture:
             _check_shape(path, picture.size, limit)
+            if picture.mode in ("I", "F"):
+                raise ImageError(f"{path.name}: 32 bits per pixel have no known scale of brightness")
             yield picture
     except (ImageError, UserError):
         raise
     except FileNotFoundError:
         raise ImageError(f"{path.name}: no such picture file") from None
+    except pil.DecompressionBombError:
+        raise ImageError(f"{path.name}: {_over(limit)}") from None
     except Exception as error:  # decoders raise nearly every type there is, depending on which byte is wrong
         raise ImageError(f"{path.name}: cannot be decoded ({type(error).__name__})") from error
 
@@ -104,17 +108,17 @@ def _check_file(path: Path, limit: int) -> None:
 def _check_shape(path: Path, size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
-        raise ImageError(
-            f"{path.name}: {width}x{height} pixels exceed the limit of {limit}; raise it by {MAX_PIXELS_VARIABLE}=N"
-        )
+        raise ImageError(f"{path.name}: {width}x{height} {_over(limit)}")
     if max(size) > LONGEST_SHAPE * min(size):
         raise ImageError(f"{path.name}: {width}x{height} pixels: one side is over {LONGEST_SHAPE} times the other")
 
 
-def _rgb(picture: Image, name: str) -> Image:
+def _over(limit: int) -> str:
+    return f"pixels exceed the limit of {limit}; where they are to be trusted, set {MAX_PIXELS_VARIABLE}"
+
+
+def _rgb(picture: Image) -> Image:
     """A new picture in RGB."""
-    if picture.mode in ("I", "F"):
-        raise ImageError(f"{name}: 32 bits per pixel have no known scale of brightness")
     if picture.mode not in SIXTEEN_BITS:
         return picture.convert("RGB")
     import numpy as np
