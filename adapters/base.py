@@ -45,7 +45,7 @@ class Adapter(ABC):
     Class attributes:
         name: registry name.
         needs: `"train"` (gets training examples through `fit`) or `"references"` (gets the examples it is asked
-            about, annotations included, through `attach`); shown in the report.
+            about, annotations included, through `attach`, batch by batch); shown in the report.
         trained_per_task: True when the model must have been trained by `harness train NAME --task T` first;
             `checkpoint` then defaults to `<data root>/<task>/checkpoints/<name>`.
     """
@@ -65,7 +65,11 @@ class Adapter(ABC):
         """Receive the training examples (only with `needs = {"train"}`)."""
 
     def attach(self, examples: Sequence[Example]) -> None:
-        """Receive the examples with their references (only with `needs = {"references"}`)."""
+        """Receive examples with their references (only with `needs = {"references"}`).
+
+        A local model gets those of the batch that `predict` is asked about next, in place of those before; an endpoint
+        gets all of the run, once.
+        """
 
     def load(self) -> None:
         """Load weights or check the endpoint, once before the first item."""

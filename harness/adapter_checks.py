@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from harness.diagnosis import Finding
 from harness.endpoint import drive
+from harness.executor import predict
 from harness.model_spec import ModelSpec, typed_settings
 from harness.redact import redact
 from harness.registry import Registry
-from harness.runner import checked, predict
+from harness.runner import checked
 from harness.task_source import data_root, find_task, open_reader
 from harness.tasks.prompts import DEFAULT_PROMPT, render
 from harness.types import Answer, Example, Failed, Item, Outcome, Refusal, Unparsed, UserError

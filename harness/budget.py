@@ -59,9 +59,9 @@ class Budget:
 
 
 def budget_of(folder: RunFolder, tasks: Iterable[str], limit_usd: float | None) -> Budget | None:
-    """The budget of a run folder, from which its recorded outcomes are already paid; None without `--max-cost`."""
+    """The budget of a run folder; recorded outcomes, repeated ones too, are paid from it. None without `--max-cost`."""
     if limit_usd is None:
         return None
     rows = [(task, row) for task in tasks for row in folder.rows(task)]
-    recorded = [outcome for task, row in rows for outcome in folder.outcomes(task, row).values()]
+    recorded = (outcome for task, row in rows for _, outcome in folder.each_outcome(task, row))
     return Budget(limit_usd, sum(outcome.usage.cost_usd or 0.0 for outcome in recorded))

@@ -13,7 +13,7 @@ import inspect
 import json
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,14 +33,19 @@ INDEX = "CREATE INDEX IF NOT EXISTS responses_by_model ON responses (model)"
 
 
 @contextlib.contextmanager
-def cache_of(adapter: Adapter, root: Path, *, used: bool) -> Iterator[ResponseCache | None]:
-    """The entries of a loaded model below a data root; None where it wants none, or none are to be used.
+def cache_of(
+    adapter: Adapter, depends_on: Mapping[str, Any] | None, root: Path, *, used: bool
+) -> Iterator[ResponseCache | None]:
+    """The entries of a model below a data root; None where it wants none, or none are to be used.
+
+    Args:
+        adapter: loaded or not.
+        depends_on: `answers_depend_on` of the loaded adapter.
 
     Raises:
         UserError: see `ResponseCache`.
     """
-    depends_on = adapter.answers_depend_on() if used else None
-    if depends_on is None:
+    if depends_on is None or not used:
         yield None
         return
     cache = ResponseCache(root / "cache" / "responses.sqlite", model_identity(adapter, depends_on))
@@ -76,15 +81,17 @@ class ResponseCache:
         self._failure: BaseException | None = None
         try:
             self._database = self._thread.submit(self._open).result()
+            self._knows_any = self._thread.submit(self._count).result() > 0
         except (sqlite3.Error, OSError) as error:
             self._thread.shutdown()
             raise UserError(f"response cache {path}: {error}; delete the file, or add --no-cache") from error
 
-    def found(self, items: Iterable[Item]) -> Iterator[tuple[Item, Outcome | None]]:
-        """Each item with its cached outcome, or None; usage says that it was cached and cost nothing."""
-        known = self._thread.submit(self._count).result() > 0
-        for item in items:
-            yield item, self._thread.submit(self._find, item).result() if known else None
+    def find(self, item: Item) -> Outcome | None:
+        """What is cached about an item; usage says so, and that it cost nothing.
+
+        None for every item where the cache knew nothing of this model when it was opened.
+        """
+        return self._thread.submit(self._find, item).result() if self._knows_any else None
 
     def store(self, item: Item, outcome: Outcome) -> None:
         """Keep an answer, or a text without a readable label, in the background; nothing else is kept."""

@@ -7,7 +7,7 @@ do not drop does not look at the picture.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.types import Control, Example, UserError
@@ -29,19 +29,24 @@ def parse_controls(text: str | None) -> list[Control]:
     return [c for c in CONTROLS if c in wanted]
 
 
-def pictures_under(control: Control | None, examples: Sequence[Example], seed: int, folder: Path) -> dict[str, Path]:
-    """The picture to show for each example id.
+def pictures_under(
+    control: Control | None, examples: Iterable[Example], seed: int, folder: Path
+) -> Callable[[Example], Path]:
+    """The picture to show for an example.
 
     Args:
         control: None shows each example's own picture.
-        examples: all examples of the run, in order (the permutation depends on their ids and the seed alone).
+        examples: all examples of the run (the permutation depends on their ids and the seed alone); read for
+            `shuffled` alone, which keeps the path of each one's picture.
         folder: where grey pictures are written.
     """
     if control == "blank":
-        return dict.fromkeys((e.id for e in examples), _grey_picture(folder))
+        grey = _grey_picture(folder)
+        return lambda _: grey
     if control == "shuffled":
-        return _shuffled(examples, seed)
-    return {e.id: e.image for e in examples}
+        others = _shuffled(examples, seed)
+        return lambda example: others[example.id]
+    return lambda example: example.image
 
 
 def _grey_picture(folder: Path) -> Path:
@@ -54,8 +59,8 @@ def _grey_picture(folder: Path) -> Path:
     return path
 
 
-def _shuffled(examples: Sequence[Example], seed: int) -> dict[str, Path]:
+def _shuffled(examples: Iterable[Example], seed: int) -> dict[str, Path]:
     """A cyclic shift of a seeded permutation: nobody sees the own picture (given two examples or more)."""
-    order = sorted(examples, key=lambda e: e.id)
+    order = sorted((e.id, e.image) for e in examples)
     random.Random(seed).shuffle(order)
-    return {e.id: other.image for e, other in zip(order, order[1:] + order[:1], strict=True)}
+    return {e: other for (e, _), (_, other) in zip(order, order[1:] + order[:1], strict=True)}

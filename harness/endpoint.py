@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -40,13 +40,15 @@ class Traffic:
 
 def drive(
     adapter: EndpointAdapter,
-    items: Sequence[Item],
+    items: Iterable[Item],
     concurrency: int,
     record: Record,
     progress: tqdm[Any],
     budget: Budget | None = None,
 ) -> None:
     """Ask for every item, at most `concurrency` at a time, and record each outcome as it arrives.
+
+    An item is taken from `items` when a worker is free for it.
 
     Raises:
         UserError: the adapter says that no request can succeed (a bad key, say), or the budget is reached; outcomes so

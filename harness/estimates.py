@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.adapters import EndpointAdapter
@@ -15,25 +16,28 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 
-def largest_usage(adapter: EndpointAdapter, task: TaskPlan, spec: ModelSpec, examples: Sequence[Example]) -> Usage:
+def largest_usage(adapter: EndpointAdapter, task: TaskPlan, spec: ModelSpec, examples: Iterable[Example]) -> Usage:
     """The most that one request about each of `examples` can take, added up; None for what is unknown of any."""
     labels, prompt = task.labels(spec), task.prompt(spec)
-    items = [Item(e.id, e.image, labels, prompt.replace(CONTEXT_MARK, e.context)) for e in examples]
-    most = [adapter.at_most(item) for item in items]
-    return Usage(
-        prompt_tokens=_total([usage.prompt_tokens for usage in most]),
-        completion_tokens=_total([usage.completion_tokens for usage in most]),
-        cost_usd=_total([usage.cost_usd for usage in most]),
-    )
+    total = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
+    for e in examples:
+        most = adapter.at_most(Item(e.id, e.image, labels, prompt.replace(CONTEXT_MARK, e.context)))
+        total = Usage(
+            prompt_tokens=_sum(total.prompt_tokens, most.prompt_tokens),
+            completion_tokens=_sum(total.completion_tokens, most.completion_tokens),
+            cost_usd=_sum(total.cost_usd, most.cost_usd),
+        )
+    return total
 
 
-def _total(amounts: Sequence[Number | None]) -> Number | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
+def _sum(one: Number | None, other: Number | None) -> Number | None:
+    return None if one is None or other is None else one + other
 
 
-def describe_requests(plan: Plan, task: TaskPlan, spec: ModelSpec, examples: Sequence[Example]) -> str | None:
-    """One line about requests, tokens and dollars; None for a model that sends none."""
+def describe_requests(
+    plan: Plan, task: TaskPlan, spec: ModelSpec, examples: Iterable[Example], count: int
+) -> str | None:
+    """One line about tokens and dollars of `count` requests; None for a model that sends none."""
     adapter = plan.build(task, spec)
     if not isinstance(adapter, EndpointAdapter):
         return None
@@ -42,7 +46,7 @@ def describe_requests(plan: Plan, task: TaskPlan, spec: ModelSpec, examples: Seq
     if most.prompt_tokens is not None and most.completion_tokens is not None:
         tokens = f"at most {most.prompt_tokens:,} prompt and {most.completion_tokens:,} answer tokens"
     dollars = "price unknown" if most.cost_usd is None else f"at most ${most.cost_usd:.2f}"
-    return f"{len(examples)} requests, {tokens}, {dollars} (retries that the endpoint bills come on top)"
+    return f"{count} requests, {tokens}, {dollars} (retries that the endpoint bills come on top)"
 
 
 def check_prices(plan: Plan) -> None:
@@ -55,7 +59,7 @@ def check_prices(plan: Plan) -> None:
         for spec in plan.models:
             adapter = plan.build(task, spec)
             if isinstance(adapter, EndpointAdapter):
-                most = largest_usage(adapter, task, spec, task.examples[:1])
+                most = largest_usage(adapter, task, spec, itertools.islice(task.examples, 1))
                 if most.cost_usd is None:
                     raise UserError(
                         f"--max-cost: the price of {spec.name!r} is unknown; give it in US$ per million tokens: "

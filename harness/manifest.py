@@ -55,7 +55,7 @@ def task_record(plan: TaskPlan) -> dict[str, Any]:
         **task_to_json(plan.task),
         "split": plan.split,
         "examples": len(plan.examples),
-        "available": plan.available,
+        "available": plan.examples.available,
         "notes": plan.reader.notes(),
         "preprocessing": plan.reader.preprocessing,
         "fingerprint": plan.reader.fingerprint(),

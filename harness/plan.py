@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.identity import identity_hash
 from harness.model_spec import ModelSpec, typed_settings
 from harness.registry import Registry, suggest
+from harness.selection import Selection
 from harness.task_source import checkpoint_folder, find_task, open_reader
 from harness.transfer import picture_key, refuse_overlap, trained_pictures
 from harness.types import Control, Example, Task, UserError
@@ -44,17 +45,12 @@ class Options:
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One task of a run: its reader and the selected examples.
-
-    Attributes:
-        available: number of examples in the split before `--limit` and `--ids-file`.
-    """
+    """One task of a run: its reader and the selected examples."""
 
     task: Task
     reader: Reader
     split: str
-    examples: tuple[Example, ...]
-    available: int
+    examples: Selection
 
     def source(self, spec: ModelSpec) -> Task:
         """The task that `spec` learns from: this one, or the one that it is said to be trained on."""
@@ -132,12 +128,20 @@ class Plan:
         Raises:
             UserError: unknown setting, wrong value, or a checkpoint that has not been trained.
         """
+        adapter: LocalAdapter | EndpointAdapter = self.registry.load(spec.adapter)(**self.arguments(task, spec))
+        return adapter
+
+    def arguments(self, task: TaskPlan, spec: ModelSpec) -> dict[str, Any]:
+        """What the adapter of a row is constructed with: the user's settings, and what the command line offers.
+
+        Raises:
+            UserError: as `build`.
+        """
         cls = self.registry.load(spec.adapter)
         offered = dict(self.options.offered) | {"seed": self.options.seed}
         if cls.trained_per_task and "checkpoint" not in spec.settings:
             offered["checkpoint"] = self._trained_checkpoint(task, spec)
-        adapter: LocalAdapter | EndpointAdapter = cls(**typed_settings(cls, spec, offered))
-        return adapter
+        return typed_settings(cls, spec, offered)
 
     def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
         """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
@@ -201,14 +205,4 @@ def _model_identity(spec: ModelSpec) -> dict[str, Any]:
 
 def _plan_task(task: Task, options: Options) -> TaskPlan:
     reader = open_reader(task, options.data_root)
-    examples = list(reader.examples(options.split))
-    if not examples:
-        splits = reader.splits()
-        raise UserError(f"task {task.name!r} has no examples in split {options.split!r}; {suggest('', splits)}")
-    selected = examples
-    if options.ids is not None:
-        unknown = sorted(options.ids - {e.id for e in examples})
-        if unknown:
-            raise UserError(f"--ids-file: not in {task.name}/{options.split}: {', '.join(unknown[:5])}")
-        selected = [e for e in examples if e.id in options.ids]
-    return TaskPlan(task, reader, options.split, tuple(selected[: options.limit]), len(examples))
+    return TaskPlan(task, reader, options.split, Selection(reader, options.split, options.limit, options.ids))

@@ -72,8 +72,7 @@ class RowRun:
     ) -> None:
         self.row, self.log, self.cache = row, log, cache
         self.progress: tqdm[Any] = tqdm(total=count, desc=row.label, unit="img", dynamic_ncols=True)
-        self._pending = pending
-        self._cached = 0
+        self._pending, self._count, self._cached = pending, count, 0
 
     def ask_model(self, model: Model, batch_size: int, *, references: bool) -> RowTimes:
         """Ask a local model.
@@ -123,7 +122,7 @@ class RowRun:
             else:
                 self._keep(item, outcome)
                 self._cached += 1
-                self.progress.total -= 1
+                self.progress.total = self._count - self._cached
 
     def _record(self, item: Item, outcome: Outcome) -> None:
         sound = checked(outcome, item.labels)

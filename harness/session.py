@@ -6,27 +6,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.budget import Budget, budget_of
-from harness.cache import ResponseCache, cache_of
-from harness.controls import parse_controls, pictures_under
-from harness.environment import peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.controls import parse_controls
 from harness.estimates import check_prices, describe_requests
-from harness.manifest import check_fingerprint, check_resumable, new_manifest, run_record, task_record
-from harness.model_spec import ModelSpec, keep_model_secrets, parse_models
-from harness.plan import Options, Plan, TaskPlan, make_plan
-from harness.redact import redact
+from harness.executor import check_executor
+from harness.id_set import Recorded
+from harness.manifest import check_resumable, new_manifest
+from harness.model_spec import keep_model_secrets, parse_models
+from harness.plan import Options, Plan, make_plan
 from harness.registry import adapter_registry
-from harness.runner import Row, RowTimes, run_row
 from harness.store import RowKey, RunFolder
 from harness.task_source import data_root
-from harness.types import Control, Example, Failed, UserError
-
-if TYPE_CHECKING:
-    from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.types import Failed, UserError
 
 
 def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFolder]:
@@ -35,6 +29,7 @@ def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFo
     Raises:
         UserError: see `make_plan`, `Plan.build` and `check_resumable`.
     """
+    check_executor(options["executor"])
     registry = adapter_registry(options["adapter"] or ())
     models = parse_models(options["models"])
     keep_model_secrets(models)
@@ -89,16 +84,16 @@ def describe(plan: Plan, folder: RunFolder) -> str:
     lines = [f"run folder: {folder.path}"]
     for task in plan.tasks:
         name = task.task.name
-        lines.append(f"task {name}: {len(task.examples)} of {task.available} examples of split {task.split!r}")
+        lines.append(f"task {name}: {len(task.examples)} of {task.examples.available} examples of split {task.split!r}")
         lines += [f"  note: {note}" for note in task.reader.notes()]
         for spec in plan.models:
             for control in (None, *plan.options.controls):
                 row = RowKey(spec.name, control)
-                known = folder.outcomes(name, row)
-                done = sum(e.id in known for e in task.examples)
-                lines.append(f"  {row.stem} ({spec.adapter}): {done} done, {len(task.examples) - done} to ask")
-                pending = [e for e in task.examples if e.id not in known]
-                requests = describe_requests(plan, task, spec, pending)
+                pending = Recorded(folder.each_outcome(name, row)).to_ask(task.examples.ids, retry_failed=False)
+                done = len(task.examples) - len(pending)
+                lines.append(f"  {row.stem} ({spec.adapter}): {done} done, {len(pending)} to ask")
+                examples = (e for e in task.examples if e.id in pending)
+                requests = describe_requests(plan, task, spec, examples, len(pending))
                 lines += [f"    {requests}"] if requests else []
     return "\n".join(lines)
 
@@ -122,126 +117,11 @@ def locked(folder: RunFolder) -> Iterator[None]:
 
 
 def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, float]:
-    """Run every row that has unanswered examples; the share of failures per `task/row`.
+    """Run every row that has unanswered examples, alone in the folder; see `asking.ask`."""
+    from harness.asking import ask as ask_every_row
 
-    Raises:
-        UserError: a model changed since the run was begun, or cannot work at all.
-    """
-    rates = {}
     with locked(folder):
-        manifest = folder.manifest()
-        budget = budget_of(folder, [t.task.name for t in plan.tasks], options["max_cost"])
-        for task in plan.tasks:
-            _snapshot(folder, manifest, task)
-            for spec in plan.models:
-                for control in (None, *plan.options.controls):
-                    row = RowKey(spec.name, control)
-                    _ask_row(plan, folder, manifest, task, spec, row, options, budget)
-                    outcomes = folder.outcomes(task.task.name, row)
-                    failed = sum(isinstance(o, Failed) for o in outcomes.values())
-                    rates[f"{task.task.name}/{row.stem}"] = failed / len(outcomes)
-    return rates
-
-
-def _snapshot(folder: RunFolder, manifest: dict[str, Any], task: TaskPlan) -> None:
-    """Keep the examples in the folder; a smaller `--limit` never shrinks what an earlier command selected."""
-    name = task.task.name
-    selected = {e.id for e in task.examples}
-    known = {e.id for e in folder.examples(name)} if folder.has_examples(name) else set()
-    if not selected <= known or not known:
-        union = [e for e in task.reader.examples(task.split) if e.id in selected | known]
-        folder.save_examples(name, union)
-        record = next(t for t in manifest["tasks"] if t["name"] == name)
-        record.update(redact(task_record(task)) | {"examples": len(union)})
-        folder.save_manifest(manifest)
-
-
-def _ask_row(
-    plan: Plan,
-    folder: RunFolder,
-    manifest: dict[str, Any],
-    task: TaskPlan,
-    spec: ModelSpec,
-    row: RowKey,
-    options: Mapping[str, Any],
-    budget: Budget | None,
-) -> None:
-    name = task.task.name
-    adapter = plan.build(task, spec)
-    record = run_record(manifest, name, row)
-    fingerprint = adapter.fingerprint()
-    check_fingerprint(record, fingerprint, folder.path)
-    known = folder.outcomes(name, row)
-    pending = [e for e in task.examples if _unanswered(known.get(e.id), options["retry_failed"])]
-    if not pending:
-        return
-    if known:
-        print(f"{name}/{row.stem}: {len(task.examples) - len(pending)} of {len(task.examples)} done", file=sys.stderr)
-    record |= redact({"fingerprint": fingerprint, "prompt": task.prompt(spec), "needs": sorted(adapter.needs)})
-    record |= {k: options[k] for k in ("batch_size", "concurrency", "device", "dtype")} | {"seed": plan.options.seed}
-    folder.save_manifest(manifest)
-    reset_peak_gpu_memory()
-    _supply(adapter, task, spec, plan.options.data_root)
-    try:
-        with cache_of(adapter, plan.options.data_root, used=not options["no_cache"]) as cache:
-            times = _answer(adapter, folder, task, spec, row, pending, plan.options.seed, options, cache, budget)
-    finally:
-        record["parameters"] = adapter.parameters()
-        record["observed"] = redact(adapter.observed())
-        folder.save_manifest(manifest)
-        adapter.close()
-    record["wall_s"] = round(record.get("wall_s", 0.0) + times.seconds, 3)
-    record["asked"] = record.get("asked", 0) + len(pending) - times.cached
-    record["cached"] = record.get("cached", 0) + times.cached
-    record["peak_memory_gb"] = peak_gpu_memory_gb()
-    folder.save_manifest(manifest)
-
-
-def _unanswered(outcome: object, retry_failed: bool) -> bool:
-    return outcome is None or (retry_failed and isinstance(outcome, Failed))
-
-
-def _supply(adapter: LocalAdapter | EndpointAdapter, task: TaskPlan, spec: ModelSpec, root: Path) -> None:
-    """Give an adapter what it declared to need, and let it load."""
-    if "train" in adapter.needs:
-        training = task.training(spec, root)
-        if not training:
-            source = spec.trained_on or task.task.name
-            raise UserError(f"model {adapter.name!r} needs training examples; task {source!r} has no split 'train'")
-        adapter.fit(training)
-    if "references" in adapter.needs:
-        adapter.attach(task.examples)
-    adapter.load()
-
-
-def _answer(
-    adapter: LocalAdapter | EndpointAdapter,
-    folder: RunFolder,
-    task: TaskPlan,
-    spec: ModelSpec,
-    row: RowKey,
-    pending: Sequence[Example],
-    seed: int,
-    options: Mapping[str, Any],
-    cache: ResponseCache | None,
-    budget: Budget | None,
-) -> RowTimes:
-    control: Control | None = row.control  # type: ignore[assignment]
-    everything = list(folder.examples(task.task.name))
-    pictures = pictures_under(control, everything, seed, folder.path / "controls")
-    shown = Row(
-        f"{task.task.name}/{row.stem}",
-        task.labels(spec),
-        task.prompt(spec),
-        pictures,
-        task.task.ratings,
-        task.task.explanations,
-        task.label_map(spec) if spec.trained_on else {},
-    )
-    with folder.open_log(task.task.name, row) as log:
-        sizes = {"batch_size": options["batch_size"], "concurrency": options["concurrency"]}
-        state = folder.path / "batches" / task.task.name / f"{row.stem}.json"
-        return run_row(adapter, shown, pending, log, **sizes, cache=cache, budget=budget, batch_state=state)
+        return ask_every_row(plan, folder, options)
 
 
 def choose_for_scoring(folder: RunFolder, **chosen: str | None) -> None:

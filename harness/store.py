@@ -61,13 +61,13 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file so that readers see the old or the new content, never a part."""
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write a whole UTF-8 file, given at once or in pieces: readers see the old or the new content, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -147,7 +147,7 @@ class RunFolder:
     def save_examples(self, task: str, examples: Iterable[Example]) -> None:
         """Snapshot the examples of a task, so that scoring and reporting need nothing but this folder."""
         lines = (json.dumps(example_to_json(e), ensure_ascii=False) + "\n" for e in examples)
-        write_atomically(self._examples_path(task), "".join(lines))
+        write_atomically(self._examples_path(task), lines)
 
     def examples(self, task: str) -> Iterator[Example]:
         """Stream the snapshot of a task's examples, in the order they were run."""
@@ -174,8 +174,12 @@ class RunFolder:
 
     def outcomes(self, task: str, row: RowKey) -> dict[str, Outcome]:
         """Read a row's outcomes; a retried example's last line counts."""
+        return dict(self.each_outcome(task, row))
+
+    def each_outcome(self, task: str, row: RowKey) -> Iterator[tuple[str, Outcome]]:
+        """Stream a row's outcomes as they were recorded: a retried example comes again."""
         path = self.outcomes_path(task, row)
-        return dict(read_outcomes(path)) if path.exists() else {}
+        return read_outcomes(path) if path.exists() else iter(())
 
     def open_log(self, task: str, row: RowKey) -> OutcomeLog:
         """Open a row's outcomes for appending, cutting off a line that a crash left unfinished."""

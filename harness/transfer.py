@@ -8,8 +8,12 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.types import Answer, Example, Outcome, Unparsed, UserError
+
+if TYPE_CHECKING:
+    from harness.selection import Selection
 
 RECORD = "trained_on.json"
 """File in a checkpoint folder: the task and the pictures that the checkpoint was trained on."""
@@ -80,7 +84,9 @@ def trained_pictures(folder: Path) -> tuple[str, frozenset[str]] | None:
         raise UserError(f"{path}: cannot be read ({error}); remove it or train again") from None
 
 
-def refuse_overlap(model: str, trained_on: str, seen: frozenset[str], task: str, examples: Sequence[Example]) -> None:
+def refuse_overlap(
+    model: str, trained_on: str, seen: frozenset[str], task: str, examples: Selection | Sequence[Example]
+) -> None:
     """Refuse to ask a model about pictures that it was trained on.
 
     Raises:

@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "split": "test",
     "batch_size": 8,
     "concurrency": 8,
+    "executor": "local",
     "seed": 0,
     "max_error_rate": 0.05,
 }
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
     how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
     how.add_argument("--concurrency", type=_positive, metavar="N", help="requests to an endpoint at once (8)")
+    how.add_argument(
+        "--executor", metavar="E", help="where local models compute: local (default), or ray: on a Ray cluster's nodes"
+    )
     how.add_argument("--seed", type=int, metavar="N", help="for whatever is drawn (default: 0)")
     how.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
     how.add_argument("--trust-remote-code", action="store_true", help="let a hub checkpoint run its own code")

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.endpoint import drive
+from harness.executor import predict
 from harness.registry import load_class_from_file
-from harness.runner import predict
 from harness.types import Answer, Failed, Outcome
 
 REPOSITORY = Path(__file__).parents[2]

@@ -11,8 +11,9 @@ from adapter_samples import LABELS, Picture, example
 from harness.adapters import LocalAdapter
 from harness.adapters import pictures as decoding
 from harness.adapters.pictures import PicturesAhead
+from harness.executor import HereModel
 from harness.outcome_log import OutcomeLog
-from harness.runner import Row, run_row
+from harness.runner import Row, RowRun
 from harness.types import Answer, ImageError, Item, Outcome
 
 
@@ -59,7 +60,7 @@ def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture
 
     adapter = Slow()
     examples = [example(str(i), picture("red", f"{i}.png")) for i in range(5)]
-    row = Row("row", LABELS, "why?", {e.id: e.image for e in examples})
+    row = Row("row", LABELS, "why?", lambda example: example.image)
     with OutcomeLog(tmp_path / "log.jsonl") as log:
-        run_row(adapter, row, examples, log, batch_size=2, concurrency=1)
+        RowRun(row, examples, 5, log).ask_model(HereModel(adapter, None), 2, references=False)
     assert adapter.expected == [["0", "1", "2", "3"], ["2", "3", "4"], ["4"]]

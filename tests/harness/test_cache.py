@@ -51,10 +51,9 @@ def kept(folder: Path, item: Item, outcome: Outcome, model: Model | None = None)
 def recalled(folder: Path, item: Item, model: Model | None = None) -> Outcome | None:
     cache = opened(folder, model or Model())
     try:
-        ((_, outcome),) = cache.found([item])
+        return cache.find(item)
     finally:
         cache.close()
-    return outcome
 
 
 def test_an_answer_comes_back_as_it_was_at_no_cost(tmp_path: Path, item: Item) -> None:
@@ -159,9 +158,9 @@ def test_a_model_may_decline(tmp_path: Path, item: Item) -> None:
         def answers_depend_on(self) -> None:  # type: ignore[override]
             return None
 
-    with cache_of(Moody(), tmp_path, used=True) as cache:
+    with cache_of(Moody(), Moody().answers_depend_on(), tmp_path, used=True) as cache:
         assert cache is None
-    with cache_of(Model(), tmp_path, used=False) as cache:
+    with cache_of(Model(), {"weights": "A"}, tmp_path, used=False) as cache:
         assert cache is None
     assert not (tmp_path / "cache").exists()
 
