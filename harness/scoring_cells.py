@@ -26,6 +26,8 @@ from harness.tasks.metrics.base import (
 )
 
 NOTHING = "no painting counts here"
+TOKENISED = frozenset({"text", "style"})
+"""Families of metrics that read tokens, for which a Java program is started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,12 @@ class Scorer:
 
     def prepare(self, sheets: Sequence[Sheet]) -> None:
         """Warm METEOR up and tokenise every text in one go; where that is impossible, each metric gives the reason."""
-        texts = {row.explanation or "" for sheet in sheets for row in sheet.rows}
-        texts |= {a.explanation for sheet in sheets for row in sheet.rows for a in row.example.annotations}
-        meteor_follows = any(m.name == "meteor" for m in self.metrics)
-        with suppress(Unavailable):
-            self.context.captions.prepare(sorted(texts), meteor_follows=meteor_follows)
+        if any(metric.family in TOKENISED for metric in self.metrics):
+            texts = {row.explanation or "" for sheet in sheets for row in sheet.rows}
+            texts |= {a.explanation for sheet in sheets for row in sheet.rows for a in row.example.annotations}
+            meteor_follows = any(m.name == "meteor" for m in self.metrics)
+            with suppress(Unavailable):
+                self.context.captions.prepare(sorted(texts), meteor_follows=meteor_follows)
         rows = [row for sheet in sheets for row in sheet.rows]
         for metric in self.metrics:
             if metric.missing() is None:

@@ -210,6 +210,14 @@ def test_without_java_text_metrics_say_so_and_labels_are_scored(monkeypatch: pyt
         assert cell(scores, metric)["unavailable"] == "no Java runtime found; install sevlm-harness[java]"
 
 
+def test_metrics_of_labels_alone_start_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("harness.tasks.metrics.caption_engine.ptb_tokenise", lambda texts: asked.append(texts) or texts)
+    for metrics, starts in ((("accuracy", "tokens"), False), (("accuracy", "unique"), True)):
+        score({"m": GOOD}, task=dataclasses.replace(TASK, protocol="coco-ptb", metrics=metrics))
+        assert bool(asked) is starts
+
+
 def test_copied_needs_the_training_split() -> None:
     task = dataclasses.replace(TASK, metrics=("copied",))
     assert cell(score({"m": GOOD}, task=task), "copied")["unavailable"]
