@@ -86,7 +86,8 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
     pages = []
     for view in views:
         outcomes = {row: view.outcomes(row) for row in view.rows}
-        for name, text in sample_scripts(view, examples[view.slug], outcomes, pictures):
+        readings = [view.readings(row) for row in view.rows]
+        for name, text in sample_scripts(view, examples[view.slug], outcomes, readings, pictures):
             write_atomically(out / "data" / name, text)
             scripts.add(name)
         apart = reasons_apart(view, views)

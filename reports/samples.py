@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.example_scores import Reading
 from harness.reports.emotions import colour_slots
 from harness.reports.script_data import script
 from harness.reports.task_view import Row, TaskView
@@ -24,19 +25,30 @@ def sample_scripts(
     view: TaskView,
     examples: Sequence[Example],
     outcomes: Mapping[Row, Mapping[str, Outcome]],
+    readings: Sequence[Mapping[str, Reading]],
     pictures: Mapping[Path, Thumbnail],
 ) -> Iterator[tuple[str, str]]:
-    """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …"""
-    yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes))
+    """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …
+
+    `readings` has the rows of `outcomes` in their order.
+    """
+    yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes, readings))
+    answered = list(outcomes.values())
     for page in range(math.ceil(len(examples) / PAGE_SIZE)):
         chunk = examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
-        samples = [_sample(e, [answers.get(e.id) for answers in outcomes.values()], pictures) for e in chunk]
+        samples = [
+            _sample(e, [_outcome(a.get(e.id), r.get(e.id)) for a, r in zip(answered, readings, strict=True)], pictures)
+            for e in chunk
+        ]
         payload = {"task": view.slug, "page": page, "samples": samples}
         yield f"{view.slug}-{page}.js", script("harnessData", payload)
 
 
 def _index(
-    view: TaskView, examples: Sequence[Example], outcomes: Mapping[Row, Mapping[str, Outcome]]
+    view: TaskView,
+    examples: Sequence[Example],
+    outcomes: Mapping[Row, Mapping[str, Outcome]],
+    readings: Sequence[Mapping[str, Reading]],
 ) -> dict[str, Any]:
     """Columns instead of a record per painting: a tenth of the bytes, and quick to read for 80,000 paintings."""
     keys = [str(key) for key in view.entry.get("slices") or ()]
@@ -54,7 +66,13 @@ def _index(
         "dominant": [labels.get(example.dominant_emotion or "", -1) for example in examples],
         "cuts": [[numbers[key].get(example.meta.get(key, ""), -1) for example in examples] for key in keys],
         "codes": [[code(answers.get(e.id), labels) for e in examples] for answers in outcomes.values()],
+        "consistent": [[_consistency(read.get(e.id)) for e in examples] for read in readings] if any(readings) else [],
     }
+
+
+def _consistency(reading: Reading | None) -> int:
+    """1 where the explanation speaks of the answered label, 0 where of another or none, `ABSENT` if it was not read."""
+    return ABSENT if reading is None else int(reading.consistent)
 
 
 def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
@@ -66,7 +84,9 @@ def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
     return _CODES[type(outcome)]
 
 
-def _sample(example: Example, outcomes: Iterable[Outcome | None], pictures: Mapping[Path, Thumbnail]) -> dict[str, Any]:
+def _sample(
+    example: Example, outcomes: Sequence[dict[str, Any] | None], pictures: Mapping[Path, Thumbnail]
+) -> dict[str, Any]:
     picture = pictures[example.image]
     return {
         "id": example.id,
@@ -80,11 +100,13 @@ def _sample(example: Example, outcomes: Iterable[Outcome | None], pictures: Mapp
         "context": example.context,
         "ratings": sorted(example.ratings.items()),
         "annotations": [[a.emotion, a.explanation] for a in example.annotations],
-        "outcomes": [None if outcome is None else _outcome(outcome) for outcome in outcomes],
+        "outcomes": outcomes,
     }
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any] | None:
+    if outcome is None:
+        return None
     shared = {"raw": outcome.raw, "latency": outcome.usage.latency_s}
     match outcome:
         case Answer():
@@ -95,6 +117,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
                 "text": outcome.explanation,
                 "probs": probabilities,
                 "ratings": sorted((outcome.ratings or {}).items()),
+                "read": None if reading is None else [reading.explanation_emotion, reading.consistent],
             }
         case Failed():
             return shared | {"kind": "failed", "text": f"{outcome.error_type}: {outcome.message}"}

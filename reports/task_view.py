@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from harness.example_scores import Reading, read_readings
 from harness.reports.numerals import number_or_none
 from harness.store import RowKey, RunFolder
 from harness.types import Example, Outcome
@@ -177,6 +178,11 @@ class TaskView:
         """A row's outcomes by example id."""
         run = next(run for run in self.runs if run.index == row.id.run)
         return run.folder.outcomes(self.name, RowKey(row.id.model, row.id.control))
+
+    def readings(self, row: Row) -> dict[str, Reading]:
+        """What a text classifier read from a row's explanations, by example id; empty where nothing was read."""
+        run = next(run for run in self.runs if run.index == row.id.run)
+        return read_readings(run.folder, self.name, RowKey(row.id.model, row.id.control))
 
 
 def gather(runs: Sequence[Run]) -> list[TaskView]:

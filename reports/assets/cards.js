@@ -79,6 +79,13 @@
     return element("p", "meta", pairs.map(([dimension, value]) => `${dimension} ${value.toFixed(2)}`).join(", "));
   }
 
+  // What a classifier that sees the explanation alone takes it to speak of.
+  function reading([emotion, isOwn], slots) {
+    const line = element("p", "read", emotion === null ? "explanation empty" : "explanation reads as ");
+    if (emotion !== null) line.append(chip(emotion, slots), isOwn ? " = own label" : " ≠ own label");
+    return line;
+  }
+
   function answer(outcome, row, sample, slots, valences) {
     const card = element("div", `answer ${row.kind}`);
     const heading = element("h5");
@@ -97,6 +104,7 @@
         line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
       }
       card.append(line, ...(outcome.text ? longText(outcome.text, valences) : []));
+      if (outcome.read) card.append(reading(outcome.read, slots));
       if (outcome.ratings.length) card.append(ratings(outcome.ratings));
       if (outcome.probs.length) card.append(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
     } else {

@@ -5,6 +5,7 @@
   const { element } = window.harnessCards;
   const CODES = { refused: -1, unparsed: -2, failed: -3 };
   const OTHER_LABEL = -5;
+  const SPEAKS = { own: 1, other: 0 };
   const ANSWERS = [
     ["right", "as most people"], ["wrong", "unlike most people"], ["none", "no answer at all"],
     ["refused", "refused"], ["unparsed", "no label found"], ["failed", "failed"],
@@ -37,7 +38,8 @@
 
     // Values say what they choose ("is awe"), so that an address stays true when labels are added.
     fill() {
-      const { labels, rows, slices } = this.index;
+      const { consistent, labels, rows, slices } = this.index;
+      this.fields.get("consistency").parentElement.hidden = consistent.length === 0;
       for (const label of labels) option(this.fields.get("emotion"), `is ${label}`, label);
       option(this.fields.get("emotion"), "none", "no majority emotion");
       option(this.fields.get("row"), "", "any row");
@@ -105,14 +107,15 @@
       });
     }
 
+    // One and the same row must answer as chosen and explain as chosen.
     answerTests() {
-      const { codes, dominant, labels, rows } = this.index;
-      const wanted = this.value("answer");
-      if (wanted === "") return [];
-      const row = this.value("row");
-      const columns = codes.filter((_, i) => row === "" || row === `is ${rows[i].name}`);
-      const test = answerTest(wanted, labels);
-      return [(position) => columns.some((column) => test(column[position], dominant[position]))];
+      const { codes, consistent, dominant, labels, rows } = this.index;
+      const [wanted, speaks, row] = ["answer", "consistency", "row"].map((name) => this.value(name));
+      if (wanted === "" && speaks === "") return [];
+      const chosen = [...rows.keys()].filter((i) => row === "" || row === `is ${rows[i].name}`);
+      const answers = wanted === "" ? () => true : answerTest(wanted, labels);
+      const explains = speaks === "" ? () => true : (i, position) => consistent[i]?.[position] === SPEAKS[speaks];
+      return [(position) => chosen.some((i) => answers(codes[i][position], dominant[position]) && explains(i, position))];
     }
 
     disagreeTest() {

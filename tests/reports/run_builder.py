@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from harness.example_scores import Reading, write_readings
 from harness.store import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, Usage, histogram
 
@@ -160,6 +161,14 @@ def confusion(task: str, row: RowKey, asked: Sequence[Example], said: Mapping[st
     return {"task": task, "model": row.model, "control": row.control, "labels": list(EMOTIONS), "counts": counts}
 
 
+def readings(said: Mapping[str, Outcome], seed: int) -> dict[str, Reading]:
+    """A reading of every explanation, drawn: the own label, another, or none."""
+    draw = random.Random(seed)
+    answers = {id_: outcome.emotion for id_, outcome in said.items() if isinstance(outcome, Answer)}
+    read = {id_: draw.choice((emotion, EMOTIONS[8], None)) for id_, emotion in answers.items()}
+    return {id_: Reading(label, label == answers[id_]) for id_, label in read.items()}
+
+
 def comparison(
     task: str, metric: str, a: str, b: str, difference: float, p_holm: float, emotion: str | None = None
 ) -> dict[str, Any]:
@@ -213,6 +222,8 @@ def write_run(
         with run.open_log(task, row) as log:
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
+        if row.model not in ("majority", "human"):
+            write_readings(run, task, row, readings(said, seed))
         results["cells"] += overall_cells(task, row, asked, said, seed)
         results["coverage"].append(coverage(task, row, said))
         results["confusion"].append(confusion(task, row, asked, said))

@@ -9,6 +9,8 @@ import pytest
 from opened import Opened
 from run_builder import EMOTIONS
 
+from harness.example_scores import read_readings
+from harness.reports.build import build_report
 from harness.reports.script_data import whole_text
 from harness.reports.valence import word_valences
 from harness.store import RowKey, RunFolder
@@ -51,6 +53,53 @@ def test_filters_count_what_the_data_hold(open_page: Callable[..., Opened], run:
     reset()
     page.select_option("[data-filter-slices] select", label="Baroque")
     assert opened.count() == sum(e.meta["style"] == "Baroque" for e in asked)
+
+
+def test_consistency_is_shown_and_counts_what_was_read(open_page: Callable[..., Opened], run: RunFolder) -> None:
+    opened = open_page()
+    page = opened.page
+    rows = {row.stem: row for row in run.rows("tiny")}
+    said = {name: run.outcomes("tiny", row) for name, row in rows.items()}
+    read = {name: read_readings(run, "tiny", row) for name, row in rows.items()}
+    assert not read["human"]
+    for label, wanted in (("speaks of its own label", True), ("speaks of something else", False)):
+        page.select_option("[data-filter=consistency]", label=label)
+        page.select_option("[data-filter=row]", label="any row")
+        assert opened.count() == len(
+            {id_ for found in read.values() for id_, one in found.items() if one.consistent == wanted}
+        )
+        for name in ("small", "large", "endpoint"):
+            page.select_option("[data-filter=row]", label=name)
+            assert opened.count() == sum(one.consistent == wanted for one in read[name].values())
+        page.select_option("[data-filter=answer]", label="the label awe")
+        both = [id_ for id_, one in read["endpoint"].items() if one.consistent == wanted]
+        assert opened.count() == sum(said["endpoint"][id_].emotion == "awe" for id_ in both)  # type: ignore[union-attr]
+        page.select_option("[data-filter=answer]", label="anything")
+    page.click("[data-reset]")
+    shown = page.eval_on_selector_all(
+        "article.sample >> nth=0 >> .answer .read", "all => all.map(one => one.textContent)"
+    )
+    first = next(iter(run.examples("tiny"))).id
+    expected = {True: " = own label", False: " ≠ own label"}
+    assert shown == [
+        f"explanation reads as {one.explanation_emotion}{expected[one.consistent]}"
+        if one.explanation_emotion
+        else "explanation empty"
+        for one in (read[name][first] for name in ("small", "large", "endpoint", "small@blank"))
+    ]
+
+
+def test_without_readings_there_is_no_such_filter(
+    open_page: Callable[..., Opened], run: RunFolder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import shutil
+
+    folder = tmp_path_factory.mktemp("unread")
+    shutil.copytree(run.path, folder / "run", ignore=shutil.ignore_patterns("scores", "report"))
+    opened = open_page(folder=build_report([RunFolder.open(folder / "run")], folder / "report").parent)
+    assert not opened.page.is_visible("[data-filter=consistency]")
+    assert not opened.page.query_selector(".answer .read")
+    assert opened.messages == []
 
 
 def test_text_search_reads_every_text(open_page: Callable[..., Opened], run: RunFolder) -> None:
