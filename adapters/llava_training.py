@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,9 @@ def _note_recipe(out: Path, recipe: Recipe) -> None:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise UserError(f"{out} holds a training with other settings ({path.name}); choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
 
 
 def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
@@ -197,7 +200,15 @@ def _arguments(recipe: Recipe, checkpoint: CheckpointSettings, state: Path) -> A
 
 
 def _last_state(folder: Path) -> str | None:
-    """The newest complete state of an interrupted training; the Trainer writes `trainer_state.json` last but one."""
+    """The newest complete state of an interrupted training; the Trainer writes `trainer_state.json` last."""
     states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in states if (path / "trainer_state.json").is_file()]
+    whole = [path for path in states if _is_json(path / "trainer_state.json")]
     return str(whole[-1]) if whole else None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

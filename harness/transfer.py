@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +61,28 @@ def picture_key(example: Example) -> str:
     return hashlib.sha256(letters.encode()).hexdigest()[:16]
 
 
-def record_training(folder: Path, task: str, examples: Iterable[Example]) -> None:
-    """Write beside a checkpoint which task and which pictures (as digests of their names) it was trained on."""
+@contextmanager
+def record_training(folder: Path, task: str, examples: Iterable[Example]) -> Iterator[None]:
+    """Write beside a checkpoint which task and which pictures (as digests of their names) it was trained on.
+
+    In a new folder the record comes first: a process killed at the very end must not leave a checkpoint without it.
+    """
     from harness.store import to_json, write_atomically
 
     keys = sorted({picture_key(example) for example in examples})
-    write_atomically(folder / RECORD, to_json({"task": task, "pictures": keys}))
+    record = to_json({"task": task, "pictures": keys})
+    new = not folder.exists()
+    if new:
+        write_atomically(folder / RECORD, record)
+    try:
+        yield
+    except UserError:
+        if new:
+            (folder / RECORD).unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in there
+                folder.rmdir()
+        raise
+    write_atomically(folder / RECORD, record)
 
 
 def trained_pictures(folder: Path) -> tuple[str, frozenset[str]] | None:

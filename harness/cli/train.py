@@ -60,8 +60,8 @@ def execute(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         seed=arguments.seed,
     )
-    cls.train(request)
-    record_training(out, task.name, request.train)
+    with record_training(out, task.name, request.train):
+        cls.train(request)
     print(f"checkpoint: {out}")
     return EXIT_COMPLETE
 

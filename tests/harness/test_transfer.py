@@ -40,7 +40,8 @@ def test_the_same_picture_under_other_spellings():
 
 def test_a_checkpoint_remembers_its_pictures(tmp_path):
     assert trained_pictures(tmp_path) is None
-    record_training(tmp_path, "artemis", [example("x.jpg"), example("y.jpg")])
+    with record_training(tmp_path, "artemis", [example("x.jpg"), example("y.jpg")]):
+        assert trained_pictures(tmp_path) is None
     task, seen = trained_pictures(tmp_path)
     assert task == "artemis"
     refuse_overlap("sevlm", task, seen, "artemis-v2", [example("z.jpg")])
@@ -120,3 +121,11 @@ def test_tasks_without_a_shared_label(two_tasks, tmp_path, capsys):
     ]
     assert main(command) == 2
     assert "shares no label with" in capsys.readouterr().err
+
+
+def test_a_new_checkpoint_is_never_without_its_record_and_a_refused_one_leaves_nothing(tmp_path):
+    with record_training(tmp_path / "new", "artemis", [example("x.jpg")]):
+        assert trained_pictures(tmp_path / "new") is not None  # killed here, the record is there
+    with pytest.raises(UserError, match="no lexicon"), record_training(tmp_path / "refused", "artemis", []):
+        raise UserError("no lexicon")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
