@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import openai
-from openai.types.chat import ChatCompletion
 
 from harness.adapters.base import BatchState
 from harness.adapters.openai_errors import outcome_of_error, outcome_of_status, without_secrets
@@ -114,7 +113,7 @@ class OpenAIBatches:
             raise RetryableError("the batch ended before this request was worked on", kind="batch-expired")
         status, body = int(response.get("status_code") or 500), response.get("body") or {}
         if status == 200:
-            return self.adapter.outcome(item, ChatCompletion.construct(**body), None)
+            return self.adapter.outcome(item, body, None)
         told = body.get("error") or error if isinstance(body, dict) else error
         message = without_secrets(str(told.get("message") or told or body), self._key)
         return outcome_of_status(status, told.get("code"), message, retry_after_s=None, first=False)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import openai
-from openai.types.chat import ChatCompletion
 
 from harness.adapters import openai_probe
 from harness.adapters.base import EndpointAdapter
@@ -22,7 +21,7 @@ from harness.adapters.openai_parameters import RequestParameters, answer_schema
 from harness.adapters.openai_pictures import data_url
 from harness.adapters.openai_prices import find_price
 from harness.adapters.openai_probabilities import label_probabilities
-from harness.adapters.openai_reply import sound, text_of, usage_of
+from harness.adapters.openai_reply import Reply, read_reply
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Refusal, Usage, UserError
@@ -201,20 +200,19 @@ class OpenAIChat(EndpointAdapter):
 
     async def _probe(self) -> None:
         """Ask for the colours of two pictures, and see what became of schema and log-probabilities."""
-        completions = []
+        replies: list[Reply] = []
         try:
             for colour in openai_probe.SHOWN:
                 question = [self._user(openai_probe.PROMPT, openai_probe.plain_picture(colour))]
-                completions.append(sound(await self._complete(question, openai_probe.SCHEMA)))
+                replies.append(read_reply(await self._complete(question, openai_probe.SCHEMA)))
         except (openai.OpenAIError, ValueError) as error:
             outcome = outcome_of_error(error, self.endpoint.key(), first=True)
             self._judge(False, f"the probe was rejected: {getattr(outcome, 'message', outcome.raw)}")
             return
-        verdict = openai_probe.Verdict(tuple(text_of(c.choices[0].message.content) for c in completions))
-        spoken = all(c.choices[0].logprobs and c.choices[0].logprobs.content for c in completions)
+        verdict = openai_probe.Verdict(tuple(reply.text for reply in replies))
+        spoken = all(reply.tokens for reply in replies)
         self.accepted.note(schema=openai_probe.keeps_schema(verdict.answers), logprobs=spoken)
-        for completion in completions:
-            self.spent_usd += usage_of(completion, self.price, None).cost_usd or 0.0
+        self.spent_usd += sum(reply.usage(self.price).cost_usd or 0.0 for reply in replies)
         self._judge(verdict.sees, verdict.problem())
 
     def _judge(self, sees: bool, problem: str) -> None:
@@ -227,7 +225,7 @@ class OpenAIChat(EndpointAdapter):
         print(f"harness: {told}", file=sys.stderr)
 
     async def _complete(self, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
-        """The endpoint's response; until one succeeded, one request at a time finds out what the endpoint takes."""
+        """The response's JSON; until one succeeded, one request at a time finds out what the endpoint takes."""
         connection = self._connected()
         if self._settled:
             return await self._send(connection, messages, schema)
@@ -239,12 +237,12 @@ class OpenAIChat(EndpointAdapter):
         return completion if alone else await self._send(connection, messages, schema)
 
     async def _send(self, connection: Connection, messages: list[dict[str, Any]], schema: dict[str, Any] | None) -> Any:
-        # Not `chat.completions.create`, which walks through every message to convert types that plain values lack.
+        # Not `chat.completions.create`, which walks through every message and answer to convert what is plain JSON.
         post: Any = connection.client.post
         while True:
             sent = self.accepted.arguments(schema)
             try:
-                return await post("/chat/completions", cast_to=ChatCompletion, body=self.body(messages, sent))
+                return await post("/chat/completions", cast_to=object, body=self.body(messages, sent))
             except openai.APIStatusError as error:
                 if not self.accepted.adjust(sent, error) and not self._plainer(error):
                     raise
@@ -274,27 +272,26 @@ class OpenAIChat(EndpointAdapter):
             self._connection = Connection.open(self.endpoint)
         return self._connection
 
-    def outcome(self, item: Item, completion: Any, latency_s: float | None) -> Outcome:
-        """Read a response.
+    def outcome(self, item: Item, body: Any, latency_s: float | None) -> Outcome:
+        """Read a response's JSON.
 
         Raises:
             RetryableError: it holds no choice.
         """
         try:
-            choice = sound(completion).choices[0]
+            reply = read_reply(body)
         except ValueError as error:
             return Failed("not-json", str(error))
-        self._models[str(completion.model)] += 1
-        if completion.system_fingerprint:
-            self._system_fingerprints[completion.system_fingerprint] += 1
-        usage = usage_of(completion, self.price, latency_s)
+        self._models[str(reply.model)] += 1
+        if reply.system_fingerprint:
+            self._system_fingerprints[reply.system_fingerprint] += 1
+        usage = reply.usage(self.price, latency_s)
         self._longest_prompt = max(self._longest_prompt, usage.prompt_tokens or 0)
-        text = text_of(choice.message.content)
-        if choice.message.refusal or choice.finish_reason == "content_filter":
-            return Refusal(choice.message.refusal or text, usage)
-        cut_off = choice.finish_reason == "length"
-        found = parse_answer(text, item.labels, usage, truncated=cut_off, explained=item.explanations)
-        if isinstance(found, Answer) and choice.logprobs and choice.logprobs.content:
-            probabilities = label_probabilities(choice.logprobs.content, found.emotion, item.labels)
+        if reply.refusal or reply.finish_reason == "content_filter":
+            return Refusal(reply.refusal or reply.text, usage)
+        cut_off = reply.finish_reason == "length"
+        found = parse_answer(reply.text, item.labels, usage, truncated=cut_off, explained=item.explanations)
+        if isinstance(found, Answer) and reply.tokens:
+            probabilities = label_probabilities(reply.tokens, found.emotion, item.labels)
             return dataclasses.replace(found, emotion_probs=probabilities)
         return found

@@ -10,7 +10,9 @@ DOUBTFUL = 0.02
 """Largest probability of tokens that begin several labels at once which is still left out of the count."""
 
 
-def label_probabilities(tokens: Sequence[Any], emotion: str, labels: Sequence[str]) -> dict[str, float] | None:
+def label_probabilities(
+    tokens: Sequence[Mapping[str, Any]], emotion: str, labels: Sequence[str]
+) -> dict[str, float] | None:
     """The share of each label at the place where the answer names its emotion.
 
     At that place the listed tokens are read as beginnings of labels. A label that no listed token begins gets an equal
@@ -18,7 +20,7 @@ def label_probabilities(tokens: Sequence[Any], emotion: str, labels: Sequence[st
     their sum.
 
     Args:
-        tokens: `choices[0].logprobs.content`: objects with `token` and `top_logprobs` (each `token`, `logprob`).
+        tokens: `choices[0].logprobs.content`: mappings with `token` and `top_logprobs` (each `token`, `logprob`).
         emotion: the label that was answered.
         labels: the task's labels.
 
@@ -30,14 +32,17 @@ def label_probabilities(tokens: Sequence[Any], emotion: str, labels: Sequence[st
     if place is None:
         return None
     index, before = place
-    listed = {str(top.token): math.exp(top.logprob) for top in tokens[index].top_logprobs or ()}
+    tops = tokens[index].get("top_logprobs") or ()
+    listed = {
+        str(top["token"]): math.exp(top["logprob"]) for top in tops if isinstance(top.get("logprob"), int | float)
+    }
     found = _by_label(listed, before, labels)
     return None if found is None else _complete(found, listed, labels)
 
 
-def _place(tokens: Sequence[Any], emotion: str) -> tuple[int, str] | None:
+def _place(tokens: Sequence[Mapping[str, Any]], emotion: str) -> tuple[int, str] | None:
     """Index of the token in which the label begins, and what that token holds before it."""
-    texts = [str(token.token) for token in tokens]
+    texts = [str(token.get("token")) for token in tokens]
     start = "".join(texts).lower().find(emotion.lower())
     if start < 0:
         return None

@@ -1,37 +1,68 @@
-"""Reading what an endpoint sent; the client does not validate it."""
+"""Reading what an endpoint sent, which nobody has validated: servers that call themselves compatible differ."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from openai.types.chat import ChatCompletion
 
 from harness.adapters.openai_prices import Price
 from harness.types import RetryableError, Usage
 
 
-def sound(completion: Any) -> ChatCompletion:
-    """A completion that holds a choice.
+@dataclass(frozen=True)
+class Reply:
+    """The first choice of a chat completion, and what came with it.
+
+    Attributes:
+        text: the answer; empty where there is none.
+        refusal: the API's own field, empty where the model did not refuse.
+        finish_reason: `stop`, `length`, `content_filter`, …
+        tokens: `logprobs.content`: mappings with `token` and `top_logprobs`; empty where not given.
+        model, system_fingerprint: as the endpoint names itself.
+        prompt_tokens, completion_tokens: as the endpoint counts them.
+    """
+
+    text: str
+    refusal: str
+    finish_reason: str
+    tokens: tuple[Mapping[str, Any], ...]
+    model: str | None
+    system_fingerprint: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+    def usage(self, price: Price, latency_s: float | None = None) -> Usage:
+        """Tokens and what they cost."""
+        tokens = self.prompt_tokens, self.completion_tokens
+        return Usage(latency_s, *tokens, price.cost_usd(*tokens))
+
+
+def read_reply(body: Any) -> Reply:
+    """The completion in a response's JSON (or its text, where it was none).
 
     Raises:
-        ValueError: not a completion.
+        ValueError: not a JSON object.
         RetryableError: no choice in it.
     """
-    if not isinstance(completion, ChatCompletion):
-        start = " ".join(str(completion)[:80].split())
+    if not isinstance(body, dict):
+        start = " ".join(str(body)[:80].split())
         raise ValueError(f"expected JSON, got {start!r}; check base_url= (it usually ends in /v1)")
-    if not completion.choices:
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise RetryableError("the response holds no choice", kind="no-choice")
-    return completion
-
-
-def usage_of(completion: ChatCompletion, price: Price, latency_s: float | None) -> Usage:
-    """Tokens as counted by the endpoint, and what they cost."""
-    counted = completion.usage
-    if counted is None:
-        return Usage(latency_s)
-    tokens = counted.prompt_tokens, counted.completion_tokens
-    return Usage(latency_s, *tokens, price.cost_usd(*tokens))
+    choice, message, counted = choices[0], _object(choices[0].get("message")), _object(body.get("usage"))
+    tokens = _object(choice.get("logprobs")).get("content")
+    return Reply(
+        text_of(message.get("content")),
+        text_of(message.get("refusal")),
+        str(choice.get("finish_reason")),
+        tuple(token for token in tokens if isinstance(token, dict)) if isinstance(tokens, list) else (),
+        _name(body.get("model")),
+        _name(body.get("system_fingerprint")),
+        _count(counted.get("prompt_tokens")),
+        _count(counted.get("completion_tokens")),
+    )
 
 
 def text_of(content: Any) -> str:
@@ -39,3 +70,15 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -121,9 +121,11 @@ def test_every_painting_ends_with_the_one_right_outcome(
         number = int(line["id"])
         kind, sends = unreliable.expected(number)
         assert named(line) == kind, (unreliable.kind(number), line)
-        assert unreliable.sent[number] == sends, unreliable.kind(number)
         # A reused connection that a fault has closed is noticed only when a request is lost on it unseen.
-        assert sends <= line["usage"]["attempts"] <= sends + 2, unreliable.kind(number)
+        attempts = line["usage"]["attempts"]
+        assert unreliable.sent[number] <= attempts <= unreliable.sent[number] + 2, unreliable.kind(number)
+        assert unreliable.sent[number] == sends or attempts == ALWAYS, unreliable.kind(number)
+        assert sends <= attempts <= ALWAYS, unreliable.kind(number)
         if kind == "answer":
             assert (line["emotion"], line["explanation"]) == ("awe", "the sky is vast")
     assert_nowhere(KEY, card.parent, told.out + told.err)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ LABELS = ("awe", "amusement", "fear", "something else", "sadness")
 
 
 def token(text: str, **listed: float) -> Any:
-    tops = [SimpleNamespace(token=name.replace("_", " "), logprob=math.log(p)) for name, p in listed.items()]
-    return SimpleNamespace(token=text, top_logprobs=tops)
+    tops = [{"token": name.replace("_", " "), "logprob": math.log(p)} for name, p in listed.items()]
+    return {"token": text, "top_logprobs": tops}
 
 
 def test_a_label_of_one_token_among_others() -> None:
