@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -186,12 +187,12 @@ class RunningWords:
 
     def add(self, token: int) -> None:
         """Append one token."""
-        piece = decode(self._tokenizer, [token])
+        piece = _known_text(self._tokenizer, (token,))
         if self._by_piece:
             self.words.append(piece.lstrip())
             return
         self._open.append(token)
-        word = decode(self._tokenizer, self._open).strip()
+        word = _known_text(self._tokenizer, tuple(self._open)).strip()
         if len(self._open) > 1 and (piece[:1].isspace() or not _is_word(word)):
             self._open, word = [token], piece.strip()
         self.words.append(word)
@@ -203,6 +204,12 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool =
     for spaced, joined in _CLEAN_UP + _CLEAN_UP_CLITICS:
         text = text.replace(spaced, joined)
     return text
+
+
+@lru_cache(maxsize=200_000)
+def _known_text(tokenizer: Tokenizer, ids: tuple[int, ...]) -> str:
+    """`decode` of a word, of which captions have few different ones."""
+    return decode(tokenizer, ids)
 
 
 def split_caption(text: str) -> tuple[str, str]:
