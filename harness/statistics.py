@@ -26,6 +26,7 @@ MIN_FOR_BOOTSTRAP = 10
 PERMUTATIONS = 10_000
 
 _BLOCK_ENTRIES = 4_000_000
+_DRAWN_ENTRIES = 250_000
 _TIE = 1e-12
 
 
@@ -62,7 +63,7 @@ def bootstrap_sums(rows: FloatArray, replicates: int, seed: int) -> FloatArray:
     n = len(rows)
     generator = np.random.default_rng([seed, n, 1])
     sums = np.empty((replicates, rows.shape[1]))
-    for start, size in _blocks(replicates, n):
+    for start, size in _blocks(replicates, n, _DRAWN_ENTRIES):
         draws = generator.integers(0, n, (size, n)) + n * np.arange(size)[:, None]  # (size, n)
         weights = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n)
         sums[start : start + size] = weights.astype(np.float64) @ rows
@@ -81,15 +82,15 @@ def permuted_sums(a: FloatArray, b: FloatArray, replicates: int, seed: int) -> t
     generator = np.random.default_rng([seed, n, 2])
     total_a, total_b, change = a.sum(0), b.sum(0), b - a
     moved = np.empty((replicates, a.shape[1]))
-    for start, size in _blocks(replicates, n):
+    for start, size in _blocks(replicates, n, _BLOCK_ENTRIES):
         swaps = generator.integers(0, 2, (size, n), dtype=np.int8)
         moved[start : start + size] = swaps.astype(np.float64) @ change
     return total_a + moved, total_b - moved
 
 
-def _blocks(replicates: int, n: int) -> list[tuple[int, int]]:
-    """(start, size) of blocks of replicates that fit in memory."""
-    size = max(1, _BLOCK_ENTRIES // max(n, 1))
+def _blocks(replicates: int, n: int, entries: int) -> list[tuple[int, int]]:
+    """(start, size) of blocks of replicates that hold about so many numbers."""
+    size = max(1, entries // max(n, 1))
     return [(start, min(size, replicates - start)) for start in range(0, replicates, size)]
 
 
