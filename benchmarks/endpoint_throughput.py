@@ -1,12 +1,13 @@
 """How fast `harness run` drives an endpoint, beside a bare client loop and (where installed) inspect_ai.
 
-    python benchmarks/endpoint_throughput.py [--inspect PYTHON] [--rounds 2]
+    python benchmarks/endpoint_throughput.py [--inspect PYTHON] [--rounds 5]
 
 The endpoint is a process of its own on loopback that answers after a fixed latency. All sides keep 64 requests in
 flight and send the same files as data URLs. At 1 s of latency the endpoint is the limit; at 0.1 s the client is:
 start-up is the wall time for one picture, the marginal time that of each further picture between the two largest runs.
-`harness run` writes every answer durably, keeps its cache, probes the endpoint and scores. PYTHON is the interpreter of
-an environment that has inspect_ai.
+The sides take turns; figures are medians over the rounds, ratios medians of the rounds' ratios. `harness run` writes
+every answer durably, keeps its cache, probes the endpoint and scores. PYTHON is the interpreter of an environment that
+has inspect_ai, which runs in the first round only. About five minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -190,38 +191,59 @@ def measured(side: str, url: str, folder: Path, inspect: str | None) -> tuple[fl
         return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
-def compare(latency_s: float, counts: Sequence[int], sides: Sequence[str], options: Any, side_px: int | None) -> Any:
-    """Medians over rounds of wall time and memory, by side and number of pictures; the sides take turns."""
+Run = tuple[float, float, float]
+"""Wall seconds, peak memory in MB, processor seconds."""
+
+
+def compare(
+    latency_s: float, counts: Sequence[int], rounds: int, inspect: str | None = None, side_px: int | None = None
+) -> dict[str, Any]:
+    """Medians over rounds by side and number of pictures; the sides take turns."""
     process, url = started(latency_s)
-    found: dict[str, dict[int, list[tuple[float, float, float]]]] = {side: {n: [] for n in counts} for side in sides}
+    sides = ["bare loop", "harness run", *(["inspect_ai"] if inspect else [])]
+    found: dict[str, dict[int, list[Run]]] = {side: {n: [] for n in counts} for side in sides}
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folders = {n: pictures(Path(scratch) / str(n), n, side_px) for n in counts}
-            for _ in range(options.rounds):
+            for number in range(rounds):
                 for count in counts:
-                    for side in sides:
-                        found[side][count].append(measured(side, url, folders[count], options.inspect))
+                    for side in sides if number == 0 else sides[:2]:
+                        found[side][count].append(measured(side, url, folders[count], inspect))
     finally:
         process.terminate()
         process.wait()
-    return {side: summary(rows) for side, rows in found.items()}
+    ratios = ratio_of(marginal(found["harness run"]), marginal(found["bare loop"]))
+    return {side: summary(rows) for side, rows in found.items()} | ({"harness over bare": ratios} if ratios else {})
 
 
-def summary(rows: dict[int, list[tuple[float, float, float]]]) -> dict[str, Any]:
-    """Wall and memory by count; start-up and marginal milliseconds where one picture was measured too."""
-    wall = {n: statistics.median(seconds for seconds, _, _ in runs) for n, runs in rows.items()}
-    cpu = {n: statistics.median(run[2] for run in runs) for n, runs in rows.items()}
-    found: dict[str, Any] = {
-        "wall_s": {str(n): round(s, 3) for n, s in wall.items()},
-        "cpu_s": {str(n): round(s, 3) for n, s in cpu.items()},
-        "peak_memory_mb": {str(n): round(statistics.median(mb for _, mb, _ in runs)) for n, runs in rows.items()},
-    }
-    few, *more = sorted(wall)[-2:]
-    if 1 in wall:
-        found["start_up_s"] = round(wall[1], 3)
-    if more:
-        found["marginal_ms_per_request"] = round(1000 * (wall[more[0]] - wall[few]) / (more[0] - few), 3)
-        found["marginal_cpu_ms_per_request"] = round(1000 * (cpu[more[0]] - cpu[few]) / (more[0] - few), 3)
+def marginal(rows: dict[int, list[Run]]) -> list[tuple[float, float]]:
+    """Milliseconds, and those of processor time, of each further picture between the two largest runs, by round."""
+    if len(rows) < 2:
+        return []
+    few, many = sorted(rows)[-2:]
+    pairs = zip(rows[few], rows[many], strict=True)
+    return [tuple(1000 * (b[i] - a[i]) / (many - few) for i in (0, 2)) for a, b in pairs]  # type: ignore[misc]
+
+
+def ratio_of(ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Median over rounds of how many times as long a picture takes."""
+    names = ("marginal_ms", "marginal_cpu_ms")
+    pairs = list(zip(ours, theirs, strict=True))
+    return {name: round(statistics.median(a[i] / b[i] for a, b in pairs), 2) for i, name in enumerate(names) if pairs}
+
+
+def summary(rows: dict[int, list[Run]]) -> dict[str, Any]:
+    """Wall, processor time and memory by count; start-up and marginal milliseconds where they were measured."""
+
+    def medians(part: int, digits: int) -> dict[str, float]:
+        return {str(n): round(statistics.median(run[part] for run in runs), digits) for n, runs in rows.items()}
+
+    found: dict[str, Any] = {"wall_s": medians(0, 3), "cpu_s": medians(2, 3), "peak_memory_mb": medians(1, 0)}
+    if 1 in rows:
+        found["start_up_s"] = found["wall_s"]["1"]
+    for i, name in enumerate(("marginal_ms_per_request", "marginal_cpu_ms_per_request")):
+        if times := marginal(rows):
+            found[name] = round(statistics.median(pair[i] for pair in times), 3)
     return found
 
 
@@ -230,12 +252,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", nargs=2, metavar=("PORT", "LATENCY"), help=argparse.SUPPRESS)
     parser.add_argument("--inspect", metavar="PYTHON")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=1000)
     options = parser.parse_args(arguments)
     if options.serve:
         asyncio.run(serve(int(options.serve[0]), float(options.serve[1])))
-    sides = ["bare loop", "harness run", *(["inspect_ai"] if options.inspect else [])]
     few = max(2, options.count // 5)
     result = {
         "environment": {
@@ -245,9 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "concurrency": CONCURRENCY,
             "rounds": options.rounds,
         },
-        "latency 0.1 s": compare(0.1, [1, few, options.count], sides, options, None),
-        "latency 0.1 s, pictures of 1,024 px": compare(0.1, [1, few], sides[:2], options, 1024),
-        "latency 1 s": compare(1.0, [options.count], sides[:2], options, None),
+        "latency 0.1 s": compare(0.1, [1, few, options.count], options.rounds, options.inspect),
+        "latency 0.1 s, pictures of 1,024 px": compare(0.1, [1, few], options.rounds, side_px=1024),
+        "latency 1 s": compare(1.0, [options.count], (options.rounds + 1) // 2),
         "ideal_s_at_latency_1_s": options.count / CONCURRENCY,
     }
     result["environment"]["load_average_1m_after"] = round(os.getloadavg()[0], 2)
