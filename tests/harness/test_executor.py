@@ -1,0 +1,67 @@
+"""Choosing where local models compute, and what `harness run` holds in memory."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.id_set import IdSet, Recorded
+from harness.types import Answer, Failed, Outcome
+
+IDS = st.lists(st.text(max_size=12), max_size=30)
+
+
+def test_without_the_package_ray_is_refused_in_one_line(harness, dataset, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = harness(
+        "run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--executor", "ray", "--out", "out"
+    )
+    expected = "harness: --executor ray needs the package ray; type: pip install 'sevlm-harness[ray]'\n"
+    assert (code, err) == (2, expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_executor_is_refused(harness, dataset, tmp_path):
+    code, _, err = harness("run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--executor", "slurm")
+    assert (code, err) == (2, "harness: --executor slurm: expected one of local, ray\n")
+
+
+def test_an_address_without_a_cluster_is_refused(harness, dataset, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra [ray]")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        code, _, err = harness("run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--executor", "ray")
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"harness: --executor ray: nothing answers at RAY_ADDRESS={address}")
+
+
+@given(one=IDS, other=IDS, asked=st.text(max_size=12))
+def test_sets_of_digests_behave_like_sets_of_ids(one, other, asked):
+    first, second = IdSet.of(one), IdSet.of(other)
+    assert len(first) == len(set(one))
+    assert len(first & second) == len(set(one) & set(other))
+    assert len(first - second) == len(set(one) - set(other))
+    for identifier in (asked, *one, *other):
+        assert (identifier in first) == (identifier in set(one))
+        assert (identifier in first - second) == (identifier in set(one) - set(other))
+
+
+def test_the_last_outcome_of_an_example_counts():
+    draw = random.Random(4)
+    kinds: list[Outcome] = [Answer("joy", "x"), Failed("Error", "y")]
+    lines = [(f"p{draw.randrange(40)}", draw.choice(kinds)) for _ in range(150)]
+    last = dict(lines)
+    recorded, selected = Recorded(iter(lines)), IdSet.of(f"p{i}" for i in range(60))
+    failed = {i for i, outcome in last.items() if isinstance(outcome, Failed)}
+    assert (len(recorded), len(recorded.failed)) == (len(last), len(failed))
+    for retry, expected in ((False, set()), (True, failed)):
+        left = recorded.to_ask(selected, retry_failed=retry)
+        wanted = {f"p{i}" for i in range(60)} - last.keys() | expected
+        assert {f"p{i}" for i in range(60) if f"p{i}" in left} == wanted
