@@ -116,15 +116,18 @@ def model_record(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[
 def speed_cells(manifest: Mapping[str, Any], task: Task, split: str) -> list[dict[str, Any]]:
     """Cells of what the runner measured: parameters, peak GPU memory, throughput."""
     cells = []
+    (examples,) = (t["examples"] for t in manifest["tasks"] if t["name"] == task.name)
     for record in (r for r in manifest["runs"] if r["task"] == task.name):
         row = RowKey(record["model"], record["control"])
+        # of the sittings that ended by themselves: what a killed one took is not known
         asked, wall_s = record.get("asked", 0), record.get("wall_s", 0.0)
         values = {
             "parameters": (record.get("parameters"), "this kind of model does not tell its size"),
             "peak_memory_gb": (record.get("peak_memory_gb"), "measured on a GPU only"),
             "images_per_s": (asked / wall_s if wall_s else None, "not measured: outcomes were given"),
         }
-        cells += [_speed_cell(task, split, row, name, asked, *v) for name, v in values.items()]
+        measured = {"parameters": examples}
+        cells += [_speed_cell(task, split, row, name, measured.get(name, asked), *v) for name, v in values.items()]
     return cells
 
 
