@@ -14,7 +14,7 @@ from harness.scoring import Resources, TaskScores, score_task
 from harness.store import SCHEMA, RowKey, RunFolder
 from harness.task_source import data_root, open_reader
 from harness.tasks.metrics.caption_store import CaptionStore
-from harness.tasks.metrics.java import MeteorProcess, jar_hashes
+from harness.tasks.metrics.java import MeteorProcess, jar_hashes, java_version
 from harness.types import Example, Task, UserError
 
 
@@ -45,7 +45,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "comparisons": [],
         "planes": [],
         "classifiers": [],
-        "programs": {f"{name}_jar_sha256": value for name, value in jar_hashes().items()},
+        "programs": programs(),
     }
     # one METEOR for all tasks: starting it takes longer than most of them
     with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
@@ -65,6 +65,13 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
                 results["classifiers"].append({"task": task.name, **reader.record})
     results["groups"] = group_records(manifest["models"], results["cells"])
     return results
+
+
+def programs() -> dict[str, str]:
+    """The programs beside Python that score texts: Java's own name and digests of the two jars it runs."""
+    java = java_version()
+    jars = {f"{name}_jar_sha256": value for name, value in jar_hashes().items()}
+    return ({"java": java} if java else {}) | jars
 
 
 def _task_scores(

@@ -18,7 +18,7 @@ from harness.types import Answer, Example, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A mean over `n` texts or paintings; `arousal` is None where only valence is known."""
+    """A mean over `n` texts or pictures; `arousal` is None where only valence is known."""
 
     valence: float
     arousal: float | None
@@ -96,7 +96,7 @@ def _shifts(emotions: Sequence[str], people: Mapping[str, Position], own: Mappin
 
 
 def _ratings(emotions: Sequence[str], said: Sequence[tuple[Example, Answer]]) -> tuple[Shift, ...]:
-    """Ratings by the dominant human emotion, of people and row on the same paintings."""
+    """Ratings by the dominant human emotion, of people and row on the same pictures."""
     both: dict[str, list[tuple[Mapping[str, float], Mapping[str, float]]]] = {}
     for example, answer in said:
         if example.dominant_emotion and _has_plane(example.ratings) and _has_plane(answer.ratings):

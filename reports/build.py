@@ -26,6 +26,7 @@ from harness.reports.published import PublishedRow, published_rows
 from harness.reports.samples import sample_scripts
 from harness.reports.script_data import script, whole_text
 from harness.reports.slices import SliceTable, slice_tables
+from harness.reports.summary import summaries
 from harness.reports.tables import latex_table, markdown_table
 from harness.reports.task_view import Row, Run, TaskView, gather
 from harness.reports.thumbnails import Thumbnail, link_pictures, make_thumbnails
@@ -69,7 +70,7 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
     Args:
         runs: scored run folders; runs of the same task become one leaderboard.
         out: the report's folder, created when absent.
-        blur: pictures are blurred until they are clicked (some paintings show nudity or violence).
+        blur: pictures are blurred until they are clicked (some show nudity or violence).
         copies: the report holds small copies of the pictures; without, it links to the originals where they lie.
 
     Raises:
@@ -151,7 +152,12 @@ def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
         drawn=affect_figures,
     )
     text: str = environment.get_template("page.html.j2").render(
-        pages=pages, runs=runs, records=run_records(runs), title=_title(pages), blur=blur
+        pages=pages,
+        runs=runs,
+        records=run_records(runs),
+        summaries=summaries([page.view for page in pages]),
+        title=_title(pages),
+        blur=blur,
     )
     return text
 

@@ -32,7 +32,7 @@ def cautions(view: TaskView, pictures_left_out: int = 0, apart: Sequence[str] = 
     return [
         *_illustrative(view),
         *_limited(view),
-        *_different_paintings(view),
+        *_different_pictures(view),
         *(Caution("Not merged", reason) for reason in apart),
         *_rows(view),
         *_small(view),
@@ -57,20 +57,20 @@ def _limited(view: TaskView) -> Iterator[Caution]:
             where = f" ({run.name})" if len(view.runs) > 1 else ""
             yield Caution(
                 "Limited run",
-                f"{grouped(examples)} of {count(available, 'painting')} were run{where}: "
+                f"{grouped(examples)} of {count(available, 'picture')} were run{where}: "
                 "not comparable with results on the whole split.",
                 is_grave=True,
             )
 
 
-def _different_paintings(view: TaskView) -> Iterator[Caution]:
+def _different_pictures(view: TaskView) -> Iterator[Caution]:
     if len(view.runs) < 2:
         return
     ids = [frozenset(example.id for example in run.folder.examples(view.name)) for run in view.runs]
     if len(set(ids)) > 1:
         yield Caution(
-            "Different paintings",
-            f"The merged runs do not cover the same paintings ({', '.join(grouped(len(i)) for i in ids)}; "
+            "Different pictures",
+            f"The merged runs do not cover the same pictures ({', '.join(grouped(len(i)) for i in ids)}; "
             f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
             is_grave=True,
         )
@@ -81,11 +81,11 @@ def _rows(view: TaskView) -> Iterator[Caution]:
     if unranked:
         yield Caution(
             f"Answered below {100 * ANSWERED_ENOUGH:.0f} %",
-            f"{_listed(unranked, 'answered')}. Marked † and not ranked: text metrics see answered paintings only.",
+            f"{_listed(unranked, 'answered')}. Marked † and not ranked: texts are scored where there are any.",
         )
     failed = [row for row in view.rows if row.coverage and row.coverage.failed]
     if failed:
-        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be had for these paintings.")
+        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be had for these pictures.")
 
 
 def _listed(rows: list[Row], name: str) -> str:
@@ -102,11 +102,11 @@ def _small(view: TaskView) -> Iterator[Caution]:
     ]
     if counts and max(counts) < SMALL_N:
         n = max(counts)
-        # Wilson half-width of a proportion of one half: the widest interval that n paintings can give.
+        # Wilson half-width of a proportion of one half: the widest interval that n pictures can give.
         half = 100 * (wilson(0.5, n)[1] - 0.5)
         yield Caution(
-            "Few paintings",
-            f"Accuracy rests on {count(n, 'painting')} with a majority emotion: "
+            "Few pictures",
+            f"Accuracy rests on {count(n, 'picture')} with a majority emotion: "
             f"the 95 % interval of a row is up to ± {half:.0f} points.",
         )
 
@@ -118,7 +118,7 @@ def _small_emotions(view: TaskView) -> Iterator[Caution]:
             found[key.emotion] = max(found.get(key.emotion, 0), int(cell.get("n") or 0))
     few = [f"{emotion} {found[emotion]}" for emotion in view.emotions if found.get(emotion, FEW) < FEW]
     if few:
-        yield Caution("Rare emotions", f"Fewer than {FEW} paintings have an annotation of: {', '.join(few)}.")
+        yield Caution("Rare emotions", f"Fewer than {FEW} pictures have an annotation of: {', '.join(few)}.")
 
 
 def _code_state(view: TaskView) -> Iterator[Caution]:

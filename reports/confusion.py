@@ -15,10 +15,10 @@ NO_ANSWER = "no answer"
 
 @dataclass(frozen=True, slots=True)
 class ConfusionCell:
-    """Paintings of one dominant emotion that got one answer.
+    """Pictures of one dominant emotion that got one answer.
 
     Attributes:
-        percent: of the paintings of that dominant emotion, None when there are none.
+        percent: of the pictures of that dominant emotion, None when there are none.
         step: heat step by that share, None for an empty cell.
     """
 
@@ -39,7 +39,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How often people felt an emotion and how often a model answered it, as percent of paintings."""
+    """How often people felt an emotion and how often a model answered it, as percent of pictures."""
 
     emotion: str
     human: float
@@ -92,7 +92,7 @@ def _cell(number: int, total: int, is_diagonal: bool) -> ConfusionCell:
 def distributions(
     view: TaskView, examples: Iterable[Example], outcomes: Mapping[Row, Mapping[str, Outcome]]
 ) -> list[Distribution]:
-    """Label shares of every row over the paintings that it was asked about, beside the annotators' mean shares."""
+    """Label shares of every row over the pictures that it was asked about, beside the annotators' mean shares."""
     by_id = {example.id: example for example in examples}
     return [
         _distribution(view.emotions, row, by_id, answers)

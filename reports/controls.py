@@ -1,4 +1,4 @@
-"""What rows still score when the picture is blank or another painting's: that much they did not read off it."""
+"""What rows still score when the picture is blank or that of another item: that much they did not read off it."""
 
 from __future__ import annotations
 

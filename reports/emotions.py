@@ -18,12 +18,12 @@ ARTEMIS = (
 EXTRA_SLOTS = 12
 HEAT_STEPS = 10
 FEW = 10
-"""Cells on fewer paintings than this are greyed: too few to read anything from."""
+"""Cells on fewer pictures than this are greyed: too few to read anything from."""
 
 VIEWS: tuple[tuple[str, str, str], ...] = (
-    ("annotated", "annotated with the emotion", "paintings with at least one annotation of the emotion"),
-    ("reference", "dominant emotion", "paintings whose dominant human emotion it is"),
-    ("predicted", "answered emotion", "paintings for which the row answered it"),
+    ("annotated", "annotated with the emotion", "pictures with at least one annotation of the emotion"),
+    ("reference", "dominant emotion", "pictures whose dominant human emotion it is"),
+    ("predicted", "answered emotion", "pictures for which the row answered it"),
 )
 
 
@@ -39,7 +39,7 @@ class HeatCell:
     """One number of a heatmap.
 
     Attributes:
-        step: colour step 0 … `HEAT_STEPS` - 1, None where there is no value or too few paintings.
+        step: colour step 0 … `HEAT_STEPS` - 1, None where there is no value or too few pictures.
     """
 
     text: str
@@ -50,7 +50,7 @@ class HeatCell:
 
     @property
     def is_few(self) -> bool:
-        """A value stands here, on too few paintings."""
+        """A value stands here, on too few pictures."""
         return not self.reason and self.step is None
 
 
@@ -130,7 +130,7 @@ def _value(cell: Mapping[str, Any] | None) -> float | None:
 
 
 def _solid(cell: Mapping[str, Any] | None) -> float | None:
-    """The value behind a coloured cell: available and on enough paintings."""
+    """The value behind a coloured cell: available and on enough pictures."""
     return _value(cell) if cell is not None and (cell.get("n") or 0) >= FEW else None
 
 

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.reports.leads import lead
 from harness.reports.metric_table import GROUPS, Group, MetricInfo, display_rank, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import HELD_OUT, CellKey, Coverage, Row, TaskView
+from harness.reports.task_view import HELD_OUT, CellKey, Coverage, Row, RowId, TaskView
 
-SIGNIFICANT = 0.05
 _COVERAGE = ("answered", "refused", "unparsed", "failed")
 _RESOURCES = ("parameters", "peak_memory_gb")
 _COSTS = ("cost", "cost-more")
+_TEXT_GROUPS = ("text", "text-more", "affect", "vad", "variety")
 
 BODIES: tuple[tuple[str, str], ...] = (
     ("model", "Models"),
@@ -48,7 +49,7 @@ class Cell:
         text: the value, or a dash.
         interval: `low–high`, empty without one.
         sort: the unrounded value, None where there is none.
-        n: paintings behind the value, where known.
+        n: pictures behind the value, where known.
         reason: why there is no value, empty otherwise.
         is_best: better than the runner-up beyond chance.
         is_held_out: measured on the remaining references of the human row.
@@ -65,7 +66,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A metric's column; `n`, its most common count of paintings, stands in the heading, other counts in the cells."""
+    """A metric's column; `n`, its most common count of pictures, stands in the heading, other counts in the cells."""
 
     info: MetricInfo
     n: int | None
@@ -106,6 +107,17 @@ class Board:
     bodies: tuple[Body, ...]
     sorted_by: int | None
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether explanations are scored here."""
+        return any(column.info.group in _TEXT_GROUPS for column in self.columns)
+
+    @property
+    def scale_note(self) -> str:
+        """The scale of the numbers, as far as they are here."""
+        has_cider = any(column.info.name == "cider_d" for column in self.columns)
+        return f"Fractions in percent{', CIDEr-D from 0 to 10' if has_cider else ''}"
+
 
 def boards(view: TaskView) -> list[Board]:
     """The main leaderboard and one table for each other set of references that was scored."""
@@ -118,7 +130,7 @@ def boards(view: TaskView) -> list[Board]:
 
 def _board(view: TaskView, references: str, title: str, note: str) -> Board:
     infos = _columns(view, references)
-    best = {info.name: _winner(view, info) for info in infos} if references == "all" else {}
+    best = _winners(view, infos) if references == "all" else {}
     printed = [
         BoardRow(row, tuple(_cell(view, row, info, references, best.get(info.name) == row.id) for info in infos))
         for row in view.rows
@@ -202,30 +214,7 @@ def _ordered(rows: list[BoardRow], column: int | None, infos: Sequence[MetricInf
     return tuple(sorted(rows, key=rank))
 
 
-def _winner(view: TaskView, info: MetricInfo) -> Any:
-    """The row that beats the runner-up with Holm-adjusted p below `SIGNIFICANT`, else None."""
-    if info.higher_is_better is None:
-        return None
-    sign = 1.0 if info.higher_is_better else -1.0
-    values = [(view.value(CellKey(row.id, info.name)), row) for row in view.rows]
-    rivals = [
-        (sign * value, row)
-        for value, row in values
-        if value is not None and row.is_ranked and row.kind != "control" and not row.is_person
-    ]
-    if len(rivals) < 2:
-        return None
-    (_, first), (_, second) = sorted(rivals, key=lambda rival: -rival[0])[:2]
-    return first.id if _differ(view, info.name, first, second) else None
-
-
-def _differ(view: TaskView, metric: str, first: Row, second: Row) -> bool:
-    if first.id.run != second.id.run:
-        return False
-    run = next(run for run in view.runs if run.index == first.id.run)
-    for entry in run.entries("comparisons", view.name):
-        if entry["metric"] == metric and entry.get("emotion") is None:
-            p = number_or_none(entry, "p_holm")
-            if {entry["a"], entry["b"]} == {first.id.model, second.id.model} and p is not None:
-                return p < SIGNIFICANT
-    return False
+def _winners(view: TaskView, infos: Sequence[MetricInfo]) -> dict[str, RowId]:
+    """By metric the row that beats the runner-up beyond chance."""
+    leads = ((info.name, lead(view, info)) for info in infos)
+    return {name: found.first.id for name, found in leads if found is not None and found.is_significant}

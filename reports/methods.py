@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.reports.metric_table import MetricInfo, display_rank, metric_info
+from harness.reports.numerals import grouped, number_or_none, wilson
 from harness.reports.task_view import Run, TaskView
 
 
@@ -61,10 +62,14 @@ def methods(view: TaskView) -> list[Method]:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run folder as the methods section tells of it; `facts` are label and value."""
+    """One run folder as the methods section tells of it; `facts` are label and value.
+
+    `classifiers` has a sentence on each text-emotion classifier that was used, its own accuracy included.
+    """
 
     name: str
     facts: tuple[tuple[str, str], ...]
+    classifiers: tuple[str, ...]
     manifest: str
     results_file: str
 
@@ -74,7 +79,8 @@ def run_records(runs: list[Run]) -> list[RunRecord]:
     return [
         RunRecord(
             run.name,
-            _facts(run.manifest),
+            (*_facts(run.manifest), *_programs(run.results)),
+            tuple(_classifier(record) for record in run.results.get("classifiers") or ()),
             json.dumps(run.manifest, ensure_ascii=False, indent=2),
             results_file(run, runs),
         )
@@ -94,6 +100,30 @@ def _cached(manifest: Mapping[str, Any]) -> str:
         f"{r['model']}{'@' + r['control'] if r.get('control') else ''} on {r['task']}: {r['cached']}" for r in rows
     ]
     return ", ".join(named)
+
+
+def _classifier(record: Mapping[str, Any]) -> str:
+    """Kind, training data and how often it reads test utterances rightly: what bounds alignment and consistency."""
+    tested, right = record.get("test_utterances"), number_or_none(record, "test_accuracy")
+    read = "its accuracy on test utterances is not known"
+    if right is not None and tested:
+        low, high = wilson(right, int(tested))
+        read = (
+            f"reads {100 * right:.1f} % [{100 * low:.1f}–{100 * high:.1f}] of {grouped(int(tested))} test utterances "
+            "as the label that their writer chose"
+        )
+    settings = ", ".join(f"{key}={value}" for key, value in (record.get("settings") or {}).items())
+    trained = f"trained on {grouped(int(record.get('train_utterances') or 0))} utterances"
+    return (
+        f"{record.get('task')}: {record.get('kind')}, {trained}; {read}. "
+        f"Settings: {settings or 'none'}; weights {str(record.get('sha256', ''))[:16]}."
+    )
+
+
+def _programs(results: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Programs beside Python that scored: versions and digests of their files."""
+    found = results.get("programs") or {}
+    return (("Programs", ", ".join(f"{name} {value}" for name, value in found.items())),) if found else ()
 
 
 def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

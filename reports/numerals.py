@@ -67,7 +67,7 @@ def si(value: float) -> str:
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """`1 painting`, `72 paintings`, with thin-space thousands."""
+    """`1 picture`, `72 pictures`, with thin-space thousands."""
     return f"{grouped(number)} {one if number == 1 else many or one + 's'}"
 
 

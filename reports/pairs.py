@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports.leaderboard import SIGNIFICANT
+from harness.reports.leads import SIGNIFICANT
 from harness.reports.metric_table import MetricInfo, display_rank, metric_info
 from harness.reports.numerals import number_or_none, shown_difference, shown_p
 from harness.reports.task_view import Run, TaskView

@@ -16,7 +16,7 @@ from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
 
 PAGE_SIZE = 100
 REFUSED, UNPARSED, FAILED, ABSENT, OTHER_LABEL = -1, -2, -3, -4, -5
-"""Codes of what a row said about a painting, where it is not the index of a label."""
+"""Codes of what a row said about a picture, where it is not the index of a label."""
 
 _CODES: dict[type, int] = {Refusal: REFUSED, Unparsed: UNPARSED, Failed: FAILED}
 
@@ -50,7 +50,7 @@ def _index(
     outcomes: Mapping[Row, Mapping[str, Outcome]],
     readings: Sequence[Mapping[str, Reading]],
 ) -> dict[str, Any]:
-    """Columns instead of a record per painting: a tenth of the bytes, and quick to read for 80,000 paintings."""
+    """Columns instead of a record per picture: a tenth of the bytes, and quick to read for 80,000 of them."""
     keys = [str(key) for key in view.entry.get("slices") or ()]
     values = {key: sorted({e.meta[key] for e in examples if key in e.meta}) for key in keys}
     numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}

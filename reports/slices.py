@@ -17,7 +17,7 @@ LONGEST = 60
 
 @dataclass(frozen=True, slots=True)
 class SliceCell:
-    """One number; `is_few` marks less than ten paintings."""
+    """One number; `is_few` marks less than ten pictures."""
 
     text: str
     interval: str
@@ -28,7 +28,7 @@ class SliceCell:
 
 @dataclass(frozen=True, slots=True)
 class SliceTable:
-    """One metric cut along one key: a line per value (most paintings first), a column per row.
+    """One metric cut along one key: a line per value (most pictures first), a column per row.
 
     `left_out` counts the values beyond the first `LONGEST`.
     """

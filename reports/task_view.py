@@ -21,7 +21,7 @@ KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
 """The order in which kinds of rows are shown."""
 
 ANSWERED_ENOUGH = 0.95
-"""A row that answers less than this share of its paintings is marked and not ranked."""
+"""A row that answers less than this share of its pictures is marked and not ranked."""
 
 _REFERENCE_ADAPTERS = frozenset({"human", "crowd", "majority", "nearest"})
 _PEOPLE = frozenset({"human", "crowd"})
@@ -50,7 +50,7 @@ class CellKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many paintings a row was asked about and what came back."""
+    """How many pictures a row was asked about and what came back."""
 
     examples: int
     answered: int
@@ -60,7 +60,7 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Answered paintings among all, 0..1 (0 when none was asked)."""
+        """Answered pictures among all, 0..1 (0 when none was asked)."""
         return self.answered / self.examples if self.examples else 0.0
 
 

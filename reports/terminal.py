@@ -33,9 +33,10 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         mark = " †" if share is not None and share < ANSWERED_ENOUGH else ""
         mark += " ‡" if _is_held_out(row, infos, cells) else ""
         table.append([_name(row) + mark, *(_text(cells.get((row, info.name)), info) for info in infos), text])
-    notes = [f"{task}: percent and 95 % intervals; CIDEr-D from 0 to 10."]
+    scale = "; CIDEr-D from 0 to 10" if any(info.name == "cider_d" for info in infos) else ""
+    notes = [f"{task}: percent and 95 % intervals{scale}."]
     if any("†" in line[0] for line in table):
-        notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the paintings: not ranked.")
+        notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the pictures: not ranked.")
     if any("‡" in line[0] for line in table):
         notes.append("‡ against the remaining annotators: compare it with the scores on these in the report only.")
     notes += _groups(results, task, infos)

@@ -1,5 +1,5 @@
 "use strict";
-// One painting of the sample browser as elements: picture, annotations, and what every row made of it.
+// One item of the sample browser as elements: picture, annotations, and what every row made of it.
 // Every text comes from models or data sets, so it enters the page through textContent only.
 
 (() => {
@@ -173,7 +173,7 @@
     for (const fact of facts) side.append(element("p", "meta", fact));
     const link = element("a", "", `#${sample.id}`);
     link.href = `#sample=${encodeURIComponent(task)}/${encodeURIComponent(sample.id)}`;
-    link.setAttribute("aria-label", `Link to this painting, ${sample.id}`);
+    link.setAttribute("aria-label", `Link to this picture, ${sample.id}`);
     const anchor = element("p", "meta");
     anchor.append(link);
     side.append(anchor);

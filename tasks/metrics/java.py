@@ -60,6 +60,15 @@ def find_java() -> str | None:
     return None
 
 
+def java_version() -> str | None:
+    """What the Java runtime calls itself, such as `openjdk version "17.0.13"`; None without one."""
+    java = find_java()
+    if java is None:
+        return None
+    said = subprocess.run([java, "-version"], capture_output=True, check=True, timeout=60)
+    return said.stderr.decode(errors="replace").splitlines()[0].strip()
+
+
 def require_java() -> str:
     """The Java runtime.
 

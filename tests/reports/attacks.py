@@ -7,6 +7,7 @@ from typing import Any
 
 from run_builder import HOSTILE, comparison, coverage, picture
 
+from harness.example_scores import Reading, write_readings
 from harness.store import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, histogram
 
@@ -115,6 +116,8 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
         with run.open_log("attacked", row) as log:
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
+        labels = [Reading(text, number % 2 == 0) for number, text in enumerate(texts)]
+        write_readings(run, "attacked", row, dict(zip(said, labels * len(said), strict=False)))
     counts = [[1] * (len(texts) + 1) for _ in texts]
     run.save_results(
         {
@@ -136,6 +139,18 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
                 for text in texts
             ],
             "models": [{"model": row.model, "parameters": 10**6} for row in rows[:2]],
+            "classifiers": [
+                {
+                    "task": text,
+                    "kind": text,
+                    "settings": {text: text},
+                    "sha256": text,
+                    "test_accuracy": 0.5,
+                    "test_utterances": 9,
+                }
+                for text in texts
+            ],
+            "programs": {text: text for text in texts},
             "comparisons": [
                 comparison("attacked", metric, "one", "two", 0.1, 0.01, emotion)
                 for metric in ("accuracy", *texts)

@@ -109,7 +109,7 @@ def test_text_search_reads_every_text(open_page: Callable[..., Opened], run: Run
     assert opened.ids() == ["painting 7"]
     opened.page.fill("[data-filter=text]", "no such words anywhere")
     opened.page.wait_for_selector("[data-samples][data-count='0']")
-    assert opened.page.inner_text("[data-status]") == "0 of 12 paintings match"
+    assert opened.page.inner_text("[data-status]") == "0 of 12 pictures match"
 
 
 def test_pages_turn_by_button_and_keyboard(open_page: Callable[..., Opened], run: RunFolder) -> None:

@@ -41,7 +41,7 @@ def test_table_is_aligned_sorted_and_marked() -> None:
         "weak     50.0 [40.0–61.0]          –   100/100\n"
         "shy †                99.0          –    94/100\n"
         "t: percent and 95 % intervals; CIDEr-D from 0 to 10.\n"
-        "† answered below 95 % of the paintings: not ranked.\n"
+        "† answered below 95 % of the pictures: not ranked.\n"
         "‡ against the remaining annotators: compare it with the scores on these in the report only.\n"
     )
 
