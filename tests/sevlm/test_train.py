@@ -203,10 +203,19 @@ def test_accumulated_batches_equal_one_large_batch(
         torch.testing.assert_close(small[name], value, atol=1e-5, rtol=0)
 
 
-def test_two_processes_equal_one_with_twice_the_batch(
-    folder: Path, examples: list[TrainingExample], tmp_path: Path
+@pytest.mark.parametrize(
+    ("contrastive", "alone"),
+    [(False, {"batch_pictures": 4}), (True, {"batch_pictures": 2, "accumulate": 2})],
+    ids=["twice the batch", "the same groups for the contrastive head"],
+)
+def test_two_processes_equal_one(
+    contrastive: bool, alone: dict[str, int], folder: Path, examples: list[TrainingExample], tmp_path: Path
 ) -> None:
-    """Three batches of two pictures for two processes: in the last update the second process has none."""
+    """Three batches of two pictures for two processes: in the last update the second process has none.
+
+    Negatives are drawn within a batch, so the contrastive loss is compared over batches of the same pictures: one
+    process then accumulates what two compute at once, and all losses are divided by the counts of the whole update.
+    """
     assert len(examples) == 8  # the pictures are there before three processes read them
     ports = socket.socket()
     ports.bind(("127.0.0.1", 0))
@@ -216,17 +225,21 @@ def test_two_processes_equal_one_with_twice_the_batch(
     script = Path(__file__).with_name("tiny_training.py")
     workers = [
         subprocess.Popen(
-            [sys.executable, str(script), str(folder), str(tmp_path / "two"), "2"],
+            [sys.executable, str(script), str(folder), str(tmp_path / "two"), str(contrastive)],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]
-    train_tiny(folder, tmp_path / "one", 4)
+    train_tiny(folder, tmp_path / "one", contrastive=contrastive, **alone)
     assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
     assert json.loads((tmp_path / "two" / "training.json").read_text(encoding="utf-8"))["processes"] == 2
+    assert [line["update"] for line in log_of(tmp_path / "two")] == [1, 2, 3, 4]
+    for line, other in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
+        assert other == pytest.approx(line, abs=1e-5)
+    assert ("contrastive_loss" in log_of(tmp_path / "two")[0]) == contrastive
 
 
 def test_tensorboard_holds_the_log(

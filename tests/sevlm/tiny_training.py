@@ -47,14 +47,15 @@ def tiny_recipe(tower: Path, words: Path, cache: Path, **settings: Any) -> Recip
     return load_recipe("small").updated(sizes | training | {"feature_cache": str(cache)} | settings)
 
 
-def train_tiny(folder: Path, out: Path, pictures: int) -> None:
-    """Train without chance on the examples of a folder; every process of several runs this."""
+def train_tiny(folder: Path, out: Path, *, contrastive: bool, batch_pictures: int, accumulate: int = 1) -> None:
+    """Train without dropout on the examples of a folder; every process of several runs this."""
     from sevlm.train import train
 
-    settings = {"dropout": 0.0, "use_contrastive_head": False, "epochs": 2, "batch_pictures": pictures}
+    settings = {"dropout": 0.0, "use_contrastive_head": contrastive, "epochs": 2}
+    settings |= {"batch_pictures": batch_pictures, "accumulate": accumulate}
     recipe = tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
     train(recipe, make_examples(folder)[2:], [], out, "cpu", progress=False)
 
 
 if __name__ == "__main__":
-    train_tiny(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    train_tiny(Path(sys.argv[1]), Path(sys.argv[2]), contrastive=sys.argv[3] == "True", batch_pictures=2)
