@@ -1,13 +1,22 @@
-"""Pictures made on the spot."""
+"""Pictures made on the spot, tiny checkpoints, and a loopback endpoint that answers as told."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import fault_server
 import pytest
-from adapter_samples import Picture
+from adapter_samples import Picture, item
+from fault_server import Endpoint
 from PIL import Image
+
+from harness.types import Item
+
+if TYPE_CHECKING:
+    from harness.adapters.hf_vlm import HFVisionLanguage
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported, which is before any fixture runs
 
@@ -29,3 +38,57 @@ def corrupt(tmp_path: Path) -> Path:
     path = tmp_path / "corrupt.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     return path
+
+
+@pytest.fixture(scope="session")
+def paintings(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
+    """Eight pictures of different shapes, dark ones and bright ones in turn."""
+    folder = tmp_path_factory.mktemp("paintings")
+    items = []
+    for number in range(8):
+        path = folder / f"{number}.png"
+        noise = Image.effect_noise((40 + 30 * number, 60 + 50 * (number % 3)), 30)
+        noise.point([lambda v: v // 4, lambda v: 190 + v // 4][number % 2]).convert("RGB").save(path)
+        items.append(item(str(number), path))
+    return items
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each kind."""
+    import tiny_models
+    from loading_hf import FAMILIES
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {kind: tiny_models.build(kind, folder / kind) for kind in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def taught(checkpoints: dict[str, Path]) -> HFVisionLanguage:
+    """The model that tells bright pictures from dark ones, loaded."""
+    from loading_hf import loaded
+
+    return loaded(checkpoints["llava-taught"])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Endpoint, str]]:
+    """An endpoint and its base URL."""
+    with fault_server.running() as running:
+        yield running
+
+
+@pytest.fixture
+def endpoint(server: tuple[Endpoint, str]) -> Endpoint:
+    """The one server, as if just started."""
+    found, _ = server
+    fresh = Endpoint()
+    found.reply, found.models, found.requests, found.headers = fresh.reply, fresh.models, [], []
+    found.most_in_flight = 0
+    return found
+
+
+@pytest.fixture
+def url(server: tuple[Endpoint, str]) -> str:
+    """Its base URL."""
+    return server[1]

@@ -1,73 +1,20 @@
+"""One request to an endpoint: what is sent, what becomes of each reply, and which parameters are settled."""
+
 from __future__ import annotations
 
-import asyncio
-import base64
 import dataclasses
-import io
-import json
-import socket
-from collections.abc import Iterator
 from email.utils import formatdate
-from pathlib import Path
 from time import time
 from typing import Any
 
-import fault_server
-import numpy as np
 import pytest
 from adapter_samples import PROMPT, Picture, item
+from asking_openai import ask, loaded
 from fault_server import Endpoint, Reply, answered, error
-from PIL import Image
 from tqdm import tqdm
 
-from harness.adapters.openai_chat import OpenAIChat
 from harness.endpoint import drive
-from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, UserError
-
-KEY = "sk-test-0123456789abcdefghij"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Endpoint, str]]:
-    with fault_server.running() as running:
-        yield running
-
-
-@pytest.fixture
-def endpoint(server: tuple[Endpoint, str]) -> Endpoint:
-    """The one server, as if just started."""
-    found, _ = server
-    fresh = Endpoint()
-    found.reply, found.models, found.requests, found.headers = fresh.reply, fresh.models, [], []
-    found.most_in_flight = 0
-    return found
-
-
-@pytest.fixture
-def url(server: tuple[Endpoint, str]) -> str:
-    return server[1]
-
-
-def loaded(url: str, **settings: Any) -> OpenAIChat:
-    plain: dict[str, Any] = {"probe": "off", "schema": False, "probabilities": False}
-    adapter = OpenAIChat("vision-1", base_url=url, **plain | settings)
-    adapter.load()
-    return adapter
-
-
-def greet(adapter: OpenAIChat) -> None:
-    async def opened_and_closed() -> None:
-        await adapter.open()
-        await adapter.aclose()
-
-    asyncio.run(opened_and_closed())
-
-
-def ask(adapter: OpenAIChat, *items: Item) -> list[Outcome | BaseException]:
-    async def all_at_once() -> list[Outcome | BaseException]:
-        return await asyncio.gather(*(adapter.answer(one) for one in items), return_exceptions=True)
-
-    return asyncio.run(all_at_once())
+from harness.types import Answer, Failed, Outcome, Refusal, RetryableError, Unparsed, UserError
 
 
 def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
@@ -255,128 +202,3 @@ def test_requests_run_side_by_side_once_the_first_has_settled(endpoint: Endpoint
     endpoint.script(dataclasses.replace(answered(), delay_s=0.2))
     ask(loaded(url), *(item(str(i), picture()) for i in range(6)))
     assert endpoint.most_in_flight == 5
-
-
-def sent_image(endpoint: Endpoint) -> tuple[str, bytes]:
-    data = endpoint.requests[-1]["messages"][0]["content"][0]["image_url"]["url"]
-    head, _, body = data.partition(";base64,")
-    return head.removeprefix("data:"), base64.b64decode(body)
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "media_type"),
-    [("a.jpg", "RGB", "image/jpeg"), ("a.png", "L", "image/png"), ("a.webp", "RGB", "image/webp")],
-)
-def test_pictures_that_fit_are_sent_byte_for_byte(
-    endpoint: Endpoint, url: str, tmp_path: Path, name: str, mode: str, media_type: str
-) -> None:
-    path = tmp_path / name
-    Image.effect_noise((64, 48), 90).convert(mode).save(path)
-    ask(loaded(url, image_size=64), item("a", path))
-    assert sent_image(endpoint) == (media_type, path.read_bytes())
-
-
-@pytest.mark.parametrize("kind", ["large", "rotated", "cmyk", "transparent", "bmp"])
-def test_other_pictures_are_sent_upright_in_plain_colours_and_no_larger_than_asked(
-    endpoint: Endpoint, url: str, tmp_path: Path, kind: str
-) -> None:
-    left_red = Image.new("RGB", (60, 40), "white")
-    left_red.paste((200, 20, 20), (0, 0, 30, 40))
-    path = tmp_path / ("a.bmp" if kind == "bmp" else "a.png" if kind == "transparent" else "a.jpg")
-    match kind:
-        case "large":
-            left_red.resize((600, 400)).save(path, quality=95)
-        case "rotated":
-            exif = Image.Exif()
-            exif[0x0112] = 6  # to be turned by 90 degrees clockwise when shown
-            left_red.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=95)
-        case _:
-            modes = {"cmyk": "CMYK", "transparent": "RGBA", "bmp": "RGB"}
-            left_red.convert(modes[kind]).save(path)
-    ask(loaded(url, image_size=60), item("a", path))
-    media_type, content = sent_image(endpoint)
-    shown = Image.open(io.BytesIO(content))
-    assert (media_type, shown.mode, shown.size) == ("image/jpeg", "RGB", (60, 40))
-    difference = np.abs(np.asarray(shown, float) - np.asarray(left_red, float)).mean()
-    assert difference < 8
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
-def test_a_truncated_picture_is_never_sent(endpoint: Endpoint, url: str, tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    Image.effect_noise((64, 48), 90).convert("RGB").save(path)
-    whole = path.read_bytes()
-    for kept in (len(whole) // 3, 3 * len(whole) // 4):
-        path.write_bytes(whole[:kept])
-        (outcome,) = ask(loaded(url), item("a", path))
-        assert isinstance(outcome, Failed)
-        assert outcome.error_type == "ImageError"
-    path.write_bytes(whole + b"\0" * 7)
-    (outcome,) = ask(loaded(url), item("a", path))
-    assert isinstance(outcome, Answer)
-    assert len(endpoint.requests) == 1
-
-
-def test_a_corrupt_picture_is_never_sent(endpoint: Endpoint, url: str, picture: Picture, corrupt: Path) -> None:
-    first, second = ask(loaded(url), item("a", corrupt), item("b", picture()))
-    assert isinstance(first, Failed)
-    assert first.error_type == "ImageError"
-    assert isinstance(second, Answer)
-    assert len(endpoint.requests) == 1
-
-
-def test_no_secret_leaves_the_adapter(
-    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTHER_KEY", KEY)
-    with_credentials = url.replace("http://", "http://user:hunter22@")
-    adapter = loaded(with_credentials, api_key_env="OTHER_KEY")
-    endpoint.script(error(400, f"key {KEY} and sk-other-987654321 at http://user:hunter22@host/\nrejected"))
-    (outcome,) = ask(adapter, item("a", picture()))
-    assert isinstance(outcome, Failed)
-    told = json.dumps([adapter.fingerprint(), adapter.observed(), outcome.message])
-    for secret in (KEY, "hunter22", "987654321", "user:"):
-        assert secret not in told
-    assert adapter.fingerprint()["base_url"] == url
-    assert "rejected" in outcome.message
-
-
-def test_the_key_is_sent_and_loopback_goes_without(
-    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    ask(loaded(url), item("a", picture()))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    ask(loaded(url), item("a", picture()))
-    sent = [headers["authorization"] for headers in endpoint.headers]
-    assert sent == ["Bearer none", f"Bearer {KEY}"]
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="export OPENAI_API_KEY="):
-        OpenAIChat("m", base_url="https://models.example/v1").load()
-
-
-def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
-    endpoint: Endpoint, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(UserError, match=f"nobody answers at http://127.0.0.1:{port}/v1"):
-        greet(loaded(f"http://127.0.0.1:{port}/v1"))
-    endpoint.models = error(401, "bad key")
-    with pytest.raises(UserError, match=r"refuses the key in \$OPENAI_API_KEY"):
-        greet(loaded(url))
-    endpoint.models = Reply(404, "nothing here")
-    greet(loaded(url))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"base_url": "127.0.0.1:8000"}, "expected http"),
-        ({"detail": "medium"}, "expected one of auto, low, high"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        OpenAIChat("m", **settings)

@@ -1,0 +1,31 @@
+"""The endpoint adapter in the hands of a test: loaded with few settings, asked all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from harness.adapters.openai_chat import OpenAIChat
+from harness.types import Item, Outcome
+
+
+def loaded(url: str, **settings: Any) -> OpenAIChat:
+    plain: dict[str, Any] = {"probe": "off", "schema": False, "probabilities": False}
+    adapter = OpenAIChat("vision-1", base_url=url, **plain | settings)
+    adapter.load()
+    return adapter
+
+
+def greet(adapter: OpenAIChat) -> None:
+    async def opened_and_closed() -> None:
+        await adapter.open()
+        await adapter.aclose()
+
+    asyncio.run(opened_and_closed())
+
+
+def ask(adapter: OpenAIChat, *items: Item) -> list[Outcome | BaseException]:
+    async def all_at_once() -> list[Outcome | BaseException]:
+        return await asyncio.gather(*(adapter.answer(one) for one in items), return_exceptions=True)
+
+    return asyncio.run(all_at_once())

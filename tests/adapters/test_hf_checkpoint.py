@@ -1,0 +1,77 @@
+"""Which weights are loaded, how they are held and named, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models
+from adapter_samples import Picture, item
+from loading_hf import loaded
+
+from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.types import Item, UserError
+
+
+def test_half_precision_runs(checkpoints: dict[str, Path], paintings: list[Item]) -> None:
+    adapter = loaded(checkpoints["llava-taught"], dtype="bf16", attention="eager")
+    assert adapter.observed()["dtype"] == "bfloat16"
+    assert [o.raw for o in adapter.predict(paintings[:2])] == [tiny_models.DARK, tiny_models.BRIGHT]
+
+
+def test_the_fingerprint_follows_the_files_not_the_place(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    original = HFVisionLanguage(checkpoint=str(checkpoints["paligemma"]))
+    copy = shutil.copytree(checkpoints["paligemma"], tmp_path / "paligemma")
+    assert HFVisionLanguage(checkpoint=str(copy)).fingerprint() == original.fingerprint()
+    assert HFVisionLanguage(str(copy), max_new_tokens=5).fingerprint() != original.fingerprint()
+    config = json.loads((copy / "generation_config.json").read_text())
+    changed = shutil.copytree(copy, tmp_path / "changed" / "paligemma")
+    (changed / "generation_config.json").write_text(json.dumps(config | {"repetition_penalty": 1.1}))
+    assert HFVisionLanguage(checkpoint=str(changed)).fingerprint() != original.fingerprint()
+    json.dumps(original.fingerprint())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "int8"}, "dtype=int8: expected one of fp32, bf16, fp16"),
+        ({"quantization": "2bit"}, "expected one of 4bit, 8bit"),
+        ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
+        ({"checkpoint": "/no/such/folder"}, "llava:checkpoint=PATH"),
+        ({"max_new_tokens": 0}, "expected at least 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        HFVisionLanguage(**settings)
+
+
+@pytest.mark.parametrize("kind", ["hub id", "empty folder", "text only", "bitsandbytes"])
+def test_checkpoints_that_cannot_be_loaded(
+    kind: str, tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = HFVisionLanguage(checkpoint=str(tmp_path))
+    match kind:
+        case "hub id":
+            adapter = HFVisionLanguage(checkpoint="llava-hf/not-in-the-cache")
+        case "text only":
+            tiny_models.tokenizer().save_pretrained(tmp_path)
+        case "bitsandbytes":
+            monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+            adapter = HFVisionLanguage(checkpoint=str(checkpoints["paligemma"]), quantization="4bit")
+    with pytest.raises(UserError) as raised:
+        adapter.load()
+    message = str(raised.value)
+    assert "\n" not in message
+    wanted = {"text only": "checkpoint", "bitsandbytes": "[quantization]"}
+    assert wanted.get(kind, "type llava:checkpoint=PATH|HUB_ID") in message
+
+
+def test_before_loading_nothing_is_answered(picture: Picture) -> None:
+    with pytest.raises(UserError, match="after load"):
+        HFVisionLanguage().predict([item("a", picture())])
+    assert HFVisionLanguage().fingerprint()["checkpoint"] == "llava-hf/llava-1.5-7b-hf"

@@ -1,0 +1,74 @@
+"""Where an endpoint lives and the key to it: said before the first painting, and never in a file."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from adapter_samples import Picture, item
+from asking_openai import ask, greet, loaded
+from fault_server import Endpoint, Reply, error
+
+from harness.adapters.openai_chat import OpenAIChat
+from harness.types import Failed, UserError
+
+KEY = "sk-test-0123456789abcdefghij"
+
+
+def test_no_secret_leaves_the_adapter(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", KEY)
+    with_credentials = url.replace("http://", "http://user:hunter22@")
+    adapter = loaded(with_credentials, api_key_env="OTHER_KEY")
+    endpoint.script(error(400, f"key {KEY} and sk-other-987654321 at http://user:hunter22@host/\nrejected"))
+    (outcome,) = ask(adapter, item("a", picture()))
+    assert isinstance(outcome, Failed)
+    told = json.dumps([adapter.fingerprint(), adapter.observed(), outcome.message])
+    for secret in (KEY, "hunter22", "987654321", "user:"):
+        assert secret not in told
+    assert adapter.fingerprint()["base_url"] == url
+    assert "rejected" in outcome.message
+
+
+def test_the_key_is_sent_and_loopback_goes_without(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ask(loaded(url), item("a", picture()))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    ask(loaded(url), item("a", picture()))
+    sent = [headers["authorization"] for headers in endpoint.headers]
+    assert sent == ["Bearer none", f"Bearer {KEY}"]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UserError, match="export OPENAI_API_KEY="):
+        OpenAIChat("m", base_url="https://models.example/v1").load()
+
+
+def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
+    endpoint: Endpoint, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=f"nobody answers at http://127.0.0.1:{port}/v1"):
+        greet(loaded(f"http://127.0.0.1:{port}/v1"))
+    endpoint.models = error(401, "bad key")
+    with pytest.raises(UserError, match=r"refuses the key in \$OPENAI_API_KEY"):
+        greet(loaded(url))
+    endpoint.models = Reply(404, "nothing here")
+    greet(loaded(url))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"base_url": "127.0.0.1:8000"}, "expected http"),
+        ({"detail": "medium"}, "expected one of auto, low, high"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        OpenAIChat("m", **settings)
