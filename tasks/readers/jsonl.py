@@ -3,7 +3,9 @@
     {"id": "1", "image": "images/1.jpg", "split": "test", "meta": {"style": "Cubism"},
      "annotations": [{"emotion": "awe", "explanation": "the light ..."}]}
 
-`split` defaults to `test`; `meta` may be absent. The file is streamed: eight bytes per id are kept.
+`split` defaults to `test`; `meta` may be absent. Where the card says `explanations: false`, `explanation` may be absent
+or empty; where it has `ratings`, each line needs `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
+The file is streamed: eight bytes per id are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from harness.tasks.pictures import picture_problem
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
 from harness.types import Annotation, Example, Task, UserError, histogram
 
-_KEYS = ("id", "image", "split", "annotations", "meta")
+_KEYS = ("id", "image", "split", "annotations", "meta", "ratings")
 _ANNOTATION_KEYS = ("emotion", "explanation")
 
 
@@ -159,6 +161,7 @@ def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: st
         emotion_histogram=histogram(annotations),
         split=_text(line, "split", where) if "split" in line else "test",
         meta=_meta(line, where),
+        ratings=_ratings(line, task, where),
     )
 
 
@@ -188,10 +191,27 @@ def _annotations(line: Mapping[str, Any], task: Task, where: str) -> tuple[Annot
 
 
 def _annotation(entry: Any, task: Task, where: str) -> Annotation:
+    if not task.explanations and isinstance(entry, dict):
+        entry = {"explanation": ""} | entry
     if not isinstance(entry, dict) or set(entry) != set(_ANNOTATION_KEYS):
         raise UserError(f"{where}: expected an object with exactly 'emotion' and 'explanation', got {entry!r}")
     emotion = check_label(_text(entry, "emotion", where), task, where)
+    if not task.explanations and entry["explanation"] == "":
+        return Annotation(emotion, "")
     return Annotation(emotion, _text(entry, "explanation", where))
+
+
+def _ratings(line: Mapping[str, Any], task: Task, where: str) -> dict[str, float]:
+    """The ratings that the card declares, no other and none missing."""
+    found = line.get("ratings", {})
+    if not isinstance(found, dict) or found.keys() != task.ratings.keys():
+        wanted = ", ".join(task.ratings) or "none, as the card declares no `ratings`"
+        raise UserError(f"{where}: key 'ratings': expected {wanted}; got {found!r}")
+    for name, value in found.items():
+        low, high = task.ratings[name]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            raise UserError(f"{where}: key 'ratings': {name} must be a number from {low:g} to {high:g}, got {value!r}")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _meta(line: Mapping[str, Any], where: str) -> dict[str, str]:

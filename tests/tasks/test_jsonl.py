@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +161,44 @@ def test_readers_registry_targets_are_readers() -> None:
     for target in READERS.values():
         module, _, name = target.partition(":")
         assert issubclass(getattr(import_module(module), name), Reader)
+
+
+@pytest.mark.parametrize("annotation", [{"emotion": "awe"}, {"emotion": "awe", "explanation": ""}])
+def test_data_of_labels_alone_need_no_explanation(examples_task: BuildTask, annotation: dict[str, str]) -> None:
+    task = dataclasses.replace(examples_task(AWE | {"annotations": [annotation]}), explanations=False)
+    (example,) = read(task)
+    assert example.annotations == (Annotation("awe", ""),)
+    with pytest.raises(UserError, match="explanation"):
+        read(dataclasses.replace(task, explanations=True))
+
+
+def test_ratings_are_those_of_the_card(examples_task: BuildTask) -> None:
+    task = dataclasses.replace(
+        examples_task(AWE | {"ratings": {"valence": 7, "arousal": 1.5}}), ratings={"valence": (1, 7), "arousal": (1, 9)}
+    )
+    (example,) = read(task)
+    assert example.ratings == {"valence": 7.0, "arousal": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("ratings", "says"),
+    [
+        ({}, "expected valence"),
+        ({"valence": 8}, "valence must be a number from 1 to 7, got 8"),
+        ({"valence": "4"}, "got '4'"),
+        ({"valence": True}, "got True"),
+        ({"valence": float("nan")}, "got nan"),
+        ({"valence": 4, "arousal": 2}, "expected valence"),
+        ([4], "expected valence"),
+    ],
+)
+def test_ratings_off_the_card_are_refused(examples_task: BuildTask, ratings: object, says: str) -> None:
+    task = dataclasses.replace(examples_task(AWE | {"ratings": ratings}), ratings={"valence": (1, 7)})
+    with pytest.raises(UserError, match="line 1: key 'ratings'") as caught:
+        read(task)
+    assert says in str(caught.value)
+
+
+def test_ratings_that_no_card_declares_are_refused(examples_task: BuildTask) -> None:
+    with pytest.raises(UserError, match="declares no `ratings`"):
+        read(examples_task(AWE | {"ratings": {"valence": 4}}))
