@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from harness.tasks.located_yaml import LocatedYaml, nearest
 from harness.types import UserError
 
 TARGETS = (
@@ -82,22 +81,27 @@ def load_recipe(settings: Mapping[str, Any]) -> Recipe:
     fields = {field.name: field for field in dataclasses.fields(Recipe)}
     for name, value in values.items():
         if name not in fields:
-            raise UserError(f"llava: unknown setting {name!r}; known: {', '.join(fields)}")
+            raise UserError(f"llava: unknown setting {name!r}; {nearest(name, fields)}")
         values[name] = _typed(name, value, str(fields[name].type))
     return Recipe(**values)
 
 
 def _read(config: str) -> dict[str, Any]:
-    shipped = Path(__file__).with_name(f"llava_{config}.yaml")
-    path = shipped if shipped.is_file() else Path(config)
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        names = sorted(p.stem.removeprefix("llava_") for p in Path(__file__).parent.glob("llava_*.yaml"))
-        raise UserError(f"--config {config}: {' '.join(str(error).split())}; shipped: {', '.join(names)}") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"--config {config}: expected a mapping of settings, got {type(loaded).__name__}")
-    return loaded
+    shipped = {p.stem.removeprefix("llava_"): p for p in sorted(Path(__file__).parent.glob("llava_*.yaml"))}
+    path = shipped.get(config, Path(config))
+    if not path.exists():
+        raise UserError(f"--config {config}: no such file; shipped: {', '.join(shipped)}")
+    document = LocatedYaml(path)
+    fields = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    values = {}
+    for name, key, node in document.mapping(document.root):
+        if name not in fields:
+            raise document.error(key, f"unknown setting {name!r}; {nearest(name, fields)}")
+        try:
+            values[name] = _typed(name, document.plain(node), fields[name])
+        except UserError as error:
+            raise document.error(node, str(error)) from None
+    return values
 
 
 def _typed(name: str, value: Any, hint: str) -> Any:
@@ -110,5 +114,5 @@ def _typed(name: str, value: Any, hint: str) -> Any:
         if not fitting or (kind is int and int(value) != float(value)):
             raise ValueError
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"llava: {name}={value!r}: expected {hint}") from None

@@ -6,13 +6,17 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import yaml
-
+from harness.tasks.located_yaml import LocatedYaml, nearest
 from harness.types import UserError
 
+if TYPE_CHECKING:
+    import yaml
+
+TABLE_KEYS = ("as_of", "source", "hosts", "batch_factor", "models")
+PRICE_KEYS = ("in", "out", "image_tokens")
 TABLE = Path(__file__).with_name("openai_prices.yaml")
 UNKNOWN_IMAGE_TOKENS = 3000
 """Assumed to be the most that a picture takes where no table says it."""
@@ -93,13 +97,42 @@ def _listed(model: str, base_url: str, table: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _table(path: Path) -> dict[str, Any]:
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for name, price in table["models"].items():
-            if not (price["in"] >= 0 and price["out"] >= 0):
-                raise ValueError(f"model {name}: prices must be at least 0")
-        return {"batch_factor": 1.0, "source": path.name, "as_of": "no date", **table, "hosts": list(table["hosts"])}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"prices={path}: {' '.join(str(error).split())}; see the table that comes along: {TABLE}"
-        ) from None
+    document = LocatedYaml(path)
+    table: dict[str, Any] = {"batch_factor": 1.0, "source": path.name, "as_of": "no date"}
+    for key, key_node, node in document.mapping(document.root):
+        if key not in TABLE_KEYS:
+            raise document.error(key_node, f"unknown key {key!r}; {nearest(key, TABLE_KEYS)}")
+        table[key] = _entry(document, key, node)
+    for key in ("hosts", "models"):
+        if key not in table:
+            raise document.error(
+                document.root, f"required key {key!r} is missing; see the table that comes along: {TABLE}"
+            )
+    return table
+
+
+def _entry(document: LocatedYaml, key: str, node: yaml.Node) -> Any:
+    if key == "hosts":
+        return list(document.texts(node))
+    if key == "models":
+        return {model: _numbers(document, entry) for model, _, entry in document.mapping(node)}
+    return _number(document, node) if key == "batch_factor" else str(document.plain(node))
+
+
+def _numbers(document: LocatedYaml, node: yaml.Node) -> dict[str, float]:
+    found = {}
+    for key, key_node, value in document.mapping(node):
+        if key not in PRICE_KEYS:
+            raise document.error(key_node, f"unknown key {key!r} of a price; {nearest(key, PRICE_KEYS)}")
+        found[key] = _number(document, value)
+    for key in ("in", "out"):
+        if key not in found:
+            raise document.error(node, f"a price needs {key!r}, US$ per million tokens")
+    return found
+
+
+def _number(document: LocatedYaml, node: yaml.Node) -> float:
+    value = document.plain(node)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise document.error(node, f"expected a price or factor of at least 0, got {value!r}")
+    return value

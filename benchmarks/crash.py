@@ -93,8 +93,9 @@ def tried(case: Case, kills: int, draw: random.Random, folder: Path) -> dict[str
         case.prepare(own)
         for _ in range(min(case.kills_per_folder, kills - report["kills"])):
             changes, wait = draw.randint(1, case.changes), draw.uniform(0.0, case.longest_wait_s)
-            report["kills"] += killed(case.command(own), own, own / case.watched, changes, wait)
-        complete([case.command(own), *case.checks(own)], own)
+            if not case.ended(own):
+                report["kills"] += killed(case.command(own), own, own / case.watched, changes, wait)
+        complete([*([] if case.ended(own) else [case.command(own)]), *case.checks(own)], own)
         _add(report, case.found(own), expected)
         report["folders"] += 1
     report["requests_sent_twice"] = case.requests_sent_twice()

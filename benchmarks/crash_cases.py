@@ -86,6 +86,10 @@ class Case:
         """Words after `harness`; the same before and after a kill."""
         raise NotImplementedError
 
+    def ended(self, folder: Path) -> bool:
+        """Whether the work is done, so that the command would refuse to do it again."""
+        return False
+
     def checks(self, folder: Path) -> list[list[str]]:
         """Commands that must end with exit code 0 when all is done."""
         return [["doctor", "run"]]

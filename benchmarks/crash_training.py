@@ -33,6 +33,10 @@ class TrainSEVLM(Case):
         where = "--task card.yaml --out sevlm --config small --lexicon lexicon.txt --device cpu --data-root data"
         return ["train", "sevlm", *where.split(), *sizes.split(), *words.split()]
 
+    def ended(self, folder: Path) -> bool:
+        """The summary is written last."""
+        return (folder / "sevlm" / "training.json").exists()
+
     def checks(self, folder: Path) -> list[list[str]]:
         """The folder is no run."""
         return []
@@ -61,6 +65,10 @@ class TrainLoRA(Case):
         words = "checkpoint=./llava batch_size=4 gradient_accumulation=1 max_steps=40 save_every=3 dropout=0.1 rank=4"
         where = "--task card.yaml --out lora --device cpu --data-root data"
         return ["train", "llava", *where.split(), *words.split()]
+
+    def ended(self, folder: Path) -> bool:
+        """The configuration is written after the weights."""
+        return (folder / "lora" / "adapter_config.json").exists()
 
     def checks(self, folder: Path) -> list[list[str]]:
         """The folder is no run."""

@@ -18,6 +18,7 @@ from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
 from sevlm.optimization import Schedule
 from sevlm.pairs import Sampling
+from sevlm.recipe_file import read_recipe_file
 
 Mode: TypeAlias = Literal["official", "improved"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
@@ -146,18 +147,12 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     Raises:
         SEVLMError: no such recipe, not YAML, or an unknown key.
     """
-    import yaml
-
     known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     path = RECIPES / f"{name_or_path}.yaml" if str(name_or_path) in known else Path(name_or_path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_recipe_file(path, Recipe().updated)
     except OSError:
         raise SEVLMError(f"no recipe {name_or_path}: expected {', '.join(known)} or the path of a YAML file") from None
-    except yaml.YAMLError as error:
-        raise SEVLMError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise SEVLMError(f"{path} must hold the keys mode, model and training")
     return Recipe().updated(values)
 
 

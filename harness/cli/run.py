@@ -8,11 +8,9 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, add_data_root
+from harness.cli.config_file import read_config
 from harness.cli.report import add_look, copies_pictures
-from harness.registry import suggest
 from harness.types import UserError
 
 DEFAULTS: dict[str, Any] = {
@@ -115,32 +113,11 @@ def merge_config(arguments: argparse.Namespace) -> dict[str, Any]:
     """Command line over `--config` over defaults, by long option name with underscores.
 
     Raises:
-        UserError: the file is missing, is not a mapping, or names an unknown option.
+        UserError: see `read_config`.
     """
     given = {k: v for k, v in vars(arguments).items() if k not in ("verb", "execute", "parser")}
-    from_file = read_config(arguments.config, given) if arguments.config else {}
+    from_file = read_config(arguments.config, arguments.parser) if arguments.config else {}
     return {
         name: value if value is not None and value is not False else from_file.get(name, DEFAULTS.get(name, value))
         for name, value in given.items()
     }
-
-
-def read_config(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Read a `--config` file: a mapping of option names; lists may stand for comma lists."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"--config {path}: expected a mapping of options, got {type(loaded).__name__}")
-    values = {str(k).replace("-", "_"): v for k, v in loaded.items()}
-    for key in values:
-        if key not in known or key == "config":
-            raise UserError(f"--config {path}: unknown option {key!r}; {suggest(key, known)}")
-    for key in ("tasks", "models", "controls"):
-        if isinstance(values.get(key), list):
-            values[key] = ",".join(map(str, values[key]))
-    for key in ("out", "ids_file", "lexicon"):
-        if key in values:
-            values[key] = Path(values[key])
-    return values
