@@ -26,7 +26,8 @@ import numpy as np
 from harness.tasks.metrics.base import FloatArray, Unavailable
 from harness.tasks.metrics.meteor import COLUMNS
 
-_LOCALE = ["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
+_OPTIONS = ["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
+_OPTIONS += ["-XX:+UseSerialGC"]  # METEOR takes half the memory of the default collector, and starts sooner
 _TOKENISER_TIMEOUT_S = 600
 _METEOR_TIMEOUT_S = 120
 _PIPELINED = 64
@@ -129,7 +130,7 @@ def _run_tokeniser(lines: Sequence[str], jar: Path) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="ptb-") as folder:
         source = Path(folder) / "captions.txt"
         source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-        command = [require_java(), *_LOCALE, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+        command = [require_java(), *_OPTIONS, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
         options = ["-encoding", "UTF-8", "-preserveLines", "-lowerCase", str(source)]
         try:
             done = subprocess.run(
@@ -168,7 +169,7 @@ class MeteorProcess:
         if self._process is not None:
             return
         jar = _jars()["meteor"]
-        command = [require_java(), *_LOCALE, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+        command = [require_java(), *_OPTIONS, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
         )
