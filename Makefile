@@ -28,7 +28,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*$(EXTRA_$*)]'
 	@touch $@
 
-EXTRA_dev := ,demo
+EXTRA_dev := ,demo,bertscore
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info
