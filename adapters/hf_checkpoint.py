@@ -189,7 +189,8 @@ def lora_base(folder: str) -> str:
 def _source(settings: CheckpointSettings) -> dict[str, Any]:
     """Keyword arguments of `from_pretrained` that both parts share."""
     arguments: dict[str, Any] = {"revision": settings.revision} if settings.revision else {}
-    return arguments | ({"trust_remote_code": True} if settings.trust_remote_code else {})
+    # Said even where it is False: where nothing is said, transformers asks on the terminal.
+    return arguments | {"trust_remote_code": settings.trust_remote_code}
 
 
 def _quantization(bits: str, dtype: torch.dtype) -> Any:

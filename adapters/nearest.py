@@ -166,7 +166,7 @@ def encoder_config(name: str) -> SEVLMConfig:
     from transformers import AutoConfig, CLIPImageProcessorPil
 
     try:
-        config: Any = AutoConfig.from_pretrained(source)
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
         processing, _ = CLIPImageProcessorPil.get_image_processor_dict(source)
     except (OSError, ValueError) as error:
         raise SEVLMError(f"{kind} {source!r} cannot be loaded: {str(error).splitlines()[0]}") from error

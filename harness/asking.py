@@ -130,7 +130,7 @@ class RowAsking:
         if pending < total:
             name = f"{self.task.task.name}/{self.key.stem}"
             print(f"{name}: {total - pending} of {total} done", file=sys.stderr)
-        how = {k: self.options[k] for k in ("batch_size", "concurrency", "device", "dtype")}
+        how = {k: self.options[k] for k in ("batch_size", "concurrency", "device", "dtype", "trust_remote_code")}
         executor = "local" if isinstance(adapter, EndpointAdapter) else self.options["executor"]
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)

@@ -49,8 +49,8 @@ def import_target(target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{target}: cannot be imported ({error})") from error
+    except Exception as error:  # somebody else's module may fail in any way
+        raise UserError(f"{target}: cannot be imported ({type(error).__name__}: {error})") from error
     return _attribute(module, attribute, target)
 
 

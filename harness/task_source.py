@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
+import re
+import sys
+from importlib.metadata import entry_points, packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from harness.types import Task, UserError
 if TYPE_CHECKING:
     from harness.tasks.readers.base import Reader
 
+_MODULE_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 TEXT_EMOTION = "text-emotion"
 """Name of the text classifier in `harness train` and of its checkpoint folder."""
 
@@ -63,14 +67,39 @@ def open_reader(task: Task, root: Path) -> Reader:
     """Build the reader of a task's dataset: a registered name, or `module:Class`.
 
     Raises:
-        UserError: unknown dataset.
+        UserError: unknown dataset, or a module that is not installed or holds no such reader.
     """
     from harness.tasks import READERS
+    from harness.tasks.readers.base import Reader
 
     if ":" not in task.dataset and task.dataset not in READERS:
         raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {suggest(task.dataset, READERS)}")
-    reader: Reader = import_target(READERS.get(task.dataset, task.dataset))(task, root)
-    return reader
+    if ":" in task.dataset:
+        _check_installed(task)
+    found = import_target(READERS.get(task.dataset, task.dataset))
+    if not (isinstance(found, type) and issubclass(found, Reader)):
+        raise UserError(
+            f"task {task.name!r}: dataset {task.dataset!r} is no subclass of harness.tasks.readers.base.Reader"
+        )
+    return found(task, root)
+
+
+def _check_installed(task: Task) -> None:
+    """Refuse a module that merely lies in the working folder, beside the card perhaps: a card is data, not a program.
+
+    Raises:
+        UserError: such a module, or one of Python's own.
+    """
+    package = task.dataset.partition(":")[0].partition(".")[0]
+    if not _MODULE_CLASS.fullmatch(task.dataset) or package in sys.stdlib_module_names:
+        raise UserError(f"task {task.name!r}: dataset {task.dataset!r}: expected a reader's name or module:Class")
+    spec = find_spec(package)
+    here = spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(Path.cwd())
+    if here and package not in packages_distributions():
+        raise UserError(
+            f"task {task.name!r}: dataset {task.dataset!r}: {package} lies in the working folder and is not installed; "
+            "if you trust it, type: pip install -e FOLDER"
+        )
 
 
 def checkpoint_folder(root: Path, task: str, model: str) -> Path:

@@ -70,7 +70,7 @@ def pretrained_gpt2(source: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise SEVLMError(f"tokenizer {source!r} cannot be loaded from a folder or the hub: {first}") from error

@@ -198,7 +198,7 @@ def _load_patches(source: str, preprocess: Preprocessing) -> PatchEncoder:
     from transformers import AutoModel
 
     try:
-        model = AutoModel.from_pretrained(source)
+        model = AutoModel.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unavailable("vit", source, error) from error
     return PatchEncoder(getattr(model, "vision_model", model), preprocess)

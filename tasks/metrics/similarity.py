@@ -90,7 +90,7 @@ class TextSimilarity:
 
         package = _bert_score()
         try:
-            config: Any = AutoConfig.from_pretrained(self._name)
+            config: Any = AutoConfig.from_pretrained(self._name, trust_remote_code=False)
             layer = self._layer or package.model2layers.get(self._name) or config.num_hidden_layers
             model, tokenizer = package.get_model(self._name, layer), package.get_tokenizer(self._name)
         except (OSError, ValueError, AssertionError) as error:

@@ -32,9 +32,9 @@ class EncoderClassifier(TextClassifier):
 
         self.labels, self._longest = tuple(labels), longest
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             self._network: Any = AutoModelForSequenceClassification.from_pretrained(
-                source, num_labels=len(labels), dtype=torch.float32
+                source, num_labels=len(labels), dtype=torch.float32, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
