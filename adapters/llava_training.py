@@ -85,6 +85,9 @@ class Collator:
 def train_lora(request: TrainRequest) -> None:
     """Train and write the LoRA weights to `request.out`; an interrupted training goes on where it was.
 
+    Several processes (`accelerate launch`, `torchrun`) train on a device each, with `batch_size` pairs per process; the
+    loss is the mean over the answers' tokens of all of them. The first one writes.
+
     Raises:
         UserError: packages are missing, the recipe or the checkpoint cannot be used, or there is nothing to train on.
     """
@@ -97,12 +100,14 @@ def train_lora(request: TrainRequest) -> None:
         raise UserError(f"llava: the training split of {request.task.name!r} has no annotation with an explanation")
     if (request.out / "adapter_config.json").exists():
         raise UserError(f"{request.out} holds finished weights; remove the folder, or choose another --out")
-    _note_recipe(request.out, recipe)
+    processes = _processes(request.device)
+    with processes.main_process_first():
+        _note_recipe(request.out, recipe)
     checkpoint = CheckpointSettings(
         recipe.checkpoint,
         recipe.revision,
         recipe.dtype,
-        request.device,
+        request.device if processes.num_processes == 1 else str(processes.device),
         attention=recipe.attention,
         quantization=recipe.quantization,
     )
@@ -110,7 +115,17 @@ def train_lora(request: TrainRequest) -> None:
     model = _with_lora(load_model(checkpoint), recipe, request.init_from)
     trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
     trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
-    model.save_pretrained(request.out)
+    if processes.is_main_process:
+        model.save_pretrained(request.out)
+    processes.wait_for_everyone()
+
+
+def _processes(device: str | None) -> Any:
+    """The processes of this training, as accelerate sees them."""
+    from accelerate.state import PartialState
+
+    state: Any = PartialState(cpu=device == "cpu")
+    return state
 
 
 def _prompt(request: TrainRequest, recipe: Recipe) -> str:
