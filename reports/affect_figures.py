@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 from harness.reports.affect import Position, Shift
 from harness.reports.numerals import MINUS
 from harness.reports.scatter import Tick, free_place, linear_marks
 
 STRIP_WIDTH, STRIP_LEFT, STRIP_RIGHT, LINE = 620, 128, 24, 24
-PLANE_SIDE, PLANE_LEFT, PLANE_BOTTOM, MARGIN = 400, 46, 42, 14
+PLANE_SIDE, PLANE_LEFT, PLANE_BOTTOM, MARGIN = 400, 58, 42, 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def strip(shifts: Sequence[Shift]) -> Figure:
     """Valence alone: a line of the drawing for each emotion."""
     height = LINE * len(shifts) + 40
     right = STRIP_WIDTH - STRIP_RIGHT
-    at_x, ticks = _scale([p.valence for s in shifts for p in s.positions] + [0.0], STRIP_LEFT, right)
+    values = [p.valence for s in shifts for p in s.positions] + [0.0]
+    at_x, ticks = _scale(linear_marks(min(values), max(values)), STRIP_LEFT, right)
     found = []
     for number, shift in enumerate(shifts):
         y = LINE * number + LINE / 2
@@ -54,11 +56,13 @@ def strip(shifts: Sequence[Shift]) -> Figure:
 
 
 def plane(shifts: Sequence[Shift]) -> Figure:
-    """Valence from left to right, arousal upwards."""
-    right, floor = PLANE_SIDE - MARGIN, PLANE_SIDE - PLANE_BOTTOM
+    """Valence from left to right, arousal upwards, one unit as long on both: else small shifts would look large."""
+    right, bottom = PLANE_SIDE - MARGIN, PLANE_SIDE - PLANE_BOTTOM
+    top = bottom - (right - PLANE_LEFT)
     positions = [position for shift in shifts for position in shift.positions]
-    at_x, x_ticks = _scale([p.valence for p in positions], PLANE_LEFT, right)
-    at_y, y_ticks = _scale([p.arousal or 0.0 for p in positions], floor, MARGIN)
+    x_marks, y_marks = square_marks([p.valence for p in positions], [p.arousal or 0.0 for p in positions])
+    at_x, x_ticks = _scale(x_marks, PLANE_LEFT, right)
+    at_y, y_ticks = _scale(y_marks, bottom, top)
     ends = [
         [None if p is None else (at_x(p.valence), at_y(p.arousal or 0.0)) for p in (s.people, s.row)] for s in shifts
     ]
@@ -67,19 +71,30 @@ def plane(shifts: Sequence[Shift]) -> Figure:
     found = []
     for shift, (people, row) in zip(shifts, ends, strict=True):
         x, y = row or people or (0.0, 0.0)
-        label_x, label_y, anchor = free_place(x, y, shift.emotion, placed, right=PLANE_SIDE, top=MARGIN)
+        label_x, label_y, anchor = free_place(x, y, shift.emotion, placed, right=PLANE_SIDE, top=top, left=PLANE_LEFT)
         found.append(_dumbbell(shift, people, row, (label_x, label_y), anchor))
-    return Figure(PLANE_SIDE, PLANE_SIDE, PLANE_LEFT, right, floor, x_ticks, y_ticks, tuple(found))
+    return Figure(PLANE_SIDE, PLANE_SIDE, PLANE_LEFT, right, bottom, x_ticks, y_ticks, tuple(found))
 
 
-def _scale(values: Sequence[float], first: float, last: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
-    """A linear scale in pixels over round marks that enclose `values`."""
-    marks = linear_marks(min(values), max(values))
+def square_marks(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Round marks that enclose the values of two axes: the same step and the same number on both."""
+    wider = max((x, y), key=lambda values: max(values) - min(values))
+    marks = linear_marks(min(wider), max(wider))
+    step = marks[1] - marks[0]
+    firsts, lasts = zip(*((floor(min(v) / step), ceil(max(v) / step)) for v in (x, y)), strict=True)
+    count = max(last - first for first, last in zip(firsts, lasts, strict=True))
+    starts = [first - (count - (last - first)) // 2 for first, last in zip(firsts, lasts, strict=True)]
+    x_marks, y_marks = ([step * (start + i) for i in range(count + 1)] for start in starts)
+    return x_marks, y_marks
+
+
+def _scale(marks: Sequence[float], first: float, last: float) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+    """A linear scale in pixels whose ends are the first and the last mark."""
 
     def at(value: float) -> float:
         return round(first + (value - marks[0]) / (marks[-1] - marks[0]) * (last - first), 1)
 
-    return at, tuple(Tick(at(mark), f"{mark:g}".replace("-", MINUS)) for mark in marks)
+    return at, tuple(Tick(at(mark), f"{mark:.6g}".replace("-", MINUS)) for mark in marks)
 
 
 def _dumbbell(

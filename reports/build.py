@@ -31,8 +31,9 @@ from harness.reports.tables import latex_table, markdown_table
 from harness.reports.task_view import Row, Run, TaskView, gather
 from harness.reports.thumbnails import Thumbnail, link_pictures, make_thumbnails
 from harness.reports.valence import word_valences
-from harness.store import RunFolder, to_json, write_atomically
+from harness.store import RunFolder, to_json
 from harness.types import Example, Outcome, UserError
+from harness.whole_files import write_atomically
 
 _HERE = Path(__file__).parent
 ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "filters.js", "samples.js")
@@ -146,6 +147,7 @@ def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
         slots=colour_slots(emotion for page in pages for emotion in page.view.emotions),
         count=numerals.count,
         grouped=numerals.grouped,
+        number=numerals.two_decimals,
         heat_steps=HEAT_STEPS,
         plot=scatter,
         reliability=calibration,

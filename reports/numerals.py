@@ -76,6 +76,11 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", "\u202f")
 
 
+def two_decimals(value: float) -> str:
+    """A number with two digits after the point and a true minus sign."""
+    return _signed(value, 2)
+
+
 def number_or_none(mapping: Mapping[str, Any], key: str) -> float | None:
     """A numeric entry of a JSON object, None where it is absent or not a number."""
     value = mapping.get(key)

@@ -137,7 +137,14 @@ def _point(
 
 
 def free_place(
-    x: float, y: float, label: str, placed: list[tuple[float, float, float]], *, right: float, top: float
+    x: float,
+    y: float,
+    label: str,
+    placed: list[tuple[float, float, float]],
+    *,
+    right: float,
+    top: float,
+    left: float = 0.0,
 ) -> tuple[float, float, str]:
     """Where a mark's label stands: the nearest place beside the mark that is free; x, y and text anchor.
 
@@ -148,10 +155,11 @@ def free_place(
         placed: start, end and y of what is in the way; this label is added.
         right: labels end before it.
         top: labels stay below it.
+        left: labels begin after it.
     """
     width = _LETTER_WIDTH * len(label)
     beside = [(start, anchor) for start, anchor in ((x + 8, "start"), (x - 8 - width, "end"))
-              if start >= 0 and start + width <= right] or [(x + 8, "start")]  # fmt: skip
+              if start >= left and start + width <= right] or [(x + 8, "start")]  # fmt: skip
     heights = [y + 4 + sign * LABEL_HEIGHT * step for step in range(len(placed) + 1) for sign in (-1, 1)]
     places = [(start, height, anchor) for height in heights if height >= top - 2 for start, anchor in beside]
     start, label_y, anchor = next((p for p in places if _is_free(p[0], width, p[1], placed)), places[0])

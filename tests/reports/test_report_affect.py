@@ -116,6 +116,45 @@ def test_positions_become_pixels_in_proportion() -> None:
     assert figure.left <= fear.people[0] <= figure.right
 
 
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([2.4, 5.8], [3.5, 3.9]),
+        ([0.0, 0.6], [-0.08, 0.3]),
+        ([-1.0, 1.0], [-1.0, 1.0]),
+        ([0.3], [0.3]),
+        ([5, 5.1], [-9, 9]),
+    ],
+)
+def test_a_unit_is_as_long_on_both_axes(x: list[float], y: list[float]) -> None:
+    shifts = [Shift(f"e{i}", Position(v, a, 50), None) for i, (v, a) in enumerate(zip(x, y, strict=True))]
+    figure = affect_figures.plane(shifts)
+    across = [tick.at for tick in figure.x_ticks]
+    upwards = [tick.at for tick in figure.y_ticks]
+    assert across[1] - across[0] == pytest.approx(upwards[0] - upwards[1], abs=0.2)
+    steps = [
+        float(ticks[1].text.replace("−", "-")) - float(ticks[0].text.replace("−", "-"))
+        for ticks in (figure.x_ticks, figure.y_ticks)
+    ]
+    assert steps[0] == pytest.approx(steps[1])
+    for dumbbell in figure.dumbbells:
+        assert dumbbell.people is not None
+        assert figure.left <= dumbbell.people[0] <= figure.right
+        assert upwards[-1] <= dumbbell.people[1] <= figure.floor
+        assert dumbbell.anchor == "start" or dumbbell.label[0] - 6 * len(dumbbell.emotion) >= figure.left
+
+
+def test_the_places_stand_in_a_table_as_well(rated: RunFolder, tmp_path: Path) -> None:
+    section = parse(build_report([rated], tmp_path / "out").read_text(encoding="utf-8")).one(id="tiny-affect")
+    words, ratings = section.all("table")
+    cells = [[cell.text for cell in tr.all() if cell.tag in ("th", "td")] for tr in words.all("tr")[2:]]
+    assert cells == [
+        ["awe", "0.50", "0.25", "20", "0.75", "−0.25", "9"],
+        ["fear", "–", "–", "0", "−0.50", "0.50", "30"],
+    ]
+    assert len(ratings.all("tr")) == 4
+
+
 def test_names_keep_clear_of_marks_and_of_each_other() -> None:
     near = [
         Shift(e, Position(0.1 * i, 0.0, 50), Position(0.1 * i + 0.02, 0.0, 50)) for i, e in enumerate(("awe", "fear"))
