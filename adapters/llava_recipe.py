@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.tasks.located_yaml import LocatedYaml, nearest
+from harness.suggestions import nearest
+from harness.tasks.located_yaml import LocatedYaml
 from harness.types import UserError
 
 TARGETS = (

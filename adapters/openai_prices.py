@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness.tasks.located_yaml import LocatedYaml, nearest
+from harness.suggestions import nearest
+from harness.tasks.located_yaml import LocatedYaml
 from harness.types import UserError
 
 if TYPE_CHECKING:

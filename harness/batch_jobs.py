@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store import to_json, write_atomically
+from harness.store import to_json
 from harness.types import UserError
+from harness.whole_files import write_atomically
 
 
 @dataclass

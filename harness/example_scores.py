@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.store import RowKey, RunFolder, check_name, write_atomically
+from harness.store import RowKey, RunFolder, check_name
+from harness.whole_files import write_atomically
 
 
 class Reading(NamedTuple):

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.redact import is_secret_name, keep_secret
-from harness.registry import suggest
 from harness.store import check_name
+from harness.suggestions import nearest
 from harness.types import UserError
 
 _SETTING = re.compile(r"[a-z][a-z0-9_]*=")
@@ -108,7 +108,7 @@ def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> di
     arguments: dict[str, Any] = {}
     for key, value in spec.settings.items():
         if key not in parameters and not open_ended:
-            raise UserError(f"model {spec.name!r} has no setting {key!r}; {suggest(key, parameters)}")
+            raise UserError(f"model {spec.name!r} has no setting {key!r}; {nearest(key, parameters)}")
         arguments[key] = _convert(value, hints.get(key), f"{spec.name}:{key}")
     for key, value in offered.items():
         if key in parameters and key not in arguments and value is not None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.identity import identity_hash
 from harness.model_spec import ModelSpec, typed_settings
-from harness.registry import Registry, suggest
+from harness.registry import Registry
 from harness.selection import Selection
+from harness.suggestions import nearest
 from harness.task_source import checkpoint_folder, find_task, open_reader
 from harness.transfer import picture_key, refuse_overlap, trained_pictures
 from harness.types import Control, Example, Task, UserError
@@ -93,7 +94,7 @@ class TaskPlan:
 
         prompts = {"default": DEFAULT_PROMPT, **self.task.prompts}
         if spec.prompt not in prompts:
-            raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {suggest(spec.prompt, prompts)}")
+            raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {nearest(spec.prompt, prompts)}")
         text: str = render(prompts[spec.prompt], self.labels(spec), self.task.ratings)
         return text
 

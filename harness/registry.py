@@ -7,7 +7,6 @@ packages add entries through the entry-point groups `harness.adapters`, `harness
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from harness.suggestions import nearest
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ ADAPTERS: Mapping[str, str] = {
     "llava": "harness.adapters.hf_vlm:HFVisionLanguage",
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",
 }
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """A phrase naming the nearest known names, or all of them when none is near."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
 
 
 def import_target(target: str) -> Any:
@@ -59,7 +52,7 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = [n for n in vars(module) if not n.startswith("_")]
-        raise UserError(f"{target}: no {attribute!r} in there; {suggest(attribute, public)}") from None
+        raise UserError(f"{target}: no {attribute!r} in there; {nearest(attribute, public)}") from None
 
 
 class Registry:
@@ -101,7 +94,7 @@ class Registry:
             UserError: unknown name; the message suggests the nearest ones.
         """
         if name not in self._targets:
-            raise UserError(f"unknown {self.kind} {name!r}; {suggest(name, self._targets)}")
+            raise UserError(f"unknown {self.kind} {name!r}; {nearest(name, self._targets)}")
         return self._targets[name]
 
     def load(self, name: str) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from harness.id_set import IdSet
-from harness.registry import suggest
+from harness.suggestions import nearest
 from harness.types import Example, UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Selection:
         self.ids = IdSet.of(self._counted(unknown))
         task = reader.task.name
         if not self.available:
-            raise UserError(f"task {task!r} has no examples in split {split!r}; {suggest('', reader.splits())}")
+            raise UserError(f"task {task!r} has no examples in split {split!r}; {nearest('', reader.splits())}")
         if unknown:
             raise UserError(f"--ids-file: not in {task}/{split}: {', '.join(sorted(unknown)[:5])}")
 

@@ -13,7 +13,6 @@ neighbour and renamed, so that they are either old or new; outcomes are appended
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from harness.types import (
     Outcome,
     UserError,
 )
+from harness.whole_files import write_atomically
 
 SCHEMA = 1
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -59,21 +59,6 @@ def check_name(name: str, what: str) -> str:
     if not _SAFE_NAME.fullmatch(name) or len(name) > 100:
         raise UserError(f"{what} {name!r}: use letters, digits, '.', '_' and '-' only (at most 100)")
     return name
-
-
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a whole UTF-8 file, given at once or in pieces: readers see the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def to_json(value: Any, *, indent: int | None = 1) -> str:

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.registry import import_target, suggest
+from harness.registry import import_target
+from harness.suggestions import nearest
 from harness.types import Task, UserError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def find_task(name: str) -> Task:
         return load_task(cards[name])
     if name.endswith((".yaml", ".yml")):
         return load_task(Path(name))
-    raise UserError(f"unknown task {name!r}; {suggest(name, cards)} (or give the path of a task .yaml)")
+    raise UserError(f"unknown task {name!r}; {nearest(name, cards)} (or give the path of a task .yaml)")
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -73,7 +74,7 @@ def open_reader(task: Task, root: Path) -> Reader:
     from harness.tasks.readers.base import Reader
 
     if ":" not in task.dataset and task.dataset not in READERS:
-        raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {suggest(task.dataset, READERS)}")
+        raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {nearest(task.dataset, READERS)}")
     if ":" in task.dataset:
         _check_installed(task)
     found = import_target(READERS.get(task.dataset, task.dataset))

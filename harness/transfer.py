@@ -67,7 +67,8 @@ def record_training(folder: Path, task: str, examples: Iterable[Example]) -> Ite
 
     In a new folder the record comes first: a process killed at the very end must not leave a checkpoint without it.
     """
-    from harness.store import to_json, write_atomically
+    from harness.store import to_json
+    from harness.whole_files import write_atomically
 
     keys = sorted({picture_key(example) for example in examples})
     record = to_json({"task": task, "pictures": keys})

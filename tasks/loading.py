@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from harness.tasks.located_yaml import LocatedYaml, nearest
+from harness.suggestions import nearest
+from harness.tasks.located_yaml import LocatedYaml
 from harness.tasks.prompts import DEFAULT_PROMPT, render
 from harness.types import Task, UserError
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,6 @@ from harness.types import UserError
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {_TAG + kind for kind in ("str", "int", "float", "timestamp")}
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true/false", "null": "nothing"}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A phrase naming the nearest known names, or all of them when none is near."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
 
 
 class LocatedYaml:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import EXIT_COMPLETE
-from harness.registry import suggest
 from harness.store import RunFolder
+from harness.suggestions import nearest
 from harness.types import UserError
 
 
@@ -25,7 +25,7 @@ def execute(arguments: argparse.Namespace) -> int:
     known = [m["model"] for m in results["models"]]
     for name in pair:
         if name not in known:
-            raise UserError(f"--models: no row {name!r} in {arguments.run}; {suggest(name, known)}")
+            raise UserError(f"--models: no row {name!r} in {arguments.run}; {nearest(name, known)}")
     if len(set(pair)) != 2:
         raise UserError("--models: expected two different rows, as in --models sevlm,llava")
     print(comparison_table(results["comparisons"], pair[0], pair[1]))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.registry import suggest
+from harness.suggestions import nearest
 
 if TYPE_CHECKING:
     import yaml
@@ -35,7 +35,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     for key, key_node, node in document.mapping(document.root):
         name = key.replace("-", "_")
         if name not in known:
-            raise document.error(key_node, f"unknown option {key!r}; {suggest(name, known)}")
+            raise document.error(key_node, f"unknown option {key!r}; {nearest(name, known)}")
         values[name] = _value(document, node, known[name])
         if name == ONLY_TYPED or f"{ONLY_TYPED}=" in str(values[name]):
             raise document.error(key_node, f"{ONLY_TYPED} must be typed: --trust-remote-code on the command line")

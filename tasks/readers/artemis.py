@@ -17,8 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.suggestions import nearest
 from harness.tasks.file_names import inside
-from harness.tasks.located_yaml import nearest
 from harness.tasks.readers import artemis_prepare
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
 from harness.tasks.readers.prepared import sha256

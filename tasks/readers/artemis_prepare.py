@@ -20,8 +20,9 @@ from harness.tasks.readers.artemis_release import Release, official_splits, read
 from harness.tasks.readers.artemis_text import tokens
 from harness.tasks.readers.base import PreparedTable, TableRow
 from harness.tasks.readers.picture_search import Picture, bar, find_pictures
-from harness.tasks.readers.prepared import sha256, write_whole
+from harness.tasks.readers.prepared import sha256
 from harness.types import Task
+from harness.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd

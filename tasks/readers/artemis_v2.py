@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.tasks.located_yaml import nearest
+from harness.suggestions import nearest
 from harness.tasks.readers import artemis_prepare
 from harness.tasks.readers.artemis import COLUMNS, ArtemisReader
 from harness.tasks.readers.artemis_release import Release, read_release

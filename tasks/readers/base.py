@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.located_yaml import nearest
+from harness.suggestions import nearest
 from harness.types import Example, Task, UserError
 
 

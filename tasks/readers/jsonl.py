@@ -18,8 +18,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.suggestions import nearest
 from harness.tasks.file_names import inside
-from harness.tasks.located_yaml import nearest
 from harness.tasks.pictures import picture_problem
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
 from harness.types import Annotation, Example, Task, UserError, histogram

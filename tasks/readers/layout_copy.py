@@ -20,8 +20,9 @@ from typing import Any
 from harness.tasks.file_names import AS_WRITTEN
 from harness.tasks.readers.base import PreparedTable, TableRow
 from harness.tasks.readers.picture_search import Picture
-from harness.tasks.readers.prepared import sha256, write_whole
+from harness.tasks.readers.prepared import sha256
 from harness.types import Annotation
+from harness.whole_files import write_whole
 
 SCHEMA = 1
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.located_yaml import nearest
+from harness.suggestions import nearest
 from harness.tasks.readers.label_spelling import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.tasks.readers.tables import number, read_rows

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.tasks.located_yaml import nearest
+from harness.suggestions import nearest
 from harness.types import UserError
 
 csv.field_size_limit(1 << 24)

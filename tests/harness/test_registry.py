@@ -1,6 +1,7 @@
 import pytest
 
-from harness.registry import Registry, adapter_registry, load_class_from_file, suggest
+from harness.registry import Registry, adapter_registry, load_class_from_file
+from harness.suggestions import nearest
 from harness.types import UserError
 
 
@@ -22,7 +23,7 @@ def test_clash_names_both_sides():
 def test_unknown_names_get_near_misses():
     with pytest.raises(UserError, match="unknown model 'llawa'; did you mean llava"):
         adapter_registry().target("llawa")
-    assert suggest("qqqq", ["b", "a"]) == "known: a, b"
+    assert nearest("qqqq", ["b", "a"]) == "known: a, b"
 
 
 def test_missing_attribute_suggests_what_is_there():

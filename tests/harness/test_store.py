@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.outcome_log import OutcomeLog, cut_torn_line, outcome_from_json, outcome_to_json, read_outcomes
-from harness.store import RowKey, RunFolder, check_name, write_atomically
+from harness.store import RowKey, RunFolder, check_name
 from harness.types import Annotation, Answer, Example, Failed, Refusal, Unparsed, Usage, UserError
+from harness.whole_files import write_atomically
 
 text = st.text(max_size=40) | st.sampled_from(["", "None", "nan", "N/A", "a\nb", "\u2028", "\x00", "\ud800"])
 usages = st.builds(
