@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 RESULTS = Path(__file__).with_name("results")
 
 
 def machine() -> dict[str, Any]:
     """Processor, threads, load and versions; no host names or paths."""
+    import torch  # not with this module: benchmarks of memory import it too
+
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     return {
