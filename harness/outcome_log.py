@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, UserError
 
+T = TypeVar("T")
 FSYNC_EVERY_S = 1.0
 
 KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unparsed", Failed: "failed"}
@@ -43,10 +44,9 @@ def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
     """
     example_id = line.get("id")
     if not isinstance(example_id, str):
-        raise ValueError(f"key 'id' must be a string, got {example_id!r}")
-    usage_names = {f.name for f in dataclasses.fields(Usage)}
-    usage = Usage(**{k: v for k, v in (line.get("usage") or {}).items() if k in usage_names})
-    raw = line.get("raw") or ""
+        raise ValueError(f"key 'id' must be a string, got {_shown(example_id)}")
+    usage = _usage_from_json(_of_type(line, "usage", dict, {}))
+    raw = _of_type(line, "raw", str, "")
     match line.get("kind") or "answer":
         case "answer":
             return example_id, _answer_from_json(line, raw, usage)
@@ -55,26 +55,55 @@ def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
         case "unparsed":
             return example_id, Unparsed(raw, usage)
         case "failed":
-            error = line.get("error") or {}
+            error = _of_type(line, "error", dict, {})
             failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage)
             return example_id, failed
         case other:
-            raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {other!r}")
+            raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {_shown(other)}")
+
+
+def _of_type(line: Mapping[str, Any], key: str, kind: type[T], default: T) -> T:
+    value = line.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        raise ValueError(f"key {key!r} must be {'an object' if kind is dict else 'text'} or null, got {_shown(value)}")
+    return value
+
+
+def _usage_from_json(given: Mapping[str, Any]) -> Usage:
+    known = {f.name for f in dataclasses.fields(Usage)}
+    for name, value in given.items():
+        if name in known and value is not None and not (isinstance(value, int | float) and _is_finite(value)):
+            raise ValueError(f"key 'usage': {name!r} must be a finite number, true, false or null, got {_shown(value)}")
+    return Usage(**{name: value for name, value in given.items() if name in known})
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # whole numbers of any length are JSON
+        return False
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer:
     emotion, explanation = line.get("emotion"), line.get("explanation")
     if not isinstance(emotion, str) or not emotion:
-        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {emotion!r}")
+        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {_shown(emotion)}")
     if not isinstance(explanation, str):
-        raise ValueError(f"key 'explanation' must be a string in an answer, got {explanation!r}")
+        raise ValueError(f"key 'explanation' must be a string in an answer, got {_shown(explanation)}")
     probs = line.get("emotion_probs")
     if probs is not None:
-        if not isinstance(probs, Mapping):
-            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {probs!r}")
-        probs = {str(k): float(v) for k, v in probs.items()}
-        if any(not math.isfinite(p) or p < 0 for p in probs.values()):
+        if not isinstance(probs, Mapping) or not all(isinstance(v, int | float) for v in probs.values()):
+            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {_shown(probs)}")
+        if any(not _is_finite(p) or p < 0 for p in probs.values()):
             raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
+        probs = {str(k): float(v) for k, v in probs.items()}
     return Answer(emotion, explanation, probs, raw, usage, _held_out_from_json(line), _ratings_from_json(line))
 
 
@@ -82,7 +111,7 @@ def _held_out_from_json(line: Mapping[str, Any]) -> int | tuple[int, ...] | None
     found = line.get("held_out")
     indexes = found if isinstance(found, list) else [found]
     if found is not None and not (indexes and all(type(index) is int for index in indexes)):
-        raise ValueError(f"key 'held_out' must be an index, a list of indexes or null, got {found!r}")
+        raise ValueError(f"key 'held_out' must be an index, a list of indexes or null, got {_shown(found)}")
     return tuple(found) if isinstance(found, list) else found
 
 
@@ -91,8 +120,8 @@ def _ratings_from_json(line: Mapping[str, Any]) -> dict[str, float] | None:
     if ratings is None:
         return None
     if not isinstance(ratings, Mapping) or not all(isinstance(v, int | float) for v in ratings.values()):
-        raise ValueError(f"key 'ratings' must map dimensions to numbers, got {ratings!r}")
-    if not all(math.isfinite(v) for v in ratings.values()):
+        raise ValueError(f"key 'ratings' must map dimensions to numbers, got {_shown(ratings)}")
+    if not all(map(_is_finite, ratings.values())):
         raise ValueError("key 'ratings' must hold finite numbers")
     return {str(dimension): float(value) for dimension, value in ratings.items()}
 
@@ -187,7 +216,9 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 line = json.loads(data.decode("utf-8"))
-            except ValueError as error:
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}:{number}: not UTF-8 text (byte {error.start} of the line)") from error
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}:{number}: not JSON ({error})") from error
             if not isinstance(line, dict):
                 raise UserError(f"{path}:{number}: expected an object, got {type(line).__name__}")
@@ -197,6 +228,6 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _parses(data: bytes) -> bool:
     try:
         json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
