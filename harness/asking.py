@@ -15,7 +15,7 @@ from harness.cache import ResponseCache, cache_of
 from harness.controls import pictures_under
 from harness.executor import Facts, HereModel, Model
 from harness.id_set import IdSet, Recorded
-from harness.manifest import check_fingerprint, run_record, task_record
+from harness.manifest import check_fingerprint, note_environment, run_record, task_record
 from harness.model_spec import ModelSpec
 from harness.plan import Plan, TaskPlan
 from harness.redact import redact
@@ -133,6 +133,7 @@ class RowAsking:
         how = {k: self.options[k] for k in ("batch_size", "concurrency", "device", "dtype", "trust_remote_code")}
         executor = "local" if isinstance(adapter, EndpointAdapter) else self.options["executor"]
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
+        note_environment(self.manifest)
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)
 
     def _note(self, **values: Any) -> None:
@@ -173,6 +174,7 @@ class RowAsking:
             parameters=facts.parameters,
             observed=redact(dict(facts.observed)),
             peak_memory_gb=facts.peak_memory_gb,
+            gpu=facts.gpu,
             **({} if facts.placement is None else {"placement": dict(facts.placement)}),
         )
 

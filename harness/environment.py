@@ -10,11 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).resolve()
 PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Python, platform, package versions, processor, GPU and the git commit of the working folder."""
+    """Versions, processor, GPU, and git commits: of the working folder, and of the harness where it is a clone."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -22,6 +23,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
         "gpu": gpu_name(),
         "git": _git_state(Path.cwd()),
+        "harness_git": _git_state(HERE.parent) if _is_tracked(HERE) else None,
     }
 
 
@@ -63,12 +65,18 @@ def _cpu_model() -> str | None:
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+    commit = _git(folder, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))} if commit else None
 
-    commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None
+
+def _is_tracked(file: Path) -> bool:
+    """Whether a file belongs to the git repository around it, rather than to a package installed inside of one."""
+    return bool(_git(file.parent, "ls-files", "--", file.name))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from harness.endpoint import with_usage
-from harness.environment import peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.environment import gpu_name, peak_gpu_memory_gb, reset_peak_gpu_memory
 from harness.types import Example, Failed, Item, Outcome, UserError
 
 if TYPE_CHECKING:
@@ -47,13 +47,15 @@ class Facts:
     Attributes:
         parameters, observed, answers_depend_on: see the methods of `Adapter`.
         peak_memory_gb: highest memory allocated on a GPU since loading began; None without a GPU.
-        placement: where it computed, for the manifest.
+        gpu: its name, where the model may use one.
+        placement: how many workers it had on a cluster, for the manifest.
     """
 
     parameters: int | None
     observed: Mapping[str, Any]
     answers_depend_on: Mapping[str, Any] | None
     peak_memory_gb: float | None = None
+    gpu: str | None = None
     placement: Mapping[str, Any] | None = None
 
 
@@ -105,7 +107,8 @@ class HereModel:
     def facts(self) -> Facts:
         """Size, memory, and what the adapter learned."""
         adapter = self.adapter
-        return Facts(adapter.parameters(), adapter.observed(), adapter.answers_depend_on(), peak_gpu_memory_gb())
+        memory, gpu = peak_gpu_memory_gb(), gpu_name()
+        return Facts(adapter.parameters(), adapter.observed(), adapter.answers_depend_on(), memory, gpu)
 
     def close(self) -> None:
         """Close the adapter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ class RayModel:
         first = found[0] if found else self._facts
         memory = [f.peak_memory_gb for f in [*found, self._facts] if f.peak_memory_gb is not None]
         placement = {"workers": self._loaded, "lost": self._lost, "each": f"1 {self._resource}"}
-        return Facts(first.parameters, first.observed, first.answers_depend_on, max(memory, default=None), placement)
+        return dataclasses.replace(first, peak_memory_gb=max(memory, default=None), placement=placement)
 
     def close(self) -> None:
         """Nothing: the workers wait for the next row of this model, until they are dismissed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,10 @@ from harness.types import Task, UserError
 
 if TYPE_CHECKING:
     from harness.plan import Plan, TaskPlan
+
+
+DECIDES_ANSWERS = ("dataset", "options", "emotions", "ratings", "explanations", "label_maps")
+"""Keys of a card that decide what models are asked and may answer; others may change while a run is resumed."""
 
 
 def new_manifest(plan: Plan, command: list[str]) -> dict[str, Any]:
@@ -88,10 +93,25 @@ def check_resumable(folder: RunFolder, plan: Plan) -> dict[str, Any]:
     found = differences(manifest.get("identity_of"), wanted)
     data = {t["name"]: t.get("fingerprint") for t in manifest["tasks"]}
     found += differences(data, {t.task.name: t.reader.fingerprint() for t in plan.tasks}, "data")
+    for record, task in zip(manifest["tasks"], plan.tasks, strict=False):  # of equal names: the identity holds them
+        known = {key: record[key] for key in DECIDES_ANSWERS if key in record}
+        now = json.loads(json.dumps(redact(task_to_json(task.task))))
+        found += differences(known, {key: now[key] for key in known}, f"card.{task.task.name}")
     if found:
         shown = "; ".join(found[:4]) + (f" (+{len(found) - 4} more)" if len(found) > 4 else "")
         raise UserError(f"{folder.path} holds another run: {shown}. Choose another --out, or leave --out away")
     return manifest
+
+
+def note_environment(manifest: dict[str, Any]) -> None:
+    """Note under `environments` when a run goes on elsewhere: versions, processor or git state that differ."""
+    now = describe_environment()
+    seen = [manifest["environment"], *(later["environment"] for later in manifest.get("environments", []))]
+    changed = differences({**seen[-1], "gpu": None}, {**now, "gpu": None})
+    if changed:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        later = {"since": since, "changed": changed, "environment": redact(now)}
+        manifest["environments"] = [*manifest.get("environments", []), later]
 
 
 def run_record(manifest: dict[str, Any], task: str, row: RowKey) -> dict[str, Any]:

@@ -90,6 +90,37 @@ def test_another_identity_is_refused_naming_what_differs(harness, dataset, adapt
     assert "data.tiny" in err
 
 
+def test_a_changed_card_is_refused_where_it_decides_answers(harness, dataset, adapter_file, tmp_path):
+    card = dataset / "tiny.yaml"
+    card.write_text(card.read_text() + 'prompts: {default: "Which emotion, and why?"}\n')  # labels are not in it
+    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    card.write_text(card.read_text().replace("[joy, calm, fear]", "[joy, calm, fear, awe]"))
+    code, _, err = run_tiny(harness, dataset, adapter_file)
+    assert code == 2
+    assert 'card.tiny.emotions: ["joy", "calm", "fear"] -> ["joy", "calm", "fear", "awe"]' in err
+    card.write_text(card.read_text().replace(", awe]", "]") + "title: Another title\n")
+    assert run_tiny(harness, dataset, adapter_file)[0] == 0
+
+
+def test_where_a_run_goes_on_is_noted(harness, dataset, adapter_file, tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["environment"]["git"]["dirty"] is True  # the data set is no part of the repository
+    git("commit", "-q", "--allow-empty", "-m", "two")
+    run_tiny(harness, dataset, adapter_file)
+    (later,) = json.loads((tmp_path / "out/manifest.json").read_text())["environments"]
+    commit = manifest["environment"]["git"]["commit"]
+    now = later["environment"]["git"]["commit"]
+    assert f'git.commit: "{commit}" -> "{now}"' in later["changed"]
+    run_tiny(harness, dataset, adapter_file)
+    assert len(json.loads((tmp_path / "out/manifest.json").read_text())["environments"]) == 1
+
+
 def test_a_changed_model_is_refused(harness, dataset, adapter_file, tmp_path):
     run_tiny(harness, dataset, adapter_file, "--limit", 2)
     adapter_file.write_text(adapter_file.read_text().replace('{"threshold"', '{"weights": "new", "threshold"'))
