@@ -86,6 +86,33 @@
     return line;
   }
 
+  function said(outcome, sample, slots, valences) {
+    const line = element("div");
+    line.append(chip(outcome.emotion, slots));
+    if (sample.dominant !== null) {
+      const right = outcome.emotion === sample.dominant;
+      line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
+    }
+    const parts = [line, ...(outcome.text ? longText(outcome.text, valences) : [])];
+    if (outcome.read) parts.push(reading(outcome.read, slots));
+    if (outcome.ratings.length) parts.push(ratings(outcome.ratings));
+    if (outcome.probs.length) parts.push(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
+    return parts;
+  }
+
+  function unsaid(outcome) {
+    return [element("p", "kind", KINDS[outcome.kind]), ...(outcome.text ? longText(outcome.text) : [])];
+  }
+
+  function wholeText(outcome) {
+    if (!outcome.raw || outcome.raw === outcome.text) return [];
+    if (outcome.kind !== "answer") return longText(outcome.raw);
+    const raw = element("pre", "", outcome.raw);
+    raw.dir = "auto";
+    raw.tabIndex = 0;
+    return [folded("Model text before parsing", raw)];
+  }
+
   function answer(outcome, row, sample, slots, valences) {
     const card = element("div", `answer ${row.kind}`);
     const heading = element("h5");
@@ -95,28 +122,9 @@
       card.append(element("p", "verdict", "not asked"));
       return card;
     }
-    if (outcome.kind === "answer") {
-      const line = element("div");
-      line.append(chip(outcome.emotion, slots));
-      if (sample.dominant !== null) {
-        const right = outcome.emotion === sample.dominant;
-        card.classList.toggle("right", right);
-        line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
-      }
-      card.append(line, ...(outcome.text ? longText(outcome.text, valences) : []));
-      if (outcome.read) card.append(reading(outcome.read, slots));
-      if (outcome.ratings.length) card.append(ratings(outcome.ratings));
-      if (outcome.probs.length) card.append(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
-    } else {
-      card.append(element("p", "kind", KINDS[outcome.kind]), ...(outcome.text ? longText(outcome.text) : []));
-    }
-    if (outcome.raw && outcome.raw !== outcome.text) {
-      const raw = element("pre", "", outcome.raw);
-      raw.dir = "auto";
-      raw.tabIndex = 0;
-      if (outcome.kind === "answer") card.append(folded("Model text before parsing", raw));
-      else card.append(...longText(outcome.raw));
-    }
+    const isAnswer = outcome.kind === "answer";
+    card.classList.toggle("right", isAnswer && sample.dominant !== null && outcome.emotion === sample.dominant);
+    card.append(...(isAnswer ? said(outcome, sample, slots, valences) : unsaid(outcome)), ...wholeText(outcome));
     return card;
   }
 
@@ -181,7 +189,7 @@
     const heading = element("h4");
     heading.append(isolated(sample.title));
     const answers = element("div", "answers");
-    rows.forEach((row, i) => answers.append(answer(sample.outcomes[i], row, sample, slots, valences)));
+    for (const [i, row] of rows.entries()) answers.append(answer(sample.outcomes[i], row, sample, slots, valences));
     main.append(heading, element("p", "status", people(sample)));
     if (sample.ratings.length) main.append(ratings(sample.ratings));
     if (sample.context) main.append(folded("Text shown with the picture", ...longText(sample.context)));
