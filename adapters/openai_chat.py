@@ -20,11 +20,11 @@ from harness.adapters.openai_errors import CONTENT_FILTER, outcome_of_error, pub
 from harness.adapters.openai_parameters import RequestParameters, answer_schema
 from harness.adapters.openai_pictures import data_url
 from harness.adapters.openai_prices import find_price
-from harness.adapters.openai_probabilities import label_probabilities
-from harness.adapters.openai_reply import Reply, read_reply
+from harness.adapters.openai_reply import Reply, outcome_of_reply, read_reply
+from harness.adapters.openai_settings import check_at_least, check_choices, check_more_than_0
 from harness.adapters.shots import Shot, choose_shots, shots_identity
-from harness.tasks.parser import PARSER_VERSION, parse_answer
-from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Refusal, Usage, UserError
+from harness.tasks.parser import PARSER_VERSION
+from harness.types import Example, Failed, ImageError, Item, Outcome, Usage, UserError
 
 DETAILS = ("auto", "low", "high")
 MODES = ("requests", "batch")
@@ -83,9 +83,11 @@ class OpenAIChat(EndpointAdapter):
         mode: str = "requests",
         poll_s: float = 30.0,
     ) -> None:
-        for name, value, known in (("detail", detail, DETAILS), ("probe", probe, PROBES), ("mode", mode, MODES)):
-            if value is not None and value not in known:
-                raise UserError(f"{name}={value}: expected one of {', '.join(known)}")
+        check_choices(detail=(detail, DETAILS), probe=(probe, PROBES), mode=(mode, MODES))
+        check_at_least(0, temperature=temperature, shots=shots)
+        check_at_least(1, max_tokens=max_tokens, image_size=image_size)
+        check_more_than_0(timeout_s=timeout_s, poll_s=poll_s)
+        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
         self.endpoint = Endpoint(base_url, api_key_env, timeout_s)
         self.model, self.max_tokens, self.temperature, self.probe = model, max_tokens, temperature, probe
         self.image_size, self.detail, self.schema, self.probabilities = image_size, detail, schema, probabilities
@@ -287,11 +289,4 @@ class OpenAIChat(EndpointAdapter):
             self._system_fingerprints[reply.system_fingerprint] += 1
         usage = reply.usage(self.price, latency_s)
         self._longest_prompt = max(self._longest_prompt, usage.prompt_tokens or 0)
-        if reply.refusal or reply.finish_reason == "content_filter":
-            return Refusal(reply.refusal or reply.text, usage)
-        cut_off = reply.finish_reason == "length"
-        found = parse_answer(reply.text, item.labels, usage, truncated=cut_off, explained=item.explanations)
-        if isinstance(found, Answer) and reply.tokens:
-            probabilities = label_probabilities(reply.tokens, found.emotion, item.labels)
-            return dataclasses.replace(found, emotion_probs=probabilities)
-        return found
+        return outcome_of_reply(reply, item, usage)

@@ -55,8 +55,9 @@ class Endpoint:
         """
         key = os.environ.get(self.api_key_env, "")
         if not key and not is_loopback(self.base_url):
+            name = self.api_key_env
             raise UserError(
-                f"gpt4v needs a key; type: export {self.api_key_env}=…  (or name another: api_key_env=NAME)"
+                f"gpt4v needs a key in ${name}; type: read -rs {name}; export {name} (or name another: api_key_env=NAME)"
             )
         return key
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.adapters.openai_prices import Price
-from harness.types import RetryableError, Usage
+from harness.adapters.openai_probabilities import label_probabilities
+from harness.tasks.parser import parse_answer
+from harness.types import Answer, Item, Outcome, Refusal, RetryableError, Usage
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,17 @@ def read_reply(body: Any) -> Reply:
         _count(counted.get("prompt_tokens")),
         _count(counted.get("completion_tokens")),
     )
+
+
+def outcome_of_reply(reply: Reply, item: Item, usage: Usage) -> Outcome:
+    """What a reply says about an item: the API's refusals first, then what the parser reads from the text."""
+    if reply.refusal or reply.finish_reason == "content_filter":
+        return Refusal(reply.refusal or reply.text, usage)
+    cut_off = reply.finish_reason == "length"
+    found = parse_answer(reply.text, item.labels, usage, truncated=cut_off, explained=item.explanations)
+    if isinstance(found, Answer) and reply.tokens:
+        return replace(found, emotion_probs=label_probabilities(reply.tokens, found.emotion, item.labels))
+    return found
 
 
 def text_of(content: Any) -> str:

@@ -43,7 +43,7 @@ def test_the_key_is_sent_and_loopback_goes_without(
     sent = [headers["authorization"] for headers in endpoint.headers]
     assert sent == ["Bearer none", f"Bearer {KEY}"]
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(UserError, match="export OPENAI_API_KEY="):
+    with pytest.raises(UserError, match="; export OPENAI_API_KEY "):
         OpenAIChat("m", base_url="https://models.example/v1").load()
 
 
@@ -67,6 +67,10 @@ def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
     [
         ({"base_url": "127.0.0.1:8000"}, "expected http"),
         ({"detail": "medium"}, "expected one of auto, low, high"),
+        ({"max_tokens": 0}, "max_tokens=0: expected at least 1"),
+        ({"temperature": -0.5}, "temperature=-0.5: expected at least 0"),
+        ({"timeout_s": float("nan")}, "timeout_s=nan: expected more than 0"),
+        ({"requests_per_minute": 0}, "requests_per_minute=0: expected more than 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
