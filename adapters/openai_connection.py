@@ -57,7 +57,7 @@ class Endpoint:
         if not key and not is_loopback(self.base_url):
             name = self.api_key_env
             raise UserError(
-                f"gpt4v needs a key in ${name}; type: read -rs {name}; export {name} (or name another: api_key_env=NAME)"
+                f"gpt4v needs a key in ${name}; type: read -s {name}; export {name} (or name another: api_key_env=NAME)"
             )
         return key
 
