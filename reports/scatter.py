@@ -183,7 +183,12 @@ def linear_marks(low: float, high: float) -> list[float]:
     return [step * i for i in range(first, max(last, first + 1) + 1)]
 
 
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
 def _power(exponent: int) -> str:
+    if exponent < -3:
+        return "10⁻" + str(-exponent).translate(_SUPERSCRIPTS)
     if exponent < 0:
         return f"{10.0**exponent:.{-exponent}f}"
     letter = ("", " k", " M", " B", " T")[min(exponent // 3, 4)]

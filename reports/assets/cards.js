@@ -81,8 +81,8 @@
 
   // What a classifier that sees the explanation alone takes it to speak of.
   function reading([emotion, isOwn], slots) {
-    const line = element("p", "read", emotion === null ? "explanation empty" : "explanation reads as ");
-    if (emotion !== null) line.append(chip(emotion, slots), isOwn ? " = own label" : " ≠ own label");
+    const line = element("p", "read", emotion === null ? "no explanation" : "text reads as ");
+    if (emotion !== null) line.append(chip(emotion, slots), isOwn ? " = label" : " ≠ label");
     return line;
   }
 

@@ -80,11 +80,11 @@ def test_consistency_is_shown_and_counts_what_was_read(open_page: Callable[..., 
         "article.sample >> nth=0 >> .answer .read", "all => all.map(one => one.textContent)"
     )
     first = next(iter(run.examples("tiny"))).id
-    expected = {True: " = own label", False: " ≠ own label"}
+    expected = {True: " = label", False: " ≠ label"}
     assert shown == [
-        f"explanation reads as {one.explanation_emotion}{expected[one.consistent]}"
+        f"text reads as {one.explanation_emotion}{expected[one.consistent]}"
         if one.explanation_emotion
-        else "explanation empty"
+        else "no explanation"
         for one in (read[name][first] for name in ("small", "large", "endpoint", "small@blank"))
     ]
 
