@@ -1,4 +1,4 @@
-"""The checks behind `harness doctor`."""
+"""The checks behind `harness doctor` without a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.environment import describe_environment
-from harness.store import RowKey, RunFolder
 from harness.task_source import data_root, find_task, open_reader, task_cards
 from harness.types import UserError
 
@@ -46,38 +45,3 @@ def _task_finding(name: str, root: Path) -> Finding:
     except UserError as error:
         return Finding(True, f"task {name}: not prepared ({error})")
     return Finding(True, f"task {name}: " + ", ".join(f"{n} {split}" for split, n in splits.items()))
-
-
-def examine_run(path: Path) -> list[Finding]:
-    """Whether a run folder is whole: manifest, snapshot, every outcome readable and complete, scores up to date."""
-    folder = RunFolder.open(path)
-    manifest = folder.manifest()
-    findings = [Finding(True, f"manifest: run of {manifest['created']}, identity {manifest['identity'][:8]}")]
-    for record in manifest["tasks"]:
-        findings += _examine_task(folder, record["name"])
-    scored = (path / "results.json").exists()
-    findings.append(Finding(scored, "results.json is there" if scored else f"not scored; type: harness score {path}"))
-    return findings
-
-
-def _examine_task(folder: RunFolder, task: str) -> list[Finding]:
-    try:
-        ids = {e.id for e in folder.examples(task)}
-    except (UserError, OSError) as error:
-        return [Finding(False, f"task {task}: examples cannot be read ({error})")]
-    rows = folder.rows(task)
-    expected = {RowKey(r["model"], r["control"]) for r in folder.manifest()["runs"] if r["task"] == task}
-    findings = [Finding(False, f"{task}/{row.stem}: no outcomes") for row in sorted(expected - set(rows), key=str)]
-    return findings + [_examine_row(folder, task, row, ids) for row in rows]
-
-
-def _examine_row(folder: RunFolder, task: str, row: RowKey, ids: set[str]) -> Finding:
-    try:
-        outcomes = folder.outcomes(task, row)
-    except UserError as error:
-        return Finding(False, f"{task}/{row.stem}: {error}")
-    missing, unknown = len(ids - outcomes.keys()), len(outcomes.keys() - ids)
-    return Finding(
-        not missing and not unknown,
-        f"{task}/{row.stem}: {len(outcomes)} outcomes, {missing} missing, {unknown} unknown",
-    )

@@ -16,11 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print findings; exit code 1 when something is wrong."""
-    from harness import diagnosis
+    if arguments.run:
+        from harness.run_checks import examine_run
 
-    findings = (
-        diagnosis.examine_run(arguments.run) if arguments.run else diagnosis.examine_installation(arguments.data_root)
-    )
+        findings = examine_run(arguments.run)
+    else:
+        from harness.diagnosis import examine_installation
+
+        findings = examine_installation(arguments.data_root)
     for finding in findings:
         print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.text}")
     return EXIT_COMPLETE if all(f.ok for f in findings) else EXIT_TOO_MANY_FAILURES

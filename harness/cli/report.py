@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report; the exit code."""
     from harness import session
+    from harness.checksums import seal
 
     folders = [RunFolder.open(path) for path in arguments.runs]
     if len(folders) > 1 and arguments.out is None:
@@ -46,6 +47,8 @@ def execute(arguments: argparse.Namespace) -> int:
     out = arguments.out or folders[0].path / "report"
     copies = copies_pictures(arguments.pictures)
     page = session.report(folders, out, blur=arguments.blur, copies=copies)
+    if out == folders[0].path / "report":
+        seal(folders[0].path)
     print(f"report: {page}")
     if arguments.open:
         webbrowser.open(page.absolute().as_uri())

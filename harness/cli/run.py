@@ -88,6 +88,7 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UserError(f"--{name} is needed; for instance: harness run --tasks demo --models majority,nearest")
     copies = copies_pictures(options["pictures"])
     from harness import session
+    from harness.checksums import seal
 
     plan, folder = session.prepare(options, ["harness", *sys.argv[1:]])
     if options["dry_run"]:
@@ -101,6 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
         page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
         if options["open"]:
             webbrowser.open(page.as_uri())
+    seal(folder.path)
     session.print_summary(results, folder)
     worst = max(failure_rates.values(), default=0.0)
     if worst > options["max_error_rate"]:

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Score and report; the exit code."""
     from harness import session
+    from harness.checksums import seal
     from harness.task_source import data_root
 
     root = data_root(arguments.data_root) if arguments.data_root else None
@@ -46,9 +47,11 @@ def execute(arguments: argparse.Namespace) -> int:
     session.choose_for_scoring(
         folder, lexicon=str(lexicon.absolute()) if lexicon else None, bert_score=arguments.bert_score
     )
-    results = session.score(folder, root)
-    if not arguments.no_report:
-        session.report([folder], folder.path / "report")
+    with session.locked(folder):
+        results = session.score(folder, root)
+        if not arguments.no_report:
+            session.report([folder], folder.path / "report")
+        seal(folder.path)
     session.print_summary(results, folder)
     return EXIT_COMPLETE
 

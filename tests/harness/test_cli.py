@@ -258,7 +258,8 @@ def test_doctor_finds_a_damaged_run(harness, dataset, adapter_file, tmp_path):
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     code, out, _ = harness("doctor", "out")
     assert code == 1
-    assert "tiny/majority: 7 outcomes, 1 missing" in out
+    assert 'tiny/majority: 7 outcomes; 1 missing ("p11")' in out
+    assert "outcomes/tiny/majority.jsonl: is shorter than it was" in out
 
 
 def test_doctor_tells_what_is_installed(harness):
