@@ -10,9 +10,10 @@ metric `consistency`. A row without explanations, or scored without a classifier
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.store import RowKey, RunFolder, check_name
 from harness.whole_files import write_atomically
@@ -47,11 +48,10 @@ def read_readings(folder: RunFolder, task: str, row: RowKey) -> dict[str, Readin
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8") as file:
-        records: Sequence[dict[str, object]] = [json.loads(line) for line in file]
-    return {
-        str(record["id"]): Reading(
-            None if record["explanation_emotion"] is None else str(record["explanation_emotion"]),
-            bool(record["consistent"]),
-        )
-        for record in records
-    }
+        return {record["id"]: _reading(record) for record in map(json.loads, file)}
+
+
+def _reading(record: Mapping[str, Any]) -> Reading:
+    emotion = record["explanation_emotion"]
+    # few labels, many lines: each is kept once
+    return Reading(None if emotion is None else sys.intern(str(emotion)), bool(record["consistent"]))
