@@ -1,9 +1,9 @@
 """`--executor ray`: a local model in every worker of a Ray cluster, its outcomes streamed back to one writer.
 
-A worker is a Ray actor with one GPU, or one core where no GPU is wanted. It builds the adapter from its name and
-settings and loads it once; then it answers shards of a few batches until the row is done, and goes on with the next row
-of the same model. A lost worker (killed, node gone) is replaced and its shards are answered by others; nodes that join
-are put to work.
+A worker is a Ray actor with one GPU and a core, or with a core alone where no GPU is wanted. It builds the adapter from
+its name and settings and loads it once; then it answers shards of a few batches until the row is done, and goes on with
+the next row of the same model. A lost worker (killed, node gone) is replaced and its shards are answered by others;
+nodes that join are put to work.
 """
 
 from __future__ import annotations

@@ -63,6 +63,12 @@ class _Hand:
     calls: deque[tuple[Any, _Shard | None]] = field(default_factory=deque)
     ready: bool = False
 
+    @property
+    def free(self) -> bool:
+        """Whether it may be given another shard."""
+        at_a_lost_one = any(shard is not None and shard.losses for _, shard in self.calls)
+        return self.ready and len(self.calls) < SHARDS_AHEAD and not at_a_lost_one
+
 
 class RayModel:
     """One model, loaded in as many workers as the cluster can take; see `harness.executor.Model`.
@@ -80,7 +86,7 @@ class RayModel:
 
         self.recipe = recipe
         self._resource = _resource(recipe.arguments.get("device"))
-        takes = {"num_gpus": 1} if self._resource == "GPU" else {"num_cpus": 1}
+        takes = {"num_gpus": 1, "num_cpus": 1} if self._resource == "GPU" else {"num_cpus": 1}
         remote: Any = ray.remote
         self._actors = remote(**takes, max_restarts=0, scheduling_strategy="SPREAD")(Worker)
         self._training = ray.put(training)
@@ -151,11 +157,15 @@ class RayModel:
             self._hands.append(hand)
 
     def _hand_out(self, shards: _Shards, batch_size: int) -> None:
-        """Give shards to the workers that have fewest."""
-        while free := [hand for hand in self._hands if hand.ready and len(hand.calls) < SHARDS_AHEAD]:
-            if not shards:
-                return
+        """Give shards to the workers that have fewest; one that was lost before has a worker for itself.
+
+        So a shard that ends its workers is told from those that were lost with it.
+        """
+        while shards and (free := [hand for hand in self._hands if hand.free]):
             hand, shard = min(free, key=lambda hand: len(hand.calls)), shards.take()
+            if shard.losses and hand.calls:
+                shards.give_back([shard])
+                return
             hand.calls.append((hand.actor.answer.remote(shard.asked, batch_size), shard))
 
     def _next_outcomes(self, shards: _Shards) -> list[tuple[Item, Outcome]]:
@@ -185,7 +195,7 @@ class RayModel:
         return result  # type: ignore[no-any-return]
 
     def _lose(self, hand: _Hand, shards: _Shards, error: Exception) -> list[tuple[Item, Outcome]]:
-        """Give a lost worker's shards back; outcomes are of the one that it was at, where that was lost too often.
+        """Give a lost worker's shards back; what was lost too often ends in failures.
 
         Raises:
             UserError: workers were lost while loading the model, again and again.
@@ -197,19 +207,16 @@ class RayModel:
         self._lost += 1
         self._look_at = 0.0
         reason = str(error).split("\n", 1)[0]
-        at, *others = [shard for _, shard in hand.calls]
-        rest = [shard for shard in others if shard is not None]
-        if at is None:
+        lost = [shard for _, shard in hand.calls if shard is not None]
+        if not lost:
             self._lost_loading += 1
             if self._lost_loading >= MOST_LOSSES:
                 raise UserError(f"{self.recipe.adapter}: {MOST_LOSSES} workers ended while loading the model: {reason}")
-            return []
-        at.losses += 1
-        shards.give_back(rest if at.losses >= MOST_LOSSES else [at, *rest])
-        if at.losses < MOST_LOSSES:
-            return []
-        failed = Failed("WorkerLost", f"{at.losses} workers were lost over these {len(at.asked)} pictures: {reason}")
-        return [(item, failed) for item, _ in at.asked]
+        for shard in lost:
+            shard.losses += 1
+        shards.give_back([shard for shard in lost if shard.losses < MOST_LOSSES])
+        failed = Failed("WorkerLost", f"{MOST_LOSSES} workers were lost over these pictures: {reason}")
+        return [(one.item, failed) for shard in lost if shard.losses >= MOST_LOSSES for one in shard.asked]
 
 
 def _resource(device: str | None) -> str:

@@ -25,11 +25,18 @@ from harness.adapters import LocalAdapter
 from harness.types import Answer, UserError
 
 class Grey(LocalAdapter):
-    """Tells how bright a picture is; notes each loading in the folder `loads`; ends its process over `deadly`."""
+    """Tells how bright a picture is; ends its process over `deadly`.
+
+    Each loading is noted in the folder `loads`, and ends when `together` are noted there.
+    """
     name = "grey"
 
-    def __init__(self, loads: str, seconds: float = 0.0, deadly: str = "", broken: bool = False) -> None:
+    def __init__(
+        self, loads: str, seconds: float = 0.0, deadly: str = "", broken: bool = False, together: int = 0,
+        device: str | None = None,
+    ) -> None:
         self.loads, self.seconds, self.deadly, self.broken = Path(loads), seconds, deadly, broken
+        self.together = together
 
     def fingerprint(self):
         return {"rule": "mean grey"}
@@ -37,7 +44,9 @@ class Grey(LocalAdapter):
     def load(self):
         if self.broken:
             raise UserError("grey: no such weights; type: grey:broken=false")
-        (self.loads / uuid.uuid4().hex).touch()
+        (self.loads / uuid.uuid4().hex).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        while len(list(self.loads.iterdir())) < self.together:
+            time.sleep(0.02)
 
     def parameters(self):
         return 3
@@ -124,8 +133,8 @@ def record_of(out: str, control: str | None = None) -> dict[str, Any]:
 def test_the_same_results_as_in_one_process_and_a_loading_per_worker(cluster: Any, run: Run) -> None:
     assert run("grey:loads=loads,majority,human", "here", "--controls", "shuffled") == 0
     assert loadings() == 2  # one per row
-    slow = "grey:loads=loads,seconds=0.08,majority,human"  # so that both workers have something to do
-    assert run(slow, "there", "--controls", "shuffled", "--executor", "ray") == 0
+    models = "grey:loads=loads,together=4,majority,human"
+    assert run(models, "there", "--controls", "shuffled", "--executor", "ray") == 0
     for row in ("grey", "grey@shuffled", "majority", "human"):
         assert lines_of("there", row) == lines_of("here", row)
         assert len(lines_of("there", row)) == PICTURES
@@ -149,7 +158,7 @@ def test_a_node_that_dies_costs_nothing(cluster: Any, run: Run) -> None:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    assert run("grey:loads=loads,seconds=0.15", "there", "--executor", "ray", "--batch-size", "1") == 0
+    assert run("grey:loads=loads,seconds=0.1,together=3", "there", "--executor", "ray", "--batch-size", "1") == 0
     killer.join()
     assert recorded[0] < PICTURES / 2
     assert record_of("there")["placement"]["lost"] == 1
@@ -176,7 +185,23 @@ def test_a_picture_that_ends_its_workers_fails_with_its_shard(cluster: Any, run:
     lost = [line["error"] for line in found.values() if line["error"] and line["error"]["type"] == "WorkerLost"]
     assert found["p9"]["error"] == lost[0]
     assert len(lost) == 8  # a shard: four batches of two
-    assert lost[0]["message"].startswith("3 workers were lost over these 8 pictures")
+    assert lost[0]["message"].startswith("3 workers were lost over these pictures: ")
+
+
+def test_each_gpu_of_a_machine_gets_a_worker(cluster: Any, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The node only says that it has two: which one a worker may see is what counts here."""
+    node = cluster.add_node(num_cpus=2, num_gpus=2, object_store_memory=80 * 2**20)
+    try:
+        assert run("grey:loads=loads,together=2", "there", "--executor", "ray") == 0
+        assert record_of("there")["placement"] == {"workers": 2, "lost": 0, "each": "1 GPU"}
+        assert sorted(note.read_text() for note in Path("loads").iterdir()) == ["0", "1"]
+        assert len(lines_of("there")) == PICTURES
+        assert run("grey:loads=loads,device=cuda:1", "other", "--executor", "ray") == 2
+        assert (
+            capsys.readouterr().err.splitlines()[-1].endswith("each worker has one GPU of its own; use --device cuda")
+        )
+    finally:
+        cluster.remove_node(node)
 
 
 def test_what_the_user_can_mend_is_one_line(cluster: Any, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
