@@ -1,0 +1,262 @@
+"""Signals, full disks, folders that cannot be written: one line each, and every outcome recorded before is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+SLOW = "        import time\n        time.sleep(0.05 * len(items))\n"
+ENDS_WELL = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+
+
+@pytest.fixture
+def words(dataset: Path, adapter_file: Path) -> list[str]:
+    adapter_file.write_text(
+        adapter_file.read_text().replace("        outcomes = []\n", SLOW + "        outcomes = []\n")
+    )
+    model = ["--adapter", f"brightness={adapter_file}:Brightness", "--models", "brightness"]
+    return ["run", "--tasks", str(dataset / "tiny.yaml"), *model, "--out", "out", "--batch-size", "1", "--no-report"]
+
+
+def started(words: list[str], folder: Path, before: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", before + ENDS_WELL, *words], cwd=folder, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )  # fmt: skip
+
+
+def wait_for(ready: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.005)
+
+
+def recorded(folder: Path) -> list[str]:
+    found = list(folder.glob("out/outcomes/*/*.jsonl"))
+    return [json.loads(line)["id"] for line in found[0].read_text().splitlines()] if found else []
+
+
+def last_line(err: str) -> str:
+    assert "Traceback" not in err, err
+    return err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_a_run_that_can_be_resumed(
+    number: int, words: list[str], tmp_path: Path, harness
+) -> None:
+    process = started(words, tmp_path)
+    wait_for(lambda: len(recorded(tmp_path)) >= 2)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
+    done = recorded(tmp_path)
+    assert 2 <= len(done) < 8
+    assert harness(*words)[0] == 0
+    assert recorded(tmp_path)[: len(done)] == done
+    assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
+
+
+def test_the_second_signal_ends_at_once_and_loses_nothing(words: list[str], tmp_path: Path, harness) -> None:
+    adapter = next(tmp_path.glob("brightness.py"))
+    adapter.write_text(
+        adapter.read_text()
+        + "\n    def close(self):\n        import time\n        open('closing', 'w').close()\n        time.sleep(60)\n"
+    )
+    process = started(words, tmp_path)
+    wait_for(lambda: len(recorded(tmp_path)) >= 2)
+    process.send_signal(signal.SIGINT)
+    wait_for((tmp_path / "closing").exists)
+    done, asked = recorded(tmp_path), time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert (process.returncode, last_line(err)) == (130, "harness: ended at once; repeat the command to resume")
+    assert recorded(tmp_path) == done
+    adapter.write_text(adapter.read_text().replace("time.sleep(60)", "pass"))
+    assert harness(*words)[0] == 0
+    assert recorded(tmp_path)[: len(done)] == done
+
+
+@pytest.fixture
+def endpoint() -> Iterator[tuple[str, list[float]]]:
+    """An endpoint that takes a tenth of a second for every answer, and when it was asked."""
+    asked: list[float] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            asked.append(time.monotonic())
+            time.sleep(0.1)
+            message = {"role": "assistant", "content": "joy because it is bright"}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            body = json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that went away is what was asked for."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_requests_under_way_are_abandoned(
+    endpoint: tuple[str, list[float]], dataset: Path, tmp_path: Path, harness
+) -> None:
+    model = f"gpt4v:model=m,base_url={endpoint[0]},probe=off,schema=false,probabilities=false"
+    words = [
+        "run",
+        "--tasks",
+        str(dataset / "tiny.yaml"),
+        "--models",
+        model,
+        "--out",
+        "out",
+        "--concurrency",
+        "1",
+        "--no-report",
+    ]
+    process = started(words, tmp_path)
+    wait_for(lambda: len(recorded(tmp_path)) >= 2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
+    assert 2 <= len(recorded(tmp_path)) < 8
+    assert harness(*words)[0] == 0
+    assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
+
+
+@pytest.mark.parametrize("verb", ["score", "report"])
+def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str], tmp_path: Path, harness) -> None:
+    assert harness(*words, "--limit", 4)[0] == 0
+    results = (tmp_path / "out/results.json").read_bytes()
+    hang = "import harness.session as s, time\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    process = started([verb, "out"], tmp_path, f"{hang}s.{verb} = hang\n")
+    wait_for((tmp_path / "hung").exists)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "harness: interrupted; repeat the command to resume\n")
+    assert (tmp_path / "out/results.json").read_bytes() == results
+    assert harness(verb, "out")[0] == 0
+
+
+LIMITED = (
+    "import resource, sys\nlimit = int(sys.argv.pop(1))\nresource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+)
+
+
+def test_a_full_disk_while_asking(words: list[str], tmp_path: Path, harness) -> None:
+    """No file may grow beyond a limit that the manifest keeps and the outcomes do not."""
+    assert harness(*words, "--limit", 4)[0] == 0
+    done, path = recorded(tmp_path), tmp_path / "out/outcomes/tiny/brightness.jsonl"
+    with (tmp_path / "out/manifest.json").open() as file:
+        manifest = len(file.read())
+    adapter = next(tmp_path.glob("brightness.py"))
+    adapter.write_text(adapter.read_text().replace('f"the light is {light}"', 'f"the light is {light}" * 1000'))
+    process = started([str(manifest + 8000 + path.stat().st_size), *words, "--no-cache"], tmp_path, LIMITED)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert last_line(err).startswith("harness: ")
+    assert "what was recorded before is intact" in last_line(err)
+    assert recorded(tmp_path)[: len(done)] == done
+    assert path.read_bytes().endswith(b"\n")
+
+
+def tiny_disk(size: str) -> Callable[[Path], None]:
+    """Mount a file system of a few kilobytes (as root, in a name space of its own)."""
+
+    def mount(path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, text=True
+        )
+        if made.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
+
+    return mount
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that gives a folder on a disk of a given size."""
+    places: list[Path] = []
+
+    def make(size: str) -> Path:
+        place = tmp_path / f"disk{len(places)}"
+        tiny_disk(size)(place)
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_at_every_stage(words: list[str], tmp_path: Path, harness, mounted: Callable[[str], Path]) -> None:
+    """Whatever is written when the disk runs full, one line says so and what was there before is there afterwards."""
+    stages = set()
+    for size in ("12k", "28k", "64k", "160k"):
+        disk = mounted(size)
+        code, _, err = harness(
+            *[str(disk / "run") if word == "out" else word for word in words if word != "--no-report"]
+        )
+        assert code in (0, 2), err
+        if code == 2:
+            assert "No space left" in last_line(err) or "full" in last_line(err), err
+            stages.add(len(list(disk.rglob("*.json*"))))
+            for path in disk.rglob("outcomes/*/*.jsonl"):
+                for line in path.read_text().splitlines():
+                    json.loads(line)
+            for path in [*disk.rglob("manifest.json"), *disk.rglob("results.json")]:
+                json.loads(path.read_text())
+    assert len(stages) >= 2, "the disk ran full at one stage only"
+
+
+@pytest.mark.parametrize("verb", ["run", "score", "report"])
+def test_a_folder_that_cannot_be_written(
+    verb: str, words: list[str], tmp_path: Path, harness, mounted: Callable[[str], Path]
+) -> None:
+    disk = mounted("20m")
+    there = [str(disk / "run") if word == "out" else word for word in words]
+    assert harness(*there, "--limit", 4)[0] == 0
+    before = {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()}
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    code, _, err = harness(*(there if verb == "run" else [verb, disk / "run"]))
+    assert (code, "Read-only file system" in last_line(err) or "readonly" in last_line(err)) == (2, True), err
+    assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
+
+
+def test_two_runs_at_once(words: list[str], tmp_path: Path, harness) -> None:
+    process = started(words, tmp_path)
+    wait_for(lambda: len(recorded(tmp_path)) >= 1)
+    code, _, err = harness(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "another harness process works in this run folder" in err
+    assert process.wait(timeout=60) == 0
+    assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
+    assert os.path.exists(tmp_path / "out/results.json")
