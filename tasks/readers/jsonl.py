@@ -4,7 +4,7 @@
      "annotations": [{"emotion": "awe", "explanation": "the light ..."}]}
 
 `split` defaults to `test`; `meta` may be absent. Where the card says `explanations: false`, `explanation` may be absent
-or empty; where it has `ratings`, each line needs `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
+or empty; where it has `ratings`, a line may have `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
 The file is streamed: eight bytes per id are kept.
 """
 
@@ -202,8 +202,10 @@ def _annotation(entry: Any, task: Task, where: str) -> Annotation:
 
 
 def _ratings(line: Mapping[str, Any], task: Task, where: str) -> dict[str, float]:
-    """The ratings that the card declares, no other and none missing."""
-    found = line.get("ratings", {})
+    """The ratings that the card declares, all of them or, for a picture that nobody rated, none."""
+    if "ratings" not in line:
+        return {}
+    found = line["ratings"]
     if not isinstance(found, dict) or found.keys() != task.ratings.keys():
         wanted = ", ".join(task.ratings) or "none, as the card declares no `ratings`"
         raise UserError(f"{where}: key 'ratings': expected {wanted}; got {found!r}")

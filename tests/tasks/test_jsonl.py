@@ -194,6 +194,8 @@ def test_ratings_are_those_of_the_card(examples_task: BuildTask) -> None:
 )
 def test_ratings_off_the_card_are_refused(examples_task: BuildTask, ratings: object, says: str) -> None:
     task = dataclasses.replace(examples_task(AWE | {"ratings": ratings}), ratings={"valence": (1, 7)})
+    assert read(dataclasses.replace(examples_task(AWE), ratings={"valence": (1, 7)}))[0].ratings == {}
+    task = dataclasses.replace(examples_task(AWE | {"ratings": ratings}), ratings={"valence": (1, 7)})
     with pytest.raises(UserError, match="line 1: key 'ratings'") as caught:
         read(task)
     assert says in str(caught.value)

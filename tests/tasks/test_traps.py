@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from layout_files import EIGHT, Layout, paint, said, table, v1_rows, write
 from layouts import LAYOUTS, dialogue
 
+from harness.cli import main
 from harness.task_source import open_reader
 from harness.tasks.loading import builtin_cards, load_task
+from harness.tasks.metrics import java
 from harness.tasks.readers.affectvisdial import read_pickle
 from harness.tasks.readers.artemis_v2 import TEST_SETS, ArtemisV2Reader
 from harness.tasks.readers.drawn_splits import drawn_splits
@@ -295,3 +298,64 @@ class TestArtemisV2:
         )
         assert "Rococo/rene\u0301_picture-13" in everything
         assert not any("\u00e9" in id_ for id_ in everything)
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The data root of both releases; every third name holds an accent, composed in the csv files."""
+        folder = tmp_path_factory.mktemp("both")
+        accented = ("d\u00e9", "dz", "dz")
+        names = [f"Cubism/{accented[i % 3]}-ann_picture-{i:03}" for i in range(120)]
+        header = ("art_style", "painting", "emotion", "utterance", "repetition")
+        old, new = v1_rows(names), [(*row, "Cubism/anchor") for row in v1_rows(names[60:], 2)]
+        write(folder / "csv" / "artemis_dataset_release_v0.csv", table([header, *old]))
+        write(folder / "csv" / "Contrastive.csv", table([(*header, "anchor_painting"), *new]))
+        images = paint(folder / "wikiart", [f"{name}.jpg" for name in names])
+        for name, file in (("artemis", "csv/artemis_dataset_release_v0.csv"), ("artemis-v2", "csv")):
+            task = load_task(builtin_cards()[name])
+            open_reader(task, folder / "data").prepare(folder / file, images, progress=False)
+        return folder / "data"
+
+    def test_the_split_is_drawn_again_over_names_in_nfd(self, both: Path) -> None:
+        """Decomposed accents sort elsewhere; the reference repeats the official calls on sorted NFD names."""
+        from sklearn.model_selection import train_test_split
+
+        task = load_task(builtin_cards()["artemis-v2"])
+        whole = dataclasses.replace(
+            task, options={**task.options, "train_set": "full_combined", "test_set": "test_ref"}
+        )
+        found = {e.id: e.split for e in ArtemisV2Reader(whole, both).examples()}
+        names = sorted(id_.replace("/", "", 1) for id_ in found)
+        train, held_out = train_test_split(names, test_size=0.05 + 0.1, random_state=2021)
+        _, test = train_test_split(held_out, test_size=round(0.1 * len(names)), random_state=2021)
+        assert {id_.replace("/", "", 1) for id_, split in found.items() if split == "train"} == set(train)
+        assert {id_.replace("/", "", 1) for id_, split in found.items() if split == "test"} == set(test)
+        first = {e.id: e.split for e in open_reader(load_task(builtin_cards()["artemis"]), both).examples()}
+        first = {unicodedata.normalize("NFD", id_): split for id_, split in first.items()}
+        assert first.keys() == found.keys()
+        assert first != found
+
+    def test_a_model_of_the_first_release_is_refused_on_paintings_it_has_seen(
+        self, both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(java, "find_java", lambda: None)
+        first, second = (load_task(builtin_cards()[name]) for name in ("artemis", "artemis-v2"))
+        seen = {unicodedata.normalize("NFD", e.id) for e in open_reader(first, both).examples("train")}
+        tested = [e.id for e in open_reader(second, both).examples("test")]
+        overlap = [id_ for id_ in tested if id_ in seen]
+        assert 0 < len(overlap) < len(tested)
+        command = [
+            "run",
+            "--tasks",
+            "artemis-v2",
+            "--data-root",
+            str(both),
+            "--out",
+            str(tmp_path / "run"),
+            "--no-report",
+        ]
+        assert main([*command, "--models", "majority:trained_on=artemis"]) == 2
+        told = capsys.readouterr().err
+        assert f"trained on {len(overlap)} of the {len(tested)} pictures of task 'artemis-v2'" in told
+        assert overlap[0] in told
+        assert main([*command, "--models", "majority:trained_on=artemis,overlap=allow"]) == 0
