@@ -7,7 +7,7 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
@@ -31,7 +31,7 @@ class Endpoint:
     """An endpoint and how to reach it.
 
     Attributes:
-        base_url: usually ending in `/v1`.
+        base_url: usually ending in `/v1`; a query (Azure's `api-version`) goes with every request.
         api_key_env: environment variable that holds the key; loopback endpoints may go without.
         timeout_s: seconds until a request counts as lost.
 
@@ -60,6 +60,18 @@ class Endpoint:
                 f"gpt4v needs a key in ${name}; type: read -s {name}; export {name} (or name another: api_key_env=NAME)"
             )
         return key
+
+    def client_settings(self) -> dict[str, Any]:
+        """Keyword arguments of the client: key and address, its query apart; Azure wants the key in its own header too.
+
+        Raises:
+            UserError: there is no key.
+        """
+        parts, key = urlsplit(self.base_url), self.key() or "none"
+        address = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+        settings: dict[str, Any] = {"api_key": key, "base_url": address, "default_query": dict(parse_qsl(parts.query))}
+        on_azure = (parts.hostname or "").endswith(".azure.com")
+        return settings | ({"default_headers": {"api-key": key}} if on_azure else {})
 
     async def greet(self, client: openai.AsyncOpenAI) -> None:
         """See that somebody answers and takes the key.
@@ -92,7 +104,7 @@ class Connection:
     @classmethod
     def open(cls, endpoint: Endpoint) -> Connection:
         """Connect in the running event loop; the client's own retries are off."""
-        settings: dict[str, Any] = {"api_key": endpoint.key() or "none", "base_url": endpoint.base_url}
+        settings = endpoint.client_settings()
         # Given to the client, because the pool that it makes itself tries to close in whatever loop runs later.
         pool = openai.DefaultAsyncHttpxClient()
         client = openai.AsyncOpenAI(**settings, timeout=endpoint.timeout_s, max_retries=0, http_client=pool)

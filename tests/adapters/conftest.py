@@ -84,7 +84,7 @@ def endpoint(server: tuple[Endpoint, str]) -> Endpoint:
     found, _ = server
     fresh = Endpoint()
     found.reply, found.models, found.requests, found.headers = fresh.reply, fresh.models, [], []
-    found.most_in_flight = 0
+    found.most_in_flight, found.paths = 0, []
     return found
 
 

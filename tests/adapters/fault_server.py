@@ -56,13 +56,14 @@ def error(status: int, message: str, code: str | None = None, param: str | None 
 
 
 class Endpoint:
-    """A running server; `reply` decides, from the request's JSON, what to answer; `requests` keeps what came."""
+    """A running server; `reply` decides, from the request's JSON, what to answer; `requests` keeps what came, `paths` where to."""
 
     def __init__(self) -> None:
         self.reply: Callable[[dict[str, Any]], Reply] = lambda request: answered()
         self.models = Reply(body={"object": "list", "data": []})
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
@@ -78,6 +79,7 @@ class Endpoint:
             return send(handler, self.models)
         with self.lock:
             self.requests.append(request)
+            self.paths.append(handler.path)
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -26,6 +26,7 @@ from harness.types import UserError
 pytest.importorskip("peft", reason="needs the extra [lora]")
 pytest.importorskip("accelerate", reason="needs the extra [lora]")
 
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build("llava-taught", tmp_path_factory.mktemp("base") / "llava")

@@ -12,7 +12,8 @@ from asking_openai import ask, greet, loaded
 from fault_server import Endpoint, Reply, error
 
 from harness.adapters.openai_chat import OpenAIChat
-from harness.types import Failed, UserError
+from harness.adapters.openai_connection import Endpoint as Connected
+from harness.types import Answer, Failed, UserError
 
 KEY = "sk-test-0123456789abcdefghij"
 
@@ -45,6 +46,23 @@ def test_the_key_is_sent_and_loopback_goes_without(
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UserError, match="; export OPENAI_API_KEY "):
         OpenAIChat("m", base_url="https://models.example/v1").load()
+
+
+def test_azure_takes_the_key_in_its_header_and_its_version_in_the_query(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    azure = Connected("https://me.openai.azure.com/openai/deployments/d?api-version=2024-10-21", "OPENAI_API_KEY", 1.0)
+    settings = azure.client_settings()
+    assert settings["base_url"] == "https://me.openai.azure.com/openai/deployments/d"
+    assert settings["default_query"] == {"api-version": "2024-10-21"}
+    assert settings["default_headers"] == {"api-key": KEY}
+    assert "default_headers" not in Connected(url, "OPENAI_API_KEY", 1.0).client_settings()
+    adapter = loaded(f"{url}?api-version=2024-10-21")
+    (outcome,) = ask(adapter, item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert endpoint.paths == ["/v1/chat/completions?api-version=2024-10-21"]
+    assert "?" not in adapter.fingerprint()["base_url"]
 
 
 def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
