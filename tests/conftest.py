@@ -6,12 +6,17 @@ import os
 import socket
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test module imports it, before any fixture runs
+
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no finding; pytest's time-out is
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ def test_special_tokens_come_last_and_fit_the_configuration(tokenizer: Tokenizer
     assert len(tokenizer) == config.vocab_size <= 404
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_any_text_survives(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text)

@@ -107,7 +107,7 @@ bipolar = st.floats(-1, 1, allow_nan=False).map(lambda value: round(value, 3))
 entries = st.dictionaries(words, st.tuples(bipolar, bipolar, bipolar), min_size=1, max_size=20)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(entries=entries, header=st.sampled_from(["", "term\tvalence\tarousal\tdominance\n"]))
 def test_bipolar_round_trip(
     entries: dict[str, tuple[float, ...]], header: str, tmp_path_factory: pytest.TempPathFactory
@@ -120,7 +120,7 @@ def test_bipolar_round_trip(
     assert backwards.fingerprint() == lexicon.fingerprint()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(entries=entries)
 def test_glasgow_round_trip(entries: dict[str, tuple[float, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
     rows = "".join(

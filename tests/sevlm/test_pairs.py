@@ -56,7 +56,7 @@ def test_last_caption_is_the_published_sampling() -> None:
     assert partners == {1, 2}  # never the other caption of the anchor's emotion
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(examples=collections, epoch=st.integers(0, 50), seed=st.integers(0, 5))
 def test_pairs_hold_for_any_data(examples: list[TrainingExample], epoch: int, seed: int) -> None:
     pairs = PairSampler(examples, "every-caption", seed).epoch(epoch)
@@ -71,7 +71,7 @@ def test_pairs_hold_for_any_data(examples: list[TrainingExample], epoch: int, se
     assert pairs == PairSampler(examples, "every-caption", seed).epoch(epoch)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(count=st.integers(1, 20), size=st.integers(1, 8))
 def test_batches_keep_every_pair_and_leave_no_picture_alone(count: int, size: int) -> None:
     sampler = PairSampler([example(str(i), "awe", "fear") for i in range(count)], "every-caption", seed=0)
@@ -89,7 +89,7 @@ def test_seeds_and_epochs_differ() -> None:
     assert first.epoch(0) != PairSampler(many, "every-caption", seed=1).epoch(0)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(examples=collections, seed=st.integers(0, 5))
 def test_negatives_are_wrong_explanations(examples: list[TrainingExample], seed: int) -> None:
     rows = [row for pair in PairSampler(examples, "every-caption", seed).epoch(0) for row in pair]

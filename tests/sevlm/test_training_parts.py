@@ -86,7 +86,7 @@ def transformers_adamw(values: list[float], gradients: list[float], rate: float,
     return values
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(gradients=st.lists(st.floats(-1e-4, 1e-4), min_size=1, max_size=12))
 def test_adamw_follows_transformers_4(gradients: list[float]) -> None:
     expected = transformers_adamw([0.5], gradients, 1e-2, 1e-6)[-1]
@@ -166,7 +166,7 @@ class TestGPT2Start:
 sentences = st.lists(st.sampled_from(["the", "sea", "is", "dark", "and", "calm"]), min_size=1, max_size=9).map(" ".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pairs=st.lists(st.tuples(sentences, st.tuples(sentences, sentences)), min_size=1, max_size=6))
 def test_bleu_equals_sacrebleu(pairs: list[tuple[str, tuple[str, str]]]) -> None:
     hypotheses = [hypothesis for hypothesis, _ in pairs]

@@ -138,7 +138,7 @@ def test_options_are_checked(examples_task: BuildTask) -> None:
 texts = st.text(min_size=1).filter(str.strip)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from(EMOTIONS), texts), min_size=1, max_size=5), texts, texts)
 def test_round_trip(examples_task: BuildTask, annotations: list[tuple[str, str]], example_id: str, style: str) -> None:
     line = {

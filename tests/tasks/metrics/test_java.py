@@ -25,7 +25,7 @@ def test_one_line_is_one_line(text: str) -> None:
     assert one_line(line) == line
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(max_size=40), min_size=150, max_size=150))
 def test_a_text_tokenises_the_same_alone_and_in_company(meteor_process: MeteorProcess, texts: list[str]) -> None:
     del meteor_process  # Java is there
