@@ -159,6 +159,19 @@ def test_two_tasks_in_the_browser(open_page: Callable[..., Opened], both: Path, 
     assert (opened.messages, opened.network) == ([], [])
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "rules"), [(1280, ()), (400, ("color-contrast", "scrollable-region-focusable"))])
+def test_several_tasks_are_told_apart_by_ear(
+    open_page: Callable[..., Opened], both: Path, width: int, rules: tuple[str, ...]
+) -> None:
+    pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    from test_report_accessibility import REVEAL, violations
+
+    opened = open_page(width, folder=both)
+    opened.page.evaluate(REVEAL)
+    assert violations(opened, rules) == []
+
+
 def test_methods_tell_of_classifier_and_programs(photos: RunFolder, tmp_path: Path) -> None:
     record = {"task": "photos", "kind": "tfidf", "train_utterances": 10926, "test_utterances": 1238}
     record |= {"test_accuracy": 0.5428109854604201, "settings": {"min_count": 2}, "sha256": "8d05ae6464eb2e3987"}
