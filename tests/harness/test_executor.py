@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
+import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -40,6 +44,21 @@ def test_an_address_without_a_cluster_is_refused(harness, dataset, monkeypatch):
         code, _, err = harness("run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--executor", "ray")
     assert code == 2
     assert err.splitlines()[-1].startswith(f"harness: --executor ray: nothing answers at RAY_ADDRESS={address}")
+
+
+def test_asking_holds_no_example(tmp_path, monkeypatch):
+    """Holding them took 7 kB each: 37 MB for the larger run."""
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(benchmarks)
+    peaks = []
+    for examples in (500, 6_000):
+        folder = tmp_path / str(examples)
+        import_module("scale").make_dataset(folder / "data", examples)
+        command = [sys.executable, benchmarks / "scale.py", "--part", "run", "--folder", folder]
+        done = subprocess.run(command, capture_output=True, check=True)
+        peaks.append(json.loads(done.stdout.splitlines()[-1])["peak_mb"])
+        assert (folder / "run/outcomes/scale/cheap.jsonl").read_bytes().count(b"\n") == examples
+    assert peaks[1] - peaks[0] < 8
 
 
 @given(one=IDS, other=IDS, asked=st.text(max_size=12))
