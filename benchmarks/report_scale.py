@@ -109,7 +109,8 @@ def write_run(path: Path, count: int) -> RunFolder:
         {"task": "scale", "model": name, "examples": count, "answered": count, "refused": 0, "unparsed": 0, "failed": 0}
         for name in MODELS
     ]
-    run.save_results({"schema": 1, "manifest": {}, "cells": cells, "coverage": coverage, "models": []})
+    empty: dict[str, Any] = {"manifest": {}, "models": [], "confusion": [], "comparisons": []}
+    run.save_results({"schema": 1, "cells": cells, "coverage": coverage, **empty})
     return run
 
 

@@ -135,7 +135,7 @@ def test_a_formula_is_not_run_by_a_spreadsheet(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_scored_is_a_user_error(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    run.save_manifest({"schema": 1, "tasks": [], "models": []})
+    run.save_manifest({"schema": 1, "tasks": [], "models": [], "runs": []})
     with pytest.raises(UserError, match="harness score"):
         build_report([run], tmp_path / "out")
     with pytest.raises(UserError, match="at least one run"):
@@ -144,7 +144,7 @@ def test_a_run_that_is_not_scored_is_a_user_error(tmp_path: Path) -> None:
 
 def test_a_manifest_with_names_only_is_enough(tmp_path: Path, run: RunFolder) -> None:
     bare = RunFolder(tmp_path / "bare")
-    bare.save_manifest({"schema": 1, "tasks": [{"name": "tiny"}], "models": [{"model": "small"}]})
+    bare.save_manifest({"schema": 1, "tasks": [{"name": "tiny"}], "models": [{"model": "small"}], "runs": []})
     bare.save_examples("tiny", run.examples("tiny"))
     bare.save_results({**run.results(), "models": [], "comparisons": []})
     text = build_report([bare], tmp_path / "out").read_text(encoding="utf-8")
