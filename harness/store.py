@@ -29,6 +29,11 @@ from harness.types import (
 from harness.whole_files import write_atomically
 
 SCHEMA = 1
+_LISTS = {
+    "manifest.json": ("tasks", "models", "runs"),
+    "results.json": ("cells", "coverage", "confusion", "models", "comparisons"),
+}
+"""What must be in a file for anything to be made of it."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -121,10 +126,14 @@ class RunFolder:
         path = self.path / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise UserError(f"{path}: expected schema {SCHEMA}, got {_schema_of(value)}")
+        for key in _LISTS[name]:
+            entries = value.get(key)
+            if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+                raise UserError(f"{path}: key {key!r} must be a list of objects; the file is not as harness wrote it")
         return value
 
     # ------------------------------------------------------------------ examples

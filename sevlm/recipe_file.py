@@ -10,6 +10,8 @@ import yaml
 
 from sevlm.errors import SEVLMError
 
+DEEPEST = 50
+"""Levels of nesting; reading very deep YAML takes time that grows with the square of the depth."""
 GROUPS = ("model", "training")
 
 
@@ -45,11 +47,18 @@ def read_recipe_file(path: Path, check: Callable[[Mapping[str, Any]], object]) -
 
 
 class _PlainLoader(yaml.SafeLoader):
+    depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not supported; repeat the value", problem_mark=mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _entries(path: Path, node: yaml.Node | None) -> Iterator[tuple[str, int, yaml.Node]]:

@@ -9,6 +9,8 @@ import yaml
 
 from harness.types import UserError
 
+LONGEST, DEEPEST = 1_000_000, 50
+"""Characters and levels of a YAML file."""
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {_TAG + kind for kind in ("str", "int", "float", "timestamp")}
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true/false", "null": "nothing"}
@@ -21,15 +23,17 @@ class LocatedYaml:
         path: a UTF-8 file holding one document.
 
     Raises:
-        UserError: no such file, not UTF-8, not YAML, more than one document, empty, or it uses aliases
-            (`*name`), which a few bytes can expand without bound.
+        UserError: no such file, not UTF-8, not YAML, more than one document, empty, longer than `LONGEST`, deeper than
+            `DEEPEST`, or it uses aliases (`*name`), which a few bytes can expand without bound.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe or a device may never end
+            raise UserError(f"{path}: not a regular file, expected a YAML file")
         try:
             text = path.read_text(encoding="utf-8-sig")
-            self._refuse_aliases(text)
+            self._refuse_expansion(text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
@@ -110,10 +114,17 @@ class LocatedYaml:
             problem = getattr(error, "problem", error)
             raise self.error(node, f"not a plain value: {problem}") from None
 
-    def _refuse_aliases(self, text: str) -> None:
+    def _refuse_expansion(self, text: str) -> None:
+        """Refuse what takes a parser far longer to read than it took to write."""
+        if len(text) > LONGEST:
+            raise UserError(f"{self.path}: {len(text)} characters; expected at most {LONGEST} in a YAML file")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise self._error_at(event.start_mark, f"aliases (*{event.anchor}) are not supported; repeat the value")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise self._error_at(event.start_mark, f"not valid YAML here: more than {DEEPEST} levels deep")
 
     def _error_at(self, mark: Any, message: str) -> UserError:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

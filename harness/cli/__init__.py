@@ -14,6 +14,8 @@ from harness.redact import redact_text
 from harness.types import UserError
 
 EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
+LONGEST = 1200
+"""Characters of a message."""
 EXIT_BUG = 70
 """Of a mistake in the harness itself (`EX_SOFTWARE`)."""
 
@@ -112,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(message: str) -> int:
-    print(f"harness: {redact_text(message)}", file=sys.stderr)
+    """Print one line, without what a terminal would act on: parts of it may come from a file."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(redact_text(message).split()))
+    print(f"harness: {line if len(line) <= LONGEST else line[:LONGEST] + '…'}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 

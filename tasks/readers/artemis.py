@@ -9,7 +9,6 @@ Options of the card:
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -21,7 +20,7 @@ from harness.suggestions import nearest
 from harness.tasks.file_names import inside
 from harness.tasks.readers import artemis_prepare
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.prepared import sha256
+from harness.tasks.readers.prepared import prepared_record, sha256
 from harness.types import Annotation, Example, Task, UserError
 
 PREPROCESSINGS = ("none", "minimal", "deep-net")
@@ -114,8 +113,8 @@ class ArtemisReader(Reader):
                 f"task {self.task.name!r}: nothing prepared in {self.folder} (data root from --data-root or "
                 f"HARNESS_DATA); {self._command()}"
             )
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("schema") != artemis_prepare.SCHEMA or sha256(parquet) != record["parquet_sha256"]:
+        record = prepared_record(path)
+        if record.get("schema") != artemis_prepare.SCHEMA or sha256(parquet) != record.get("parquet_sha256"):
             raise UserError(f"{self.folder}: prepared by another version, or changed since; {self._command()}")
         return record
 

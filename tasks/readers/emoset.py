@@ -48,7 +48,7 @@ class EmoSetReader(LayoutReader):
 def _listed(path: Path) -> list[Any]:
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, list):
         raise UserError(f"{path}: expected a JSON list")
@@ -62,7 +62,9 @@ def _attributes(folder: Path, name: str, remarks: Counter[str]) -> Mapping[str, 
         return {}
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
     values = {key: content[key] for key in ATTRIBUTES if content.get(key) not in (None, -1, "", [])}
     return {key: ", ".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}

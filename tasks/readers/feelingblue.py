@@ -56,5 +56,5 @@ def _splits(path: Path) -> Mapping[str, str]:
     try:
         lists = json.loads(read_text(path))
         return {name: SPLIT_NAMES[split] for split, names in lists.items() for name in names}
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         raise UserError(f"{path}: expected lists of file names under {', '.join(SPLIT_NAMES)}") from None

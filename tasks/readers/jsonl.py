@@ -106,6 +106,8 @@ class JsonlReader(Reader):
                     yield number, text
 
     def _open(self) -> BufferedReader:
+        if self.path.exists() and not self.path.is_file():  # a pipe or a device may never end
+            raise UserError(f"{self.path}: not a regular file, expected the examples file of {self._where()}")
         try:
             return self.path.open("rb")
         except OSError as error:
@@ -131,7 +133,7 @@ def _repeated(digests: array[int]) -> bool:
 def _load(text: str, where: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers may be too long as well
         raise UserError(f"{where}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected a JSON object, got {text.strip()[:40]!r}")

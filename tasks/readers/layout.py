@@ -20,7 +20,7 @@ from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_la
 from harness.tasks.readers.drawn_splits import drawn_splits
 from harness.tasks.readers.layout_copy import SCHEMA, Entry, example_lines, table_rows, write_copy
 from harness.tasks.readers.picture_search import Picture, find_pictures
-from harness.tasks.readers.prepared import sha256
+from harness.tasks.readers.prepared import prepared_record, sha256
 from harness.types import Annotation, Example, UserError, histogram
 
 __all__ = ["Entry", "LayoutReader"]
@@ -141,8 +141,8 @@ class LayoutReader(Reader):
                 f"task {self.task.name!r}: nothing prepared in {self.folder} (data root from --data-root or "
                 f"HARNESS_DATA); {self._command()}"
             )
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record.get("schema") != SCHEMA or sha256(copy) != record["sha256"]:
+        record = prepared_record(path)
+        if record.get("schema") != SCHEMA or sha256(copy) != record.get("sha256"):
             raise UserError(f"{self.folder}: prepared by another version, or changed since; {self._command()}")
         return record
 

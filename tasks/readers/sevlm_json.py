@@ -122,7 +122,7 @@ def whole_counts(distribution: Sequence[float], at_least: int) -> list[int] | No
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected a JSON object of image ids")

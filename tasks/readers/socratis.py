@@ -52,7 +52,7 @@ class SocratisReader(LayoutReader):
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected a JSON object of image-caption pairs")
