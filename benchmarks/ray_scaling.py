@@ -70,7 +70,7 @@ def asked(card: Path, out: Path, seconds: float, executor: str) -> dict[str, Any
     ask(plan, run, options)
     whole = time.perf_counter() - started
     (record,) = run.manifest()["runs"]
-    return {"wall_s": record["wall_s"], "whole_s": round(whole, 2)} | record.get("placement", {})
+    return {"wall_s": record["wall_s"], "whole_s": round(whole, 2)} | (record["placement"] or {})
 
 
 def on_cluster(workers: int, card: Path, out: Path, seconds: float) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class RowAsking:
             observed=redact(dict(facts.observed)),
             peak_memory_gb=facts.peak_memory_gb,
             gpu=facts.gpu,
-            **({} if facts.placement is None else {"placement": dict(facts.placement)}),
+            placement=None if facts.placement is None else dict(facts.placement),
         )
 
     # ------------------------------------------------------------------ endpoints
