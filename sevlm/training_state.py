@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -82,7 +83,11 @@ class Checkpointer:
         schedule: LRScheduler,
         scaler: torch.amp.GradScaler,
     ) -> None:
-        """Write the state, then drop the weights that it no longer names."""
+        """Write the state, then drop the weights that it no longer names.
+
+        Raises:
+            OSError: it cannot be written; the state before is untouched.
+        """
         state = {
             "identity": self.identity,
             "progress": asdict(progress),
@@ -92,7 +97,7 @@ class Checkpointer:
             "scaler": scaler.state_dict(),
         }
         aside = self.out / f"{STATE_FILE}.part"
-        torch.save(state, aside)
+        _save(state, aside)
         os.replace(aside, self.out / STATE_FILE)
         named = {self.best_folder(update) for update in progress.kept.values()}
         for folder in self.out.glob("best-*"):
@@ -151,6 +156,15 @@ class Checkpointer:
         for update in summary["kept_updates"].values():
             shutil.rmtree(self.best_folder(update), ignore_errors=True)
         (self.out / STATE_FILE).unlink(missing_ok=True)
+
+
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # torch's writer does not say what the system said
+        size = path.stat().st_size
+        path.unlink()
+        raise OSError(errno.EIO, f"writing stopped after {size} bytes (is the disk full?)", str(path)) from error
 
 
 class TrainingLog:

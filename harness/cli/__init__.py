@@ -126,10 +126,11 @@ def _is_storage_failure(error: Exception) -> bool:
     SQLite, safetensors and torch have exceptions of their own for it.
     """
     name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"  # none of them is imported for this
-    torch_cannot_write = type(error) is RuntimeError and "PytorchStreamWriter failed" in str(error)
+    torch_cannot_write = type(error) is RuntimeError and any(mark in str(error) for mark in _TORCH_WRITER)
     return isinstance(error, OSError) or name in _STORAGE_ERRORS or torch_cannot_write
 
 
+_TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
 _STORAGE_ERRORS = {"sqlite3.OperationalError", "safetensors.SafetensorError"}
 
 
