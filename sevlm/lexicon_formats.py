@@ -112,23 +112,42 @@ def _nrc(lines: list[str], path: Path) -> LexiconFile:
 # ----------------------------------------------------------------------------------- norms as tables
 
 
-def _cells(lines: list[str], skip: int) -> Iterator[tuple[int, list[str]]]:
-    yield from enumerate(list(csv.reader(lines))[skip:], start=1 + skip)
+def _cells(lines: list[str], skip: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Row number and cells of each row below the header that is not empty."""
+    reader = csv.reader(lines)
+    try:
+        for row, cells in enumerate(reader, start=1):
+            if row > skip and cells:
+                yield row, cells
+    except csv.Error as error:
+        raise SEVLMError(f"{path.name} line {reader.line_num}: not a table: {error}") from None
+
+
+def _columns(lines: list[str], names: Sequence[str], path: Path) -> list[int]:
+    """Where the header has these names."""
+    header = next((cells for _, cells in _cells(lines[:1], 0, path)), [])
+    for name in names:
+        if name not in header:
+            raise SEVLMError(f"{path.name} line 1: expected a column {name!r}, got {', '.join(header)[:200]}")
+    return [header.index(name) for name in names]
 
 
 def _glasgow(lines: list[str], path: Path) -> LexiconFile:
     """Means on 1..9. Entries that name a sense in brackets, `aim (objective)`, are left out: no token has one."""
-    top = next(csv.reader(lines[:1]))
-    columns = [top.index(name) for name in ("VAL", "AROU", "DOM")]
-    entries = {cells[0]: _norms(cells, columns, path, row) for row, cells in _cells(lines, 2) if "(" not in cells[0]}
+    columns = _columns(lines, ("VAL", "AROU", "DOM"), path)
+    rows = [(row, cells) for row, cells in _cells(lines, 2, path) if "(" not in cells[0]]
+    entries = {cells[0]: _norms(cells, columns, path, row) for row, cells in rows}
     return LexiconFile("glasgow", ("valence", "arousal", "dominance"), entries)
 
 
 def _warriner(lines: list[str], path: Path) -> LexiconFile:
-    top = next(csv.reader(lines[:1]))
-    word = top.index("Word")
-    columns = [top.index(f"{letter}.Mean.Sum") for letter in "VAD"]
-    entries = {cells[word]: _norms(cells, columns, path, row) for row, cells in _cells(lines, 1)}
+    word, *columns = _columns(lines, ("Word", *(f"{letter}.Mean.Sum" for letter in "VAD")), path)
+    entries = {}
+    for row, cells in _cells(lines, 1, path):
+        values = _norms(cells, columns, path, row)
+        if len(cells) <= word:
+            raise SEVLMError(f"{path.name} line {row}: no word in column {word + 1}")
+        entries[cells[word]] = values
     return LexiconFile("warriner", ("valence", "arousal", "dominance"), entries)
 
 
