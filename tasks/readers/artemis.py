@@ -132,7 +132,7 @@ class ArtemisReader(Reader):
         """The rows of one painting at a time."""
         from pyarrow.parquet import ParquetFile
 
-        with ParquetFile(self.folder / "annotations.parquet") as file:  # type: ignore[no-untyped-call]  # pyarrow has no types
+        with ParquetFile(self.folder / "annotations.parquet") as file:
             batches = file.iter_batches(_BATCH_ROWS, columns=list(self.columns))
             rows = (row for batch in batches for row in batch.to_pylist())
             for _, group in groupby(rows, key=lambda row: row["id"]):

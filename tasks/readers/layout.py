@@ -6,7 +6,6 @@ lies in `<data root>/<task>`; pictures are read where they are.
 
 from __future__ import annotations
 
-import json
 import shlex
 from abc import abstractmethod
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 from harness.tasks.file_names import AS_WRITTEN, inside
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
 from harness.tasks.readers.drawn_splits import drawn_splits
-from harness.tasks.readers.layout_copy import SCHEMA, Entry, example_lines, table_rows, write_copy
+from harness.tasks.readers.layout_copy import EXAMPLES, SCHEMA, Entry, example_rows, read_rows, table_rows, write_copy
 from harness.tasks.readers.picture_search import Picture, find_pictures
 from harness.tasks.readers.prepared import prepared_record, sha256
 from harness.types import Annotation, Example, UserError, histogram
@@ -81,25 +80,23 @@ class LayoutReader(Reader):
         images = Path(self._record["images"])
         if self.needs_pictures and not images.is_dir():
             raise UserError(f"{images}: the picture folder is gone since {self.folder} was prepared; {self._command()}")
-        with (self.folder / "examples.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                entry = json.loads(line)
-                if split in (None, entry["split"]):
-                    yield self._example(entry, images)
+        for row in read_rows(self.folder):
+            if split in (None, row["split"]):
+                yield self._example(row, images)
 
-    def _example(self, entry: Mapping[str, Any], images: Path) -> Example:
-        annotations = tuple(Annotation(emotion, text) for emotion, text in entry["annotations"])
+    def _example(self, row: Mapping[str, Any], images: Path) -> Example:
+        annotations = tuple(Annotation(**note) for note in row["annotations"])
         for annotation in annotations:
             check_label(annotation.emotion, self.task, str(self.folder))
         return Example(
-            id=entry["id"],
-            image=inside(images, entry["picture"]),
+            id=row["id"],
+            image=inside(images, row["picture"]),
             annotations=annotations,
             emotion_histogram=histogram(annotations),
-            split=entry["split"],
-            meta=entry["meta"],
-            ratings=entry["ratings"],
-            context=entry["context"],
+            split=row["split"],
+            meta=dict(row["meta"]),
+            ratings=dict(row["ratings"]),
+            context=row["context"],
         )
 
     def splits(self) -> dict[str, int]:
@@ -135,7 +132,7 @@ class LayoutReader(Reader):
 
     @cached_property
     def _record(self) -> Mapping[str, Any]:
-        path, copy = self.folder / "prepared.json", self.folder / "examples.jsonl"
+        path, copy = self.folder / "prepared.json", self.folder / EXAMPLES
         if not (path.is_file() and copy.is_file()):
             raise UserError(
                 f"task {self.task.name!r}: nothing prepared in {self.folder} (data root from --data-root or "
@@ -169,14 +166,14 @@ class LayoutReader(Reader):
         entries = list(self.entries(annotations, images, remarks))
         self._check_entries(entries, annotations)
         pictures = self._pictures(entries, images, progress)
-        lines = list(example_lines(entries, pictures, self._drawn(entries)))
-        if not lines:
+        kept = list(example_rows(entries, pictures, self._drawn(entries)))
+        if not kept:
             raise UserError(f"{annotations}: no picture with a usable annotation")
         title = f"{self.task.name}: prepared in {self.folder}"
-        rows = tuple(table_rows(entries, lines, pictures, remarks, self.task.emotions))
+        rows = tuple(table_rows(entries, kept, pictures, remarks, self.task.emotions))
         table = PreparedTable(title, rows)
         self.__dict__.pop("_record", None)
-        write_copy(self.folder, lines, pictures, table, annotations, images)
+        write_copy(self.folder, kept, pictures, table, annotations, images)
         return table
 
     def _check_entries(self, entries: list[Entry], annotations: Path) -> None:

@@ -1,9 +1,9 @@
 """Making the checked copy of a dataset: entries -> pictures found, splits drawn, files written.
 
-<folder>/examples.jsonl  one line per picture, in the order of the official files
-<folder>/left_out.csv    pictures that are missing or corrupt
-<folder>/prepared.txt    the table printed at the end
-<folder>/prepared.json   what the copy was made from, checksums; written last
+<folder>/examples.parquet  one row per picture, in the order of the official files
+<folder>/left_out.csv      pictures that are missing or corrupt
+<folder>/prepared.txt      the table printed at the end
+<folder>/prepared.json     what the copy was made from, checksums; written last
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from harness.tasks.file_names import AS_WRITTEN
 from harness.tasks.readers.base import PreparedTable, TableRow
 from harness.tasks.readers.picture_search import Picture
 from harness.tasks.readers.prepared import sha256
-from harness.types import Annotation
+from harness.types import Annotation, UserError
 from harness.whole_files import write_whole
 
-SCHEMA = 1
+SCHEMA = 2
+EXAMPLES = "examples.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ class Entry:
     context: str = ""
 
 
-def example_lines(
+def example_rows(
     entries: Sequence[Entry], pictures: Mapping[str, Picture], drawn: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Lines of `examples.jsonl`: the entries that have an annotation and a picture.
+    """Rows of the copy: the entries that have an annotation and a picture.
 
     Args:
         entries: everything that the files describe.
@@ -65,16 +66,16 @@ def example_lines(
                 "id": entry.id,
                 "picture": path,
                 "split": entry.split or drawn[entry.picture],
-                "annotations": [astuple(annotation) for annotation in entry.annotations],
-                "meta": dict(entry.meta),
-                "ratings": dict(entry.ratings),
+                "annotations": [asdict(annotation) for annotation in entry.annotations],
+                "meta": list(entry.meta.items()),
+                "ratings": list(entry.ratings.items()),
                 "context": entry.context,
             }
 
 
 def table_rows(
     entries: Sequence[Entry],
-    lines: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     pictures: Mapping[str, Picture],
     remarks: Mapping[str, int],
     labels: Sequence[str],
@@ -92,24 +93,28 @@ def table_rows(
     yield TableRow("pictures found under another spelling", sum(p.repair != AS_WRITTEN for p in found))
     yield TableRow("pictures missing", len(missing), ", ".join(missing[:3]))
     yield TableRow("pictures corrupt", len(pictures) - len(found) - len(missing), "left out; see left_out.csv")
-    yield TableRow("examples", len(lines))
-    for split, count in Counter(line["split"] for line in lines).items():
+    yield TableRow("examples", len(rows))
+    for split, count in Counter(row["split"] for row in rows).items():
         yield TableRow(f"examples in {split}", count)
-    counts = Counter(emotion for line in lines for emotion, _ in line["annotations"])
+    counts = Counter(note["emotion"] for row in rows for note in row["annotations"])
     yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
 
 
 def write_copy(
     folder: Path,
-    lines: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     pictures: Mapping[str, Picture],
     table: PreparedTable,
     annotations: Path,
     images: Path,
 ) -> None:
-    """Write the four files."""
-    copy = folder / "examples.jsonl"
-    _write_text(copy, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    """Write the four files.
+
+    Raises:
+        UserError: a text that no UTF-8 file can hold.
+    """
+    copy = folder / EXAMPLES
+    write_whole(copy, lambda temporary: _write_rows(temporary, rows))
     _write_text(folder / "left_out.csv", _left_out(pictures))
     _write_text(folder / "prepared.txt", f"{table}\n")
     record = {
@@ -122,6 +127,37 @@ def write_copy(
         "rows": [astuple(row) for row in table.rows],
     }
     _write_text(folder / "prepared.json", json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.string()
+    schema = pa.schema(
+        {
+            "id": text,
+            "picture": text,
+            "split": text,
+            "annotations": pa.list_(pa.struct({"emotion": text, "explanation": text})),
+            "meta": pa.map_(text, text),
+            "ratings": pa.map_(text, pa.float64()),
+            "context": text,
+        }
+    )
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{error.object[:80]!a}: a text or file name that is no Unicode; mend it first") from None
+
+
+def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a copy, some at a time; `meta` and `ratings` are lists of pairs."""
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(folder / EXAMPLES) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            yield from batch.to_pylist()
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -170,6 +170,17 @@ class TestReaders:
         reader.prepare(layout.annotations, layout.images, progress=False)
         assert next(reader.examples()).emotion_histogram == {"amazed": 1, "happy": 1, "scared": 1, "sad": 1}
 
+    def test_half_a_character_is_told_and_leaves_the_copy_alone(self, tmp_path: Path) -> None:
+        """JSON can hold half of a surrogate pair, UTF-8 files cannot."""
+        layout = LAYOUTS["socratis"](tmp_path)
+        before, _ = prepared("socratis", layout, tmp_path / "data")
+        text = layout.annotations.read_text("utf-8")
+        layout.annotations.write_text(text.replace("caption 1", "caption \\ud83d"), "utf-8")
+        with pytest.raises(UserError, match=r"caption .ud83d.*no Unicode"):
+            prepared("socratis", layout, tmp_path / "data")
+        again = open_reader(load_task(builtin_cards()["socratis"]), tmp_path / "data")
+        assert {example.id: example for example in again.examples()} == before
+
     def test_emotion_words_have_one_label_each(self) -> None:
         counts = Counter(word for words in WORDS_OF_LABEL.values() for word in words)
         assert [word for word, count in counts.items() if count > 1] == []
