@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Self
 
 from PIL import Image
 
+from harness.cli import main as harness
+
 EMOTIONS = ("awe", "fear", "contentment")
 TIMED = ("latency_p50_s", "latency_p95_s", "images_per_s", "peak_memory_gb")
 SLOW = '''
@@ -244,10 +246,8 @@ class Score(Case):
         """A run with its outcomes, not scored yet; made once."""
         made = folder.parent / "run"
         if not made.exists():
-            from harness.cli import main
-
             words = f"--tasks demo --models majority,human,crowd --out {made} --no-report --data-root {folder.parent}"
-            assert main(["run", *words.split()]) == 0
+            assert harness(["run", *words.split()]) == 0
         shutil.copytree(made, folder / "run")
         (folder / "run" / "results.json").unlink()
         shutil.rmtree(folder / "run" / "cache")

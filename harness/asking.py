@@ -151,6 +151,9 @@ class RowAsking:
             trained_on = self.task.source(self.spec).name if "train" in adapter.needs else None
             model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter))
         loaded = model.facts()
+        self._note_facts(
+            loaded
+        )  # now too: whoever is killed after the last answer asks nothing more when it is resumed
         try:
             with self._row_run(adapter, loaded.answers_depend_on, pending) as run:
                 references = "references" in adapter.needs
@@ -188,6 +191,7 @@ class RowAsking:
         if "references" in adapter.needs:
             adapter.attach(list(self.task.examples))
         adapter.load()
+        self._note_facts(Facts(adapter.parameters(), adapter.observed(), None))
         state = self.folder.path / "batches" / self.task.task.name / f"{self.key.stem}.json"
         try:
             with self._row_run(adapter, adapter.answers_depend_on(), pending) as run:

@@ -67,6 +67,21 @@ def test_the_first_signal_ends_a_run_that_can_be_resumed(
     assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
 
 
+def test_a_run_killed_after_its_last_answer_knows_what_the_model_told(
+    words: list[str], adapter_file: Path, tmp_path: Path, harness
+) -> None:
+    """Nothing is asked when it is resumed, so the model is not loaded again."""
+    dies = "\n    def parameters(self):\n        import os\n        self.told = getattr(self, 'told', 0) + 1\n"
+    dies += "        return 7 if self.told == 1 else os.kill(os.getpid(), 9)\n"
+    adapter_file.write_text(adapter_file.read_text().rstrip() + dies)
+    assert started(words, tmp_path).wait(timeout=60) == -signal.SIGKILL
+    assert len(recorded(tmp_path)) == 8
+    assert harness(*words)[0] == 0
+    assert len(recorded(tmp_path)) == 8
+    cells = json.loads((tmp_path / "out/results.json").read_text())["cells"]
+    assert [cell["value"] for cell in cells if cell["metric"] == "parameters"] == [7]
+
+
 def test_the_second_signal_ends_at_once_and_loses_nothing(words: list[str], tmp_path: Path, harness) -> None:
     adapter = next(tmp_path.glob("brightness.py"))
     adapter.write_text(
