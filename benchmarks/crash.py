@@ -12,6 +12,7 @@ by their tensors, reports byte for byte. The endpoint counts the requests that i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -34,14 +35,12 @@ LONGEST_S = 120.0
 def listing(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Names, sizes and times of all files below a folder: it changes whenever one of them does."""
     found = []
-    for path in sorted(folder.rglob("*")):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:  # renamed since it was listed
-            continue
-        if path.is_file():
-            found.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+    for place, _, names in os.walk(folder):  # passes over folders that vanish meanwhile
+        for path in (Path(place) / name for name in names):
+            with contextlib.suppress(FileNotFoundError):  # renamed since it was listed
+                stat = path.stat()
+                found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
