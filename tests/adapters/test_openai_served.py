@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,9 +27,7 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Base URL and checkpoint of a running server."""
-    program = shutil.which("transformers")
-    if program is None:
-        pytest.skip("needs the command of transformers[serving]")
+    program = str(Path(sys.executable).with_name("transformers"))
     checkpoint = tiny_models.build("llava-taught", tmp_path_factory.mktemp("served") / "llava")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
