@@ -12,8 +12,6 @@ Needs torch, transformers, safetensors, pillow, tqdm, pyyaml and numpy only.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import write_values
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -224,11 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "model": {"parameters": model.num_parameters(), "dtype": str(model.dtype), "new_tokens_limit": NEW_TOKENS},
             **measure(model, folder, paintings(pictures, options.pictures), options.batches),
         }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    aside = options.out.with_name(f".{options.out.name}.{os.getpid()}.part")
-    aside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, options.out)
-    print(json.dumps(result, indent=2))
+    write_values(options.out, result)
     return 0
 
 

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from harness.whole_files import write_atomically
+
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -51,6 +53,11 @@ def median_ratio(slow: list[float], fast: list[float]) -> float:
 
 def write_result(name: str, values: Mapping[str, Any]) -> None:
     """Write `results/NAME.json` and print it."""
+    write_values(RESULTS / f"{name}.json", values)
+
+
+def write_values(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all, and print it."""
     text = json.dumps(values, indent=2, ensure_ascii=False)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    write_atomically(path, text + "\n")
     print(text)

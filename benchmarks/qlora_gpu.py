@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from typing import Any
 
 import llava_gpu
 import torch
+from machine import write_values
 
 from harness.adapters.base import TrainRequest
 from harness.adapters.hf_vlm import HFVisionLanguage
@@ -98,10 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         items = llava_gpu.paintings(Path(scratch) / "pictures", PICTURES)
         found = measure(source, Path(scratch), items, options.steps, options.device)
     result = {"environment": llava_gpu.environment(options.device), "recipe": "7b_24gb", **found}
-    aside = options.out.with_name(f".{options.out.name}.{os.getpid()}.part")
-    aside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, options.out)
-    print(json.dumps(result, indent=2))
+    write_values(options.out, result)
     return 0
 
 

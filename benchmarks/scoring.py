@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, machine
+from machine import RESULTS, machine, write_values
 
 MODELS, REFERENCES, TRAINING = ("one", "two", "three"), 5, 4_000
 EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
@@ -165,8 +165,7 @@ def main() -> None:
     for kind in ("seconds", "processor_seconds"):
         found = {size: round(1000 * used[kind] / int(size), 2) for size, used in values["ours"].items()}
         values[f"{kind}_per_1000_examples"] = found
-    given.out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(values, indent=2))
+    write_values(given.out, values)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import statistics
 import sys
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import write_values
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -194,11 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ],
         "encoder": [measure_encoder(dtype, device, 64, repeats) for dtype in (torch.float32, torch.bfloat16)],
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    aside = options.out.with_name(f".{options.out.name}.{os.getpid()}.part")
-    aside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, options.out)
-    print(json.dumps(result, indent=2))
+    write_values(options.out, result)
     return 0
 
 
