@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test check clean
+.PHONY: demo test fuzz check clean
 
 demo: $(VENV)/.installed-demo
 	@bash scripts/demo.sh $(BIN)
@@ -15,6 +15,10 @@ test: $(VENV)/.installed-dev
 	@bash scripts/system_packages.sh
 	@bash scripts/llama_cpp.sh $(BIN)/python
 	$(BIN)/python -m pytest
+
+# The tests that draw their examples, with other examples each time.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --hypothesis-profile=search -m hypothesis
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -24,8 +24,17 @@ CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 class UserError(Exception):
     """A mistake the user can mend: printed as one line, exit code 2, no traceback.
 
-    The message says what was expected, what was got, and what to type.
+    The message says what was expected, what was got, and what to type. What it quotes from files (column names, paths,
+    values) may hold anything, so it is brought to one printable line here, once for every message.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
+
+
+def in_one_line(message: str) -> str:
+    """Take out of a message what would break its line or what a terminal would act on."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
 
 
 class ImageError(Exception):

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from harness import __version__
 from harness.interruption import EXIT_INTERRUPTED, interruptible
 from harness.redact import redact_text
-from harness.types import UserError
+from harness.types import UserError, in_one_line
 
 EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
 LONGEST = 1200
-"""Characters of a message."""
+"""Characters of a message as printed; a name that it quotes from a file may be of any length."""
 EXIT_BUG = 70
 """Of a mistake in the harness itself (`EX_SOFTWARE`)."""
 
@@ -107,15 +107,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         except Exception as error:
             if _is_storage_failure(error):
-                return _told(f"{_in_one_line(error)}; what was recorded before is intact, repeat the command to resume")
+                told = str(error) or type(error).__name__
+                return _told(f"{told}; what was recorded before is intact, repeat the command to resume")
             print(redact_text(traceback.format_exc()), end="", file=sys.stderr)
             print("harness: this is a mistake in the harness; please report it with these lines", file=sys.stderr)
             return EXIT_BUG
 
 
 def _told(message: str) -> int:
-    """Print one line, without what a terminal would act on: parts of it may come from a file."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(redact_text(message).split()))
+    """Print one line; it is shortened after secrets are out, lest half of one is left at its end."""
+    line = in_one_line(redact_text(message))
     print(f"harness: {line if len(line) <= LONGEST else line[:LONGEST] + '…'}", file=sys.stderr)
     return EXIT_USER_ERROR
 
@@ -132,7 +133,3 @@ def _is_storage_failure(error: Exception) -> bool:
 
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
 _STORAGE_ERRORS = {"sqlite3.OperationalError", "safetensors.SafetensorError"}
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

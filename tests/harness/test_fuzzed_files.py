@@ -116,7 +116,7 @@ def test_read_or_told(name: str, tmp_path_factory: pytest.TempPathFactory) -> No
     folder = tmp_path_factory.mktemp("fuzzed")
     number = iter(range(10**6))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(contents)
     def check(content: bytes) -> None:
         path = folder / f"{next(number)}.yaml"
@@ -126,7 +126,7 @@ def test_read_or_told(name: str, tmp_path_factory: pytest.TempPathFactory) -> No
             read(path)
         except (UserError, SEVLMError) as error:
             told = str(error)
-        assert "\n" not in told
+        assert told == "" or told.isprintable()
         assert len(told) < 2000
 
     check()

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.types import Annotation, Example, ImageError, histogram, open_image
+from harness.types import Annotation, Example, ImageError, UserError, histogram, open_image
+from sevlm.errors import SEVLMError
 
 
 def with_histogram(**counts):
@@ -59,3 +60,8 @@ def test_a_picture_too_large(tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "399")
     with pytest.raises(ImageError, match="20x20 pixels exceed"):
         open_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", [UserError, SEVLMError])
+def test_a_message_is_one_line_whatever_it_quotes(kind):
+    assert str(kind("no column 'a\r\nb\u2028c'; \x1b[31mred\x07")) == "no column 'a b c'; ?[31mred?"
