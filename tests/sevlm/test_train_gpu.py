@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sevlm_train_gpu.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def benchmark_script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("sevlm_train_gpu", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["sevlm_train_gpu"] = module
-    specification.loader.exec_module(module)
-    return module
+def benchmark_script() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("sevlm_train_gpu")
 
 
 def test_the_full_size_model_has_the_published_number_of_parameters(benchmark_script: ModuleType) -> None:
