@@ -105,6 +105,10 @@ class Case:
         """Requests that an endpoint got more than once, over all folders."""
         return 0
 
+    def requests_counted(self, folder: Path) -> int:
+        """Requests of which the run in this folder says that they may have been sent twice."""
+        return 0
+
 
 def dataset(folder: Path, count: int) -> None:
     """Pictures of one colour each, described three times, and their card."""
@@ -235,6 +239,11 @@ class RunEndpoint(Case):
     def requests_sent_twice(self) -> int:
         """Over all folders."""
         return sum(count - 1 for count in self.asked.values())
+
+    def requests_counted(self, folder: Path) -> int:
+        """Of the one row that asks."""
+        (row,) = json.loads((folder / "run" / "manifest.json").read_text(encoding="utf-8"))["runs"]
+        return int(row["requests_without_outcome"])
 
 
 class Score(Case):

@@ -112,6 +112,7 @@ class RowAsking:
         fingerprint = adapter.fingerprint()
         check_fingerprint(self.record, fingerprint, self.folder.path)
         pending = self.recorded().to_ask(self.task.examples.ids, retry_failed=self.options["retry_failed"])
+        self._note_requests()  # a command that was killed after its last outcome did not
         if not len(pending):
             return
         self._begin(adapter, fingerprint, len(pending))
@@ -192,13 +193,28 @@ class RowAsking:
             adapter.attach(list(self.task.examples))
         adapter.load()
         self._note_facts(Facts(adapter.parameters(), adapter.observed(), None))
-        state = self.folder.path / "batches" / self.task.task.name / f"{self.key.stem}.json"
+        task, concurrency = self.task.task.name, self.options["concurrency"]
+        state = self.folder.path / "batches" / task / f"{self.key.stem}.json"
+        if lost := self.record.get("requests_without_outcome"):
+            told = f"{lost} requests were under way when a command was stopped and may be billed twice"
+            print(f"{task}/{self.key.stem}: {told}", file=sys.stderr)
         try:
-            with self._row_run(adapter, adapter.answers_depend_on(), pending) as run:
-                return run.ask_endpoint(adapter, self.options["concurrency"], budget, state)
+            with (
+                self._row_run(adapter, adapter.answers_depend_on(), pending) as run,
+                self.folder.open_requests(task, self.key) as requests,
+            ):
+                return run.ask_endpoint(adapter, concurrency, budget, batch_state=state, requests=requests)
         finally:
+            self._note_requests()
             self._note_facts(Facts(adapter.parameters(), adapter.observed(), None))
             adapter.close()
+
+    def _note_requests(self) -> None:
+        task = self.task.task.name
+        lost = self.folder.requests_without_outcome(task, self.key)
+        found = {"requests": self.folder.requests(task, self.key), "requests_without_outcome": lost}
+        if found["requests"] and not found.items() <= self.record.items():
+            self._note(**found)
 
     # ------------------------------------------------------------------ both
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
 from harness.budget import Budget, BudgetReached
+from harness.request_log import RequestLog, RequestLogError
 from harness.throttle import AdaptiveLimit, PerMinute
 from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, Usage, UserError
 
@@ -45,17 +46,18 @@ def drive(
     record: Record,
     progress: tqdm[Any],
     budget: Budget | None = None,
+    requests: RequestLog | None = None,
 ) -> None:
     """Ask for every item, at most `concurrency` at a time, and record each outcome as it arrives.
 
-    An item is taken from `items` when a worker is free for it.
+    An item is taken from `items` when a worker is free for it. `requests` counts what is sent, retries included.
 
     Raises:
         UserError: the adapter says that no request can succeed (a bad key, say), or the budget is reached; outcomes so
             far are recorded.
     """
     try:
-        asyncio.run(_Drive(adapter, concurrency, record, progress, budget).run(iter(items)))
+        asyncio.run(_Drive(adapter, concurrency, record, progress, budget, requests).run(iter(items)))
     except BaseExceptionGroup as group:
         raise _first_cause(group) from group
     except BudgetReached:
@@ -80,8 +82,10 @@ class _Drive:
         record: Record,
         progress: tqdm[Any],
         budget: Budget | None,
+        sent: RequestLog | None,
     ) -> None:
         self.adapter, self.record, self.progress, self.budget = adapter, record, progress, budget
+        self.sent = sent
         self.limit = AdaptiveLimit(concurrency)
         self.requests = PerMinute(adapter.requests_per_minute) if adapter.requests_per_minute else None
         self.tokens = PerMinute(adapter.tokens_per_minute) if adapter.tokens_per_minute else None
@@ -102,7 +106,7 @@ class _Drive:
 
     async def _open(self) -> None:
         """Let the adapter connect, as patiently as any request."""
-        _, result = await self._patiently(self.adapter.open)
+        result = await self._patiently(self.adapter.open)
         if isinstance(result, Failed):
             raise UserError(f"the endpoint does not answer ({result.error_type}): {result.message}")
         if self.budget is not None:
@@ -122,29 +126,35 @@ class _Drive:
             self.progress.update()
 
     async def _ask(self, item: Item) -> Outcome:
-        started = time.monotonic()
+        started, attempts = time.monotonic(), 0
+
+        def send() -> Awaitable[Outcome]:
+            nonlocal attempts
+            attempts += 1
+            return self._send(item)
+
         try:
-            attempts, outcome = await self._patiently(lambda: self._send(item))
-        except (UserError, BudgetReached):
+            outcome = await self._patiently(send)
+        except (UserError, BudgetReached, RequestLogError):
             raise
         except Exception as error:
-            return with_usage(Failed(type(error).__name__, str(error)), time.monotonic() - started, 1)
+            outcome = Failed(type(error).__name__, str(error))
         return with_usage(outcome, time.monotonic() - started, attempts)
 
-    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> tuple[int, T | Failed]:
-        """Attempts made, and what the last one gave; `Failed` when each could have succeeded and none did."""
+    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T | Failed:
+        """What the last attempt gave; `Failed` when each could have succeeded and none did."""
         for attempt in range(1, MAX_ATTEMPTS):
             try:
-                return attempt, await action()
+                return await action()
             except RetryableError as error:
                 wait = wait_before_retry(attempt, error.retry_after_s)
             self.traffic.retrying += 1
             await asyncio.sleep(wait)
             self.traffic.retrying -= 1
         try:
-            return MAX_ATTEMPTS, await action()
+            return await action()
         except RetryableError as error:
-            return MAX_ATTEMPTS, Failed(error.kind, str(error))
+            return Failed(error.kind, str(error))
 
     async def _send(self, item: Item) -> Outcome:
         """One request, when limits and budget allow it."""
@@ -195,6 +205,8 @@ class _Drive:
             self.budget.settle(most_usd, cost)
 
     async def _counted(self, item: Item) -> Outcome:
+        if self.sent is not None:
+            self.sent.begin()
         self.traffic.in_flight += 1
         try:
             return await self.adapter.answer(item)

@@ -21,6 +21,7 @@ from harness.endpoint import drive
 from harness.executor import Asked, Model
 from harness.outcome_log import OutcomeLog
 from harness.redact import redact_known, redact_text
+from harness.request_log import RequestLog
 from harness.tasks.rating_parser import read_ratings
 from harness.transfer import mapped
 from harness.types import CONTEXT_MARK, Answer, Example, Failed, Item, Outcome, Unparsed
@@ -93,9 +94,15 @@ class RowRun:
             return RowTimes(time.monotonic() - started, self._cached)
 
     def ask_endpoint(
-        self, adapter: EndpointAdapter, concurrency: int, budget: Budget | None, batch_state: Path
+        self,
+        adapter: EndpointAdapter,
+        concurrency: int,
+        budget: Budget | None,
+        *,
+        batch_state: Path,
+        requests: RequestLog,
     ) -> RowTimes:
-        """Ask an endpoint, request by request or through its Batch API, whose state is kept in a file.
+        """Ask an endpoint, request by request, each counted, or through its Batch API, whose state is kept in a file.
 
         Raises:
             UserError: the endpoint cannot answer at all, or the budget is reached.
@@ -103,13 +110,14 @@ class RowRun:
         """
         with self.progress:
             started = time.monotonic()
-            items = (item for item, _ in self._unknown())
+            items: Iterator[Item] = (item for item, _ in self._unknown())
             first = list(itertools.islice(items, 1))  # an endpoint is not opened for nothing
             batch_api = adapter.batches()
             if first and batch_api is not None:
                 drive_batches(adapter, batch_api, [*first, *items], batch_state, self._record, self.progress, budget)
             elif first:
-                drive(adapter, itertools.chain(first, items), concurrency, self._record, self.progress, budget)
+                items = itertools.chain(first, items)
+                drive(adapter, items, concurrency, self._record, self.progress, budget, requests)
             return RowTimes(time.monotonic() - started, self._cached)
 
     def _unknown(self) -> Iterator[tuple[Item, Example]]:

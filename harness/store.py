@@ -3,6 +3,7 @@
     RUN/manifest.json                 what was run, with what, where (secrets redacted)
     RUN/examples/<task>.jsonl         the examples as they were, references included
     RUN/outcomes/<task>/<model>.jsonl one line per example, appended as it is answered
+    RUN/requests/<task>/<model>.log   one byte per request to an endpoint, appended before it is sent
     RUN/results.json                  scores (schema 1)
     RUN/report/index.html             what people read
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.outcome_log import OutcomeLog, cut_torn_line, json_lines, read_outcomes
+from harness.request_log import RequestLog
 from harness.types import (
     Annotation,
     Example,
@@ -181,6 +183,24 @@ class RunFolder:
         if path.exists():
             cut_torn_line(path)
         return OutcomeLog(path)
+
+    def open_requests(self, task: str, row: RowKey) -> RequestLog:
+        """Open the count of a row's requests."""
+        return RequestLog(self._requests_path(task, row))
+
+    def requests(self, task: str, row: RowKey) -> int:
+        """How many requests were begun for a row."""
+        path = self._requests_path(task, row)
+        return path.stat().st_size if path.exists() else 0
+
+    def requests_without_outcome(self, task: str, row: RowKey) -> int:
+        """How many of a row's requests were begun by a command that did not live to record what came of them."""
+        begun = self.requests(task, row)
+        ended = sum(outcome.usage.attempts or 0 for _, outcome in self.each_outcome(task, row)) if begun else 0
+        return max(0, begun - ended)
+
+    def _requests_path(self, task: str, row: RowKey) -> Path:
+        return self.path / "requests" / task / f"{row.stem}.log"
 
     def rows(self, task: str) -> list[RowKey]:
         """The rows of a task that have outcomes, in the manifest's order of models."""

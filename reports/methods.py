@@ -93,12 +93,10 @@ def results_file(run: Run, runs: list[Run]) -> str:
     return "results.json" if len(runs) == 1 else f"results-{run.index + 1}.json"
 
 
-def _cached(manifest: Mapping[str, Any]) -> str:
-    """How many answers were not asked for again, by row."""
-    rows = [run for run in manifest.get("runs") or () if run.get("cached")]
-    named = [
-        f"{r['model']}{'@' + r['control'] if r.get('control') else ''} on {r['task']}: {r['cached']}" for r in rows
-    ]
+def _by_row(manifest: Mapping[str, Any], count: str) -> str:
+    """A count that the manifest has of each row, where it is not 0."""
+    rows = [run for run in manifest.get("runs") or () if run.get(count)]
+    named = [f"{r['model']}{'@' + r['control'] if r.get('control') else ''} on {r['task']}: {r[count]}" for r in rows]
     return ", ".join(named)
 
 
@@ -142,7 +140,9 @@ def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("Python", environment.get("python")),
         ("Platform", environment.get("platform")),
         ("GPU", environment.get("gpu")),
-        ("From the response cache", _cached(manifest)),
+        ("From the response cache", _by_row(manifest, "cached")),
+        ("Requests sent", _by_row(manifest, "requests")),
+        ("Requests sent again after a stop, maybe billed twice", _by_row(manifest, "requests_without_outcome")),
         ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
     )
     return tuple((label, str(value)) for label, value in facts if value)

@@ -113,7 +113,8 @@ def endpoint() -> Iterator[tuple[str, list[float]]]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length") or 0))
-            asked.append(time.monotonic())
+            if self.command == "POST":  # a greeting asks for the list of models
+                asked.append(time.monotonic())
             time.sleep(0.1)
             message = {"role": "assistant", "content": "joy because it is bright"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -140,30 +141,46 @@ def endpoint() -> Iterator[tuple[str, list[float]]]:
     server.server_close()
 
 
-def test_requests_under_way_are_abandoned(
-    endpoint: tuple[str, list[float]], dataset: Path, tmp_path: Path, harness
-) -> None:
+@pytest.fixture
+def endpoint_words(endpoint: tuple[str, list[float]], dataset: Path) -> list[str]:
     model = f"gpt4v:model=m,base_url={endpoint[0]},probe=off,schema=false,probabilities=false"
-    words = [
-        "run",
-        "--tasks",
-        str(dataset / "tiny.yaml"),
-        "--models",
-        model,
-        "--out",
-        "out",
-        "--concurrency",
-        "1",
-        "--no-report",
-    ]
-    process = started(words, tmp_path)
+    asks = ["--tasks", str(dataset / "tiny.yaml"), "--models", model, "--concurrency", "2"]
+    return ["run", *asks, "--out", "out", "--no-report"]
+
+
+def requests_noted(folder: Path) -> tuple[int, int]:
+    """What the manifest says of its row: requests, and requests of which nobody recorded an outcome."""
+    (row,) = json.loads((folder / "out/manifest.json").read_text())["runs"]
+    return row["requests"], row["requests_without_outcome"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_requests_under_way_are_sent_again_and_counted(
+    number: int, endpoint: tuple[str, list[float]], endpoint_words: list[str], tmp_path: Path, harness
+) -> None:
+    process = started(endpoint_words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
+    if number == signal.SIGTERM:
+        assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
     assert 2 <= len(recorded(tmp_path)) < 8
-    assert harness(*words)[0] == 0
+    code, _, err = harness(*endpoint_words)
+    assert code == 0
     assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
+    requests, again = requests_noted(tmp_path)
+    assert f"{again} requests were under way when a command was stopped" in err
+    assert 1 <= again <= 2
+    assert requests == 8 + again
+    assert len(endpoint[1]) <= requests  # a request that was noted may not have reached the endpoint
+
+
+def test_a_run_that_nothing_stopped_sent_nothing_twice(
+    endpoint: tuple[str, list[float]], endpoint_words: list[str], tmp_path: Path, harness
+) -> None:
+    code, _, err = harness(*endpoint_words)
+    assert (code, "under way" in err) == (0, False)
+    assert (requests_noted(tmp_path), len(endpoint[1])) == ((8, 0), 8)
 
 
 @pytest.mark.parametrize("verb", ["score", "report"])
