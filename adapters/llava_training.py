@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.adapters.base import TrainRequest
-from harness.adapters.hf_checkpoint import CheckpointSettings, load_model, load_processor, pick_device, pick_dtype
+from harness.adapters.hf_checkpoint import (
+    CheckpointSettings,
+    folder_digest,
+    load_model,
+    load_processor,
+    pick_device,
+    pick_dtype,
+)
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.llava_recipe import Recipe, load_recipe
 from harness.types import Example, UserError, open_image
+from harness.whole_files import write_atomically
 
 IGNORED = -100
 """Label of tokens that carry no loss."""
@@ -85,8 +93,9 @@ class Collator:
 def train_lora(request: TrainRequest) -> None:
     """Train and write the LoRA weights to `request.out`; an interrupted training goes on where it was.
 
-    Several processes (`accelerate launch`, `torchrun`) train on a device each, with `batch_size` pairs per process; the
-    loss is the mean over the answers' tokens of all of them. The first one writes.
+    A training that has ended is left as it is. Several processes (`accelerate launch`, `torchrun`) train on a device
+    each, with `batch_size` pairs per process; the loss is the mean over the answers' tokens of all of them. The first
+    one writes.
 
     Raises:
         UserError: packages are missing, the recipe or the checkpoint cannot be used, or there is nothing to train on.
@@ -98,11 +107,7 @@ def train_lora(request: TrainRequest) -> None:
     pairs = pairs_of(request.train, _prompt(request, recipe))
     if not pairs:
         raise UserError(f"llava: the training split of {request.task.name!r} has no annotation with an explanation")
-    if (request.out / "adapter_config.json").exists():
-        raise UserError(f"{request.out} holds finished weights; remove the folder, or choose another --out")
     processes = _processes(request.device)
-    with processes.main_process_first():
-        _note_recipe(request.out, recipe)
     checkpoint = CheckpointSettings(
         recipe.checkpoint,
         recipe.revision,
@@ -111,6 +116,11 @@ def train_lora(request: TrainRequest) -> None:
         attention=recipe.attention,
         quantization=recipe.quantization,
     )
+    with processes.main_process_first():
+        _note_training(request.out, _identity(request, recipe, checkpoint, pairs, processes.num_processes))
+    if (request.out / "adapter_config.json").exists():
+        print(f"llava: this training has ended before; to train anew, remove {request.out} or choose another --out")
+        return
     collator = Collator(load_processor(checkpoint))
     model = _with_lora(load_model(checkpoint), recipe, request.init_from)
     trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
@@ -137,20 +147,35 @@ def _prompt(request: TrainRequest, recipe: Recipe) -> str:
     return render(prompts[recipe.prompt], request.task.emotions, request.task.ratings)
 
 
-def _note_recipe(out: Path, recipe: Recipe) -> None:
-    """Keep the recipe beside the weights; an interrupted training may only go on with the same one.
+def _identity(
+    request: TrainRequest, recipe: Recipe, checkpoint: CheckpointSettings, pairs: Sequence[Pair], processes: int
+) -> dict[str, Any]:
+    """What the weights depend on: an interrupted training may only go on with the same."""
+    asked_and_said = [(pair.image.name, pair.prompt, pair.answer) for pair in pairs]
+    return {
+        **dataclasses.asdict(recipe),
+        "weights": checkpoint.identity(),
+        "init_from": None if request.init_from is None else folder_digest(request.init_from.resolve()),
+        "training data": hashlib.sha256(json.dumps(asked_and_said).encode()).hexdigest(),
+        "number of processes": processes,
+    }
+
+
+def _note_training(out: Path, identity: Mapping[str, Any]) -> None:
+    """Keep what is trained, on what, beside the weights.
 
     Raises:
-        UserError: the folder holds a training by another recipe.
+        UserError: the folder holds another training.
     """
-    path = out / "recipe.json"
-    text = json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{out} holds a training with other settings ({path.name}); choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    path, text = out / "recipe.json", json.dumps(identity, indent=1) + "\n"
+    if path.exists():
+        found, identity = _json_object(path), json.loads(text)
+        if other := sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key)):
+            raise UserError(
+                f"{out} holds a training with other {', '.join(other)}; repeat the same command to resume it, "
+                "or choose another --out"
+            )
+    write_atomically(path, text)
 
 
 def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
@@ -217,13 +242,14 @@ def _arguments(recipe: Recipe, checkpoint: CheckpointSettings, state: Path) -> A
 def _last_state(folder: Path) -> str | None:
     """The newest complete state of an interrupted training; the Trainer writes `trainer_state.json` last."""
     states = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in states if _is_json(path / "trainer_state.json")]
+    whole = [path for path in states if _json_object(path / "trainer_state.json")]
     return str(whole[-1]) if whole else None
 
 
-def _is_json(path: Path) -> bool:
+def _json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing, if it is missing or torn."""
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return True
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -47,7 +47,7 @@ def train(
     """Train a model and write its checkpoint.
 
     An interrupted training in `out` goes on where its last evaluation or epoch ended, with the same result as if it
-    had never stopped (on the same machine and number of threads).
+    had never stopped (on the same machine and number of threads). One that has ended is left as it is.
 
     Args:
         recipe: model and hyper-parameters.
@@ -65,7 +65,12 @@ def train(
             folder with another training, a loss that is no longer finite.
     """
     setup = prepare(recipe, train_examples, validation_examples, out, device, progress)
-    return Trainer(setup, out, progress).run()
+    ended = Checkpointer(out, setup.identity()).finished()
+    if ended is None:
+        return Trainer(setup, out, progress).run()
+    if progress and setup.processes.first:
+        print(f"this training has ended before; to train anew, remove {out} or choose another folder")
+    return ended
 
 
 _PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss")

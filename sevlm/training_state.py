@@ -110,10 +110,8 @@ class Checkpointer:
         """Restore an interrupted training, or None where there is none.
 
         Raises:
-            SEVLMError: the folder holds a finished training, or another one's state.
+            SEVLMError: the folder holds another training's state.
         """
-        if (self.out / SUMMARY_FILE).exists():
-            raise SEVLMError(f"{self.out} holds a finished training; choose another folder or delete it")
         path = self.out / STATE_FILE
         if not path.exists():
             return None
@@ -126,12 +124,25 @@ class Checkpointer:
         scaler.load_state_dict(state["scaler"])
         return Progress(**state["progress"])
 
-    def _check_identity(self, found: Mapping[str, Any]) -> None:
+    def finished(self) -> dict[str, Any] | None:
+        """The summary, if this training has ended before.
+
+        Raises:
+            SEVLMError: the folder holds another training.
+        """
+        path = self.out / SUMMARY_FILE
+        if not path.exists():
+            return None
+        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        self._check_identity(summary.get("identity") or {}, "a finished")
+        return summary
+
+    def _check_identity(self, found: Mapping[str, Any], which: str = "an interrupted") -> None:
         different = sorted(key for key in {*found, *self.identity} if found.get(key) != self.identity.get(key))
         if different:
             raise SEVLMError(
-                f"{self.out} holds an interrupted training with other {', '.join(different)}; "
-                "repeat the same command to resume it, or choose another folder"
+                f"{self.out} holds {which} training with other {', '.join(different)}; "
+                "repeat the same command, or choose another folder"
             )
 
     def finish(self, kept: Mapping[str, int], chosen: str, write_card: Callable[[Path], None]) -> None:

@@ -43,6 +43,7 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
     kept_update = progress.kept[setup.recipe.training.keep_best_by]
     kept = next((e for e in progress.evaluations if e["update"] == kept_update), None)
     return {
+        "identity": setup.identity(),
         "recipe": setup.recipe.to_dict(),
         "pictures": len(examples),
         "captions": len(setup.train),

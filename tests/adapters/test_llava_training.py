@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,7 +102,29 @@ def test_an_interrupted_training_ends_with_the_same_weights(train: Train, card: 
     whole, cut = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert train(tmp_path / "cut", *settings) == 2  # finished weights are not overwritten
+    written = (tmp_path / "cut" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert train(tmp_path / "cut", *settings) == 0  # repeated: there is nothing left to do
+    assert train(tmp_path / "cut", *settings, "rank=8") == 2
+    assert (tmp_path / "cut" / "adapter_model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_training_goes_on_with_the_same_pictures_and_weights_only(
+    train: Train, card: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "out", "max_steps=1") == 0
+    examples = card.parent / "examples.jsonl"
+    said = examples.read_text()
+    examples.write_text(said.replace('"explanation": "', '"explanation": "perhaps ', 1))
+    try:
+        assert train(tmp_path / "out", "max_steps=1") == 2
+    finally:
+        examples.write_text(said)
+    assert "holds a training with other training data; repeat" in capsys.readouterr().err
+    other = tmp_path / checkpoint.name
+    shutil.copytree(checkpoint, other)
+    (other / "added.txt").write_text("another tokenizer file")
+    assert train(tmp_path / "out", "max_steps=1", f"checkpoint={other}") == 2
+    assert "holds a training with other checkpoint, weights; repeat" in capsys.readouterr().err
 
 
 def test_the_loss_is_on_the_answer_only(checkpoint: Path, card: Path) -> None:

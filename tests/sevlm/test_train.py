@@ -141,11 +141,14 @@ def test_another_training_is_not_resumed(
         train(recipe(learning_rate=0.5), examples[1:], [], out, "cpu", False)
 
 
-def test_a_finished_training_is_not_overwritten(
+def test_a_finished_training_is_left_as_it_is(
     whole: tuple[Path, dict[str, Any]], recipe: Callable[..., Recipe], examples: list[TrainingExample]
 ) -> None:
-    with pytest.raises(SEVLMError, match="finished training"):
-        run(recipe(), examples, whole[0])
+    before = {path: path.read_bytes() for path in whole[0].rglob("*") if path.is_file()}
+    assert run(recipe(), examples, whole[0]) == whole[1]
+    with pytest.raises(SEVLMError, match="a finished training with other training data, validation data"):
+        run(recipe(), examples[1:], whole[0])
+    assert {path: path.read_bytes() for path in whole[0].rglob("*") if path.is_file()} == before
 
 
 def test_seeds_decide_the_weights(
