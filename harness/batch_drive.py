@@ -15,6 +15,7 @@ from harness.adapters.base import Batches
 from harness.batch_jobs import Job, Jobs
 from harness.budget import Budget, BudgetReached
 from harness.endpoint import MAX_ATTEMPTS, Record, wait_before_retry
+from harness.interruption import run_until_interrupted
 from harness.types import Failed, ImageError, Item, Outcome, RetryableError, UserError
 
 MOST_JOBS_PER_ITEM = 3
@@ -39,7 +40,7 @@ def drive_batches(
         UserError: the endpoint refuses, or the budget is too small for all items; outcomes so far are recorded.
     """
     try:
-        asyncio.run(_Drive(adapter, batches, items, Jobs(state), record, progress, budget).run())
+        run_until_interrupted(_Drive(adapter, batches, items, Jobs(state), record, progress, budget).run())
     except BudgetReached:
         assert budget is not None
         raise budget.reached() from None

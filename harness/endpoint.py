@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
 from harness.budget import Budget, BudgetReached
+from harness.interruption import run_until_interrupted
 from harness.request_log import RequestLog, RequestLogError
 from harness.throttle import AdaptiveLimit, PerMinute
 from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, Usage, UserError
@@ -57,7 +58,7 @@ def drive(
             far are recorded.
     """
     try:
-        asyncio.run(_Drive(adapter, concurrency, record, progress, budget, requests).run(iter(items)))
+        run_until_interrupted(_Drive(adapter, concurrency, record, progress, budget, requests).run(iter(items)))
     except BaseExceptionGroup as group:
         raise _first_cause(group) from group
     except BudgetReached:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 EXIT_INTERRUPTED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,3 +41,24 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run` for work that `interruptible` may end at any step.
+
+    asyncio keeps the interrupt in the task as well, and prints a traceback because nobody fetches it from there.
+    """
+    import asyncio  # costs as much time as all the rest of `harness --help`
+
+    interrupted = False
+
+    async def quietly() -> None:
+        nonlocal interrupted
+        try:
+            await work
+        except KeyboardInterrupt:
+            interrupted = True
+
+    asyncio.run(quietly())
+    if interrupted:
+        raise KeyboardInterrupt

@@ -103,12 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             return _told(str(error))
         except KeyboardInterrupt:
+            _close_progress_bars()
             print("harness: interrupted; repeat the command to resume", file=sys.stderr)
             return EXIT_INTERRUPTED
         except Exception as error:
             if _is_storage_failure(error):
                 told = str(error) or type(error).__name__
+                if _torch_cannot_write(error):
+                    told = f"a file could not be written to its end (is the disk full?): {told}"
                 return _told(f"{told}; what was recorded before is intact, repeat the command to resume")
+            _close_progress_bars()
             print(redact_text(traceback.format_exc()), end="", file=sys.stderr)
             print("harness: this is a mistake in the harness; please report it with these lines", file=sys.stderr)
             return EXIT_BUG
@@ -117,8 +121,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _told(message: str) -> int:
     """Print one line; it is shortened after secrets are out, lest half of one is left at its end."""
     line = in_one_line(redact_text(message))
+    _close_progress_bars()
     print(f"harness: {line if len(line) <= LONGEST else line[:LONGEST] + '…'}", file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def _close_progress_bars() -> None:
+    """End the lines of bars that others left open (transformers' Trainer does), so that a message has its own."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in (*tqdm._instances,):  # type: ignore[attr-defined]  # WeakSet of all bars; there is no other way
+            bar.close()
 
 
 def _is_storage_failure(error: Exception) -> bool:
@@ -127,8 +141,11 @@ def _is_storage_failure(error: Exception) -> bool:
     SQLite, safetensors and torch have exceptions of their own for it.
     """
     name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"  # none of them is imported for this
-    torch_cannot_write = type(error) is RuntimeError and any(mark in str(error) for mark in _TORCH_WRITER)
-    return isinstance(error, OSError) or name in _STORAGE_ERRORS or torch_cannot_write
+    return isinstance(error, OSError) or name in _STORAGE_ERRORS or _torch_cannot_write(error)
+
+
+def _torch_cannot_write(error: Exception) -> bool:
+    return type(error) is RuntimeError and any(mark in str(error) for mark in _TORCH_WRITER)
 
 
 _TORCH_WRITER = ("PytorchStreamWriter", "inline_container")

@@ -1,4 +1,4 @@
-"""`harness train sevlm` as a user starts it: killed five times at random moments, interrupted, on a disk that is full."""
+"""`harness train` as a user starts it: killed five times at random moments, interrupted, on a disk that is full."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -53,9 +55,15 @@ def command(out: str) -> list[str]:
     return [*where.split(), *sizes.split(), *["tokenizer=train:300", "epochs=12", "batch_pictures=4", "log_every=1"]]
 
 
-def start(folder: Path, out: str, before: str = "", *first: str) -> subprocess.Popen[str]:
+def lora_command(out: str) -> list[str]:
+    where = f"train llava --task card.yaml --out {out} --device cpu --data-root data"
+    words = "checkpoint=./llava batch_size=4 gradient_accumulation=1 max_steps=9 save_every=2 dropout=0.1 rank=4"
+    return [*where.split(), *words.split()]
+
+
+def start(folder: Path, words: list[str], before: str = "", *first: str) -> subprocess.Popen[str]:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    whole = [sys.executable, "-c", before + MAIN, *first, *command(out)]
+    whole = [sys.executable, "-c", before + MAIN, *first, *words]
     return subprocess.Popen(
         whole, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -73,22 +81,37 @@ def updates(folder: Path, out: str) -> int:
 
 
 def wait_for_update(process: subprocess.Popen[str], folder: Path, out: str, number: int) -> None:
+    wait_for(process, lambda: updates(folder, out) >= number)
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
-    while updates(folder, out) < number and process.poll() is None:
+    while not happened() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
+def told(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and last line."""
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, err.strip().splitlines()[-1]
+
+
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
-    assert start(folder, "whole").wait(timeout=120) == 0
+    assert start(folder, command("whole")).wait(timeout=120) == 0
     return folder / "whole"
 
 
+def assert_same_tensors(found: Path, expected: Path) -> None:
+    tensors, wanted = load_file(found), load_file(expected)
+    assert tensors.keys() == wanted.keys()
+    assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
+
+
 def assert_equal(found: Path, whole: Path) -> None:
-    tensors, expected = (load_file(path / "model.safetensors") for path in (found, whole))
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    assert_same_tensors(found / "model.safetensors", whole / "model.safetensors")
     for name in ("training_log.jsonl", "trained_on.json", "config.json"):
         assert (found / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -96,29 +119,40 @@ def assert_equal(found: Path, whole: Path) -> None:
 def test_five_kills_at_random_moments_change_no_bit(folder: Path, whole: Path) -> None:
     draw, kills, last = random.Random(3), 0, updates(folder, "whole")
     for part in range(1, 6):
-        process = start(folder, "cut")
+        process = start(folder, command("cut"))
         wait_for_update(process, folder, "cut", max(part * last // 7, updates(folder, "cut") + 1))
         time.sleep(draw.uniform(0, 0.03))
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
     assert kills == 5
-    assert start(folder, "cut").wait(timeout=120) == 0
+    assert start(folder, command("cut")).wait(timeout=120) == 0
     assert_equal(folder / "cut", whole)
 
 
 def test_an_interrupt_and_a_full_disk_can_be_gone_on_from(folder: Path, whole: Path) -> None:
-    process = start(folder, "stopped")
+    process = start(folder, command("stopped"))
     wait_for_update(process, folder, "stopped", 5)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.strip().splitlines()[-1]) == (
-        130,
-        "harness: interrupted; repeat the command to resume",
-    )
+    assert told(process) == (130, "harness: interrupted; repeat the command to resume")
     state = (folder / "stopped" / "training_state.pt").read_bytes()
-    full = start(folder, "stopped", LIMITED, str(len(state) // 2))
-    _, err = full.communicate(timeout=60)
-    assert (full.returncode, "Traceback" in err) == (2, False), err
-    assert "what was recorded before is intact" in err.strip().splitlines()[-1]
-    assert start(folder, "stopped").wait(timeout=120) == 0
+    code, line = told(start(folder, command("stopped"), LIMITED, str(len(state) // 2)))
+    assert (code, "what was recorded before is intact" in line) == (2, True), line
+    assert start(folder, command("stopped")).wait(timeout=120) == 0
     assert_equal(folder / "stopped", whole)
+
+
+def test_training_by_lora_can_be_gone_on_from_too(folder: Path) -> None:
+    pytest.importorskip("peft", reason="needs the extra [lora]")
+    tiny_models.build("llava", folder / "llava")
+    assert start(folder, lora_command("lora-whole")).wait(timeout=120) == 0
+    process = start(folder, lora_command("lora"))
+    states = folder / "lora" / "state"
+    wait_for(process, lambda: any(states.glob("checkpoint-*/trainer_state.json")))
+    process.send_signal(signal.SIGINT)
+    assert told(process) == (130, "harness: interrupted; repeat the command to resume")
+    largest = max(path.stat().st_size for path in states.rglob("*") if path.is_file())
+    code, line = told(start(folder, lora_command("lora"), LIMITED, str(largest // 2)))
+    assert code == 2, line
+    assert line.startswith("harness: a file could not be written to its end (is the disk full?)")
+    assert start(folder, lora_command("lora")).wait(timeout=120) == 0
+    assert_same_tensors(*(folder / name / "adapter_model.safetensors" for name in ("lora", "lora-whole")))
