@@ -134,7 +134,9 @@ class Checkpointer:
         if not path.exists():
             return None
         summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        self._check_identity(summary.get("identity") or {}, "a finished")
+        if "identity" not in summary:
+            raise SEVLMError(f"{self.out} holds a finished training of an older version; choose another folder")
+        self._check_identity(summary["identity"], "a finished")
         return summary
 
     def _check_identity(self, found: Mapping[str, Any], which: str = "an interrupted") -> None:

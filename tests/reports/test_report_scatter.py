@@ -15,11 +15,14 @@ from harness.reports.task_view import Run, gather
 from harness.store import RowKey
 
 
-def plots_of(path: Path, parameters: dict[str, float | None], accuracy: dict[str, float]) -> dict[str, list[Plot]]:
+def plots_of(
+    path: Path, found: dict[str, float | None], accuracy: dict[str, float], resource: str = "parameters"
+) -> dict[str, list[Plot]]:
     asked = examples(path / "pictures")
-    run = write_run(path / "run", {RowKey(name): outcomes(asked, i) for i, name in enumerate(parameters)}, asked)
+    run = write_run(path / "run", {RowKey(name): outcomes(asked, i) for i, name in enumerate(found)}, asked)
     results = run.results()
-    results["models"] = [{"model": name, "parameters": value} for name, value in parameters.items()]
+    results["models"] = [{"model": name, resource: value} for name, value in found.items()]
+    results["cells"] = [cell for cell in results["cells"] if cell["metric"] != resource]
     for cell in results["cells"]:
         if cell["metric"] == "accuracy" and cell["emotion"] is None and cell["slice"] is None:
             cell |= {"value": accuracy[cell["model"]], "low": None, "high": None}
@@ -37,6 +40,22 @@ def test_a_decade_has_one_length(tmp_path: Path) -> None:
     assert a.y - b.y == pytest.approx(b.y - c.y, abs=0.2)
     assert [tick.text for tick in panel.x_ticks] == ["1 M", "10 M", "100 M", "1 B", "10 B"]
     assert [tick.text for tick in panel.y_ticks] == ["20", "30", "40", "50", "60"]
+
+
+def test_a_row_that_takes_no_time_stands_at_the_end_of_the_axis(tmp_path: Path) -> None:
+    found = plots_of(tmp_path, {"a": 2e-7, "b": 0.01, "c": 1.0}, {"a": 0.2, "b": 0.4, "c": 0.6}, "latency_p50_s")
+    (panel,) = (panel for panel in found["accuracy"] if panel.x_info.name == "latency_p50_s")
+    a, b, c = sorted(panel.points, key=lambda point: point.x)
+    assert (a.label, a.x) == ("a", scatter.LEFT)
+    assert (c.x - b.x) / (b.x - a.x) == pytest.approx(2, abs=0.02)
+    assert [tick.text for tick in panel.x_ticks] == ["≤ 0.001", "0.01", "0.1", "1", "10"]
+
+
+def test_rows_that_all_take_no_time_share_an_axis(tmp_path: Path) -> None:
+    found = plots_of(tmp_path, {"a": 2e-7, "b": 2e-6}, {"a": 0.2, "b": 0.4}, "latency_p50_s")
+    (panel,) = (panel for panel in found["accuracy"] if panel.x_info.name == "latency_p50_s")
+    assert not any("≤" in tick.text for tick in panel.x_ticks)
+    assert panel.points[0].x != panel.points[1].x
 
 
 def test_rows_without_both_numbers_are_left_out(tmp_path: Path) -> None:
