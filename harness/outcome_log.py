@@ -184,7 +184,10 @@ def read_outcomes(path: Path) -> Iterator[tuple[str, Outcome]]:
 
 
 def cut_torn_line(path: Path) -> bool:
-    """Remove an unfinished last line (no newline at its end); True if there was one."""
+    """Remove an unfinished last line; True if there was one.
+
+    A last line that lacks its newline alone is whole: readers count it, so it is ended here and not removed.
+    """
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         position = end
@@ -197,6 +200,10 @@ def cut_torn_line(path: Path) -> bool:
                 break
             position -= step
         if position == end:
+            return False
+        file.seek(position)
+        if _parses(file.read()):
+            file.write(b"\n")
             return False
         file.truncate(position)
         return True

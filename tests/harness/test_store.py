@@ -88,6 +88,10 @@ def test_a_whole_last_line_without_newline_still_counts(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"id": "a", "emotion": "awe", "explanation": "x"}')
     assert [i for i, _ in read_outcomes(path)] == ["a"]
+    assert not cut_torn_line(path)
+    with OutcomeLog(path) as log:
+        log.append("b", Answer("awe", "y"))
+    assert [i for i, _ in read_outcomes(path)] == ["a", "b"]
 
 
 def test_corruption_elsewhere_is_reported_by_line(tmp_path):
