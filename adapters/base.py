@@ -120,11 +120,19 @@ class LocalAdapter(Adapter):
 
 @dataclass(frozen=True)
 class BatchState:
-    """How far a batch is: whether it ended, the files with results so far, and how many requests were answered."""
+    """How far a batch is.
+
+    Attributes:
+        ended: whether it ended.
+        files: those with results so far.
+        answered: how many of its requests were.
+        refused: why the endpoint refused it as a whole; empty where it did not.
+    """
 
     ended: bool
     files: tuple[str, ...]
     answered: int
+    refused: str = ""
 
 
 class Batches(Protocol):

@@ -16,7 +16,7 @@ from harness.types import Item, Outcome, RetryableError, UserError
 if TYPE_CHECKING:
     from harness.adapters.openai_chat import OpenAIChat
 
-ENDED = {"completed": "ended", "failed": "failed", "expired": "ended", "cancelled": "ended"}
+ENDED = frozenset({"completed", "expired", "cancelled"})
 LATER = frozenset({"batch_expired", "batch_cancelled"})
 """Errors of a line that say that it was not worked on."""
 PAGE = 100
@@ -81,25 +81,30 @@ class OpenAIBatches:
         return None
 
     async def state(self, batch: str) -> BatchState:
-        """How far a batch is.
-
-        Raises:
-            UserError: the endpoint refused the batch as a whole.
-        """
+        """How far a batch is."""
         found = await self._done(self._client.batches.retrieve(batch))
-        if ENDED.get(found.status) == "failed":
-            errors = found.errors.data if found.errors and found.errors.data else []
-            told = without_secrets("; ".join(str(e.message) for e in errors) or "no reason given", self._key)
-            raise UserError(f"the endpoint refused batch {batch}: {told}")
         files = tuple(name for name in (found.output_file_id, found.error_file_id) if name)
         counts = found.request_counts
-        return BatchState(ENDED.get(found.status) == "ended", files, counts.completed + counts.failed if counts else 0)
+        answered = counts.completed + counts.failed if counts else 0
+        if found.status != "failed":
+            return BatchState(found.status in ENDED, files, answered)
+        errors = found.errors.data if found.errors and found.errors.data else []
+        told = without_secrets("; ".join(str(e.message) for e in errors) or "no reason given", self._key)
+        return BatchState(True, files, answered, told)
 
     async def results(self, file: str) -> dict[str, dict[str, Any]]:
-        """Item id -> line of an output or error file."""
+        """Item id -> line of an output or error file.
+
+        Raises:
+            RetryableError: what came is not such a file (a download that was cut off, say).
+        """
         content = await self._done(self._client.files.content(file))
-        lines = [json.loads(line) for line in content.text.splitlines() if line.strip()]
-        return {str(line["custom_id"]): line for line in lines}
+        try:
+            # Not `splitlines`, which also breaks at the separators that JSON allows inside a text.
+            lines = [json.loads(line) for line in content.text.split("\n") if line.strip()]
+            return {str(line["custom_id"]): line for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RetryableError(f"file {file} of a batch is damaged: {error}", kind="bad-response") from None
 
     def outcome(self, item: Item, line: dict[str, Any] | None) -> Outcome:
         """Read a line of an output or error file; None where neither holds the item.

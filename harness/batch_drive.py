@@ -110,12 +110,20 @@ class _Drive:
         return most
 
     async def _finish(self, job: Job) -> None:
-        """Wait for a batch and read what came back."""
+        """Wait for a batch and read what came back.
+
+        Raises:
+            UserError: the endpoint refused the batch as a whole; its items are free for another one.
+        """
         state = await patiently(lambda: self.batches.state(job.batch or ""))
         while not state.ended:
             self.progress.set_postfix({"batch": job.batch, "answered": state.answered}, refresh=True)
             await asyncio.sleep(self.batches.poll_s)
             state = await patiently(lambda: self.batches.state(job.batch or ""))
+        if state.refused:
+            job.ids, job.left = [], []
+            self.jobs.save()
+            raise UserError(f"the endpoint refused batch {job.batch}: {state.refused}; repeat to send it anew")
         lines: dict[str, dict[str, Any]] = {}
         for name in state.files:
             lines |= await patiently(lambda name=name: self.batches.results(name))  # type: ignore[misc]

@@ -26,6 +26,9 @@ class BatchEndpoint:
         fail: custom id -> how its lines end, in turn: a status, or an error code.
         worked: how often each custom id was worked on, and so paid for.
         status: how batches end.
+        refuses: batches are not worked on at all.
+        said: what is answered about each custom id.
+        cut: how many downloads break off in the middle.
     """
 
     def __init__(self) -> None:
@@ -36,6 +39,7 @@ class BatchEndpoint:
         self.calls: Counter[str] = Counter()
         self.fail: dict[str, list[int | str]] = {}
         self.polls, self.status = 2, "completed"
+        self.refuses, self.said, self.cut = False, "awe because it is painting {}", 0
         self.busy: list[int] = []
         self.lock = threading.Lock()
 
@@ -52,7 +56,8 @@ class BatchEndpoint:
             "metadata": body.get("metadata"),
             "request_counts": {"total": 1, "completed": 0, "failed": 0},
         }
-        self.work(self.batches[name])
+        if not self.refuses:
+            self.work(self.batches[name])
         return self.batches[name]
 
     def work(self, batch: Line) -> None:
@@ -67,13 +72,13 @@ class BatchEndpoint:
                 bad.append({"custom_id": identifier, "response": None, "error": {"code": end, "message": end}})
                 continue
             self.worked[identifier] += 1
-            body = answered(f"awe because it is painting {identifier}").body
+            body = answered(self.said.format(identifier)).body
             if end != 200:
                 body = {"error": {"message": f"status {end}", "code": "content_filter" if end == 400 else None}}
             written = {"custom_id": identifier, "response": {"status_code": end, "body": body}, "error": None}
             (good if end == 200 else bad).append(written)
         for name, lines in (("output", reversed(good)), ("error", bad)):  # the order of results is not the requests'
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             if text:
                 self.files[f"{name}_{batch['id']}"] = text.encode()
                 batch[f"_{name}_file_id"] = f"{name}_{batch['id']}"
@@ -111,7 +116,8 @@ class BatchEndpoint:
                     "purpose": "batch",
                 }
             case "GET", ["files", name, "content"]:
-                return 200, self.files[name]
+                self.cut -= 1
+                return 200, self.files[name][: -40 if self.cut >= 0 else None]
             case "POST", ["batches"]:
                 return 200, self.create(json.loads(raw))
             case "GET", ["batches"]:

@@ -80,7 +80,7 @@ def run(
 
 def recorded(card: Path) -> dict[str, dict[str, Any]]:
     """Outcome lines by id; each id once."""
-    lines = [json.loads(x) for x in (card.parent / "run/outcomes/tiny/gpt4v.jsonl").read_text().splitlines()]
+    lines = [json.loads(x) for x in (card.parent / "run/outcomes/tiny/gpt4v.jsonl").read_text().split("\n") if x]
     assert len({line["id"] for line in lines}) == len(lines)
     return {line["id"]: line for line in lines}
 
@@ -216,3 +216,28 @@ def test_a_busy_endpoint_is_asked_again_and_a_refused_batch_is_not(
     code, err = run("--out", "other", "--no-cache")
     assert code == 2
     assert "the file is not valid" in err
+
+
+def test_a_refused_batch_is_sent_anew_when_the_command_is_repeated(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path
+) -> None:
+    endpoint, _ = server
+    endpoint.status, endpoint.refuses = "failed", True
+    assert run()[0] == 2
+    assert set(recorded(card)) == {"4"}
+    endpoint.status, endpoint.refuses = "completed", False  # the queue has room again, say
+    assert run()[0] == 0
+    check_all(card, endpoint)
+    assert {line["usage"]["attempts"] for line in recorded(card).values() if line["id"] != "4"} == {1}
+
+
+def test_separators_inside_an_answer_and_a_download_cut_off(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path
+) -> None:
+    endpoint, _ = server
+    endpoint.said, endpoint.cut = "awe because it is\u2028painting\x85 {}", 1
+    assert run()[0] == 0
+    answers = [line for line in recorded(card).values() if line["kind"] == "answer"]
+    assert len(answers) == COUNT - 1
+    assert all("painting" in line["explanation"] for line in answers)
+    assert set(endpoint.worked.values()) == {1}
