@@ -111,7 +111,8 @@ class Table:
         metric, counted = self.metrics[name], self.statistics[name].values[self._eligible[name] & mask]
         assert isinstance(metric, AdditiveMetric)
         total = counted.sum(0)
-        return bootstrap_interval(metric.value(resampled), float(metric.value(total)), metric.value(total - counted))
+        value = metric.over(total).value
+        return bootstrap_interval(value(resampled), float(value(total)), value(total - counted))
 
 
 @dataclass(frozen=True)

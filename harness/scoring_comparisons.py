@@ -110,7 +110,8 @@ def _common(a: Table, b: Table) -> dict[str, _Pair]:
         metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
         both = left.eligible & right.eligible
         if isinstance(metric, AdditiveMetric) and both.any():
-            pairs[name] = _Pair(metric, left.values * both[:, None], right.values * both[:, None], both)
+            one, other = (values * both[:, None] for values in (left.values, right.values))
+            pairs[name] = _Pair(metric.over(one.sum(0)), one, other, both)
     return {name: pairs[name] for name in a.statistics if name in pairs}
 
 

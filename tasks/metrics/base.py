@@ -209,6 +209,14 @@ class AdditiveMetric(Metric):
     def value(self, sums: FloatArray) -> FloatArray:
         """Values (...) of summed statistics (..., k); NaN where nothing was summed."""
 
+    def over(self, total: FloatArray) -> AdditiveMetric:
+        """The metric to evaluate on resamples of rows that sum to `total` (k,); itself unless the sum fixes something.
+
+        An average over the classes that occur must keep its classes when a resample happens to miss one.
+        """
+        del total
+        return self
+
 
 class MeanMetric(AdditiveMetric):
     """An additive metric that is the plain mean of a score per eligible painting (columns: score, 1)."""

@@ -14,6 +14,7 @@ import numpy as np
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
     AdditiveMetric,
+    BoolArray,
     Context,
     FloatArray,
     MeanMetric,
@@ -192,6 +193,22 @@ class _PerClass(AdditiveMetric):
     protocol_dependent = True
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
 
+    def __init__(self, context: Context, classes: BoolArray | None = None) -> None:
+        """With `classes` (L,) bool the average is over these, whether or not they occur in what is summed."""
+        super().__init__(context)
+        self._classes = classes
+
+    def over(self, total: FloatArray) -> AdditiveMetric:
+        """The average over the classes that occur in `total` (3 L,)."""
+        true, _, missed = np.split(total, 3)
+        return type(self)(self.context, true + missed > 0)
+
+    def averaged(self, per_class: FloatArray, support: FloatArray) -> FloatArray:
+        """Mean (...) of (..., L) over the fixed classes, else over those that occur as truth; NaN without any truth."""
+        present = support > 0
+        counted = present if self._classes is None else self._classes & present.any(-1, keepdims=True)
+        return ratio(np.where(counted, per_class, 0.0).sum(-1), counted.sum(-1).astype(np.float64))
+
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 3 L): true positive, false positive, false negative of each label in task order."""
         labels = self.context.task.emotions
@@ -206,18 +223,12 @@ class _PerClass(AdditiveMetric):
         return {"dominance": dominance_rule(self.context.task.protocol).name}
 
 
-def _mean_over_supported(per_class: FloatArray, support: FloatArray) -> FloatArray:
-    """Mean (...) of (..., L) over the classes that occur as truth."""
-    present = support > 0
-    return ratio(np.where(present, per_class, 0.0).sum(-1), present.sum(-1).astype(np.float64))
-
-
 class MacroF1(_PerClass):
     """Mean over the emotions that dominate at least one painting of F1 = 2 TP / (2 TP + FP + FN).
 
     Over paintings with a dominant emotion. A non-answer is a false negative of the dominant emotion and a false
-    positive of none. Range 0..1, higher is better. Equals sklearn's `f1_score(average="macro")` over the labels
-    that occur in the truth.
+    positive of none. Intervals and tests keep the emotions of the whole set, 0/0 = 0. Range 0..1, higher is better.
+    Equals sklearn's `f1_score(average="macro")` over the labels that occur in the truth.
     """
 
     name = "macro_f1"
@@ -226,7 +237,7 @@ class MacroF1(_PerClass):
     def value(self, sums: FloatArray) -> FloatArray:
         """F1 averaged over supported classes, (...) of (..., 3 L)."""
         true, false, missed = np.split(sums, 3, axis=-1)
-        return _mean_over_supported(np.nan_to_num(ratio(2 * true, 2 * true + false + missed)), true + missed)
+        return self.averaged(np.nan_to_num(ratio(2 * true, 2 * true + false + missed)), true + missed)
 
 
 class BalancedAccuracy(_PerClass):
@@ -242,4 +253,4 @@ class BalancedAccuracy(_PerClass):
     def value(self, sums: FloatArray) -> FloatArray:
         """Recall averaged over supported classes, (...) of (..., 3 L)."""
         true, _, missed = np.split(sums, 3, axis=-1)
-        return _mean_over_supported(np.nan_to_num(ratio(true, true + missed)), true + missed)
+        return self.averaged(np.nan_to_num(ratio(true, true + missed)), true + missed)

@@ -191,6 +191,20 @@ def test_intervals_follow_the_kind_of_metric() -> None:
     assert cell(few, "accuracy", "m0")["low"] is not None
 
 
+def test_resamples_keep_the_emotions_that_macro_f1_averages_over() -> None:
+    """A model that is always right loses a class's share where a resample misses the only painting of that class."""
+    emotions = ["joy"] * 11 + ["calm"] * 11 + ["fear"]
+    examples = [painting(f"p{i}", (emotion, "a")) for i, emotion in enumerate(emotions)]
+    right: dict[str, Outcome] = {e.id: Answer(e.annotations[0].emotion, "a") for e in examples}
+    wrong: dict[str, Outcome] = {e.id: Refusal("no") for e in examples}
+    scores = score({"m": right, "k": wrong}, examples)
+    found = cell(scores, "macro_f1")
+    assert (found["value"], found["high"]) == (1.0, 1.0)
+    assert found["low"] == pytest.approx(2 / 3)
+    (difference,) = [c for c in scores.comparisons if c["metric"] == "macro_f1"]
+    assert (difference["difference"], difference["low"]) == (1.0, pytest.approx(2 / 3))
+
+
 def test_unavailable_metrics_are_cells_with_a_reason() -> None:
     labels_only: dict[str, Outcome] = {e.id: Answer("joy", "") for e in EXAMPLES}
     scores = score({"m": labels_only})
