@@ -32,6 +32,8 @@ def import_outcomes(
     Raises:
         UserError: a file is missing or has a wrong line, duplicate or unknown ids, or `out` is in use.
     """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another --out")
     sources = dict(_named(file) for file in files)

@@ -41,6 +41,8 @@ def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFo
     if options["max_cost"] is not None:
         check_prices(plan)
     folder = RunFolder(options["out"] or plan.default_folder())
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UserError(f"--out {folder.path}: is a file, expected a folder")
     if (folder.path / "manifest.json").exists():
         check_resumable(folder, plan)
     elif folder.path.exists() and any(folder.path.iterdir()):
@@ -117,11 +119,10 @@ def locked(folder: RunFolder) -> Iterator[None]:
 
 
 def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, float]:
-    """Run every row that has unanswered examples, alone in the folder; see `asking.ask`."""
+    """Run every row that has unanswered examples; the caller holds the folder's lock. See `asking.ask`."""
     from harness.asking import ask as ask_every_row
 
-    with locked(folder):
-        return ask_every_row(plan, folder, options)
+    return ask_every_row(plan, folder, options)
 
 
 def choose_for_scoring(folder: RunFolder, **chosen: str | None) -> None:

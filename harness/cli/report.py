@@ -46,9 +46,12 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UserError("report: several runs need --out DIR")
     out = arguments.out or folders[0].path / "report"
     copies = copies_pictures(arguments.pictures)
-    page = session.report(folders, out, blur=arguments.blur, copies=copies)
     if out == folders[0].path / "report":
-        seal(folders[0].path)
+        with session.locked(folders[0]):
+            page = session.report(folders, out, blur=arguments.blur, copies=copies)
+            seal(folders[0].path)
+    else:
+        page = session.report(folders, out, blur=arguments.blur, copies=copies)
     print(f"report: {page}")
     if arguments.open:
         webbrowser.open(page.absolute().as_uri())

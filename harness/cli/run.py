@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
     how.add_argument("--trust-remote-code", action="store_true", help="let a hub checkpoint run its own code")
     how.add_argument(
-        "--max-error-rate", type=float, metavar="R", help="exit code 1 above this share of failures (0.05)"
+        "--max-error-rate", type=_share, metavar="R", help="exit code 1 above this share of failures (0.05)"
     )
     how.add_argument("--retry-failed", action="store_true", help="ask again about examples that failed")
     how.add_argument(
@@ -73,6 +73,13 @@ def _positive(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return share
+
+
 def _dollars(text: str) -> float:
     amount = float(text)
     if not 0 < amount < float("inf"):
@@ -94,15 +101,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if options["dry_run"]:
         print(session.describe(plan, folder))
         return EXIT_COMPLETE
-    failure_rates = session.ask(plan, folder, options)
-    session.choose_for_scoring(folder, lexicon=str(options["lexicon"].absolute()) if options["lexicon"] else None)
-    current = folder.results_are_current()
-    results = folder.results() if current else session.score(folder, plan.options.data_root)
-    if not options["no_report"]:
-        page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
-        if options["open"]:
-            webbrowser.open(page.as_uri())
-    seal(folder.path)
+    with session.locked(folder):  # to the end: another process would score what this one still writes
+        failure_rates = session.ask(plan, folder, options)
+        session.choose_for_scoring(folder, lexicon=str(options["lexicon"].absolute()) if options["lexicon"] else None)
+        current = folder.results_are_current()
+        results = folder.results() if current else session.score(folder, plan.options.data_root)
+        page = None
+        if not options["no_report"]:
+            page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
+        seal(folder.path)
+    if options["open"] and page is not None:
+        webbrowser.open(page.absolute().as_uri())
     session.print_summary(results, folder)
     worst = max(failure_rates.values(), default=0.0)
     if worst > options["max_error_rate"]:

@@ -44,10 +44,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if lexicon is not None and not lexicon.is_file():
         raise UserError(f"--lexicon {lexicon}: no such file")
     folder = _given_run(arguments)
-    session.choose_for_scoring(
-        folder, lexicon=str(lexicon.absolute()) if lexicon else None, bert_score=arguments.bert_score
-    )
     with session.locked(folder):
+        session.choose_for_scoring(
+            folder, lexicon=str(lexicon.absolute()) if lexicon else None, bert_score=arguments.bert_score
+        )
         results = session.score(folder, root)
         if not arguments.no_report:
             session.report([folder], folder.path / "report")

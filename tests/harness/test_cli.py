@@ -159,6 +159,8 @@ def test_a_corrupt_picture_is_a_recorded_failure_and_can_be_retried(harness, dat
         (["run", "--tasks", "demo", "--models", "majority", "--controls", "black"], "unknown control"),
         (["run", "--tasks", "demo", "--models", "majority", "--lexicon", "gone.txt"], "no such file"),
         (["run", "--tasks", "demo", "--models", "majority", "--limit", "0"], "must be at least 1"),
+        (["run", "--tasks", "demo", "--models", "majority", "--max-error-rate", "2"], "must be from 0 to 1"),
+        (["run", "--tasks", "demo", "--models", "majority", "--max-error-rate", "nan"], "must be from 0 to 1"),
         (["run", "--tasks", "demo", "--models", "gpt4v"], "needs model="),
         (["run", "--tasks", "artemis", "--models", "majority"], "harness data prepare artemis"),
         (["run", "--tasks", "demo", "--models", "sevlm"], "harness train sevlm --task demo"),
@@ -179,6 +181,25 @@ def test_mistakes_end_in_one_line_and_write_nothing(harness, tmp_path, arguments
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_run_folder(harness, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    (tmp_path / "mine.jsonl").write_text("")
+    demo = ["--tasks", "demo", "--models", "majority"]
+    for words in (["run", *demo], ["score", "--task", "demo", "--outcomes", "mine.jsonl"]):
+        code, _, err = harness(*words, "--out", "out")
+        assert (code, err) == (2, "harness: --out out: is a file, expected a folder\n")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_the_report_opens_from_a_relative_folder(harness, dataset, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    words = ["run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--out", "out", "--open"]
+    code, _, err = harness(*words)
+    assert code == 0, err
+    assert opened == [(tmp_path / "out/report/index.html").as_uri()]
 
 
 def test_dry_run_writes_nothing(harness, dataset, adapter_file, tmp_path):

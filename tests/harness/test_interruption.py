@@ -197,6 +197,24 @@ def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str]
     assert harness(verb, "out")[0] == 0
 
 
+@pytest.mark.parametrize("stage", ["score", "report"])
+def test_the_folder_is_kept_until_the_run_has_ended(stage: str, words: list[str], tmp_path: Path, harness) -> None:
+    words = [word for word in words if word != "--no-report"]
+    hang = "import harness.session as s, time\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    process = started(words, tmp_path, f"{hang}s.{stage} = hang\n")
+    try:
+        wait_for((tmp_path / "hung").exists)
+        others = [words, ["score", "out", "--bert-score", "x"], ["report", "out"]]
+        for command in others:
+            code, _, err = harness(*command)
+            assert (code, "another harness process works in this run folder" in err) == (2, True), (command, err)
+        assert "scoring" not in json.loads((tmp_path / "out/manifest.json").read_text())
+    finally:
+        process.kill()
+        process.communicate()
+    assert harness(*words)[0] == 0
+
+
 LIMITED = (
     "import resource, sys\nlimit = int(sys.argv.pop(1))\nresource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
 )
