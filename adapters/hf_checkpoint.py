@@ -71,6 +71,11 @@ class CheckpointSettings:
         return self.merge and self.quantization is None
 
     @property
+    def source(self) -> str:
+        """What transformers loads from: the folder, its `~` resolved, or the hub id."""
+        return str(self.folder or self.checkpoint)
+
+    @property
     def folder(self) -> Path | None:
         """The checkpoint's folder, or None for a hub id."""
         path = Path(self.checkpoint).expanduser()
@@ -129,7 +134,7 @@ def load_processor(settings: CheckpointSettings) -> Any:
 
     auto: Any = AutoProcessor
     try:
-        processor: Any = auto.from_pretrained(settings.checkpoint, **_source(settings))
+        processor: Any = auto.from_pretrained(settings.source, **_source(settings))
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise _unavailable(settings, error) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
@@ -143,6 +148,7 @@ def load_model(settings: CheckpointSettings) -> Any:
     Raises:
         UserError: as for the processor; also bitsandbytes or accelerate absent.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText
 
     arguments: dict[str, Any] = {"dtype": pick_dtype(settings), **_source(settings)}
@@ -154,20 +160,30 @@ def load_model(settings: CheckpointSettings) -> Any:
     if spread is not None:
         arguments["device_map"] = spread
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(settings.checkpoint, **arguments)
+        model: Any = AutoModelForImageTextToText.from_pretrained(settings.source, **arguments)
         placed = model if spread is not None else model.to(pick_device(settings))
-        return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        raise _unavailable(settings, error) from error
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError, SafetensorError) as error:
+        raise _unavailable(settings, error) from error  # asked for a GPU, torch without CUDA says so by an assertion
+    return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
 
 
 def _with_lora(model: Any, folder: str, merge: bool) -> Any:
-    """The model with LoRA weights in its layers, or added to its weights."""
+    """The model with LoRA weights in its layers, or added to its weights.
+
+    Raises:
+        UserError: peft is absent, or the weights are damaged or another checkpoint's.
+    """
     if importlib.util.find_spec("peft") is None:
         raise UserError("lora= needs peft; type: pip install 'sevlm-harness[lora]'")
     import peft
+    from safetensors import SafetensorError
 
-    wrapped: Any = peft.PeftModel.from_pretrained(model, folder)
+    try:
+        wrapped: Any = peft.PeftModel.from_pretrained(model, str(Path(folder).expanduser()))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"lora={folder}: these weights cannot be used with the checkpoint: {_first_line(error)}"
+        ) from error
     return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
 
 
@@ -220,8 +236,11 @@ def _unavailable(settings: CheckpointSettings, error: Exception) -> UserError:
             f"checkpoint {settings.checkpoint!r} needs torchvision for its pictures; install the build that matches "
             "your torch, or choose another checkpoint: llava:checkpoint=PATH|HUB_ID"
         )
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UserError(
         f"checkpoint {settings.checkpoint!r} cannot be loaded from a folder or the hub "
-        f"({type(error).__name__}: {first[:200]}); type llava:checkpoint=PATH|HUB_ID"
+        f"({type(error).__name__}: {_first_line(error)}); type llava:checkpoint=PATH|HUB_ID"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

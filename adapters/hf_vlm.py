@@ -78,6 +78,8 @@ class HFVisionLanguage(LocalAdapter):
         )
         if max_new_tokens < 1:
             raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
+        if shots < 0:
+            raise UserError(f"shots={shots}: expected at least 0")
         self.max_new_tokens = max_new_tokens
         self.probabilities = probabilities
         self.shots, self.seed = shots, seed

@@ -43,6 +43,7 @@ def test_the_fingerprint_follows_the_files_not_the_place(checkpoints: dict[str, 
         ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
         ({"checkpoint": "/no/such/folder"}, "llava:checkpoint=PATH"),
         ({"max_new_tokens": 0}, "expected at least 1"),
+        ({"shots": -1}, "shots=-1: expected at least 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
@@ -50,7 +51,7 @@ def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, Any],
         HFVisionLanguage(**settings)
 
 
-@pytest.mark.parametrize("kind", ["hub id", "empty folder", "text only", "bitsandbytes"])
+@pytest.mark.parametrize("kind", ["hub id", "empty folder", "text only", "bitsandbytes", "cut off"])
 def test_checkpoints_that_cannot_be_loaded(
     kind: str, tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +61,11 @@ def test_checkpoints_that_cannot_be_loaded(
             adapter = HFVisionLanguage(checkpoint="llava-hf/not-in-the-cache")
         case "text only":
             tiny_models.tokenizer().save_pretrained(tmp_path)
+        case "cut off":
+            folder = shutil.copytree(checkpoints["paligemma"], tmp_path / "cut")
+            whole = (folder / "model.safetensors").read_bytes()
+            (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+            adapter = HFVisionLanguage(checkpoint=str(folder))
         case "bitsandbytes":
             monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
             adapter = HFVisionLanguage(checkpoint=str(checkpoints["paligemma"]), quantization="4bit")
@@ -69,6 +75,25 @@ def test_checkpoints_that_cannot_be_loaded(
     assert "\n" not in message
     wanted = {"text only": "checkpoint", "bitsandbytes": "[quantization]"}
     assert wanted.get(kind, "type llava:checkpoint=PATH|HUB_ID") in message
+
+
+def test_a_folder_in_the_home_is_found(
+    checkpoints: dict[str, Path], paintings: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(checkpoints["llava-taught"].parent))
+    adapter = HFVisionLanguage(checkpoint=f"~/{checkpoints['llava-taught'].name}", device="cpu")
+    adapter.load()
+    assert [outcome.raw for outcome in adapter.predict(paintings[:1])] == [tiny_models.DARK]
+
+
+@pytest.mark.parametrize("weights", [b"", b"no weights"])
+def test_damaged_lora_weights(checkpoints: dict[str, Path], tmp_path: Path, weights: bytes) -> None:
+    base = str(checkpoints["llava-taught"])
+    config = {"peft_type": "LORA", "base_model_name_or_path": base, "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"lora=.*cannot be used"):
+        HFVisionLanguage(lora=str(tmp_path), device="cpu").load()
 
 
 def test_before_loading_nothing_is_answered(picture: Picture) -> None:
