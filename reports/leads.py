@@ -22,6 +22,8 @@ class Lead:
         difference: first minus second on the pictures that both share, with interval and Holm-adjusted p; all None
             where the two were not compared, as rows of different runs are not.
         n: pictures of the comparison.
+        is_ahead: whether the first is the better one on the shared pictures, too. Values of texts rest on each row's
+            own answered pictures, so it may not be.
     """
 
     first: Row
@@ -31,10 +33,20 @@ class Lead:
     high: float | None = None
     p_holm: float | None = None
     n: int | None = None
+    is_ahead: bool = False
 
     @property
     def is_significant(self) -> bool:
         """Better than the runner-up with Holm-adjusted p below `SIGNIFICANT`."""
+        return self.is_ahead and self._is_beyond_chance
+
+    @property
+    def is_reversed(self) -> bool:
+        """On the shared pictures the runner-up is better beyond chance."""
+        return not self.is_ahead and self._is_beyond_chance
+
+    @property
+    def _is_beyond_chance(self) -> bool:
         return self.p_holm is not None and self.p_holm < SIGNIFICANT
 
 
@@ -59,7 +71,9 @@ def lead(view: TaskView, info: MetricInfo) -> Lead | None:
     if entry["a"] == second.id.model:
         difference, low, high = _negated(difference), _negated(high), _negated(low)
     n = number_or_none(entry, "n")
-    return Lead(first, second, difference, low, high, number_or_none(entry, "p_holm"), None if n is None else int(n))
+    is_ahead = difference is not None and sign * difference > 0
+    p_holm = number_or_none(entry, "p_holm")
+    return Lead(first, second, difference, low, high, p_holm, None if n is None else int(n), is_ahead)
 
 
 def _comparison(view: TaskView, metric: str, first: Row, second: Row) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.reports.leads import lead
+from harness.reports.leads import Lead, lead
 from harness.reports.metric_table import MetricInfo, metric_info
 from harness.reports.numerals import number_or_none, shown, shown_difference, shown_interval, shown_p
 from harness.reports.task_view import CellKey, Row, TaskView
@@ -100,16 +100,21 @@ def _line(view: TaskView, info: MetricInfo, labels: Sequence[str]) -> Line:
             "not compared: rows of different runs",
         )
         return Line(view, n, cells, verdict, evidence, False)
-    verdict = (
-        f"{best.first.label} better than {best.second.label}"
-        if best.is_significant
-        else f"{best.first.label} first; no difference to {best.second.label} shown"
-    )
+    verdict = _verdict(best)
     difference, low, high = (shown_difference(info, one) for one in (best.difference, best.low, best.high))
     interval = f" [{low} to {high}]" if best.low is not None else ""
     p = shown_p(best.p_holm)
     evidence = f"{difference}{interval}, p {p if p.startswith('<') else '= ' + p}, n {best.n}"
     return Line(view, n, cells, verdict, evidence, best.is_significant)
+
+
+def _verdict(best: Lead) -> str:
+    first, second = best.first.label, best.second.label
+    if best.is_significant:
+        return f"{first} better than {second}"
+    if best.is_reversed:
+        return f"{first} first, but {second} better on the pictures of both"
+    return f"{first} first; no difference to {second} shown"
 
 
 def _cell(view: TaskView, info: MetricInfo, row: Row | None) -> SummaryCell:

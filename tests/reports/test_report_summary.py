@@ -13,6 +13,7 @@ from run_builder import picture, readings
 
 from harness.example_scores import write_readings
 from harness.reports.build import build_report
+from harness.reports.leaderboard import boards
 from harness.reports.leads import lead
 from harness.reports.metric_table import metric_info
 from harness.reports.summary import summaries
@@ -115,6 +116,19 @@ def test_rows_of_different_runs_are_not_said_to_differ(photos: RunFolder, tmp_pa
     line = summaries(views)[0].lines[0]
     assert (line.verdict, line.is_significant) == ("far first, small next", False)
     assert line.evidence == "not compared: rows of different runs"
+
+
+def test_a_lead_that_turns_round_on_the_shared_pictures_is_none(tmp_path: Path, run: RunFolder) -> None:
+    """Texts are scored on each row's own answered pictures, differences on those that both answered."""
+    photos = photo_run(tmp_path)
+    results = photos.results()
+    results["comparisons"][0] |= {"difference": 0.3, "low": 0.1, "high": 0.45}
+    photos.save_results(results)
+    (line,) = [one for one in summaries(gather([Run.read(0, photos), Run.read(1, run)]))[0].lines if one.n == 40]
+    assert line.verdict == "small first, but majority better on the pictures of both"
+    assert not line.is_significant
+    board = boards(line.view)[0]
+    assert not any(cell.is_best for body in board.bodies for row in body.rows for cell in row.cells)
 
 
 def test_a_single_task_has_no_summary(run: RunFolder, report: Path) -> None:
