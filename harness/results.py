@@ -17,6 +17,9 @@ from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import MeteorProcess, jar_hashes, java_version
 from harness.types import Example, Task, UserError
 
+_OF_A_TASK = ("dataset", "emotions", "split", "examples", "available", "preprocessing")
+"""What scoring reads of a task in the manifest, besides its name."""
+
 
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
@@ -33,6 +36,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         UserError: the lexicon cannot be read, or outcomes do not fit their task.
     """
     manifest = folder.manifest()
+    _check_manifest(folder, manifest)
     chosen = manifest.get("scoring", {})
     lexicon, similarity = word_affect(chosen.get("lexicon")), text_similarity(chosen.get("bert_score"))
     results: dict[str, Any] = {
@@ -65,6 +69,22 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
                 results["classifiers"].append({"task": task.name, **reader.record})
     results["groups"] = group_records(manifest["models"], results["cells"])
     return results
+
+
+def _check_manifest(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """See that a manifest says what scoring needs.
+
+    Raises:
+        UserError: it does not; the message names what is absent.
+    """
+    absent = [f"task {t['name']!r}: {key}" for t in manifest["tasks"] for key in _OF_A_TASK if key not in t]
+    identity = manifest.get("identity_of")
+    if not isinstance(identity, dict) or not isinstance(identity.get("seed"), int):
+        absent.append("identity_of: seed")
+    if absent:
+        raise UserError(
+            f"{folder.path / 'manifest.json'}: {', '.join(absent[:3])} is absent; it is not as harness wrote it"
+        )
 
 
 def programs() -> dict[str, str]:

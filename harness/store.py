@@ -31,11 +31,11 @@ from harness.types import (
 from harness.whole_files import write_atomically
 
 SCHEMA = 1
-_LISTS = {
-    "manifest.json": ("tasks", "models", "runs"),
-    "results.json": ("cells", "coverage", "confusion", "models", "comparisons"),
+_LISTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "manifest.json": {"tasks": ("name",), "models": ("model",), "runs": ("task", "model", "control")},
+    "results.json": dict.fromkeys(("cells", "coverage", "confusion", "models", "comparisons"), ()),
 }
-"""What must be in a file for anything to be made of it."""
+"""What must be in a file for anything to be made of it: lists of objects, and the keys of each object."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -132,10 +132,11 @@ class RunFolder:
             raise UserError(f"{path}: cannot be read ({error})") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise UserError(f"{path}: expected schema {SCHEMA}, got {_schema_of(value)}")
-        for key in _LISTS[name]:
+        for key, needed in _LISTS[name].items():
             entries = value.get(key)
-            if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-                raise UserError(f"{path}: key {key!r} must be a list of objects; the file is not as harness wrote it")
+            if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*needed} for e in entries):
+                objects = f"objects with {', '.join(needed)}" if needed else "objects"
+                raise UserError(f"{path}: key {key!r} must be a list of {objects}; the file is not as harness wrote it")
         return value
 
     # ------------------------------------------------------------------ examples

@@ -229,6 +229,9 @@ def _runs() -> Iterator[Case]:
         "nothing but a schema": b'{"schema": 1}',
         "deep": DEEP.encode(),
         "tasks a number": b'{"schema": 1, "tasks": 7, "models": [], "runs": []}',
+        "empty task": b'{"schema": 1, "tasks": [{}], "models": [], "runs": []}',
+        "empty run": b'{"schema": 1, "tasks": [], "models": [], "runs": [{}]}',
+        "task by name alone": b'{"schema": 1, "tasks": [{"name": "t"}], "models": [], "runs": []}',
     }.items():
         for verb in ("score", "report", "doctor"):
             results = {"run/results.json": content} if verb == "report" else {}
