@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from sevlm.errors import SEVLMError
+from sevlm.field_types import check_types
 
 VAD_DIMENSIONS = ("valence", "arousal", "dominance")
 """Order of the last axis of every VAD tensor in this library."""
@@ -123,7 +124,9 @@ class SEVLMConfig:
 
     def __post_init__(self) -> None:
         for name in _TUPLES:
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+            if isinstance(getattr(self, name), list):  # from JSON or YAML
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self)
         self._check_values()
         self._check_sizes()
 
@@ -174,7 +177,7 @@ class SEVLMConfig:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SEVLMError(f"no SEVLM configuration at {path}") from None
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # not UTF-8, or not JSON
             raise SEVLMError(f"{path} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise SEVLMError(f"{path} must hold a JSON object, not {type(values).__name__}")
@@ -193,9 +196,8 @@ class SEVLMConfig:
             if getattr(self, name) not in choices:
                 raise SEVLMError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         for name in _POSITIVE:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SEVLMError(f"{name} must be a positive whole number, not {value!r}")
+            if getattr(self, name) < 1:
+                raise SEVLMError(f"{name} must be a positive whole number, not {getattr(self, name)}")
         unknown = set(self.vad_dimensions) - set(VAD_DIMENSIONS)
         if unknown or not self.vad_dimensions:
             raise SEVLMError(f"vad_dimensions must be some of {VAD_DIMENSIONS}, not {self.vad_dimensions!r}")
@@ -208,6 +210,9 @@ class SEVLMConfig:
                 raise SEVLMError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
 
     def _check_sizes(self) -> None:
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != len("RGB"):
+                raise SEVLMError(f"{name} must hold 3 numbers, for red, green and blue, not {getattr(self, name)!r}")
         if self.n_embd % self.n_head:
             raise SEVLMError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
         if len(VAD_DIMENSIONS) % self.vad_heads:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
+from sevlm.field_types import check_types
 from sevlm.optimization import Schedule
 from sevlm.pairs import Sampling
 from sevlm.recipe_file import read_recipe_file
@@ -91,6 +92,12 @@ class TrainingConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise SEVLMError(f"{name} must be a positive number (YAML wants 2.0e-5, not 2e-5), got {value!r}")
+        check_types(self)
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+            if (getattr(self, name) or 0) < 0:
+                raise SEVLMError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+        if self.max_grad_norm == 0:
+            raise SEVLMError("max_grad_norm must be more than 0; null clips nothing")
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         SEVLMConfig.from_dict({"n_layers": 3})
 
 
-@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"n_layer": "three"}'])
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", [b"{", b"[1, 2]", b'{"n_layer": "three"}', b"\xff\xfe{}"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.json"
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(SEVLMError):
         SEVLMConfig.load(path)
 
@@ -81,6 +81,26 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_values_that_do_not_fit_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SEVLMError):
         SEVLMConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"use_vad_features": "no"}, "use_vad_features must be true or false, not 'no'"),
+        ({"use_vad_head": 0}, "use_vad_head must be true or false"),
+        ({"dropout": "high"}, "dropout must be a finite number"),
+        ({"vad_loss_weight": float("nan")}, "vad_loss_weight must be a finite number"),
+        ({"emotion_weight": None}, "emotion_weight must be a finite number"),
+        ({"prefix_length": "a"}, "prefix_length must be a whole number"),
+        ({"prompt": 3}, "prompt must be text"),
+        ({"image_mean": 0.5}, "image_mean must be a list of numbers"),
+        ({"image_std": [0.5]}, "image_std must hold 3 numbers"),
+        ({"vad_dimensions": "valence"}, "vad_dimensions must be a list of texts"),
+    ],
+)
+def test_values_of_another_type_are_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(SEVLMError, match=told):
+        SEVLMConfig.from_dict(values)
 
 
 def test_the_faithful_mode_differs_from_the_improved_one_in_the_documented_fields_only() -> None:
