@@ -152,6 +152,13 @@ class TaskView:
         """The task's title for people."""
         return str(self.entry.get("title") or self.name)
 
+    @property
+    def dominance(self) -> str:
+        """Who must have felt an emotion for it to be the dominant one, by the task's protocol."""
+        if self.entry.get("protocol") == "artemis-plain":
+            return "at least half of the annotators, without a tie"
+        return "more than half of the annotators"
+
     def row(self, run: int, model: str, control: str | None = None) -> Row | None:
         """The row of a run's model, None if there is none."""
         wanted = RowId(run, model, control)

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from page_tree import Element
+from page_tree import Element, parse
 from run_builder import EMOTIONS, HOSTILE
 
+from harness.reports.build import build_report
 from harness.reports.confusion import NO_ANSWER, confusions, distributions
 from harness.reports.emotions import ARTEMIS, HEAT_STEPS, colour_slots, heat_step, heatmaps
 from harness.reports.pairs import pairs
@@ -185,6 +186,52 @@ def test_chips_always_carry_their_word(page: Element) -> None:
     chips = page.all("span", css="chip")
     assert len(chips) > 20
     assert all(chip.text in EMOTIONS for chip in chips)
+
+
+def marked(section: Element, scope: str) -> list[str]:
+    """Heads of rows or columns of the first table that carry the mark of held-out annotations."""
+    table = section.all("table")[0]
+    assert "‡" in table.one("caption").text
+    return [th.text.split(" ‡")[0].split("‡")[0] for th in table.all("th", scope=scope) if "‡" in th.text]
+
+
+def test_captions_say_the_unit_and_the_rule_of_dominance(page: Element, run: RunFolder, tmp_path: Path) -> None:
+    assert "Accuracy, percent" in page.one("section", id="tiny-emotions").all("caption")[0].text
+    differences = page.one("section", id="tiny-pairs").all("caption")
+    assert ["percentage points" in caption.text for caption in differences] == [
+        "CIDEr-D" not in caption.text for caption in differences
+    ]
+    assert "emotion of more than half" in page.one("section", id="tiny-confusion").text
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, folder.path)
+    manifest = dict(folder.manifest())
+    manifest["tasks"] = [entry | {"protocol": "artemis-plain"} for entry in manifest["tasks"]]
+    folder.save_manifest(manifest)
+    other = parse(build_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
+    assert "emotion of at least half" in other.one("section", id="tiny-confusion").text
+
+
+def test_only_the_people_who_are_there_are_explained_and_all_are_marked(
+    page: Element, run: RunFolder, tmp_path: Path
+) -> None:
+    told = page.one("section", id="tiny-leaderboard").text
+    assert "human row is no ceiling" in told
+    assert "crowd row answers" not in told
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, folder.path)
+    results = dict(folder.results())
+    results["cells"] = [
+        c | {"references": "leave_half_out" if c["model"] == "human" else "all"}
+        for c in results["cells"]
+        if c["references"] == "all"
+    ]
+    folder.save_results(results)
+    other = parse(build_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
+    told = other.one("section", id="tiny-leaderboard").text
+    assert "crowd row answers" in told
+    assert "human row is no ceiling" not in told
+    assert marked(other.one("section", id="tiny-emotions"), "row") == ["human"]
+    assert marked(other.one("section", id="tiny-slices"), "col") == ["human"]
 
 
 @pytest.mark.parametrize("remaining", ["leave_one_out", "leave_half_out"])
