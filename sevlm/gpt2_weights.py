@@ -42,11 +42,12 @@ def load_gpt2_weights(model: SEVLM, source: str) -> None:
 
 
 def _state(source: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from transformers import GPT2Model
 
     try:
         loaded: Any = GPT2Model.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0]
         raise SEVLMError(f"decoder_init {source!r} cannot be loaded from a folder or the hub: {first}") from error
     return {name: parameter.detach() for name, parameter in loaded.named_parameters()}

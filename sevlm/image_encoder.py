@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sevlm.errors import SEVLMError
@@ -189,7 +190,7 @@ def _load_clip(source: str, preprocess: Preprocessing) -> CLIPEncoder:
 
     try:
         tower = CLIPVisionModel.from_pretrained(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unavailable("clip", source, error) from error
     return CLIPEncoder(tower, preprocess)
 
@@ -199,7 +200,7 @@ def _load_patches(source: str, preprocess: Preprocessing) -> PatchEncoder:
 
     try:
         model = AutoModel.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unavailable("vit", source, error) from error
     return PatchEncoder(getattr(model, "vision_model", model), preprocess)
 

@@ -85,6 +85,15 @@ def test_clip_from_a_folder(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
+@pytest.mark.parametrize("kind", ["clip", "vit"])
+def test_weights_cut_off_are_told(kind: str, tmp_path: Path) -> None:
+    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **TINY)).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(SEVLMError, match="cannot be loaded"):
+        load_image_encoder(SEVLMConfig(image_encoder=f"{kind}:{tmp_path}", image_size=32, encoder_dim=32))
+
+
 def test_any_vision_tower_drops_the_class_token(tmp_path: Path) -> None:
     torch.manual_seed(0)
     saved = ViTModel(ViTConfig(image_size=32, patch_size=16, **TINY)).eval()

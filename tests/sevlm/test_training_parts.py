@@ -170,6 +170,12 @@ class TestGPT2Start:
         with pytest.raises(SEVLMError, match=told):
             load_gpt2_weights(model, source)
 
+    def test_weights_cut_off_are_told(self, source: str, tiny_config: SEVLMConfig) -> None:
+        weights = Path(source) / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-10])
+        with pytest.raises(SEVLMError, match="cannot be loaded"):
+            load_gpt2_weights(SEVLM(tiny_config), source)
+
 
 sentences = st.lists(st.sampled_from(["the", "sea", "is", "dark", "and", "calm"]), min_size=1, max_size=9).map(" ".join)
 
