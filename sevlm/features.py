@@ -51,6 +51,10 @@ class FeatureStore:
     def __contains__(self, picture: object) -> bool:
         return isinstance(picture, Path) and self._keys.get(picture) in self._places
 
+    def digest(self, picture: Path) -> str:
+        """SHA-256 of the bytes of a picture that the store holds."""
+        return self._keys[picture]
+
     def grid(self, pictures: Sequence[Path]) -> Tensor:
         """B pictures -> (B, P, E) float16.
 

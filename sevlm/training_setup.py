@@ -61,8 +61,8 @@ class Setup:
             **values,
             "lexicon": self.lookup.lexicon.fingerprint(),
             "image encoder": self.encoder_fingerprint,
-            "training data": _data_hash(self.train.examples),
-            "validation data": _data_hash(self.validation.examples),
+            "training data": _data_hash(self.train.examples, self.store),
+            "validation data": _data_hash(self.validation.examples, self.store),
             "number of processes": self.processes.count,
         }
 
@@ -178,8 +178,8 @@ def _tokenizer(config: SEVLMConfig, settings: TrainingConfig, train: Sequence[Tr
     return train_bpe([caption_text(config, *caption) for e in train for caption in e.captions], int(size))
 
 
-def _data_hash(examples: Sequence[TrainingExample]) -> str:
+def _data_hash(examples: Sequence[TrainingExample], store: FeatureStore) -> str:
     content = [
-        (example.id, example.captions, sorted((example.histogram or {}).items()), example.vad) for example in examples
+        (e.id, store.digest(e.image_path), e.captions, sorted((e.histogram or {}).items()), e.vad) for e in examples
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe, train_tiny
 from tqdm import tqdm
@@ -139,6 +140,11 @@ def test_another_training_is_not_resumed(
         trainer.run()
     with pytest.raises(SEVLMError, match="interrupted training with other training, training data"):
         train(recipe(learning_rate=0.5), examples[1:], [], out, "cpu", False)
+    repainted = tmp_path / examples[0].image_path.name
+    Image.new("RGB", (40, 36), "pink").save(repainted)
+    other = [dataclasses.replace(examples[0], image_path=repainted), *examples[1:]]
+    with pytest.raises(SEVLMError, match="interrupted training with other training data;"):
+        train(recipe(), other, [], out, "cpu", False)
 
 
 def test_a_finished_training_is_left_as_it_is(
