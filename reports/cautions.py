@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.reports.emotions import FEW
+from harness.reports.metric_table import display_rank, metric_info
 from harness.reports.numerals import count, grouped, wilson
 from harness.reports.task_view import ANSWERED_ENOUGH, CellKey, Row, TaskView
 
@@ -33,6 +34,7 @@ def cautions(view: TaskView, pictures_left_out: int = 0, apart: Sequence[str] = 
         *_illustrative(view),
         *_limited(view),
         *_different_pictures(view),
+        *_different_signatures(view),
         *(Caution("Not merged", reason) for reason in apart),
         *_rows(view),
         *_small(view),
@@ -72,6 +74,23 @@ def _different_pictures(view: TaskView) -> Iterator[Caution]:
             "Different pictures",
             f"The merged runs do not cover the same pictures ({', '.join(grouped(len(i)) for i in ids)}; "
             f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
+            is_grave=True,
+        )
+
+
+def _different_signatures(view: TaskView) -> Iterator[Caution]:
+    found: dict[tuple[str, str], dict[int, set[str]]] = {}
+    for key, cell in view.cells.items():
+        if key.emotion is None and key.slice is None and view.value(key) is not None:
+            by_run = found.setdefault((key.metric, key.references), {})
+            by_run.setdefault(key.row.run, set()).add(str(cell.get("signature")))
+    names = {metric for (metric, _), by_run in found.items() if len({frozenset(one) for one in by_run.values()}) > 1}
+    if names:
+        labels = ", ".join(metric_info(name).label for name in sorted(names, key=display_rank))
+        yield Caution(
+            "Different signatures",
+            f"The merged runs did not compute these alike: {labels}. "
+            "Rows of different runs are not comparable by them; Methods has the signatures.",
             is_grave=True,
         )
 

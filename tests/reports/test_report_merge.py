@@ -75,6 +75,22 @@ def test_runs_on_different_paintings_are_warned_of(tmp_path: Path, asked: list[E
     assert "Different pictures" not in titles(first, first)
 
 
+def test_metrics_computed_in_different_ways_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
+    first, second = (run_of(tmp_path / name, [name], asked) for name in ("one", "two"))
+    assert "Different signatures" not in titles(first, second)
+    results = dict(second.results())
+    for cell in results["cells"]:
+        if cell["metric"] == "consistency":
+            cell["signature"] = "consistency|clf:lstm-0123|refs:all|version:1"
+        elif cell["metric"] == "spice":  # without a value nothing is put side by side
+            cell["signature"] = "spice|version:2"
+    second.save_results(results)
+    (view,) = gather([Run.read(i, folder) for i, folder in enumerate((first, second))])
+    (caution,) = [one for one in cautions(view) if one.title == "Different signatures"]
+    assert "alike: Consistency." in caution.text
+    assert caution.is_grave
+
+
 def test_illustrative_limited_and_small_runs_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
     quiet = titles(run_of(tmp_path / "plain", ["small"], asked))
     assert quiet == ["Few pictures", "Rare emotions", "Uncommitted code"]
