@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.types import Control, Example, UserError
+from harness.whole_files import write_whole
 
 CONTROLS: tuple[Control, ...] = ("blank", "shuffled")
 GREY = (127, 127, 127)
@@ -54,8 +55,8 @@ def _grey_picture(folder: Path) -> Path:
     if not path.exists():
         from PIL import Image
 
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (336, 336), GREY).save(path)
+        grey = Image.new("RGB", (336, 336), GREY)
+        write_whole(path, lambda temporary: grey.save(temporary, format="PNG"))
     return path
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from harness.manifest import new_manifest, run_record
+from harness.manifest import check_resumable, new_manifest, run_record
 from harness.model_spec import ModelSpec
 from harness.outcome_log import read_outcomes
 from harness.plan import Options, Plan, make_plan
@@ -17,6 +19,7 @@ from harness.registry import Registry
 from harness.store import RowKey, RunFolder, check_name
 from harness.task_source import data_root
 from harness.types import UserError
+from harness.whole_files import write_whole
 
 SHOWN_IDS = 5
 
@@ -24,17 +27,19 @@ SHOWN_IDS = 5
 def import_outcomes(
     task: str, files: Sequence[str], out: Path, *, split: str, root: str | None, command: list[str]
 ) -> RunFolder:
-    """Make a run folder from outcome files, after checking their ids against the task.
+    """Make a run folder from outcome files, after checking their ids against the task; or go on with one.
 
     Args:
         files: `[NAME=]FILE.jsonl`; the file's stem names the row when NAME is absent.
 
     Raises:
-        UserError: a file is missing or has a wrong line, duplicate or unknown ids, or `out` is in use.
+        UserError: a file is missing or has a wrong line, duplicate or unknown ids, or `out` is in use for anything but
+            these outcomes.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
-    if out.exists() and any(out.iterdir()):
+    begun = (out / "manifest.json").exists()
+    if not begun and out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another --out")
     sources = dict(_named(file) for file in files)
     if len(sources) != len(files):
@@ -43,7 +48,13 @@ def import_outcomes(
     ids = {e.id for e in plan.tasks[0].examples}
     for name, path in sources.items():
         _check_ids(path, name, ids)
-    return _write(plan, sources, out, command)
+    folder = RunFolder(out)
+    if begun:
+        check_resumable(folder, plan)
+    else:
+        _begin(folder, plan, sources, command)
+    _copy(folder, plan, sources)
+    return folder
 
 
 def _named(file: str) -> tuple[str, Path]:
@@ -80,15 +91,26 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(json.dumps(i) for i in ids[:SHOWN_IDS]) + (" …" if len(ids) > SHOWN_IDS else "")
 
 
-def _write(plan: Plan, sources: dict[str, Path], out: Path, command: list[str]) -> RunFolder:
-    folder, task = RunFolder(out), plan.tasks[0]
-    folder.save_examples(task.task.name, task.examples)
+def _begin(folder: RunFolder, plan: Plan, sources: dict[str, Path], command: list[str]) -> None:
+    """Write the manifest: whatever follows can then be repeated by the same command."""
     manifest = new_manifest(plan, command)
     for name, path in sources.items():
-        row = RowKey(name)
-        target = folder.outcomes_path(task.task.name, row)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        run_record(manifest, task.task.name, row)["source"] = path.name
+        run_record(manifest, plan.tasks[0].task.name, RowKey(name))["source"] = path.name
     folder.save_manifest(manifest)
-    return folder
+
+
+def _copy(folder: RunFolder, plan: Plan, sources: dict[str, Path]) -> None:
+    """Copy examples and outcomes, but for those that an earlier command copied.
+
+    Raises:
+        UserError: it copied other outcomes.
+    """
+    task = plan.tasks[0]
+    if not folder.has_examples(task.task.name):
+        folder.save_examples(task.task.name, task.examples)
+    for name, path in sources.items():
+        target = folder.outcomes_path(task.task.name, RowKey(name))
+        if not target.exists():
+            write_whole(target, partial(shutil.copyfile, path))
+        elif not filecmp.cmp(path, target, shallow=False):
+            raise UserError(f"{target} holds other outcomes than {path}; choose another --out")

@@ -246,6 +246,30 @@ def test_outcomes_made_elsewhere_are_scored(harness, dataset, adapter_file, tmp_
     assert "not in this task" in harness(*score, "--out", "again")[2]
 
 
+def test_scoring_outcomes_made_elsewhere_can_be_repeated(harness, dataset, tmp_path, monkeypatch):
+    lines = [{"id": f"p{i}", "emotion": "joy", "explanation": "it is bright"} for i in (1, 2, 4, 5, 7, 8, 10, 11)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["score", "--task", dataset / "tiny.yaml", "--outcomes", "mine.jsonl", "--out", "out"]
+    for step in ("RunFolder.save_examples", "RunFolder.save_results"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"harness.store.{step}", interrupt)
+            code, _, err = harness(*words)
+            assert (code, "repeat the command to resume" in err) == (130, True)
+    code, _, err = harness(*words)
+    assert code == 0, err
+    before = (tmp_path / "out/results.json").read_bytes()
+    assert harness(*words)[0] == harness("doctor", "out")[0] == 0
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[1:]))
+    code, _, err = harness(*words)
+    assert (code, "holds other outcomes than mine.jsonl" in err) == (2, True)
+    assert "holds another run" in harness(*words[:4], "theirs=mine.jsonl", *words[5:])[2]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def test_several_runs_become_one_report(harness, dataset, adapter_file, tmp_path):
     for model in ("majority", "human"):
         assert harness("run", "--tasks", dataset / "tiny.yaml", "--models", model, "--out", model)[0] == 0

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.controls import parse_controls, pictures_under
+from harness.controls import GREY, parse_controls, pictures_under
+from harness.pictures import decode
 from harness.types import Example, UserError
 
 
@@ -40,3 +41,17 @@ def test_names():
     assert parse_controls(None) == []
     with pytest.raises(UserError, match="unknown control 'black'"):
         parse_controls("black")
+
+
+def test_a_grey_picture_is_whole_or_not_there(tmp_path, monkeypatch):
+    def killed(_self, file, **_):
+        Path(file).write_bytes(b"\x89PNG")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.Image.save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pictures_under("blank", [], 0, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    example = Example("a", tmp_path / "a.png", (), {})
+    assert decode(pictures_under("blank", [], 0, tmp_path)(example)).getpixel((0, 0)) == GREY
