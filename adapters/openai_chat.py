@@ -96,7 +96,7 @@ class OpenAIChat(EndpointAdapter):
         self.shots, self.seed, self.mode, self.poll_s = shots, seed, mode, poll_s
         self.needs = frozenset({"train"}) if shots else frozenset()
         self._shown: tuple[Shot, ...] = ()
-        self._examples: list[dict[str, Any]] = []
+        self._examples: list[tuple[str, str]] = []  # of each shot, the picture's data URL and the answer
         blind = mode == "batch" and probe == "off"  # nobody could tell what the endpoint rejects
         self.accepted = RequestParameters(
             max_tokens, temperature, schema=schema and not shots and not blind, logprobs=probabilities and not blind
@@ -188,12 +188,15 @@ class OpenAIChat(EndpointAdapter):
         Raises:
             ImageError: the painting cannot be decoded.
         """
-        if len(self._examples) < 2 * len(self._shown):
-            pairs = [
-                (self._user(item.prompt, data_url(shot.image, self.image_size)), shot.answer) for shot in self._shown
-            ]
-            self._examples = [m for user, said in pairs for m in (user, {"role": "assistant", "content": said})]
-        return [*self._examples, self._user(item.prompt, data_url(item.image, self.image_size))]
+        if len(self._examples) < len(self._shown):
+            self._examples = [(data_url(shot.image, self.image_size), shot.answer) for shot in self._shown]
+        # Asked in this item's words: prompts of one run may differ, and the answer must not hang on which came first.
+        shown = [
+            message
+            for url, said in self._examples
+            for message in (self._user(item.prompt, url), {"role": "assistant", "content": said})
+        ]
+        return [*shown, self._user(item.prompt, data_url(item.image, self.image_size))]
 
     def _user(self, prompt: str, url: str) -> dict[str, Any]:
         image = {"url": url} | ({"detail": self.detail} if self.detail else {})
@@ -206,7 +209,9 @@ class OpenAIChat(EndpointAdapter):
         try:
             for colour in openai_probe.SHOWN:
                 question = [self._user(openai_probe.PROMPT, openai_probe.plain_picture(colour))]
-                replies.append(read_reply(await self._complete(question, openai_probe.SCHEMA)))
+                reply = read_reply(await self._complete(question, openai_probe.SCHEMA))
+                self.spent_usd += reply.usage(self.price).cost_usd or 0.0
+                replies.append(reply)
         except (openai.OpenAIError, ValueError) as error:
             outcome = outcome_of_error(error, self.endpoint.key(), first=True)
             self._judge(False, f"the probe was rejected: {getattr(outcome, 'message', outcome.raw)}")
@@ -214,7 +219,6 @@ class OpenAIChat(EndpointAdapter):
         verdict = openai_probe.Verdict(tuple(reply.text for reply in replies))
         spoken = all(reply.tokens for reply in replies)
         self.accepted.note(schema=openai_probe.keeps_schema(verdict.answers), logprobs=spoken)
-        self.spent_usd += sum(reply.usage(self.price).cost_usd or 0.0 for reply in replies)
         self._judge(verdict.sees, verdict.problem())
 
     def _judge(self, sees: bool, problem: str) -> None:

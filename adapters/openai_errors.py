@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -105,9 +106,9 @@ def _message(error: Exception) -> str:
 def retry_after_s(headers: Mapping[str, Any]) -> float | None:
     """Seconds to wait by `retry-after-ms` or `Retry-After` (seconds or an HTTP date), or None."""
     try:
-        if "retry-after-ms" in headers:
-            return float(headers["retry-after-ms"]) / 1000
-        return float(headers["retry-after"])
+        in_ms = "retry-after-ms" in headers
+        told = float(headers["retry-after-ms"]) / 1000 if in_ms else float(headers["retry-after"])
+        return told if math.isfinite(told) else None
     except (KeyError, ValueError):
         pass
     try:

@@ -67,6 +67,8 @@ class _Drive:
         """Finish jobs of an earlier command, then make new ones until every item is recorded."""
         try:
             await patiently(self.adapter.open)
+            if self.budget is not None:
+                self.budget.settle(0.0, self.adapter.spent_usd)
             while self.waiting:
                 for job in self.jobs.open():
                     if job.batch is None:

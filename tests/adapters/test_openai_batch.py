@@ -195,12 +195,13 @@ def test_large_runs_are_cut_into_several_batches(
 
 def test_the_budget_bounds_what_is_sent(server: tuple[BatchEndpoint, str], run: Command, card: Path) -> None:
     endpoint, _ = server
-    code, err = run("--max-cost", "0.36")
+    code, err = run("--max-cost", "0.40")  # beside the probe, room for one painting
     assert code == 2
     assert "higher --max-cost" in err
     sent = sum(endpoint.worked.values())
     assert 0 < sent < COUNT - 1
-    assert sum(line["usage"]["cost_usd"] or 0 for line in recorded(card).values()) <= 0.36
+    assert sum(line["usage"]["cost_usd"] or 0 for line in recorded(card).values()) <= 0.40
+    assert "stopped after $0.0320" in run("--out", "probed", "--no-cache", "--max-cost", "0.04")[1]  # two probes
     assert run("--max-cost", "100")[0] == 0
     check_all(card, endpoint)
 

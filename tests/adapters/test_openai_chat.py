@@ -95,6 +95,8 @@ def test_a_bare_label_answers_only_where_people_gave_labels_alone(
         (error(408, "too slow"), "http-408", None),
         (error(500, "broken"), "http-500", None),
         (error(503, "busy", retry_after="2"), "http-503", 2.0),
+        (error(503, "busy", retry_after="nan"), "http-503", None),
+        (error(503, "busy", retry_after="soon"), "http-503", None),
         (Reply(502, "<html>Bad gateway</html>", {"content-type": "text/html"}), "http-502", None),
         (Reply(0), "connection", None),
         (Reply(200, '{"id": "chatcmpl-1", "choi'), "bad-response", None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_an_endpoint_that_does_not_look_is_refused(
     assert outcome is not None
 
 
+def test_a_probe_that_was_answered_is_paid_for_even_if_the_next_is_rejected(
+    server: tuple[Endpoint, str], picture: Picture
+) -> None:
+    endpoint, url = server
+    endpoint.reply = lambda request: seeing(request) if len(endpoint.requests) < 2 else error(403, "no more")
+    adapter = OpenAIChat("m", url, price_in=100.0, price_out=1000.0)
+    with pytest.raises(UserError, match="the probe was rejected"):
+        asked(adapter, picture())
+    assert adapter.spent_usd > 0
+
+
 def test_a_server_without_pictures_is_not_asked_again(server: tuple[Endpoint, str], picture: Picture) -> None:
     endpoint, url = server
     endpoint.reply = lambda request: NO_PICTURES
@@ -201,6 +213,9 @@ def test_worked_examples_come_before_the_question(server: tuple[Endpoint, str], 
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
     assert {messages[1]["content"], messages[3]["content"]} == {"awe because it is vast", "fear because it is dark"}
     assert "response_format" not in endpoint.requests[-1]
+    asked_otherwise = adapter.messages(dataclasses.replace(item("b", picture()), prompt="And this one?"))
+    texts = [part["text"] for m in asked_otherwise[::2] for part in m["content"] if "text" in part]
+    assert texts == ["And this one?"] * 3
     fewer = OpenAIChat("m", url, shots=1)
     fewer.fit(training)
     assert fewer.answers_depend_on() != adapter.answers_depend_on()
