@@ -19,7 +19,7 @@ from harness.registry import Registry
 from harness.selection import Selection
 from harness.suggestions import nearest
 from harness.task_source import checkpoint_folder, find_task, open_reader
-from harness.transfer import picture_key, refuse_overlap, trained_pictures
+from harness.transfer import Trained, picture_key, refuse_overlap, trained_pictures
 from harness.types import Control, Example, Task, UserError
 
 if TYPE_CHECKING:
@@ -147,23 +147,28 @@ class Plan:
     def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
         """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
 
-        Known are the pictures of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`.
+        Known are the pictures of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`,
+        those of the checkpoint that it started from included.
 
         Raises:
             UserError: there are such pictures.
         """
-        if spec.overlap_allowed:
-            return
+        if not spec.overlap_allowed:
+            for trained_on, pictures in self._seen(task, spec):
+                refuse_overlap(spec.name, trained_on, pictures, task.task.name, task.examples)
+
+    def _seen(self, task: TaskPlan, spec: ModelSpec) -> list[Trained]:
+        """What a model was trained on, where that is known and not the training split of the task at hand."""
+        source, root = task.source(spec), self.options.data_root
         weights = spec.settings.get("lora", spec.settings.get("checkpoint"))
+        recorded: list[Trained] = []
         if weights is not None:
-            record = trained_pictures(Path(weights))
-        elif spec.trained_on is not None:
-            training = task.training(spec, self.options.data_root)
-            record = task.source(spec).name, frozenset(map(picture_key, training))
-        else:
-            record = None
-        if record is not None:
-            refuse_overlap(spec.name, *record, task.task.name, task.examples)
+            recorded = trained_pictures(Path(weights))
+        elif getattr(self.registry.load(spec.adapter), "trained_per_task", False):
+            recorded = trained_pictures(checkpoint_folder(root, source.name, spec.adapter))[1:]
+        if spec.trained_on is None or (weights is not None and recorded):
+            return recorded
+        return [(source.name, frozenset(map(picture_key, task.training(spec, root)))), *recorded]
 
     def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
         trained_on = task.source(spec).name

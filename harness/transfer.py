@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.types import Answer, Example, Outcome, Unparsed, UserError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 RECORD = "trained_on.json"
 """File in a checkpoint folder: the task and the pictures that the checkpoint was trained on."""
+Trained: TypeAlias = tuple[str, frozenset[str]]
+"""A task and the keys of the pictures of it that a model was trained on."""
 
 
 def mapped(outcome: Outcome, label_map: Mapping[str, str]) -> Outcome:
@@ -62,16 +64,21 @@ def picture_key(example: Example) -> str:
 
 
 @contextmanager
-def record_training(folder: Path, task: str, examples: Iterable[Example]) -> Iterator[None]:
+def record_training(
+    folder: Path, task: str, examples: Iterable[Example], init_from: Path | None = None
+) -> Iterator[None]:
     """Write beside a checkpoint which task and which pictures (as digests of their names) it was trained on.
 
-    In a new folder the record comes first: a process killed at the very end must not leave a checkpoint without it.
+    What the checkpoint that it starts from was trained on stands under `before`. In a new folder the record comes
+    first: a process killed at the very end must not leave a checkpoint without it.
     """
     from harness.store import to_json
     from harness.whole_files import write_atomically
 
     keys = sorted({picture_key(example) for example in examples})
-    record = to_json({"task": task, "pictures": keys})
+    before = [] if init_from is None else trained_pictures(init_from)
+    earlier = [{"task": name, "pictures": sorted(pictures)} for name, pictures in before]
+    record = to_json({"task": task, "pictures": keys} | ({"before": earlier} if earlier else {}))
     new = not folder.exists()
     if new:
         write_atomically(folder / RECORD, record)
@@ -86,20 +93,24 @@ def record_training(folder: Path, task: str, examples: Iterable[Example]) -> Ite
     write_atomically(folder / RECORD, record)
 
 
-def trained_pictures(folder: Path) -> tuple[str, frozenset[str]] | None:
-    """Task and picture keys of a checkpoint's record; None where there is none.
+def trained_pictures(folder: Path) -> list[Trained]:
+    """What a checkpoint was trained on, the last training first; empty where nothing is recorded.
 
     Raises:
         UserError: the record is not what `record_training` writes.
     """
     path = folder / RECORD
     if not path.is_file():
-        return None
+        return []
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return str(record["task"]), frozenset(record["pictures"])
-    except (ValueError, KeyError, TypeError) as error:
+        return [_trained(training) for training in (record, *record.get("before", []))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it or train again") from None
+
+
+def _trained(record: Mapping[str, Any]) -> Trained:
+    return str(record["task"]), frozenset(record["pictures"])
 
 
 def refuse_overlap(

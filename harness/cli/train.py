@@ -60,7 +60,7 @@ def execute(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         seed=arguments.seed,
     )
-    with record_training(out, task.name, request.train):
+    with record_training(out, task.name, request.train, arguments.init_from):
         cls.train(request)
     print(f"checkpoint: {out}")
     return EXIT_COMPLETE

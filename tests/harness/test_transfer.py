@@ -39,10 +39,10 @@ def test_the_same_picture_under_other_spellings():
 
 
 def test_a_checkpoint_remembers_its_pictures(tmp_path):
-    assert trained_pictures(tmp_path) is None
+    assert trained_pictures(tmp_path) == []
     with record_training(tmp_path, "artemis", [example("x.jpg"), example("y.jpg")]):
-        assert trained_pictures(tmp_path) is None
-    task, seen = trained_pictures(tmp_path)
+        assert trained_pictures(tmp_path) == []
+    ((task, seen),) = trained_pictures(tmp_path)
     assert task == "artemis"
     refuse_overlap("sevlm", task, seen, "artemis-v2", [example("z.jpg")])
     with pytest.raises(
@@ -125,7 +125,28 @@ def test_tasks_without_a_shared_label(two_tasks, tmp_path, capsys):
 
 def test_a_new_checkpoint_is_never_without_its_record_and_a_refused_one_leaves_nothing(tmp_path):
     with record_training(tmp_path / "new", "artemis", [example("x.jpg")]):
-        assert trained_pictures(tmp_path / "new") is not None  # killed here, the record is there
+        assert trained_pictures(tmp_path / "new")  # killed here, the record is there
     with pytest.raises(UserError, match="no lexicon"), record_training(tmp_path / "refused", "artemis", []):
         raise UserError("no lexicon")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_a_checkpoint_started_from_is_remembered_and_refused(two_tasks, tmp_path, capsys):
+    _, target = two_tasks
+    first, second = tmp_path / "first", tmp_path / "data" / "target" / "checkpoints" / "sevlm"
+    with record_training(first, "source", [example("source-0.png")]):
+        pass
+    with record_training(second, "target", [example("target-6.png")], first):
+        pass
+    assert [task for task, _ in trained_pictures(second)] == ["target", "source"]
+    command = ["run", "--tasks", str(target), "--data-root", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    assert main([*command, "--models", "sevlm"]) == 2
+    assert "trained on 1 of the 7 pictures of task 'target' (training split of 'source')" in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_a_record_is_taken_at_its_word(two_tasks, tmp_path, capsys):
+    source, target = two_tasks
+    (tmp_path / "converted").mkdir()
+    model = f"sevlm:trained_on={source},checkpoint={tmp_path / 'converted'}"
+    assert main(["run", "--tasks", str(target), "--models", model, "--out", str(tmp_path / "run")]) == 2
+    assert "trained on 1 of the 7 pictures of task 'target' (training split of 'source')" in capsys.readouterr().err
