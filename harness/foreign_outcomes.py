@@ -16,6 +16,7 @@ from harness.model_spec import ModelSpec
 from harness.outcome_log import read_outcomes
 from harness.plan import Options, Plan, make_plan
 from harness.registry import Registry
+from harness.scoring_rows import checked_outcomes
 from harness.store import RowKey, RunFolder, check_name
 from harness.task_source import data_root
 from harness.types import UserError
@@ -33,8 +34,8 @@ def import_outcomes(
         files: `[NAME=]FILE.jsonl`; the file's stem names the row when NAME is absent.
 
     Raises:
-        UserError: a file is missing or has a wrong line, duplicate or unknown ids, or `out` is in use for anything but
-            these outcomes.
+        UserError: a file is missing or has a wrong line, duplicate or unknown ids, or labels of another task, or `out`
+            is in use for anything but these outcomes.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
@@ -45,9 +46,12 @@ def import_outcomes(
     if len(sources) != len(files):
         raise UserError("--outcomes: two files share a name; tell them apart as NAME=FILE.jsonl")
     plan = _plan(task, list(sources), split, root)
-    ids = {e.id for e in plan.tasks[0].examples}
+    asked = plan.tasks[0]
+    ids = {e.id for e in asked.examples}
     for name, path in sources.items():
         _check_ids(path, name, ids)
+        # before anything is written: else the mended file would meet a folder that holds the wrong one
+        checked_outcomes(asked.task, asked.examples, RowKey(name), dict(read_outcomes(path)))
     folder = RunFolder(out)
     if begun:
         check_resumable(folder, plan)
@@ -58,7 +62,8 @@ def import_outcomes(
 
 
 def _named(file: str) -> tuple[str, Path]:
-    name, equals, path = file.partition("=")
+    # a path may hold an equals sign itself
+    name, equals, path = ("", "", file) if Path(file).is_file() else file.partition("=")
     source = Path(path if equals else file)
     if not source.is_file():
         raise UserError(f"--outcomes {file}: no such file")

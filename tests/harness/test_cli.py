@@ -246,6 +246,21 @@ def test_outcomes_made_elsewhere_are_scored(harness, dataset, adapter_file, tmp_
     assert "not in this task" in harness(*score, "--out", "again")[2]
 
 
+def test_a_wrong_label_made_elsewhere_leaves_nothing_in_the_way(harness, dataset, tmp_path):
+    """The mended file is scored by the same command; its path may hold an equals sign."""
+    lines = [{"id": f"p{i}", "emotion": "joy", "explanation": "it is bright"} for i in (1, 2, 4, 5, 7, 8, 10, 11)]
+    (tmp_path / "lr=1").mkdir()
+    mine = tmp_path / "lr=1" / "mine.jsonl"
+    mine.write_text("".join(json.dumps(line | {"emotion": "bliss"}) + "\n" for line in lines))
+    words = ["score", "--task", dataset / "tiny.yaml", "--outcomes", "lr=1/mine.jsonl", "--out", "out", "--no-report"]
+    code, _, err = harness(*words)
+    assert (code, "emotion 'bliss' is not one of" in err) == (2, True)
+    assert not (tmp_path / "out").exists()
+    mine.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert harness(*words)[0] == 0
+    assert json.loads((tmp_path / "out/results.json").read_text())["coverage"][0]["model"] == "mine"
+
+
 def test_scoring_outcomes_made_elsewhere_can_be_repeated(harness, dataset, tmp_path, monkeypatch):
     lines = [{"id": f"p{i}", "emotion": "joy", "explanation": "it is bright"} for i in (1, 2, 4, 5, 7, 8, 10, 11)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
