@@ -51,7 +51,7 @@ def import_outcomes(
     for name, path in sources.items():
         _check_ids(path, name, ids)
         # before anything is written: else the mended file would meet a folder that holds the wrong one
-        checked_outcomes(asked.task, asked.examples, RowKey(name), dict(read_outcomes(path)))
+        checked_outcomes(asked.task, list(asked.examples), RowKey(name), dict(read_outcomes(path)))
     folder = RunFolder(out)
     if begun:
         check_resumable(folder, plan)
