@@ -18,6 +18,9 @@ TARGETS = (
 )
 """Linear layers of the language model and of the projector before it; the vision tower stays as it is."""
 
+SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
+"""Those of transformers that need no settings of their own."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -66,8 +69,18 @@ class Recipe:
         for name in ("rank", "batch_size", "gradient_accumulation", "save_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"llava: {name}={getattr(self, name)}: expected at least 1")
-        if not self.learning_rate > 0 or not self.epochs > 0:
-            raise UserError("llava: learning_rate and epochs must be more than 0")
+        if not self.learning_rate > 0 or not self.epochs > 0 or not self.alpha > 0:
+            raise UserError("llava: learning_rate, epochs and alpha must be more than 0")
+        for name in ("dropout", "warmup_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"llava: {name}={getattr(self, name)}: expected at least 0 and less than 1")
+        for name in ("weight_decay", "max_grad_norm"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"llava: {name}={getattr(self, name)}: expected at least 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"llava: max_steps={self.max_steps}: expected at least 1")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"llava: schedule={self.schedule}: expected one of {', '.join(SCHEDULES)}")
 
 
 def load_recipe(settings: Mapping[str, Any]) -> Recipe:

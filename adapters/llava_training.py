@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
     )
     try:
         return peft.get_peft_model(model, config)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise UserError(f"llava: target_modules: {str(error).splitlines()[0][:200]}") from error
 
 

@@ -158,9 +158,27 @@ def test_recipes() -> None:
             load_recipe(settings)
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"schedule": "cosin"}, "schedule=cosin: expected one of cosine, linear, constant"),
+        ({"dropout": 1.0}, "dropout=1.0: expected at least 0 and less than 1"),
+        ({"warmup_ratio": 100}, "warmup_ratio=100.0: expected at least 0 and less than 1"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1: expected at least 0"),
+        ({"max_steps": 0}, "max_steps=0: expected at least 1"),
+        ({"alpha": 0}, "alpha must be more than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate, epochs and alpha"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_loaded(setting: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_recipe(setting)
+
+
 def test_what_cannot_be_trained_or_loaded(train: Train, tmp_path: Path) -> None:
     paligemma = tiny_models.build("paligemma", tmp_path / "paligemma")
     assert train(tmp_path / "a", f"checkpoint={paligemma}") == 2
     assert train(tmp_path / "b", "target_modules=no_such_layer", "max_steps=1") == 2
+    assert train(tmp_path / "c", "target_modules=(", "max_steps=1") == 2
     with pytest.raises(UserError, match="harness train llava"):
         HFVisionLanguage(lora=str(tmp_path))
