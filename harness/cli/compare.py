@@ -33,23 +33,31 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def comparison_table(comparisons: list[dict[str, Any]], a: str, b: str) -> str:
-    """Aligned lines `task metric [emotion] a-b [low, high] p p_holm n`; the sign is a minus b."""
-    header = f"{'task':<12} {'metric':<18} {'emotion':<16} {f'{a} - {b}':>20} {'95 % interval':>20}"
-    lines = [f"{header} {'p':>8} {'Holm':>8} {'n':>6}"]
-    for c in comparisons:
-        if {c["a"], c["b"]} == {a, b}:
-            lines.append(_line(c, 1 if c["a"] == a else -1))
-    return "\n".join(lines) if len(lines) > 1 else f"no comparison of {a} and {b}: they share no scored examples"
+    """Aligned lines `task metric emotion a-b [low, high] p p_holm n` and a note; the sign is a minus b."""
+    lines = [_line(c, 1 if c["a"] == a else -1) for c in comparisons if {c["a"], c["b"]} == {a, b}]
+    if not lines:
+        return f"no comparison of {a} and {b}: they share no scored examples"
+    table = [("task", "metric", "emotion", f"{a} - {b}", "95 % interval", "p", "Holm", "n"), *lines]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    printed = [[f"{text:{'<' if i < _NAMES else '>'}{widths[i]}}" for i, text in enumerate(line)] for line in table]
+    return "\n".join([*("  ".join(line) for line in printed), _NOTE])
 
 
-def _line(c: dict[str, Any], sign: int) -> str:
-    def number(value: float | None, digits: int = 4) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
+_NAMES = 3
+"""Columns of words, which stand on the left; numbers stand on the right."""
+
+_NOTE = (
+    "fractions from 0 to 1, CIDEr-D from 0 to 10; pictures that both share; Holm's correction over all pairs of rows "
+    "and headline metrics, per emotion over pairs and emotions of one metric"
+)
+
+
+def _line(c: dict[str, Any], sign: int) -> tuple[str, ...]:
+    def number(value: float | None, form: str = ".4f") -> str:
+        return "–" if value is None else f"{value:{form}}"
 
     difference = None if c["difference"] is None else sign * c["difference"]
     ends = sorted(sign * e for e in (c["low"], c["high"]) if e is not None)
     interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if len(ends) == 2 else "–"
-    return (
-        f"{c['task']:<12} {c['metric']:<18} {c['emotion'] or '':<16} {number(difference):>20} {interval:>20} "
-        f"{number(c['p']):>8} {number(c['p_holm']):>8} {c['n']:>6}"
-    )
+    names = (c["task"], c["metric"], c["emotion"] or "")
+    return *names, number(difference, "+.4f"), interval, number(c["p"]), number(c["p_holm"]), str(c["n"])

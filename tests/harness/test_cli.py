@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from harness.cli import build_parser, main, parse
+from harness.cli.compare import comparison_table
 from harness.cli.train import parse_settings
 from harness.types import UserError
 
@@ -124,7 +125,7 @@ def test_where_a_run_goes_on_is_noted(harness, dataset, adapter_file, tmp_path):
 def test_a_changed_model_is_refused(harness, dataset, adapter_file, tmp_path):
     run_tiny(harness, dataset, adapter_file, "--limit", 2)
     adapter_file.write_text(adapter_file.read_text().replace('{"threshold"', '{"weights": "new", "threshold"'))
-    sys.modules.pop("brightness")
+    sys.modules.pop("adapter_file_brightness")
     code, _, err = run_tiny(harness, dataset, adapter_file)
     assert code == 2
     assert "weights" in err
@@ -306,9 +307,25 @@ def test_compare_prints_the_difference_with_its_sign(harness, dataset, adapter_f
         for line in harness("compare", "out", "--models", "majority,brightness")[1].splitlines()
         if " accuracy " in line
     )
-    assert " 1.0000 " in forward  # majority answers calm (a tie, first in order), which nobody chose most
+    assert "+1.0000" in forward  # majority answers calm (a tie, first in order), which nobody chose most
     assert "-1.0000" in backward
     assert harness("compare", "out", "--models", "brightness,other")[0] == 2
+
+
+def test_compared_numbers_stand_under_their_headings_whatever_the_names():
+    record = {
+        "task": "paintings-of-the-north", "metric": "accuracy", "emotion": None, "a": "m" * 30, "b": "k",
+        "difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.01, "p_holm": 0.02, "n": 1234567,
+    }  # fmt: skip
+    heading, line, note = comparison_table([record], record["a"], "k").splitlines()
+    for title, number in (
+        (f"{'m' * 30} - k", "+0.5000"),
+        ("95 % interval", "+0.7500]"),
+        ("Holm", "0.0200"),
+        ("n", "67"),
+    ):
+        assert heading.index(f"  {title}") + 2 + len(title) == line.rindex(number) + len(number)
+    assert "fractions from 0 to 1" in note
 
 
 def test_doctor_finds_a_damaged_run(harness, dataset, adapter_file, tmp_path):
@@ -357,7 +374,7 @@ def test_an_interrupted_run_exits_130_and_resumes(harness, dataset, adapter_file
     assert "repeat the command to resume" in err
     assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5"]
     adapter_file.write_text(adapter_file.read_text().replace("raise KeyboardInterrupt", "pass"))
-    sys.modules.pop("brightness")
+    sys.modules.pop("adapter_file_brightness")
     assert run_tiny(harness, dataset, adapter_file, *arguments)[0] == 0
     assert len(outcome_lines(tmp_path)) == 8
 
