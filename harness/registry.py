@@ -32,6 +32,9 @@ ADAPTERS: Mapping[str, str] = {
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",
 }
 
+FILE_MODULE = "adapter_file_"
+"""Begins the module names of files given by `--adapter`: a file may be called like a module that others import."""
+
 
 def import_target(target: str) -> Any:
     """Import `"module:attr"`.
@@ -139,11 +142,12 @@ def load_class_from_file(target: str) -> type[Adapter]:
     path = Path(file_name)
     if not path.is_file():
         raise UserError(f"{file_name}: no such file; expected FILE.py:Class")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"{FILE_MODULE}{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{file_name}: not a Python file; expected FILE.py:Class")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:

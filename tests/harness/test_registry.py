@@ -53,6 +53,17 @@ def test_adapter_file_that_fails_to_import(tmp_path):
         load_class_from_file(f"{path}:X")
 
 
+def test_an_adapter_file_called_like_a_module_leaves_the_module_alone(adapter_file):
+    import random
+    import sys
+
+    twin = adapter_file.with_name("random.py")
+    twin.write_text(adapter_file.read_text())
+    cls = adapter_registry([f"b={twin}:Brightness"]).load("b")
+    assert sys.modules["random"] is random
+    assert sys.modules[cls.__module__].Brightness is cls  # dataclasses and pickles look there
+
+
 def test_every_built_in_adapter_loads_without_heavy_imports():
     import subprocess
     import sys

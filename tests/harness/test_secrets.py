@@ -116,7 +116,7 @@ def test_crashes_and_failing_models(keyed: None, dataset: Path, adapter_file: Pa
     )
     import sys
 
-    sys.modules.pop("brightness")
+    sys.modules.pop("adapter_file_brightness")
     crashed, more_out, more_err = harness(*words, "--models", "brightness:threshold=7", "--out", "other")
     assert (crashed, "Traceback" in more_err) == (70, True)
     assert search(tmp_path) == []
