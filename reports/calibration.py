@@ -46,13 +46,21 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One row's diagram; `error` is the expected calibration error, the others overall means (all 0..1)."""
+    """One row's diagram, with overall values in 0..1.
+
+    Attributes:
+        n: answers drawn: those whose painting has a dominant emotion.
+        error: expected calibration error.
+        confidence, accuracy: means.
+        contradicted: share of all answers with probabilities whose own label is not the likeliest by them.
+    """
 
     row: Row
     n: int
     error: float
     confidence: float
     accuracy: float
+    contradicted: float
     bins: tuple[tuple[int, Bin], ...]
 
     @property
@@ -96,12 +104,19 @@ def _calibration(row: Row, dominant: Mapping[str, str | None], outcomes: Mapping
     bins = tuple((slot, _bin(slots[slot])) for slot in sorted(slots))
     error = sum(b.n * abs(b.accuracy - b.confidence) for _, b in bins) / len(judged)
     overall = _bin(judged)
-    return Calibration(row, len(judged), error, overall.confidence, overall.accuracy, bins)
+    contradicted = [_is_contradicted(o) for o in outcomes.values() if isinstance(o, Answer) and o.emotion_probs]
+    share = sum(contradicted) / len(contradicted)
+    return Calibration(row, len(judged), error, overall.confidence, overall.accuracy, share, bins)
 
 
 def _confidence(answer: Answer) -> float:
     probabilities = answer.emotion_probs or {}
     return probabilities.get(answer.emotion, 0.0) / sum(probabilities.values())
+
+
+def _is_contradicted(answer: Answer) -> bool:
+    probabilities = answer.emotion_probs or {}
+    return probabilities.get(answer.emotion, 0.0) < max(probabilities.values())
 
 
 def _bin(judged: Sequence[tuple[float, bool]]) -> Bin:

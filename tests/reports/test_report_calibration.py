@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_bins_by_hand(tmp_path: Path) -> None:
     assert found.marks[0].bar == pytest.approx(mark.bar / 3, abs=0.1)
 
 
+def test_answers_against_their_own_probabilities_are_counted(tmp_path: Path) -> None:
+    divided = Example(
+        "p3", Path("none.jpg"), (Annotation("awe", "so"), Annotation("fear", "so")), {"awe": 1, "fear": 1}
+    )
+    asked = [*(example(i, "awe") for i in range(3)), divided]
+    answers = [Answer("awe", "", spread(likeliest, 0.9)) for likeliest in ("awe", "awe", "fear", "fear")]
+    (found,) = diagrams(tmp_path / "run", asked, answers)
+    assert (found.n, found.contradicted) == (3, 0.5)
+
+
 def test_wilson_by_published_example() -> None:
     # Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -86,4 +97,5 @@ def test_the_page_draws_rows_that_give_probabilities(page: Element) -> None:
     figures = page.one("section", id="tiny-calibration").all("figure")
     assert [figure.one("bdi").text for figure in figures] == ["large"]
     assert "n 9" in figures[0].one("figcaption").text
+    assert re.search(r"likelier than the answer given: \d+\.\d %", figures[0].one("figcaption").text)
     assert len(figures[0].all("circle")) == 1
