@@ -25,6 +25,7 @@ from harness.reports.pairs import Pair, pairs
 from harness.reports.published import PublishedRow, published_rows
 from harness.reports.samples import sample_scripts
 from harness.reports.script_data import script, whole_text
+from harness.reports.seeds import SeedTable, seed_table
 from harness.reports.slices import SliceTable, slice_tables
 from harness.reports.summary import summaries
 from harness.reports.tables import latex_table, markdown_table
@@ -47,6 +48,7 @@ class TaskPage:
     paintings: int
     cautions: list[Caution]
     boards: list[Board]
+    seeds: SeedTable | None
     published: list[PublishedRow]
     heatmaps: list[Heatmap]
     confusions: list[Confusion]
@@ -117,6 +119,7 @@ def _task_page(
         paintings=len(examples),
         cautions=cautions(view, left_out, apart),
         boards=tables,
+        seeds=seed_table(view),
         published=published_rows(view, tables[0]),
         heatmaps=heatmaps(view),
         confusions=confusions(view),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import pytest
 from page_tree import Element, parse
 from run_builder import comparison, examples, outcomes, write_run
 
+from harness.groups import group_records
 from harness.reports.build import build_report
 from harness.reports.leaderboard import boards
 from harness.reports.task_view import Run, gather
@@ -109,6 +111,33 @@ def test_a_human_row_without_ordinary_cells_shows_the_held_out_ones(tmp_path: Pa
     page = parse(build_report([copy], tmp_path / "out").read_text(encoding="utf-8"))
     assert "‡" in cell(page, "human", "bleu_4").text
     assert cell(page, "human", "accuracy").text.startswith("–")
+
+
+def test_trainings_of_one_model_have_their_mean_and_deviation(tmp_path: Path, page: Element, run: RunFolder) -> None:
+    assert not page.one("section", id="tiny-leaderboard").all("table", css="seeds")
+    copy = RunFolder(tmp_path / "run")
+    manifest = dict(run.manifest())
+    manifest["models"] = [
+        m | ({"group": "ours"} if m["model"] in ("small", "large") else {}) for m in manifest["models"]
+    ]
+    copy.save_manifest(manifest)
+    copy.save_examples("tiny", run.examples("tiny"))
+    results = dict(run.results())
+    results["groups"] = group_records(manifest["models"], results["cells"])
+    copy.save_results(results)
+    found = parse(build_report([copy], tmp_path / "out").read_text(encoding="utf-8"))
+    table = found.one("section", id="tiny-leaderboard").one("table", css="seeds")
+    (line,) = table.one("tbody").all("tr")
+    assert "2 trainings: small, large" in line.one("th").text
+    column = [th.text.split(" ↑")[0] for th in table.all("th", scope="col")].index("Macro F1")
+    values = [
+        c["value"]
+        for c in results["cells"]
+        if (c["metric"], c["references"], c["control"]) == ("macro_f1", "all", None)
+        and c["model"] in ("small", "large")
+    ]
+    expected = f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+    assert line.all("td")[column - 1].text == expected
 
 
 @pytest.mark.parametrize(
