@@ -21,7 +21,7 @@ from harness.plan import Plan, TaskPlan
 from harness.redact import redact
 from harness.runner import Row, RowRun, RowTimes
 from harness.store import RowKey, RunFolder
-from harness.types import Control, Example, UserError
+from harness.types import Control, Example
 
 if TYPE_CHECKING:
     from harness.adapters import LocalAdapter
@@ -167,11 +167,7 @@ class RowAsking:
         """The training examples of an adapter that needs some."""
         if "train" not in adapter.needs:
             return None
-        training = self.task.training(self.spec, self.plan.options.data_root)
-        if not training:
-            source = self.spec.trained_on or self.task.task.name
-            raise UserError(f"model {adapter.name!r} needs training examples; task {source!r} has no split 'train'")
-        return training
+        return list(self.task.training(self.spec, self.plan.options.data_root))
 
     def _note_facts(self, facts: Facts) -> None:
         self._note(

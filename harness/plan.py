@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.identity import identity_hash
 from harness.model_spec import ModelSpec, typed_settings
-from harness.registry import Registry
+from harness.registry import Registry, metric_registry
 from harness.selection import Selection
 from harness.suggestions import nearest
 from harness.task_source import checkpoint_folder, find_task, open_reader
@@ -79,10 +79,10 @@ class TaskPlan:
             )
         return found
 
-    def training(self, spec: ModelSpec, root: Path) -> list[Example]:
+    def training(self, spec: ModelSpec, root: Path) -> Iterator[Example]:
         """The training split of the task that `spec` learns from."""
         reader = self.reader if spec.trained_on is None else open_reader(self.source(spec), root)
-        return list(reader.examples("train"))
+        return reader.examples("train")
 
     def prompt(self, spec: ModelSpec) -> str:
         """The prompt text that `spec` gets on this task.
@@ -144,6 +144,16 @@ class Plan:
             offered["checkpoint"] = self._trained_checkpoint(task, spec)
         return typed_settings(cls, spec, offered)
 
+    def check_training(self, task: TaskPlan, spec: ModelSpec) -> None:
+        """See that there are training examples, for a model that needs some.
+
+        Raises:
+            UserError: there are none.
+        """
+        if next(task.training(spec, self.options.data_root), None) is None:
+            source = task.source(spec).name
+            raise UserError(f"model {spec.name!r} needs training examples; task {source!r} has no split 'train'")
+
     def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
         """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
 
@@ -186,11 +196,14 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
     """Resolve names and select examples.
 
     Raises:
-        UserError: unknown task or model, missing data, an empty split, ids that are not in it.
+        UserError: unknown task, model or metric, missing data, an empty split, ids that are not in it.
     """
     for spec in models:
         registry.target(spec.adapter)
     loaded = [find_task(name) for name in tasks]
+    metrics = metric_registry()
+    for metric in itertools.chain.from_iterable(task.metrics or () for task in loaded):
+        metrics.target(metric)
     if not loaded:
         raise UserError("--tasks: name at least one task; see: harness list tasks")
     names = [task.name for task in loaded]

@@ -37,7 +37,8 @@ def prepare(options: Mapping[str, Any], command: list[str]) -> tuple[Plan, RunFo
     plan = make_plan(tasks, models, registry, _plan_options(options))
     for task in plan.tasks:
         for spec in plan.models:
-            plan.build(task, spec)
+            if "train" in plan.build(task, spec).needs:
+                plan.check_training(task, spec)
     if options["max_cost"] is not None:
         check_prices(plan)
     folder = RunFolder(options["out"] or plan.default_folder())

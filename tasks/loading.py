@@ -20,6 +20,7 @@ DIMENSIONS = ("valence", "arousal", "dominance")
 RELIABILITIES = ("P", "R", "W", "D")
 """Marks of a published row: primary (the authors' own code or notebooks), another group, web page, derived."""
 
+LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _Check: TypeAlias = Callable[[LocatedYaml, yaml.Node], Any]
 
@@ -66,8 +67,9 @@ def _known_entries(document: LocatedYaml, node: yaml.Node, known: Iterable[str],
 
 def _name(document: LocatedYaml, node: yaml.Node) -> str:
     name = document.text(node)
-    if not _NAME.fullmatch(name):
-        raise document.error(node, f"name {name!r}: use letters, digits, '.', '_' and '-' only, it names files")
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        allowed = f"letters, digits, '.', '_' and '-' only, at most {LONGEST_NAME}"
+        raise document.error(node, f"name {name!r}: use {allowed}; it names files")
     return name
 
 

@@ -184,6 +184,20 @@ def test_mistakes_end_in_one_line_and_write_nothing(harness, tmp_path, arguments
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_would_end_a_run_late_ends_it_before_it_writes(harness, dataset, tmp_path):
+    card = (dataset / "tiny.yaml").read_text()
+    (dataset / "tiny.yaml").write_text(card.replace("[accuracy,", "[acuracy,"))
+    words = ["run", "--tasks", dataset / "tiny.yaml", "--models", "majority", "--out", "out"]
+    code, _, err = harness(*words)
+    assert (code, err) == (2, "harness: unknown metric 'acuracy'; did you mean accuracy or accuracy_artemis?\n")
+    (dataset / "tiny.yaml").write_text(card)
+    examples = (dataset / "examples.jsonl").read_text()
+    (dataset / "examples.jsonl").write_text(examples.replace('"train"', '"val"'))
+    code, _, err = harness(*words)
+    assert (code, err) == (2, "harness: model 'majority' needs training examples; task 'tiny' has no split 'train'\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_is_no_run_folder(harness, tmp_path):
     (tmp_path / "out").write_text("mine")
     (tmp_path / "mine.jsonl").write_text("")

@@ -95,6 +95,7 @@ traps: [one, two]
             "expected a number, got 'x'",
         ),
         ("name: a/b\ndataset: jsonl\nemotions: [x, y]\n", "line 1, column 7", "it names files"),
+        (f"name: {'a' * 101}\ndataset: jsonl\nemotions: [x, y]\n", "line 1, column 7", "at most 100"),
         ("name: a\ndataset: jsonl\nemotions: [x, y, X]\n", "line 3, column 18", "duplicate label 'X'"),
         ("name: a\ndataset: jsonl\nemotions: [x]\n", "line 3, column 11", "at least two labels"),
         ("name: a\ndataset: jsonl\nemotions: [yes, no]\n", "line 3, column 12", "got true/false"),
