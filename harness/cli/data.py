@@ -12,13 +12,17 @@ from harness.types import UserError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `data prepare`, `data check` and `data fetch`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    prepare = actions.add_parser("prepare", help="build a checked local copy of a dataset's annotations")
+    prepare = actions.add_parser(
+        "prepare", help="build a checked local copy of a dataset's annotations", allow_abbrev=False
+    )
     prepare.add_argument("task", metavar="TASK")
     prepare.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="the official annotation file")
     prepare.add_argument("--images", type=Path, required=True, metavar="DIR", help="the folder of pictures")
-    check = actions.add_parser("check", help="verify prepared data and print its table")
+    check = actions.add_parser("check", help="verify prepared data and print its table", allow_abbrev=False)
     check.add_argument("task", metavar="TASK")
-    fetch = actions.add_parser("fetch", help="download a lexicon that may be downloaded, or say where to ask for it")
+    fetch = actions.add_parser(
+        "fetch", help="download a lexicon that may be downloaded, or say where to ask for it", allow_abbrev=False
+    )
     fetch.add_argument("name", metavar="NAME", help="glasgow or nrc-vad")
     fetch.add_argument("--file", type=Path, metavar="FILE", help="a copy of your own, to be checked")
     fetch.add_argument("--url", metavar="URL", help="another address of the same file")

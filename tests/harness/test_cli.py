@@ -172,6 +172,7 @@ def test_a_corrupt_picture_is_a_recorded_failure_and_can_be_retried(harness, dat
         (["score", "nowhere"], "not a run folder"),
         (["report", "nowhere"], "not a run folder"),
         (["data", "prepare", "artemis", "--annotations", "gone.csv", "--images", "."], "no such file"),
+        (["data", "prepare", "demo", "--annotation", "x", "--images", "."], "required: --annotations"),
         (["lisst"], "invalid choice"),
     ],
 )
