@@ -136,18 +136,16 @@ def load_encoder(name: str, device: str | None) -> ImageEncoder:
     """The frozen encoder on its device.
 
     Raises:
-        UserError: unknown name, missing package, or weights that are neither in a folder nor on the hub.
+        UserError: unknown name or device, missing package, or weights that are neither in a folder nor on the hub.
     """
-    import torch
-
+    from sevlm.devices import find_device
     from sevlm.errors import SEVLMError
     from sevlm.image_encoder import load_image_encoder
 
     try:
-        network = load_image_encoder(encoder_config(name))
+        return load_image_encoder(encoder_config(name)).to(find_device(device))
     except SEVLMError as error:
         raise UserError(f"nearest:encoder={name}: {error}") from error
-    return network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def encoder_config(name: str) -> SEVLMConfig:

@@ -95,12 +95,13 @@ class SEVLMAdapter(LocalAdapter):
         """
         import torch
 
+        from sevlm.devices import find_device
         from sevlm.image_encoder import load_image_encoder
         from sevlm.model import SEVLM
         from sevlm.vad_lookup import VADLookup
 
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
+            device = find_device(self.device)
             model = SEVLM.from_pretrained(self.hub_id or self.checkpoint)
             if self.max_new_tokens is not None:
                 model.config = dataclasses.replace(model.config, max_new_tokens=self.max_new_tokens)
@@ -170,6 +171,8 @@ class SEVLMAdapter(LocalAdapter):
         """The lexicon given, else the recorded one; None for a model without VAD features."""
         if self.hub_id is None and not _fuses_vad(self.checkpoint):
             return None
+        if self.hub_id is not None and self.lexicon_name is None:
+            raise UserError(f"sevlm: no folder {self.hub_id}; if it is a hub id, add its VAD lexicon: --lexicon FILE")
         return find_lexicon(self.checkpoint, self.lexicon_name)
 
     @classmethod

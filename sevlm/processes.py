@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sevlm.devices import find_device
+
 T = TypeVar("T")
 
 
@@ -27,6 +29,9 @@ class Processes:
         device: where this process computes.
         index: 0 for the first.
         count: of all processes.
+
+    Raises:
+        SEVLMError: there is no such device.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -37,7 +42,7 @@ class Processes:
         self.index: int = state.process_index
         self.count: int = state.num_processes
         alone = self.count == 1 and device is not None
-        self.device = torch.device(device if alone and device else str(state.device))
+        self.device = find_device(device if alone else str(state.device))
 
     @property
     def first(self) -> bool:

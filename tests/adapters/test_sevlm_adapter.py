@@ -242,6 +242,21 @@ def test_an_illustrative_task_needs_no_lexicon(
     assert "valence-only" in adapter.observed()["note"]
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_users_mistake(
+    device: str, checkpoint: Path, folder: Path, paintings: list[Example], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here"):
+        SEVLMAdapter(str(checkpoint), device=device).load()
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here"):
+        SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", device=device))
+
+
+def test_a_mistyped_folder_is_not_taken_for_a_checkpoint_without_lexicon() -> None:
+    with pytest.raises(UserError, match="no folder no/where; if it is a hub id"):
+        SEVLMAdapter("no/where").fingerprint()
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
