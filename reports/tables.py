@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.reports.leaderboard import Board, Cell
-from harness.reports.numerals import DASH, MINUS
+from harness.reports.leaderboard import Board, Cell, Column
+from harness.reports.numerals import DASH, MINUS, grouped
 from harness.reports.script_data import whole_text
 from harness.reports.task_view import TaskView
 
@@ -82,8 +82,8 @@ def markdown_table(view: TaskView, board: Board) -> str:
 
 
 _NOTE = (
-    "Fractions in percent, CIDEr-D from 0 to 10; 95 % intervals in brackets. Bold: better than the runner-up, "
-    "Holm-adjusted p below .05. † Answered too rarely to be ranked. ‡ Against the remaining annotators."
+    "Fractions in percent, CIDEr-D from 0 to 10; 95 % intervals in brackets; n pictures. Bold: better than the "
+    "runner-up, Holm-adjusted p below .05. † Answered too rarely to be ranked. ‡ Against the remaining annotators."
 )
 
 
@@ -91,21 +91,24 @@ def _lines(board: Board, syntax: _Syntax) -> list[list[str]]:
     """The heading, then every row, of the columns whose groups are shown at first."""
     shown = {group.key for group, _ in board.groups if group.shown}
     columns = [i for i, column in enumerate(board.columns) if column.info.group in shown]
-    infos = [board.columns[i].info for i in columns]
-    head = ["", *(syntax.text(f"{info.label} {info.arrow}".strip()) for info in infos)]
+    head = ["", *(syntax.text(_heading(board.columns[i])) for i in columns)]
     lines = [head]
     for body in board.bodies:
         for line in body.rows:
             mark = " †" if line.row.coverage and not line.row.is_ranked else ""
-            cells = _cells([line.cells[i] for i in columns], syntax)
+            cells = [_cell(line.cells[i], board.columns[i], syntax) for i in columns]
             lines.append([syntax.text(line.row.label + mark), *cells])
     return lines
 
 
-def _cells(cells: Sequence[Cell], syntax: _Syntax) -> list[str]:
-    found = []
-    for cell in cells:
-        text = syntax.text(cell.text + ("‡" if cell.is_held_out else ""))
-        interval = syntax.interval(syntax.text(cell.interval)) if cell.interval else ""
-        found.append((syntax.bold(text) if cell.is_best else text) + interval)
-    return found
+def _heading(column: Column) -> str:
+    n = "" if column.n is None else f", n {grouped(column.n)}"
+    return f"{column.info.label} {column.info.arrow}".strip() + n
+
+
+def _cell(cell: Cell, column: Column, syntax: _Syntax) -> str:
+    """The value, and in brackets its interval, and its count of pictures where it is not that of the heading."""
+    text = syntax.text(cell.text + ("‡" if cell.is_held_out else ""))
+    n = f"n {grouped(cell.n)}" if cell.n is not None and cell.n != column.n else ""
+    beside = "; ".join(filter(None, (cell.interval, n)))
+    return (syntax.bold(text) if cell.is_best else text) + (syntax.interval(syntax.text(beside)) if beside else "")

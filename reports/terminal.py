@@ -35,12 +35,26 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         table.append([_name(row) + mark, *(_text(cells.get((row, info.name)), info) for info in infos), text])
     scale = "; CIDEr-D from 0 to 10" if any(info.name == "cider_d" for info in infos) else ""
     notes = [f"{task}: percent and 95 % intervals{scale}."]
+    notes += _counts(rows, infos, cells)
     if any("†" in line[0] for line in table):
         notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the pictures: not ranked.")
     if any("‡" in line[0] for line in table):
         notes.append("‡ against the remaining annotators: compare it with the scores on these in the report only.")
     notes += _groups(results, task, infos)
     return _aligned(table) + "\n".join(notes) + "\n"
+
+
+def _counts(
+    rows: Sequence[_Row], infos: Sequence[MetricInfo], cells: Mapping[tuple[_Row, str], Mapping[str, Any]]
+) -> list[str]:
+    """A line with every metric's count of pictures, from the row with the fewest to the row with the most."""
+    found = []
+    for info in (info for info in infos if info.group != "cost"):
+        known = [cells.get((row, info.name), {}) for row in rows]
+        counts = sorted({int(cell["n"]) for cell in known if cell.get("n") and cell.get("value") is not None})
+        if counts:
+            found.append(f"{info.label} {counts[0]}{f'–{counts[-1]}' if len(counts) > 1 else ''}")
+    return [f"n: {', '.join(found)}."] if found else []
 
 
 def _groups(results: Mapping[str, Any], task: str, infos: Sequence[MetricInfo]) -> list[str]:

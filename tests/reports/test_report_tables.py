@@ -17,7 +17,16 @@ from harness.store import RowKey, RunFolder
 def test_markdown_holds_the_numbers_of_results_json(report: Path, run: RunFolder) -> None:
     lines = (report / "leaderboard-tiny.md").read_text(encoding="utf-8").splitlines()
     head = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    assert head[1] == "Accuracy ↑"
+    counts = {
+        (c["model"], c["metric"]): c["n"]
+        for c in run.results()["cells"]
+        if c["references"] == "all" and not (c["emotion"] or c["slice"] or c["control"])
+    }
+    assert head[1] == f"Accuracy ↑, n {counts['small', 'accuracy']}"
+    macro = head.index(next(one for one in head if one.startswith("Macro F1")))
+    assert head[macro] == f"Macro F1 ↑, n {counts['small', 'macro_f1']}"
+    (line,) = [line for line in lines if line.startswith("| endpoint † |")]
+    assert line.split("|")[macro + 1].strip().endswith(f"; n {counts['endpoint', 'macro_f1']}\\]")
     assert all(line.count("|") == lines[0].count("|") for line in lines[:8])
     accuracy = {
         c["model"]: c["value"]

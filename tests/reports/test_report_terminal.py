@@ -28,7 +28,7 @@ def test_table_is_aligned_sorted_and_marked() -> None:
             cell("strong", "accuracy", 0.1, emotion="awe"),
             cell("strong", "accuracy", 0.1, slice={"key": "style", "value": "x"}),
             cell("shy", "accuracy", 0.99),
-            cell("human", "accuracy", 0.6, references="leave_one_out"),
+            cell("human", "accuracy", 0.6, references="leave_one_out", n=3),
             cell("other", "accuracy", 0.6, task="another"),
         ],
         "coverage": [coverage("weak", 100), coverage("strong", 95), coverage("shy", 94), coverage("human", 100)],
@@ -41,6 +41,7 @@ def test_table_is_aligned_sorted_and_marked() -> None:
         "weak     50.0 [40.0–61.0]          –   100/100\n"
         "shy †                99.0          –    94/100\n"
         "t: percent and 95 % intervals; CIDEr-D from 0 to 10.\n"
+        "n: Accuracy 3–5, CIDEr-D 5.\n"
         "† answered below 95 % of the pictures: not ranked.\n"
         "‡ against the remaining annotators: compare it with the scores on these in the report only.\n"
     )
