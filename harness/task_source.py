@@ -55,13 +55,27 @@ def find_task(name: str) -> Task:
 
 
 def data_root(given: str | Path | None = None) -> Path:
-    """The folder of prepared data and checkpoints: `given`, else `$HARNESS_DATA`, else the user's cache folder."""
-    if given:
-        return Path(given).expanduser().absolute()
-    if os.environ.get("HARNESS_DATA"):
-        return Path(os.environ["HARNESS_DATA"]).expanduser().absolute()
+    """The folder of prepared data and checkpoints: `given`, else `$HARNESS_DATA`, else the user's cache folder.
+
+    Raises:
+        UserError: it is a file.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache).absolute() / "sevlm-harness"
+    root = Path(given or os.environ.get("HARNESS_DATA") or Path(cache) / "sevlm-harness").expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"data root {root}: is a file, expected a folder (--data-root DIR, or HARNESS_DATA)")
+    return root
+
+
+def check_writable(root: Path) -> None:
+    """See that files can be made in a data root, before hours are spent on what is to be written there.
+
+    Raises:
+        UserError: they cannot.
+    """
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"data root {root}: {there} cannot be written to; name another: --data-root DIR")
 
 
 def open_reader(task: Task, root: Path) -> Reader:

@@ -34,15 +34,17 @@ def execute(arguments: argparse.Namespace) -> int:
     """Prepare, check or fetch; the exit code."""
     if arguments.action == "fetch":
         return _fetch(arguments)
-    from harness.task_source import data_root, find_task, open_reader
+    from harness.task_source import check_writable, data_root, find_task, open_reader
 
-    reader = open_reader(find_task(arguments.task), data_root(arguments.data_root))
+    root = data_root(arguments.data_root)
+    reader = open_reader(find_task(arguments.task), root)
     if arguments.action == "check":
         print(reader.check())
         return EXIT_COMPLETE
     for option, path in (("--annotations", arguments.annotations), ("--images", arguments.images)):
         if not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")
+    check_writable(root)
     print(reader.prepare(arguments.annotations, arguments.images))
     return EXIT_COMPLETE
 

@@ -209,6 +209,20 @@ def test_a_file_is_no_run_folder(harness, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_a_file_is_no_data_root(harness, tmp_path):
+    (tmp_path / "root").write_text("mine")
+    prepare = ["data", "prepare", "artemis", "--annotations", ".", "--images", "."]
+    for words in (
+        ["run", "--tasks", "demo", "--models", "majority"],
+        ["data", "check", "artemis"],
+        prepare,
+        ["doctor"],
+    ):
+        code, _, err = harness(*words, "--data-root", "root")
+        assert (code, err.count("\n"), "is a file, expected a folder" in err) == (2, 1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
 def test_the_report_opens_from_a_relative_folder(harness, dataset, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)

@@ -301,6 +301,16 @@ def test_a_folder_that_cannot_be_written(
     assert {path: path.read_bytes() for path in disk.rglob("*") if path.is_file()} == before
 
 
+def test_a_data_root_that_cannot_be_written(tmp_path: Path, harness, mounted: Callable[[str], Path]) -> None:
+    disk = mounted("1m")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    (tmp_path / "release.csv").write_text("not looked at")
+    words = ["data", "prepare", "artemis", "--annotations", "release.csv", "--images", "."]
+    code, _, err = harness(*words, "--data-root", disk / "below")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{disk} cannot be written to; name another: --data-root DIR" in err
+
+
 def test_two_runs_at_once(words: list[str], tmp_path: Path, harness) -> None:
     process = started(words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 1)
