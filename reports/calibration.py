@@ -85,7 +85,9 @@ def calibrations(
 ) -> list[Calibration]:
     """A diagram for every row that gives probabilities between 0 and 1, people and controls apart."""
     dominant = {example.id: example.dominant_emotion for example in examples}
-    found = (_calibration(row, dominant, answers) for row, answers in outcomes.items() if row.kind != "control")
+    # people would be judged by votes that are their own
+    judged = {row: answers for row, answers in outcomes.items() if row.kind != "control" and not row.is_person}
+    found = (_calibration(row, dominant, answers) for row, answers in judged.items())
     return [diagram for diagram in found if diagram is not None]
 
 

@@ -54,6 +54,14 @@ def test_the_curve_is_that_of_scikit_learn(tmp_path: Path) -> None:
     assert found.n == 200
 
 
+def test_people_are_not_judged_by_their_own_votes(tmp_path: Path) -> None:
+    asked = [example(i, "awe") for i in range(4)]
+    said = {one.id: Answer("awe", "", spread("awe", 0.5)) for one in asked}
+    (view,) = gather([Run.read(0, write_run(tmp_path, {RowKey(n): said for n in ("small", "crowd")}, asked))])
+    assert [row.is_person for row in view.rows] == [False, True]
+    assert [found.row.label for found in calibrations(view, asked, dict.fromkeys(view.rows, said))] == ["small"]
+
+
 def test_bins_by_hand(tmp_path: Path) -> None:
     asked = [example(i, "awe") for i in range(4)]
     sure = [("awe", 0.9), ("awe", 0.92), ("fear", 0.91), ("awe", 0.5)]
