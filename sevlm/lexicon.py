@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class VADLexicon:
         Raises:
             SEVLMError: the file is missing, unreadable or of no known layout; the message names the line.
         """
-        found = read_lexicon(Path(path))
+        found = read_lexicon(Path(os.path.expanduser(path)))
         return cls(found.name, found.dimensions, found.entries)
 
     @classmethod

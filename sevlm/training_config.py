@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ _CHOICES = {
     "schedule": get_args(Schedule),
     "keep_best_by": get_args(Score),
 }
+_PATHS = ("decoder_init", "tokenizer", "lexicon", "init_from", "feature_cache")
 _COUNTS = ("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience")
 
 
@@ -81,6 +83,12 @@ class TrainingConfig:
     tensorboard: bool = False  # also write TensorBoard's files (extra `[tensorboard]`)
 
     def __post_init__(self) -> None:
+        self._check_values()
+        for name in _PATHS:
+            if str(getattr(self, name)).startswith("~"):  # no shell expands it behind `key=`, nor in a file
+                object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+
+    def _check_values(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SEVLMError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")

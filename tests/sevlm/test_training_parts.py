@@ -18,6 +18,7 @@ from sevlm.caption_scores import corpus_bleu, words
 from sevlm.config import SEVLMConfig
 from sevlm.errors import SEVLMError
 from sevlm.gpt2_weights import load_gpt2_weights
+from sevlm.lexicon import load_lexicon
 from sevlm.model import SEVLM
 from sevlm.optimization import AdamW, build_optimizer, linear_schedule
 from sevlm.training_config import Recipe, TrainingConfig, load_recipe
@@ -68,6 +69,14 @@ class TestRecipes:
     def test_mistakes_are_told(self, values: dict[str, Any], told: str) -> None:
         with pytest.raises(SEVLMError, match=told):
             load_recipe("small").updated(values)
+
+    def test_the_home_folder_is_found(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "words.txt").write_text("sea\t0.3\t-0.6\t0.1\n", encoding="utf-8")
+        settings = load_recipe("small").updated({"lexicon": "~/words.txt", "feature_cache": "~/features"}).training
+        assert settings.feature_cache == str(tmp_path / "features")
+        assert settings.lexicon == str(tmp_path / "words.txt")
+        assert "sea" in load_lexicon("~/words.txt")
 
     @pytest.mark.parametrize(("text", "told"), [("[", "is not YAML"), ("- a", "must hold the keys")])
     def test_bad_files_are_told(self, text: str, told: str, tmp_path: Path) -> None:
