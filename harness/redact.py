@@ -63,8 +63,9 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """True for names such as `OPENAI_API_KEY` or `token`, not for `max_tokens`."""
-    return bool(_SECRET_NAME.search(name)) and not _NOT_SECRET.search(name)
+    """True for names such as `AWS_SECRET_ACCESS_KEY`, `api_key` or `token`, not for `max_tokens` or `sort_key`."""
+    of_a_variable = name.isupper() and name.endswith("_KEY")
+    return of_a_variable or (bool(_SECRET_NAME.search(name)) and not _NOT_SECRET.search(name))
 
 
 def redact(value: Any) -> Any:

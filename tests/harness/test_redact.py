@@ -21,12 +21,16 @@ def test_secrets_disappear(text):
 
 def test_values_of_secret_environment_variables_disappear(monkeypatch):
     monkeypatch.setenv("MY_SERVICE_API_KEY", "correct-horse-battery")
+    monkeypatch.setenv("AZURE_OPENAI_KEY", "staple-of-the-house")
+    assert redact_text("they got staple-of-the-house") == f"they got {HIDDEN}"
     monkeypatch.setenv("HARMLESS", "plain-value")
     assert redact_text("said correct-horse-battery and plain-value") == f"said {HIDDEN} and plain-value"
 
 
 def test_names_that_are_secret_and_names_that_only_sound_so():
     assert all(map(is_secret_name, ("api_key", "OPENAI_API_KEY", "token", "client-secret", "password")))
+    assert all(map(is_secret_name, ("AWS_SECRET_ACCESS_KEY", "AZURE_OPENAI_KEY")))
+    assert not any(map(is_secret_name, ("key", "sort_key", "MONKEY")))
     assert not any(map(is_secret_name, ("max_tokens", "prompt_tokens", "completion_tokens", "tokenizer", "monkey")))
 
 
