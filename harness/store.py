@@ -33,7 +33,13 @@ from harness.whole_files import write_atomically
 SCHEMA = 1
 _LISTS: dict[str, dict[str, tuple[str, ...]]] = {
     "manifest.json": {"tasks": ("name",), "models": ("model",), "runs": ("task", "model", "control")},
-    "results.json": dict.fromkeys(("cells", "coverage", "confusion", "models", "comparisons"), ()),
+    "results.json": {
+        "cells": ("task", "model", "control", "metric", "n", "references"),
+        "coverage": ("task", "model", "control", "examples", "answered", "refused", "unparsed", "failed"),
+        "confusion": ("task", "model", "labels", "counts"),
+        "models": ("model",),
+        "comparisons": ("task", "metric", "emotion", "a", "b", "difference", "low", "high", "p", "p_holm", "n"),
+    },
 }
 """What must be in a file for anything to be made of it: lists of objects, and the keys of each object."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -237,6 +237,19 @@ def _runs() -> Iterator[Case]:
             results = {"run/results.json": content} if verb == "report" else {}
             yield Case(f"{verb}: manifest {name}", {"run/manifest.json": content, **results}, [verb, "run"])
 
+    rest = '"coverage": [], "confusion": []'
+    for name, found in {
+        "cell": '"cells": [{}], "models": [], "comparisons": []',
+        "model": '"cells": [], "models": [{}], "comparisons": []',
+        "comparison": '"cells": [], "models": [], "comparisons": [{"a": "m", "b": "n"}]',
+    }.items():
+        files = {
+            "run/manifest.json": b'{"schema": 1, "tasks": [], "models": [], "runs": []}',
+            "run/results.json": f'{{"schema": 1, {rest}, {found}}}'.encode(),
+        }
+        yield Case(f"report: empty {name}", files, ["report", "run"])
+        yield Case(f"compare: empty {name}", files, ["compare", "run", "--models", "m,n"])
+
 
 def _places(folder: Path) -> None:
     _link(folder / "link.png", "/etc/passwd")
