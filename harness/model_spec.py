@@ -12,6 +12,7 @@ pictures that it was trained on.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import types
@@ -128,11 +129,17 @@ def _convert(value: str, hint: Any, where: str) -> Any:
         if int in choices:
             return int(value)
         if float in choices:
-            return float(value)
+            return _finite(float(value))
     except (KeyError, ValueError):
         expected = next(t.__name__ for t in (bool, int, float) if t in choices)
         raise UserError(f"{where}={value}: expected {expected}") from None
     return value
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def keep_model_secrets(specs: Iterable[ModelSpec]) -> None:

@@ -88,6 +88,7 @@ def test_settings_are_converted_by_their_annotations():
         ("m:batch=3", "needs checkpoint="),
         ("m:checkpoint=x,batch=many", "expected int"),
         ("m:checkpoint=x,fast=maybe", "expected bool"),
+        ("m:checkpoint=x,warmth=nan", "expected float"),
     ],
 )
 def test_settings_that_do_not_fit(text, message):
