@@ -311,10 +311,13 @@ def test_a_data_root_that_cannot_be_written(tmp_path: Path, harness, mounted: Ca
     assert f"{disk} cannot be written to; name another: --data-root DIR" in err
 
 
-def test_two_runs_at_once(words: list[str], tmp_path: Path, harness) -> None:
+def test_two_runs_at_once(words: list[str], adapter_file: Path, tmp_path: Path, harness) -> None:
+    waits = "import os; self.asked = getattr(self, 'asked', 0) + 1\n        while self.asked > 1 and not os.path.exists('go'): time.sleep(0.01)"
+    adapter_file.write_text(adapter_file.read_text().replace("time.sleep(0.05 * len(items))", waits))
     process = started(words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 1)
     code, _, err = harness(*words)
+    (tmp_path / "go").touch()
     assert (code, err.count("\n")) == (2, 1)
     assert "another harness process works in this run folder" in err
     assert process.wait(timeout=60) == 0
