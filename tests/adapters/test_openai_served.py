@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from harness.adapters.openai_chat import OpenAIChat
 from harness.endpoint import drive
-from harness.types import Answer, Failed, Outcome
+from harness.types import Answer, Failed, Outcome, UserError
 
 PATIENCE_S = 120
 
@@ -65,7 +65,10 @@ def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: 
     items = [item(path.name, path) for path in paths]
     recorded: dict[str, Outcome] = {}
     with tqdm(disable=True) as progress:
-        drive(adapter, items, 3, lambda one, outcome: recorded.update({one.id: outcome}), progress)
+        try:
+            drive(adapter, items, 3, lambda one, outcome: recorded.update({one.id: outcome}), progress)
+        except UserError as error:
+            pytest.fail(f"{error}; the server said:\n{(checkpoint.parent / 'serve.log').read_text()[-8000:]}")
     dark, bright, broken = (recorded[one.id] for one in items)
     assert isinstance(dark, Answer)
     assert isinstance(bright, Answer)
