@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,31 +27,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """Base URL and checkpoint of a running server."""
     program = str(Path(sys.executable).with_name("transformers"))
     checkpoint = tiny_models.build("llava-taught", tmp_path_factory.mktemp("served") / "llava")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = checkpoint.parent / "serve.log"
-    command = [program, "serve", str(checkpoint), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command = [program, "serve", str(checkpoint), "--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
     with log.open("w") as output:
         server = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
         )
         try:
-            wait_until_up(f"http://127.0.0.1:{port}/health", server, log)
-            yield f"http://127.0.0.1:{port}/v1", checkpoint
+            yield f"{address_when_up(server, log)}/v1", checkpoint
         finally:
             server.terminate()
             server.wait(timeout=20)
 
 
-def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+def address_when_up(server: subprocess.Popen[bytes], log: Path) -> str:
+    """What the server says that it listens on: a port chosen beforehand could be taken by somebody else meanwhile."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+        if found := re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()):
+            return found[1]
+        time.sleep(0.1)
     pytest.fail(f"transformers serve did not come up:\n{log.read_text()[-2000:]}")
 
 
