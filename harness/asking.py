@@ -152,9 +152,8 @@ class RowAsking:
             trained_on = self.task.source(self.spec).name if "train" in adapter.needs else None
             model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter))
         loaded = model.facts()
-        self._note_facts(
-            loaded
-        )  # now too: whoever is killed after the last answer asks nothing more when it is resumed
+        # Now too: whoever is killed after the last answer asks nothing more when it is resumed.
+        self._note_facts(loaded)
         try:
             with self._row_run(adapter, loaded.answers_depend_on, pending) as run:
                 references = "references" in adapter.needs
