@@ -21,14 +21,17 @@ KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unpar
 
 
 def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
-    """One line of an outcomes file."""
+    """One line of an outcomes file; `truncated`, `reasoning` and `reason` are written only if they say something."""
     line: dict[str, Any] = {"id": example_id, "kind": KINDS[type(outcome)]}
     if isinstance(outcome, Answer):
         line |= {"emotion": outcome.emotion, "explanation": outcome.explanation}
         line["emotion_probs"] = dict(outcome.emotion_probs) if outcome.emotion_probs is not None else None
         line["held_out"] = outcome.held_out
         line["ratings"] = dict(outcome.ratings) if outcome.ratings is not None else None
+        line |= {"truncated": True} if outcome.truncated else {}
     line["raw"] = outcome.raw
+    line |= {"reasoning": outcome.reasoning} if outcome.reasoning else {}
+    line |= {"reason": outcome.reason} if isinstance(outcome, Unparsed) and outcome.reason else {}
     line["usage"] = dataclasses.asdict(outcome.usage)
     line["error"] = None
     if isinstance(outcome, Failed):
@@ -46,17 +49,17 @@ def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
     if not isinstance(example_id, str):
         raise ValueError(f"key 'id' must be a string, got {_shown(example_id)}")
     usage = _usage_from_json(_of_type(line, "usage", dict, {}))
-    raw = _of_type(line, "raw", str, "")
+    raw, reasoning = _of_type(line, "raw", str, ""), _of_type(line, "reasoning", str, "")
     match line.get("kind") or "answer":
         case "answer":
-            return example_id, _answer_from_json(line, raw, usage)
+            return example_id, _answer_from_json(line, raw, usage, reasoning)
         case "refusal":
-            return example_id, Refusal(raw, usage)
+            return example_id, Refusal(raw, usage, reasoning)
         case "unparsed":
-            return example_id, Unparsed(raw, usage)
+            return example_id, Unparsed(raw, usage, _of_type(line, "reason", str, ""), reasoning)
         case "failed":
             error = _of_type(line, "error", dict, {})
-            failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage)
+            failed = Failed(str(error.get("type", "unknown")), str(error.get("message", "")), raw, usage, reasoning)
             return example_id, failed
         case other:
             raise ValueError(f"key 'kind' must be answer, refusal, unparsed or failed, got {_shown(other)}")
@@ -67,7 +70,8 @@ def _of_type(line: Mapping[str, Any], key: str, kind: type[T], default: T) -> T:
     if value is None:
         return default
     if not isinstance(value, kind):
-        raise ValueError(f"key {key!r} must be {'an object' if kind is dict else 'text'} or null, got {_shown(value)}")
+        expected = {dict: "an object", bool: "true, false"}.get(kind, "text")
+        raise ValueError(f"key {key!r} must be {expected} or null, got {_shown(value)}")
     return value
 
 
@@ -91,7 +95,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer:
+def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage, reasoning: str) -> Answer:
     emotion, explanation = line.get("emotion"), line.get("explanation")
     if not isinstance(emotion, str) or not emotion:
         raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {_shown(emotion)}")
@@ -104,7 +108,9 @@ def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage) -> Answer
         if any(not _is_finite(p) or p < 0 for p in probs.values()):
             raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
         probs = {str(k): float(v) for k, v in probs.items()}
-    return Answer(emotion, explanation, probs, raw, usage, _held_out_from_json(line), _ratings_from_json(line))
+    truncated = _of_type(line, "truncated", bool, False)
+    held_out, ratings = _held_out_from_json(line), _ratings_from_json(line)
+    return Answer(emotion, explanation, probs, raw, usage, held_out, ratings, truncated, reasoning)
 
 
 def _held_out_from_json(line: Mapping[str, Any]) -> int | tuple[int, ...] | None:

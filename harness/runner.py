@@ -160,16 +160,17 @@ def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
             return dataclasses.replace(outcome, message=message)
         case Answer() if outcome.emotion not in labels:
             raw = outcome.raw or f"{outcome.emotion} because {outcome.explanation}"
-            return Unparsed(raw, outcome.usage)
+            return Unparsed(raw, outcome.usage, "label outside the task", outcome.reasoning)
         case Answer() if outcome.emotion_probs is not None and not is_distribution(outcome.emotion_probs, labels):
             message = "emotion_probs must be numbers >= 0 over the task's labels that sum to 1"
-            return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage)
+            return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage, outcome.reasoning)
     return outcome
 
 
 def _without_known_secrets(outcome: Outcome) -> Outcome:
-    if redact_known(outcome.raw) != outcome.raw:
-        outcome = dataclasses.replace(outcome, raw=redact_known(outcome.raw))
+    raw, reasoning = redact_known(outcome.raw), redact_known(outcome.reasoning)
+    if (raw, reasoning) != (outcome.raw, outcome.reasoning):
+        outcome = dataclasses.replace(outcome, raw=raw, reasoning=reasoning)
     if isinstance(outcome, Answer) and redact_known(outcome.explanation) != outcome.explanation:
         return dataclasses.replace(outcome, explanation=redact_known(outcome.explanation))
     return outcome

@@ -36,7 +36,8 @@ def mapped(outcome: Outcome, label_map: Mapping[str, str]) -> Outcome:
     if not isinstance(outcome, Answer):
         return outcome
     if outcome.emotion not in label_map:
-        return Unparsed(outcome.raw or f"{outcome.emotion} because {outcome.explanation}", outcome.usage)
+        raw = outcome.raw or f"{outcome.emotion} because {outcome.explanation}"
+        return Unparsed(raw, outcome.usage, "label outside the task", outcome.reasoning)
     probabilities = None
     if outcome.emotion_probs is not None:
         probabilities = _summed(outcome.emotion_probs, label_map)

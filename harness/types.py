@@ -175,7 +175,9 @@ class Answer:
         raw: the model's text before parsing.
         held_out: index of the annotation that answers (the `human` row), indexes of those that answer together (the
             `crowd` row), else None.
-        ratings: dimension -> number on the task's scale, where the model gives numbers.
+        ratings: dimension -> number on the task's scale, if the model gives numbers.
+        truncated: the explanation was cut off by the token limit.
+        reasoning: what the model thought before it answered; never scored.
     """
 
     emotion: str
@@ -185,6 +187,8 @@ class Answer:
     usage: Usage = Usage()
     held_out: int | tuple[int, ...] | None = None
     ratings: Mapping[str, float] | None = None
+    truncated: bool = False
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +197,22 @@ class Refusal:
 
     raw: str = ""
     usage: Usage = Usage()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """The model said something from which no label of the task could be read."""
+    """The model said something from which no answer of the task could be read.
+
+    Attributes:
+        reason: why, in a few words: `no label`, `two labels`, `no explanation`, `empty`, `label outside the task`, `too
+            long`; empty if nobody said.
+    """
 
     raw: str = ""
     usage: Usage = Usage()
+    reason: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +223,7 @@ class Failed:
     message: str
     raw: str = ""
     usage: Usage = Usage()
+    reasoning: str = ""
 
 
 Outcome: TypeAlias = Answer | Refusal | Unparsed | Failed

@@ -56,7 +56,7 @@ def test_the_wrong_number_of_outcomes_is_the_adapters_mistake(items):
 
 def test_a_label_outside_the_task_is_no_answer():
     outcome = checked(Answer("rage", "red"), LABELS)
-    assert outcome == Unparsed("rage because red")
+    assert outcome == Unparsed("rage because red", reason="label outside the task")
     assert checked(Answer("joy", "light"), LABELS) == Answer("joy", "light")
     assert checked(Refusal("no"), LABELS) == Refusal("no")
 

@@ -35,10 +35,12 @@ outcomes = st.one_of(
         usages,
         st.none() | st.integers(0, 9),
         st.none() | st.dictionaries(st.sampled_from(["valence", "arousal"]), st.floats(-9, 9)),
+        st.booleans(),
+        text,
     ),
-    st.builds(Refusal, text, usages),
-    st.builds(Unparsed, text, usages),
-    st.builds(Failed, text, text, text, usages),
+    st.builds(Refusal, text, usages, text),
+    st.builds(Unparsed, text, usages, text, text),
+    st.builds(Failed, text, text, text, usages, text),
 )
 
 
@@ -49,6 +51,15 @@ def test_what_is_appended_is_read_back(tmp_path_factory, pairs):
         for example_id, outcome in pairs:
             log.append(example_id, outcome)
     assert list(read_outcomes(path)) == pairs
+
+
+def test_lines_that_say_nothing_of_thoughts_and_cuts_are_as_they_always_were():
+    usage = '"usage": {"latency_s": null, "prompt_tokens": null, "completion_tokens": null, "cost_usd": null, '
+    usage += '"attempts": null, "cached": null}, "error": null}'
+    answer = '{"id": "a", "kind": "answer", "emotion": "awe", "explanation": "x", "emotion_probs": null, '
+    answer += f'"held_out": null, "ratings": null, "raw": "awe because x", {usage}'
+    assert json.dumps(outcome_to_json("a", Answer("awe", "x", raw="awe because x"))) == answer
+    assert json.dumps(outcome_to_json("a", Unparsed("?"))) == f'{{"id": "a", "kind": "unparsed", "raw": "?", {usage}'
 
 
 def test_a_line_with_three_keys_is_an_answer():
@@ -66,6 +77,9 @@ def test_a_line_with_three_keys_is_an_answer():
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": -1}}, "emotion_probs"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": math.inf}}, "emotion_probs"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "ratings": [1, 2]}, "ratings"),
+        ({"id": "a", "emotion": "awe", "explanation": "x", "truncated": "yes"}, "'truncated'"),
+        ({"id": "a", "emotion": "awe", "explanation": "x", "reasoning": ["hm"]}, "'reasoning'"),
+        ({"id": "a", "kind": "unparsed", "reason": 3}, "'reason'"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "ratings": {"valence": math.nan}}, "ratings"),
     ],
 )

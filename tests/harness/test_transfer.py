@@ -27,7 +27,7 @@ def test_labels_are_mapped_and_probabilities_summed():
 
 
 def test_a_label_without_counterpart_is_no_answer():
-    assert mapped(Answer("awe", "the sky"), MAP) == Unparsed("awe because the sky")
+    assert mapped(Answer("awe", "the sky"), MAP) == Unparsed("awe because the sky", reason="label outside the task")
     assert mapped(Failed("timeout", "x"), MAP) == Failed("timeout", "x")
     assert mapped(Answer("fear", "x", {"awe": 1.0}), MAP) == Answer("fear", "x", None)
 
