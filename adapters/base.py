@@ -194,8 +194,12 @@ class EndpointAdapter(Adapter):
         """The Batch API to be used instead of `answer`, where the user asked for it."""
         return None
 
-    def at_most(self, item: Item) -> Usage:
+    def max_usage(self, item: Item) -> Usage:
         """The most tokens and dollars that one request about `item` can take; unknown parts are None."""
+        return self.at_most(item)
+
+    def at_most(self, item: Item) -> Usage:
+        """The name of `max_usage` in version 0.1, for adapters that still define it."""
         return Usage()
 
     def answers_depend_on(self) -> dict[str, Any] | None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import openai
 
 from harness.adapters.base import BatchState
-from harness.adapters.openai_errors import outcome_of_error, outcome_of_status, without_secrets
+from harness.adapters.endpoint_errors import outcome_of_error, outcome_of_status, without_secrets
+from harness.adapters.openai_wire import Endpoint
 from harness.types import Item, Outcome, RetryableError, UserError
-
-if TYPE_CHECKING:
-    from harness.adapters.openai_chat import OpenAIChat
 
 ENDED = frozenset({"completed", "expired", "cancelled"})
 LATER = frozenset({"batch_expired", "batch_cancelled"})
@@ -22,6 +20,23 @@ LATER = frozenset({"batch_expired", "batch_cancelled"})
 PAGE = 100
 MOST_PAGES = 10
 T = TypeVar("T")
+
+
+class Requests(Protocol):
+    """What makes the requests of a batch and reads their answers: `OpenAIChat`."""
+
+    poll_s: float
+    endpoint: Endpoint
+
+    @property
+    def client(self) -> openai.AsyncOpenAI:
+        """The client of the running event loop."""
+
+    def request(self, item: Item) -> dict[str, Any]:
+        """The JSON of a request about an item; `ImageError` for an image that cannot be decoded."""
+
+    def outcome(self, item: Item, body: Any, latency_s: float | None) -> Outcome:
+        """Read a response's JSON."""
 
 
 class OpenAIBatches:
@@ -34,7 +49,7 @@ class OpenAIBatches:
     most_requests = 50_000
     most_bytes = 190_000_000
 
-    def __init__(self, adapter: OpenAIChat) -> None:
+    def __init__(self, adapter: Requests) -> None:
         self.adapter = adapter
         self.poll_s = adapter.poll_s
 
@@ -44,8 +59,7 @@ class OpenAIBatches:
         Raises:
             ImageError: its picture cannot be decoded.
         """
-        sent = self.adapter.accepted.arguments(self.adapter.schema_of(item))
-        body = self.adapter.body(self.adapter.messages(item), sent)
+        body = self.adapter.request(item)
         request = {"custom_id": item.id, "method": "POST", "url": "/v1/chat/completions", "body": body}
         return json.dumps(request) + "\n"
 

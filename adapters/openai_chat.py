@@ -12,16 +12,24 @@ from typing import Any
 
 import openai
 
-from harness.adapters import openai_probe
+from harness.adapters import endpoint_images
 from harness.adapters.base import EndpointAdapter
+from harness.adapters.endpoint_errors import CONTENT_FILTER, outcome_of_error, public_url
+from harness.adapters.endpoint_images import data_url
+from harness.adapters.endpoint_prices import find_price
 from harness.adapters.openai_batch import OpenAIBatches
-from harness.adapters.openai_connection import Connection, Endpoint
-from harness.adapters.openai_errors import CONTENT_FILTER, outcome_of_error, public_url
-from harness.adapters.openai_parameters import RequestParameters, answer_schema
-from harness.adapters.openai_pictures import data_url
-from harness.adapters.openai_prices import find_price
-from harness.adapters.openai_reply import Reply, outcome_of_reply, read_reply
-from harness.adapters.openai_settings import check_at_least, check_choices, check_more_than_0
+from harness.adapters.openai_wire import (
+    Connection,
+    Endpoint,
+    Reply,
+    RequestParameters,
+    answer_schema,
+    check_at_least,
+    check_choices,
+    check_more_than_0,
+    outcome_of_reply,
+    read_reply,
+)
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import Example, Failed, ImageError, Item, Outcome, Usage, UserError
@@ -138,7 +146,7 @@ class OpenAIChat(EndpointAdapter):
         Raises:
             UserError: not so.
         """
-        await self.endpoint.greet(self._connected().client)
+        await self.endpoint.check_reachable(self._connected().client)
         if self.probe != "off" and not self._settled:
             await self._probe()
 
@@ -159,7 +167,7 @@ class OpenAIChat(EndpointAdapter):
             "shots": [shot.id for shot in self._shown],
         }
 
-    def at_most(self, item: Item) -> Usage:
+    def max_usage(self, item: Item) -> Usage:
         """An upper estimate before the first answers, later the longest prompt seen if that was longer."""
         prompt = max((1 + self.shots) * self.price.prompt_tokens(item.prompt), self._longest_prompt)
         cost = self.price.cost_usd(prompt, self.max_tokens)
@@ -207,18 +215,18 @@ class OpenAIChat(EndpointAdapter):
         """Ask for the colours of two pictures, and see what became of schema and log-probabilities."""
         replies: list[Reply] = []
         try:
-            for colour in openai_probe.SHOWN:
-                question = [self._user(openai_probe.PROMPT, openai_probe.plain_picture(colour))]
-                reply = read_reply(await self._complete(question, openai_probe.SCHEMA))
+            for colour in endpoint_images.SHOWN:
+                question = [self._user(endpoint_images.PROMPT, endpoint_images.plain_picture(colour))]
+                reply = read_reply(await self._complete(question, endpoint_images.SCHEMA))
                 self.spent_usd += reply.usage(self.price).cost_usd or 0.0
                 replies.append(reply)
         except (openai.OpenAIError, ValueError) as error:
             outcome = outcome_of_error(error, self.endpoint.key(), first=True)
             self._judge(False, f"the probe was rejected: {getattr(outcome, 'message', outcome.raw)}")
             return
-        verdict = openai_probe.Verdict(tuple(reply.text for reply in replies))
+        verdict = endpoint_images.Verdict(tuple(reply.text for reply in replies))
         spoken = all(reply.tokens for reply in replies)
-        self.accepted.note(schema=openai_probe.keeps_schema(verdict.answers), logprobs=spoken)
+        self.accepted.note(schema=endpoint_images.keeps_schema(verdict.answers), logprobs=spoken)
         self._judge(verdict.sees, verdict.problem())
 
     def _judge(self, sees: bool, problem: str) -> None:
@@ -252,6 +260,14 @@ class OpenAIChat(EndpointAdapter):
             except openai.APIStatusError as error:
                 if not self.accepted.adjust(sent, error) and not self._plainer(error):
                     raise
+
+    def request(self, item: Item) -> dict[str, Any]:
+        """The JSON of a request about an item, for a batch.
+
+        Raises:
+            ImageError: the painting cannot be decoded.
+        """
+        return self.body(self.messages(item), self.accepted.arguments(self.schema_of(item)))
 
     def body(self, messages: list[dict[str, Any]], sent: dict[str, Any]) -> dict[str, Any]:
         """A request with the parameters `sent`."""

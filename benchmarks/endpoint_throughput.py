@@ -76,7 +76,7 @@ print(len(log.samples or samples))
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, latency_s: float) -> None:
     """Serve one connection: chat completions after `latency_s`, and the right colour to the harness's probe."""
-    from harness.adapters.openai_probe import SHOWN, plain_picture
+    from harness.adapters.endpoint_images import SHOWN, plain_picture
 
     colours = {plain_picture(colour).encode(): colour for colour in SHOWN}
     try:

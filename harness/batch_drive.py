@@ -106,7 +106,7 @@ class _Drive:
     def _most_usd(self, item: Item) -> float:
         if self.budget is None:
             return 0.0
-        most = self.adapter.at_most(item).cost_usd
+        most = self.adapter.max_usage(item).cost_usd
         if most is None:
             raise UserError("--max-cost: the price of this model is unknown")
         return most

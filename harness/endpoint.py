@@ -159,7 +159,7 @@ class _Drive:
 
     async def _send(self, item: Item) -> Outcome:
         """One request, when limits and budget allow it."""
-        most = self.adapter.at_most(item)
+        most = self.adapter.max_usage(item)
         entered = await self.limit.enter()
         report: dict[str, Any] = {}
         try:

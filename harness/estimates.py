@@ -21,7 +21,7 @@ def largest_usage(adapter: EndpointAdapter, task: TaskPlan, spec: ModelSpec, exa
     labels, prompt = task.labels(spec), task.prompt(spec)
     total = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
     for e in examples:
-        most = adapter.at_most(Item(e.id, e.image, labels, prompt.replace(CONTEXT_MARK, e.context)))
+        most = adapter.max_usage(Item(e.id, e.image, labels, prompt.replace(CONTEXT_MARK, e.context)))
         total = Usage(
             prompt_tokens=_sum(total.prompt_tokens, most.prompt_tokens),
             completion_tokens=_sum(total.completion_tokens, most.completion_tokens),

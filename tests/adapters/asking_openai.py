@@ -16,7 +16,7 @@ def loaded(url: str, **settings: Any) -> OpenAIChat:
     return adapter
 
 
-def greet(adapter: OpenAIChat) -> None:
+def check_reachable(adapter: OpenAIChat) -> None:
     async def opened_and_closed() -> None:
         await adapter.open()
         await adapter.aclose()

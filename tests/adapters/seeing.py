@@ -10,7 +10,7 @@ from typing import Any
 from fault_server import Reply, answered
 from PIL import Image
 
-from harness.adapters.openai_probe import COLOURS
+from harness.adapters.endpoint_images import COLOURS
 
 
 def shown(request: dict[str, Any]) -> Image.Image:

@@ -13,7 +13,7 @@ from fault_server import Endpoint
 from PIL import Image
 from seeing import asked_for_colour, seeing
 
-from harness.adapters.openai_prices import find_price
+from harness.adapters.endpoint_prices import find_price
 from harness.types import UserError
 
 Command = Callable[..., tuple[int, str, str]]

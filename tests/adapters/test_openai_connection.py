@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from adapter_samples import Picture, item
-from asking_openai import ask, greet, loaded
+from asking_openai import ask, check_reachable, loaded
 from fault_server import Endpoint, Reply, error
 
 from harness.adapters.openai_chat import OpenAIChat
-from harness.adapters.openai_connection import Endpoint as Connected
+from harness.adapters.openai_wire import Endpoint as Connected
 from harness.types import Answer, Failed, UserError
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -72,12 +72,12 @@ def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=f"nobody answers at http://127.0.0.1:{port}/v1"):
-        greet(loaded(f"http://127.0.0.1:{port}/v1"))
+        check_reachable(loaded(f"http://127.0.0.1:{port}/v1"))
     endpoint.models = error(401, "bad key")
     with pytest.raises(UserError, match=r"refuses the key in \$OPENAI_API_KEY"):
-        greet(loaded(url))
+        check_reachable(loaded(url))
     endpoint.models = Reply(404, "nothing here")
-    greet(loaded(url))
+    check_reachable(loaded(url))
 
 
 @pytest.mark.parametrize(

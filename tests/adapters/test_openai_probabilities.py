@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.openai_probabilities import label_probabilities
+from harness.adapters.openai_wire import label_probabilities
 
 LABELS = ("awe", "amusement", "fear", "something else", "sadness")
 

@@ -17,8 +17,8 @@ from seeing import asked_for_colour, colour_of, seeing, shown
 from tqdm import tqdm
 
 from harness import endpoint as driver
+from harness.adapters.endpoint_images import SHOWN, Verdict
 from harness.adapters.openai_chat import OpenAIChat
-from harness.adapters.openai_probe import SHOWN, Verdict
 from harness.types import Answer, Failed, Outcome, UserError
 
 Behaviour = Callable[[dict[str, Any]], Reply]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.adapters.endpoint_prices import find_price
 from harness.adapters.llava_recipe import load_recipe as load_lora_recipe
-from harness.adapters.openai_prices import find_price
 from harness.cli import build_parser
 from harness.cli.config_file import read_config
 from harness.outcome_log import read_outcomes

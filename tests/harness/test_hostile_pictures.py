@@ -14,7 +14,7 @@ from hostile_pictures import Hostile, corpus, encoded, noise
 from peak_memory import GIGABYTE_KIB, PEAK_KIB
 from PIL import Image
 
-from harness.adapters.openai_pictures import data_url
+from harness.adapters.endpoint_images import data_url
 from harness.pictures import max_pixels
 from harness.tasks.pictures import picture_problem
 from harness.types import ImageError, UserError, open_image

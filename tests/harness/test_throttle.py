@@ -36,7 +36,7 @@ class Server(EndpointAdapter):
     async def aclose(self) -> None:
         self.closed += 1
 
-    def at_most(self, item: Item) -> Usage:
+    def max_usage(self, item: Item) -> Usage:
         return Usage(prompt_tokens=80, completion_tokens=20, cost_usd=None if self.price is None else 2 * self.price)
 
     async def answer(self, item: Item) -> Outcome:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TABLE_KEYS = ("as_of", "source", "hosts", "batch_factor", "models")
 PRICE_KEYS = ("in", "out", "image_tokens")
-TABLE = Path(__file__).with_name("openai_prices.yaml")
+TABLE = Path(__file__).with_name("endpoint_prices.yaml")
 UNKNOWN_IMAGE_TOKENS = 3000
 """Assumed to be the most that a picture takes where no table says it."""
 BYTES_PER_TOKEN = 2
