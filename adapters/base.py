@@ -36,6 +36,14 @@ class TrainRequest:
     seed: int = 0
 
 
+_FORMER_NAMES = {
+    "observed": "runtime_info",
+    "answers_depend_on": "cache_key",
+    "at_most": "max_usage",
+    "expect": "prefetch",
+}
+
+
 class Adapter(ABC):
     """What both shapes share.
 
@@ -53,6 +61,13 @@ class Adapter(ABC):
     name: ClassVar[str] = ""
     needs: frozenset[str] = frozenset()
     trained_per_task: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let an adapter written for version 0.1 keep its methods' former names."""
+        super().__init_subclass__(**kwargs)
+        for old, new in _FORMER_NAMES.items():
+            if old in vars(cls) and new not in vars(cls):
+                setattr(cls, new, vars(cls)[old])
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -78,11 +93,11 @@ class Adapter(ABC):
         """Number of parameters of the loaded model, or None where it is unknown."""
         return None
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """What was learned while running, for the manifest (the model name an endpoint returned, skipped pictures)."""
         return {}
 
-    def answers_depend_on(self) -> dict[str, Any] | None:
+    def cache_key(self) -> dict[str, Any] | None:
         """What an answer depends on beside prompt and picture, as the response cache's key; None: do not cache.
 
         Asked after `load`, so that what is known only then (the commit of a hub's branch) can be told apart.
@@ -107,8 +122,8 @@ class Adapter(ABC):
 class LocalAdapter(Adapter):
     """A model in this process, answering a batch."""
 
-    def expect(self, items: Sequence[Item]) -> None:
-        """Be told the items of the next `predict` and of the one after it, to read their pictures meanwhile."""
+    def prefetch(self, items: Sequence[Item]) -> None:
+        """Start loading the images of upcoming batches: those of the next `predict` and of the one after it."""
 
     @abstractmethod
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
@@ -196,12 +211,8 @@ class EndpointAdapter(Adapter):
 
     def max_usage(self, item: Item) -> Usage:
         """The most tokens and dollars that one request about `item` can take; unknown parts are None."""
-        return self.at_most(item)
-
-    def at_most(self, item: Item) -> Usage:
-        """The name of `max_usage` in version 0.1, for adapters that still define it."""
         return Usage()
 
-    def answers_depend_on(self) -> dict[str, Any] | None:
+    def cache_key(self) -> dict[str, Any] | None:
         """The fingerprint: endpoint, model name and generation settings."""
         return self.fingerprint()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.adapters.openai_wire import answer_schema
-from harness.pictures import ORIENTATION_TAG, opened
+from harness.images import ORIENTATION_TAG, opened
 from harness.types import open_image
 
 if TYPE_CHECKING:

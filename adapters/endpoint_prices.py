@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.suggestions import nearest
-from harness.tasks.located_yaml import LocatedYaml
 from harness.types import UserError
+from harness.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     import yaml
@@ -98,7 +98,7 @@ def _listed(model: str, base_url: str, table: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _table(path: Path) -> dict[str, Any]:
-    document = LocatedYaml(path)
+    document = YamlFile(path)
     table: dict[str, Any] = {"batch_factor": 1.0, "source": path.name, "as_of": "no date"}
     for key, key_node, node in document.mapping(document.root):
         if key not in TABLE_KEYS:
@@ -112,7 +112,7 @@ def _table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _entry(document: LocatedYaml, key: str, node: yaml.Node) -> Any:
+def _entry(document: YamlFile, key: str, node: yaml.Node) -> Any:
     if key == "hosts":
         return list(document.texts(node))
     if key == "models":
@@ -120,7 +120,7 @@ def _entry(document: LocatedYaml, key: str, node: yaml.Node) -> Any:
     return _number(document, node) if key == "batch_factor" else str(document.plain(node))
 
 
-def _numbers(document: LocatedYaml, node: yaml.Node) -> dict[str, float]:
+def _numbers(document: YamlFile, node: yaml.Node) -> dict[str, float]:
     found = {}
     for key, key_node, value in document.mapping(node):
         if key not in PRICE_KEYS:
@@ -132,7 +132,7 @@ def _numbers(document: LocatedYaml, node: yaml.Node) -> dict[str, float]:
     return found
 
 
-def _number(document: LocatedYaml, node: yaml.Node) -> float:
+def _number(document: YamlFile, node: yaml.Node) -> float:
     value = document.plain(node)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise document.error(node, f"expected a price or factor of at least 0, got {value!r}")

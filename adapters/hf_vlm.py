@@ -92,7 +92,7 @@ class HFVisionLanguage(LocalAdapter):
         self._observed: dict[str, Any] = {}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Weights, decoding and versions; what is known only after loading is in `observed()`."""
+        """Weights, decoding and versions; what is known only after loading is in `runtime_info()`."""
         decoding = {"decoding": "greedy", "max_new_tokens": self.max_new_tokens, "probabilities": self.probabilities}
         versions = {"parser": PARSER_VERSION, "transformers": version("transformers")}
         shown = {"shots": self.shots, "seed": self.seed} if self.shots else {}
@@ -127,7 +127,7 @@ class HFVisionLanguage(LocalAdapter):
         """Parameters of the loaded model."""
         return None if self._model is None else int(self._model.num_parameters())
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """Commit, device, dtype, prompt form, and the batch size that the memory allowed (None: never too large)."""
         return self._observed | {
             "batch_limited_to": self._largest_batch,
@@ -139,7 +139,7 @@ class HFVisionLanguage(LocalAdapter):
         self._pictures.close()
         self._model = self._reader = None
 
-    def answers_depend_on(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """The fingerprint, and what only loading tells: the commit, the precision, the template."""
         known = {key: self._observed.get(key) for key in ("commit", "dtype", "template_sha256")}
         return self.fingerprint() | {"loaded": known, "shown": shots_identity(self._shown)}
@@ -151,7 +151,7 @@ class HFVisionLanguage(LocalAdapter):
 
         train_lora(request)
 
-    def expect(self, items: Sequence[Item]) -> None:
+    def prefetch(self, items: Sequence[Item]) -> None:
         """Start to decode the pictures of the next batches, so that the model need not wait for them."""
         self._pictures.start([item.image for item in items])
 

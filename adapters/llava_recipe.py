@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.suggestions import nearest
-from harness.tasks.located_yaml import LocatedYaml
 from harness.types import UserError
+from harness.yaml_file import YamlFile
 
 TARGETS = (
     r".*(language_model|text_model|multi_modal_projector|connector).*\."
@@ -105,7 +105,7 @@ def _read(config: str) -> dict[str, Any]:
     path = shipped.get(config, Path(config))
     if not path.exists():
         raise UserError(f"--config {config}: no such file; shipped: {', '.join(shipped)}")
-    document = LocatedYaml(path)
+    document = YamlFile(path)
     fields = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
     values = {}
     for name, key, node in document.mapping(document.root):

@@ -23,8 +23,8 @@ from harness.adapters.hf_checkpoint import (
 )
 from harness.adapters.hf_reader import PromptReader
 from harness.adapters.llava_recipe import Recipe, load_recipe
+from harness.atomic import write_atomically
 from harness.types import Example, UserError, open_image
-from harness.whole_files import write_atomically
 
 IGNORED = -100
 """Label of tokens that carry no loss."""

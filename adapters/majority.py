@@ -64,7 +64,7 @@ class Majority(LocalAdapter):
         """Nothing is learned but counts."""
         return 0
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """How much was counted."""
         return dict(self._counts)
 

@@ -29,7 +29,7 @@ class Nearest(LocalAdapter):
     Nearness is the cosine of frozen features, averaged over the encoder's grid; `emotion_probs` are the shares of the
     neighbour's annotators, `ratings` the neighbour's. Equally near pictures: the first in training order; equally
     common labels: the first in sorted order. Training pictures that cannot be decoded are skipped and counted in
-    `observed()`.
+    `runtime_info()`.
 
     Args:
         encoder: `efficientnet-lite0`, `clip:HUB_ID_OR_PATH` or `vit:HUB_ID_OR_PATH` (see `sevlm.image_encoder`).
@@ -48,7 +48,7 @@ class Nearest(LocalAdapter):
         self._skipped = 0
 
     def fingerprint(self) -> dict[str, Any]:
-        """The rule and the encoder's name; the digest of the encoder's weights is in `observed()`."""
+        """The rule and the encoder's name; the digest of the encoder's weights is in `runtime_info()`."""
         return {"rule": "cosine of mean-pooled frozen features", "encoder": self.encoder, "version": 1}
 
     def fit(self, examples: Sequence[Example]) -> None:
@@ -88,7 +88,7 @@ class Nearest(LocalAdapter):
         """Parameters of the frozen encoder."""
         return None if self._network is None else sum(p.numel() for p in self._network.parameters())
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """Training pictures used and skipped, and the encoder's digest."""
         digest = self._network.fingerprint() if self._network is not None else None
         return {"training_pictures": len(self._training), "skipped": self._skipped, "encoder_sha256": digest}

@@ -46,7 +46,7 @@ class OpenAIChat(EndpointAdapter):
     generated pictures, and settles which parameters the endpoint takes.
 
     Args:
-        model: the endpoint's model name (snapshots retire; the name that it returns is in `observed()`).
+        model: the endpoint's model name (snapshots retire; the name that it returns is in `runtime_info()`).
         base_url: where the endpoint lives, usually ending in `/v1`.
         api_key_env: environment variable that holds the key; loopback endpoints may go without.
         max_tokens: longest answer.
@@ -124,7 +124,7 @@ class OpenAIChat(EndpointAdapter):
         named = {"base_url": public_url(self.endpoint.base_url), "model": self.model}
         return named | request | form | pictures | {"parser": PARSER_VERSION}
 
-    def answers_depend_on(self) -> dict[str, Any]:
+    def cache_key(self) -> dict[str, Any]:
         """The fingerprint and the worked examples."""
         return self.fingerprint() | {"shown": shots_identity(self._shown)}
 
@@ -156,7 +156,7 @@ class OpenAIChat(EndpointAdapter):
             await self._connection.client.close()
             self._connection = None
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """Names and system fingerprints that came back with their counts, parameters, capabilities, probe and price."""
         return self._observed | {
             "models_returned": dict(self._models),

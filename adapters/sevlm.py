@@ -118,7 +118,7 @@ class SEVLMAdapter(LocalAdapter):
             return None
         return sum(p.numel() for module in (self._model, self._encoder) for p in module.parameters())
 
-    def observed(self) -> dict[str, Any]:
+    def runtime_info(self) -> dict[str, Any]:
         """Device, and the trained part of the parameters; a lexicon of valence alone is called what it is."""
         if self._model is None:
             return {}

@@ -24,8 +24,8 @@ from machine import machine, write_result
 from PIL import Image
 
 from harness.cli import main as harness
-from harness.task_source import find_task
-from harness.text_emotion import train_text_emotion
+from harness.plan.tasks import find_task
+from harness.score.text_emotion import train_text_emotion
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data")) / "artemis"
 TABLE = DATA / "artemis_dataset_release_v0.csv"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from machine import write_result
 
-from harness.statistics import (
+from harness.score.statistics import (
     FloatArray,
     Interval,
     bootstrap_interval,

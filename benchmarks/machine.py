@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.whole_files import write_atomically
+from harness.atomic import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
 

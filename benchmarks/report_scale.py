@@ -25,10 +25,10 @@ from typing import Any
 
 from PIL import Image
 
-from harness.example_scores import Reading, write_readings
-from harness.outcome_log import outcome_to_json
 from harness.reports.build import build_report
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import Reading, write_readings
+from harness.store.outcomes import outcome_to_json
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Usage, histogram
 
 EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")

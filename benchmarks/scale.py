@@ -97,15 +97,15 @@ def ask(folder: Path) -> None:
 def score(folder: Path) -> None:
     """What `harness score` does."""
     from harness.session import score
-    from harness.store import RunFolder
+    from harness.store.run_folder import RunFolder
 
     score(RunFolder.open(folder / "run"), folder / "root")
 
 
 def score_everything(folder: Path) -> None:
     """The same with every metric that applies and can be had offline."""
-    from harness.results import score_run
-    from harness.store import RunFolder
+    from harness.score.results import score_run
+    from harness.store.run_folder import RunFolder
 
     run = RunFolder.open(folder / "run")
     manifest = run.manifest()
@@ -117,7 +117,7 @@ def score_everything(folder: Path) -> None:
 def report(folder: Path) -> None:
     """What `harness report` does."""
     from harness.reports.build import build_report
-    from harness.store import RunFolder
+    from harness.store.run_folder import RunFolder
 
     build_report([RunFolder.open(folder / "run")], folder / "report")
 

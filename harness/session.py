@@ -10,16 +10,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.controls import parse_controls
-from harness.estimates import check_prices, describe_requests
-from harness.executor import check_executor
-from harness.id_set import Recorded
-from harness.manifest import check_resumable, new_manifest
-from harness.model_spec import keep_model_secrets, parse_models
-from harness.plan import Options, Plan, make_plan
-from harness.registry import adapter_registry
-from harness.store import RowKey, RunFolder
-from harness.task_source import data_root
+from harness.infer.local import check_executor
+from harness.plan.controls import parse_controls
+from harness.plan.estimates import check_prices, describe_requests
+from harness.plan.id_set import Recorded
+from harness.plan.manifest import check_resumable, new_manifest
+from harness.plan.models import keep_model_secrets, parse_models
+from harness.plan.plan import Options, Plan, make_plan
+from harness.plan.registry import adapter_registry
+from harness.plan.tasks import data_root
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Failed, UserError
 
 
@@ -121,7 +121,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
 
 def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, float]:
     """Run every row that has unanswered examples; the caller holds the folder's lock. See `asking.ask`."""
-    from harness.asking import ask as ask_every_row
+    from harness.infer.run import ask as ask_every_row
 
     return ask_every_row(plan, folder, options)
 
@@ -140,7 +140,7 @@ def choose_for_scoring(folder: RunFolder, **chosen: str | None) -> None:
 
 def score(folder: RunFolder, root: Path | None) -> dict[str, Any]:
     """Score a run and write results.json."""
-    from harness.results import score_run
+    from harness.score.results import score_run
 
     results = score_run(folder, root=root)
     folder.save_results(results)

@@ -137,14 +137,14 @@ class Item:
         """Decode the picture as RGB, upright (EXIF orientation applied).
 
         Raises:
-            ImageError: missing, truncated, not a picture, or beyond the limits of `harness.pictures`.
+            ImageError: missing, truncated, not a picture, or beyond the limits of `harness.images`.
         """
         return open_image(self.image)
 
 
 def open_image(path: Path) -> Image:
     """Decode a picture file as RGB, upright; see `Item.open`."""
-    from harness.pictures import decode
+    from harness.images import decode
 
     return decode(path)
 

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.atomic import write_atomically
 from harness.reports import affect_figures, calibration, numerals, scatter
 from harness.reports.affect import Affect, affects
 from harness.reports.cautions import Caution, cautions
@@ -32,9 +33,8 @@ from harness.reports.tables import latex_table, markdown_table
 from harness.reports.task_view import Row, Run, TaskView, gather
 from harness.reports.thumbnails import Thumbnail, link_pictures, make_thumbnails
 from harness.reports.valence import word_valences
-from harness.store import RunFolder, to_json
+from harness.store.run_folder import RunFolder, to_json
 from harness.types import Example, Outcome, UserError
-from harness.whole_files import write_atomically
 
 _HERE = Path(__file__).parent
 ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "filters.js", "samples.js")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.example_scores import Reading
 from harness.reports.emotions import colour_slots
 from harness.reports.script_data import script
 from harness.reports.task_view import Row, TaskView
 from harness.reports.thumbnails import Thumbnail
+from harness.score.predictions import Reading
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
 
 PAGE_SIZE = 100

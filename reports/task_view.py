@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from harness.example_scores import Reading, read_readings
 from harness.reports.numerals import number_or_none
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import Reading, read_readings
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Example, Outcome
 
 RowKind: TypeAlias = Literal["model", "reference", "control"]

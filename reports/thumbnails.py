@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes
 
 from tqdm import tqdm
 
-from harness.pictures import opened
+from harness.images import opened
 from harness.types import ImageError, open_image
 
 TOTAL_BYTES = 60_000_000

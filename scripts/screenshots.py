@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from harness.reports.build import build_report
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
 ARGUMENTS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.pictures import opened
+from harness.images import opened
 from harness.types import ImageError
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.interruption import EXIT_INTERRUPTED, interruptible
+from harness.infer.interruption import EXIT_INTERRUPTED, interruptible
 from harness.redact import redact_text
 from harness.types import UserError, in_one_line
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print a line per rule; exit code 1 when one is broken."""
-    from harness.adapter_checks import check_adapter
+    from harness.check.adapter import check_adapter
 
     settings = {}
     for piece in arguments.settings:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import EXIT_COMPLETE
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 from harness.suggestions import nearest
 from harness.types import UserError
 

@@ -11,7 +11,7 @@ from harness.suggestions import nearest
 if TYPE_CHECKING:
     import yaml
 
-    from harness.tasks.located_yaml import LocatedYaml
+    from harness.yaml_file import YamlFile
 
 COMMA_LISTS = ("tasks", "models", "controls")
 ONLY_TYPED = "trust_remote_code"
@@ -27,9 +27,9 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         UserError: no such file, not plain YAML, an unknown option or a value that the option does not take; the message
             names file, line and column.
     """
-    from harness.tasks.located_yaml import LocatedYaml
+    from harness.yaml_file import YamlFile
 
-    document = LocatedYaml(path)
+    document = YamlFile(path)
     known = {a.dest: a for a in parser._actions if a.option_strings and a.dest not in ("help", "config")}
     values: dict[str, Any] = {}
     for key, key_node, node in document.mapping(document.root):
@@ -42,7 +42,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     return values
 
 
-def _value(document: LocatedYaml, node: yaml.Node, action: argparse.Action) -> Any:
+def _value(document: YamlFile, node: yaml.Node, action: argparse.Action) -> Any:
     plain = document.plain(node)
     if action.nargs == 0:  # a switch
         if not isinstance(plain, bool):
@@ -58,7 +58,7 @@ def _value(document: LocatedYaml, node: yaml.Node, action: argparse.Action) -> A
     return _converted(document, node, action, ",".join(map(str, pieces)))
 
 
-def _converted(document: LocatedYaml, node: yaml.Node, action: argparse.Action, text: str) -> Any:
+def _converted(document: YamlFile, node: yaml.Node, action: argparse.Action, text: str) -> Any:
     """The text as its option takes it on the command line."""
     try:
         value = action.type(text) if callable(action.type) else text

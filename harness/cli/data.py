@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Prepare, check or fetch; the exit code."""
     if arguments.action == "fetch":
         return _fetch(arguments)
-    from harness.task_source import check_writable, data_root, find_task, open_reader
+    from harness.plan.tasks import check_writable, data_root, find_task, open_reader
 
     root = data_root(arguments.data_root)
     reader = open_reader(find_task(arguments.task), root)
@@ -50,8 +50,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from harness.fetch import SOURCES, Download, fetch
-    from harness.task_source import data_root
+    from harness.check.fetch import SOURCES, Download, fetch
+    from harness.plan.tasks import data_root
 
     source = SOURCES.get(arguments.name)
     if source is None:

@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Print findings; exit code 1 when something is wrong."""
     if arguments.run:
-        from harness.run_checks import examine_run
+        from harness.check.run import examine_run
 
         findings = examine_run(arguments.run)
     else:
-        from harness.diagnosis import examine_installation
+        from harness.check.installation import examine_installation
 
         findings = examine_installation(arguments.data_root)
     for finding in findings:

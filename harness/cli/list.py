@@ -27,7 +27,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _tasks() -> list[str]:
-    from harness.task_source import find_task, task_cards
+    from harness.plan.tasks import find_task, task_cards
 
     tasks = [find_task(name) for name in task_cards()]
     width = max(len(t.name) for t in tasks)
@@ -35,7 +35,7 @@ def _tasks() -> list[str]:
 
 
 def _models(from_files: list[str]) -> list[str]:
-    from harness.registry import adapter_registry
+    from harness.plan.registry import adapter_registry
 
     registry = adapter_registry(from_files)
     width = max(len(name) for name in registry.names())
@@ -52,7 +52,7 @@ def _presets() -> list[str]:
 
 
 def _metrics() -> list[str]:
-    from harness.registry import metric_registry
+    from harness.plan.registry import metric_registry
 
     registry = metric_registry()
     width = max(len(name) for name in registry.names())

@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 
 from harness.cli import EXIT_COMPLETE
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report; the exit code."""
     from harness import session
-    from harness.checksums import seal
+    from harness.store.checksums import write_checksums
 
     folders = [RunFolder.open(path) for path in arguments.runs]
     if len(folders) > 1 and arguments.out is None:
@@ -49,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if out == folders[0].path / "report":
         with session.locked(folders[0]):
             page = session.report(folders, out, blur=arguments.blur, copies=copies)
-            seal(folders[0].path)
+            write_checksums(folders[0].path)
     else:
         page = session.report(folders, out, blur=arguments.blur, copies=copies)
     print(f"report: {page}")

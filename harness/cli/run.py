@@ -95,7 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UserError(f"--{name} is needed; for instance: harness run --tasks demo --models majority,nearest")
     copies = copies_pictures(options["pictures"])
     from harness import session
-    from harness.checksums import seal
+    from harness.store.checksums import write_checksums
 
     plan, folder = session.prepare(options, ["harness", *sys.argv[1:]])
     if options["dry_run"]:
@@ -109,7 +109,7 @@ def execute(arguments: argparse.Namespace) -> int:
         page = None
         if not options["no_report"]:
             page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
-        seal(folder.path)
+        write_checksums(folder.path)
     if options["open"] and page is not None:
         webbrowser.open(page.absolute().as_uri())
     session.print_summary(results, folder)

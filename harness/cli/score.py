@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from harness.cli import EXIT_COMPLETE, add_data_root
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
 
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Score and report; the exit code."""
     from harness import session
-    from harness.checksums import seal
-    from harness.task_source import data_root
+    from harness.plan.tasks import data_root
+    from harness.store.checksums import write_checksums
 
     root = data_root(arguments.data_root) if arguments.data_root else None
     lexicon: Path | None = arguments.lexicon
@@ -51,7 +51,7 @@ def execute(arguments: argparse.Namespace) -> int:
         results = session.score(folder, root)
         if not arguments.no_report:
             session.report([folder], folder.path / "report")
-        seal(folder.path)
+        write_checksums(folder.path)
     session.print_summary(results, folder)
     return EXIT_COMPLETE
 
@@ -60,7 +60,7 @@ def _given_run(arguments: argparse.Namespace) -> RunFolder:
     if arguments.run and not (arguments.task or arguments.outcomes or arguments.out):
         return RunFolder.open(arguments.run)
     if not arguments.run and arguments.task and arguments.outcomes and arguments.out:
-        from harness.foreign_outcomes import import_outcomes
+        from harness.store.import_outcomes import import_outcomes
 
         return import_outcomes(
             arguments.task,

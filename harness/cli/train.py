@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from harness.cli import EXIT_COMPLETE, add_data_root
-from harness.task_source import TEXT_EMOTION
+from harness.plan.tasks import TEXT_EMOTION
 from harness.types import UserError
 
 
@@ -33,10 +33,10 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.model == TEXT_EMOTION:
         return _train_text_emotion(arguments)
     from harness.adapters import TrainRequest
-    from harness.pictures import max_pixels
-    from harness.registry import adapter_registry
-    from harness.task_source import checkpoint_folder, data_root, find_task, open_reader
-    from harness.transfer import record_training
+    from harness.images import max_pixels
+    from harness.plan.registry import adapter_registry
+    from harness.plan.tasks import checkpoint_folder, data_root, find_task, open_reader
+    from harness.plan.transfer import record_training
 
     cls = adapter_registry().load(arguments.model)
     os.environ.setdefault("SEVLM_MAX_PIXELS", str(max_pixels()))  # the library knows nothing of the harness
@@ -68,8 +68,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _train_text_emotion(arguments: argparse.Namespace) -> int:
     """The classifier that reads emotions from explanations: no adapter, but trained by the same command."""
-    from harness.task_source import checkpoint_folder, data_root, find_task
-    from harness.text_emotion import train_text_emotion
+    from harness.plan.tasks import checkpoint_folder, data_root, find_task
+    from harness.score.text_emotion import train_text_emotion
 
     for option in ("config", "init_from", "lexicon"):
         if getattr(arguments, option) is not None:

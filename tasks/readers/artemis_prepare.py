@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.atomic import atomic_write
 from harness.tasks.file_names import AS_WRITTEN
 from harness.tasks.readers.artemis_release import Release, official_splits, read_release
 from harness.tasks.readers.artemis_text import tokens
@@ -22,7 +23,6 @@ from harness.tasks.readers.base import PreparedTable, TableRow
 from harness.tasks.readers.picture_search import Picture, bar, find_pictures
 from harness.tasks.readers.prepared import sha256
 from harness.types import Task
-from harness.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,9 +73,9 @@ def prepare(
     table = PreparedTable(f"{task.name}: prepared in {folder}", tuple(_table(release, rows, pictures, limit)))
 
     parquet = folder / "annotations.parquet"
-    write_whole(parquet, lambda path: rows.to_parquet(path, index=False))
-    write_whole(folder / "left_out.csv", lambda path: _left_out(pictures).to_csv(path, index=False))
-    write_whole(folder / "prepared.txt", lambda path: path.write_text(f"{table}\n", encoding="utf-8"))
+    atomic_write(parquet, lambda path: rows.to_parquet(path, index=False))
+    atomic_write(folder / "left_out.csv", lambda path: _left_out(pictures).to_csv(path, index=False))
+    atomic_write(folder / "prepared.txt", lambda path: path.write_text(f"{table}\n", encoding="utf-8"))
     record = {
         "schema": SCHEMA,
         "made_with": {name: version(name) for name in ("sevlm-harness", "pandas", "pyarrow", "scikit-learn", "pillow")},
@@ -90,7 +90,7 @@ def prepare(
         "table": {"title": table.title, "rows": [astuple(row) for row in table.rows]},
     }
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    write_whole(folder / "prepared.json", lambda path: path.write_text(text, encoding="utf-8"))
+    atomic_write(folder / "prepared.json", lambda path: path.write_text(text, encoding="utf-8"))
     return table
 
 

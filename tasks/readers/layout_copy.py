@@ -17,12 +17,12 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.atomic import atomic_write
 from harness.tasks.file_names import AS_WRITTEN
 from harness.tasks.readers.base import PreparedTable, TableRow
 from harness.tasks.readers.picture_search import Picture
 from harness.tasks.readers.prepared import sha256
 from harness.types import Annotation, UserError
-from harness.whole_files import write_whole
 
 SCHEMA = 2
 EXAMPLES = "examples.parquet"
@@ -114,7 +114,7 @@ def write_copy(
         UserError: a text that no UTF-8 file can hold.
     """
     copy = folder / EXAMPLES
-    write_whole(copy, lambda temporary: _write_rows(temporary, rows))
+    atomic_write(copy, lambda temporary: _write_rows(temporary, rows))
     _write_text(folder / "left_out.csv", _left_out(pictures))
     _write_text(folder / "prepared.txt", f"{table}\n")
     record = {
@@ -161,7 +161,7 @@ def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def _left_out(pictures: Mapping[str, Picture]) -> str:

@@ -12,9 +12,9 @@ from fault_server import Reply, running
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
-from harness.endpoint import drive
-from harness.executor import predict
-from harness.registry import load_class_from_file
+from harness.infer.endpoint import drive
+from harness.infer.local import predict
+from harness.plan.registry import load_class_from_file
 from harness.types import Answer, Failed, Outcome
 
 REPOSITORY = Path(__file__).parents[2]

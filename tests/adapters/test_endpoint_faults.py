@@ -14,8 +14,8 @@ from fault_server import Reply, answered, error
 from PIL import Image
 from seeing import asked_for_colour, seeing, shown
 
-from harness import endpoint as driver
 from harness.cli import main
+from harness.infer import endpoint as driver
 
 COUNT = 2000
 KEY = "sk-secret-0123456789abcdefghijkl"

@@ -19,7 +19,7 @@ from harness.types import Item, UserError
 
 def test_half_precision_runs(checkpoints: dict[str, Path], paintings: list[Item]) -> None:
     adapter = loaded(checkpoints["llava-taught"], dtype="bf16", attention="eager")
-    assert adapter.observed()["dtype"] == "bfloat16"
+    assert adapter.runtime_info()["dtype"] == "bfloat16"
     assert [o.raw for o in adapter.predict(paintings[:2])] == [tiny_models.DARK, tiny_models.BRIGHT]
 
 

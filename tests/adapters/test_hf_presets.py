@@ -5,7 +5,7 @@ import pytest
 from harness.adapters.hf_presets import presets
 from harness.adapters.hf_vlm import DEFAULT_CHECKPOINT
 from harness.cli import main
-from harness.model_spec import parse_models
+from harness.plan.models import parse_models
 
 
 def test_presets_are_listed_with_size_and_licence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def test_worked_examples_are_shown_before_the_question(tmp_path: Path, picture: 
     tokens = plain.predict(paintings[:1])[0].usage.prompt_tokens
     assert (together[0].usage.prompt_tokens or 0) > 2 * (tokens or 0)
     assert adapter.fingerprint() != plain.fingerprint()
-    assert adapter.observed()["shots"]
+    assert adapter.runtime_info()["shots"]
     paligemma = tiny_models.build("paligemma", tmp_path / "paligemma")
     without_template = HFVisionLanguage(checkpoint=str(paligemma), device="cpu", shots=1)
     without_template.fit(training)

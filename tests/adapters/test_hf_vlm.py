@@ -137,7 +137,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     outcomes = adapter.predict(paintings)
     assert [without_latency(o).raw for o in outcomes] == [o.raw for o in taught.predict(paintings)]
     assert Cramped.asked == [8, 4, 2, 2, 2, 2]
-    assert adapter.observed()["batch_limited_to"] == 2
+    assert adapter.runtime_info()["batch_limited_to"] == 2
     adapter.predict(paintings[:4])
     assert Cramped.asked[6:] == [2, 2]
     monkeypatch.setattr(Cramped, "limit", 0)

@@ -36,7 +36,7 @@ def little_memory() -> Iterator[None]:
 def test_bf16_on_cuda_by_default(checkpoint: Path, picture: Picture) -> None:
     adapter = HFVisionLanguage(checkpoint=str(checkpoint))
     adapter.load()
-    assert (adapter.observed()["device"], adapter.observed()["dtype"]) == ("cuda:0", "bfloat16")
+    assert (adapter.runtime_info()["device"], adapter.runtime_info()["dtype"]) == ("cuda:0", "bfloat16")
     outcomes = adapter.predict([item("a", picture("black", "a.png")), item("b", picture("white", "b.png"))])
     assert [outcome.raw for outcome in outcomes] == [tiny_models.DARK, tiny_models.BRIGHT]
 
@@ -46,7 +46,7 @@ def test_memory_that_really_runs_out(checkpoint: Path, picture: Picture, little_
     adapter.load()
     paths = [picture("black", "a.png"), picture("white", "b.png")]
     outcomes = adapter.predict([item(str(number), paths[number % 2]) for number in range(1024)])
-    limited = adapter.observed()["batch_limited_to"]
+    limited = adapter.runtime_info()["batch_limited_to"]
     assert limited is not None
     assert 1 <= limited <= 512
     assert [outcome.raw for outcome in outcomes] == [tiny_models.DARK, tiny_models.BRIGHT] * 512

@@ -17,7 +17,7 @@ from adapter_samples import Picture, item
 from tqdm import tqdm
 
 from harness.adapters.openai_chat import OpenAIChat
-from harness.endpoint import drive
+from harness.infer.endpoint import drive
 from harness.types import Failed, Outcome, UserError
 
 SERVE = """

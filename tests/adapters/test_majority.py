@@ -29,7 +29,7 @@ def test_commonest_label_with_its_commonest_explanation_and_the_prior() -> None:
     outcome = answer(adapter)
     assert (outcome.emotion, outcome.explanation) == ("fear", "dark")
     assert outcome.emotion_probs == {"awe": 2 / 5, "fear": 3 / 5}
-    assert adapter.observed() == {"training_examples": 2, "training_annotations": 5}
+    assert adapter.runtime_info() == {"training_examples": 2, "training_annotations": 5}
 
 
 def test_the_prior_counts_every_annotator_also_those_without_a_kept_text() -> None:

@@ -81,8 +81,8 @@ def test_corrupt_pictures_cost_themselves_alone(
     training: list[Example], picture: Picture, corrupt: Path, clip: str
 ) -> None:
     adapter = fitted([*training, example("bad", corrupt, ("awe", "never seen")), example("mute", corrupt)], clip)
-    assert adapter.observed()["skipped"] == 1
-    assert adapter.observed()["training_pictures"] == 3
+    assert adapter.runtime_info()["skipped"] == 1
+    assert adapter.runtime_info()["training_pictures"] == 3
     good = picture("red", "again.png")
     first, second, third = adapter.predict([item("a", good), item("b", corrupt), item("c", good)])
     assert isinstance(first, Answer)

@@ -15,8 +15,8 @@ import pytest
 from batch_server import BatchEndpoint
 from PIL import Image
 
-from harness import endpoint as driver
 from harness.adapters.openai_batch import OpenAIBatches
+from harness.infer import endpoint as driver
 
 COUNT = 9
 Command = Callable[..., tuple[int, str]]
@@ -120,8 +120,8 @@ STAGES = {
 KILLER = """
 import os, sys
 from harness.adapters.openai_batch import OpenAIBatches as O
-from harness.batch_drive import _Drive as D
-from harness.batch_jobs import Jobs
+from harness.infer.batch_drive import _Drive as D
+from harness.infer.batch_jobs import Jobs
 from harness.cli import main
 def after(f):
     def g(*a, **k):

@@ -13,7 +13,7 @@ from asking_openai import ask, loaded
 from fault_server import Endpoint, Reply, answered, error
 from tqdm import tqdm
 
-from harness.endpoint import drive
+from harness.infer.endpoint import drive
 from harness.types import Answer, Failed, Outcome, Refusal, RetryableError, Unparsed, UserError
 
 
@@ -32,7 +32,7 @@ def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
     image, text = request["messages"][0]["content"]
     assert text == {"type": "text", "text": PROMPT}
     assert image["image_url"]["detail"] == "low"
-    observed = adapter.observed()
+    observed = adapter.runtime_info()
     assert observed["models_returned"] == {"vision-1-2026-01-01": 1}
     assert observed["system_fingerprints"] == {"fp_1": 1}
     assert observed["request_parameters"] == {"max_tokens": 77, "temperature": 0.0}
@@ -186,7 +186,7 @@ def test_parameters_are_settled_once_by_the_first_request(
     outcomes = ask(adapter, *(item(str(i), picture()) for i in range(6)))
     assert all(isinstance(outcome, Answer) for outcome in outcomes)
     assert len(endpoint.requests) == 6 + len(rejected)
-    assert adapter.observed()["request_parameters"] == sent
+    assert adapter.runtime_info()["request_parameters"] == sent
     assert adapter.fingerprint() == loaded(url).fingerprint()
 
 

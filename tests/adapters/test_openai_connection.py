@@ -27,7 +27,7 @@ def test_no_secret_leaves_the_adapter(
     endpoint.script(error(400, f"key {KEY} and sk-other-987654321 at http://user:hunter22@host/\nrejected"))
     (outcome,) = ask(adapter, item("a", picture()))
     assert isinstance(outcome, Failed)
-    told = json.dumps([adapter.fingerprint(), adapter.observed(), outcome.message])
+    told = json.dumps([adapter.fingerprint(), adapter.runtime_info(), outcome.message])
     for secret in (KEY, "hunter22", "987654321", "user:"):
         assert secret not in told
     assert adapter.fingerprint()["base_url"] == url

@@ -16,9 +16,9 @@ from fault_server import Endpoint, Reply, answered, error
 from seeing import asked_for_colour, colour_of, seeing, shown
 from tqdm import tqdm
 
-from harness import endpoint as driver
 from harness.adapters.endpoint_images import SHOWN, Verdict
 from harness.adapters.openai_chat import OpenAIChat
+from harness.infer import endpoint as driver
 from harness.types import Answer, Failed, Outcome, UserError
 
 Behaviour = Callable[[dict[str, Any]], Reply]
@@ -56,7 +56,7 @@ def test_an_endpoint_that_sees_is_asked_twice_about_colours_and_then_about_paint
     probes = [r for r in endpoint.requests if asked_for_colour(r)]
     assert [colour_of(shown(request)) for request in probes] == list(SHOWN)
     assert len(endpoint.requests) == 3
-    assert adapter.observed()["probe"] == "sees pictures"
+    assert adapter.runtime_info()["probe"] == "sees pictures"
 
 
 def always(text: str) -> Behaviour:
@@ -100,7 +100,7 @@ def test_an_endpoint_that_does_not_look_is_refused(
     adapter = OpenAIChat("m", url, probe="warn")
     (outcome,) = asked(adapter, picture())
     assert "does not look at pictures" in capsys.readouterr().err
-    assert adapter.observed()["probe"] != "sees pictures"
+    assert adapter.runtime_info()["probe"] != "sees pictures"
     assert outcome is not None
 
 
@@ -168,11 +168,11 @@ def test_schema_and_logprobs_are_settled_by_the_probe(
     assert isinstance(outcome, Answer)
     assert (outcome.emotion, outcome.explanation) == ("fear", "the sea is black")
     if named or len(accepts) != 1:
-        assert adapter.observed()["capabilities"] == found
+        assert adapter.runtime_info()["capabilities"] == found
     else:  # a server that does not say what it minds loses both
-        assert set(adapter.observed()["capabilities"].values()) == {"rejected"}
+        assert set(adapter.runtime_info()["capabilities"].values()) == {"rejected"}
     final = endpoint.requests[-1]
-    capable = {name for name, state in adapter.observed()["capabilities"].items() if state == "accepted"}
+    capable = {name for name, state in adapter.runtime_info()["capabilities"].items() if state == "accepted"}
     assert ("response_format" in final) is ("schema" in capable)
     assert ("logprobs" in final) is ("logprobs" in capable)
     assert (outcome.emotion_probs is not None) is ("logprobs" in capable)
@@ -193,7 +193,7 @@ def test_a_schema_that_is_ignored_is_not_sent_again(server: tuple[Endpoint, str]
     endpoint.reply = lambda request: seeing({k: v for k, v in request.items() if k != "response_format"})
     adapter = OpenAIChat("m", url)
     asked(adapter, picture())
-    assert adapter.observed()["capabilities"] == {"schema": "ignored", "logprobs": "ignored"}
+    assert adapter.runtime_info()["capabilities"] == {"schema": "ignored", "logprobs": "ignored"}
     assert not {"response_format", "logprobs"} & set(endpoint.requests[-1])
 
 
@@ -218,7 +218,7 @@ def test_worked_examples_come_before_the_question(server: tuple[Endpoint, str], 
     assert texts == ["And this one?"] * 3
     fewer = OpenAIChat("m", url, shots=1)
     fewer.fit(training)
-    assert fewer.answers_depend_on() != adapter.answers_depend_on()
+    assert fewer.cache_key() != adapter.cache_key()
     with pytest.raises(UserError, match="shots=4: only 2 training pictures"):
         OpenAIChat("m", url, shots=4).fit(training)
 

@@ -16,7 +16,7 @@ from adapter_samples import Picture, item
 from tqdm import tqdm
 
 from harness.adapters.openai_chat import OpenAIChat
-from harness.endpoint import drive
+from harness.infer.endpoint import drive
 from harness.types import Answer, Failed, Outcome, UserError
 
 PATIENCE_S = 120
@@ -70,7 +70,7 @@ def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: 
     assert [dark.emotion, bright.emotion] == ["fear", "awe"]
     assert dark.usage.prompt_tokens is not None
     assert dark.usage.prompt_tokens > 16  # the picture alone takes 16
-    observed = adapter.observed()
+    observed = adapter.runtime_info()
     assert sum(observed["models_returned"].values()) == 2
     assert observed["probe"].startswith("shown a blue and a yellow picture")  # it knows light and dark, no colours
     assert observed["capabilities"] == {"schema": "ignored", "logprobs": "ignored"}

@@ -11,9 +11,9 @@ from adapter_samples import LABELS, Picture, example
 from harness.adapters import LocalAdapter
 from harness.adapters import pictures as decoding
 from harness.adapters.pictures import PicturesAhead
-from harness.executor import HereModel
-from harness.outcome_log import OutcomeLog
-from harness.runner import Row, RowRun
+from harness.infer.local import InProcessModel
+from harness.infer.runner import Row, RowRun
+from harness.store.outcomes import OutcomeLog
 from harness.types import Answer, ImageError, Item, Outcome
 
 
@@ -51,7 +51,7 @@ def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture
         def fingerprint(self) -> dict[str, object]:
             return {}
 
-        def expect(self, items: Sequence[Item]) -> None:
+        def prefetch(self, items: Sequence[Item]) -> None:
             self.expected.append([item.id for item in items])
 
         def predict(self, items: Sequence[Item]) -> list[Outcome]:
@@ -62,5 +62,5 @@ def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture
     examples = [example(str(i), picture("red", f"{i}.png")) for i in range(5)]
     row = Row("row", LABELS, "why?", lambda example: example.image)
     with OutcomeLog(tmp_path / "log.jsonl") as log:
-        RowRun(row, examples, 5, log).ask_model(HereModel(adapter, None), 2, references=False)
+        RowRun(row, examples, 5, log).ask_model(InProcessModel(adapter, None), 2, references=False)
     assert adapter.expected == [["0", "1", "2", "3"], ["2", "3", "4"], ["4"]]

@@ -181,7 +181,7 @@ def test_parameters_count_the_frozen_encoder(adapter: SEVLMAdapter) -> None:
             )
         ).parameters()
     )
-    assert adapter.parameters() == adapter.observed()["trained_parameters"] + tower
+    assert adapter.parameters() == adapter.runtime_info()["trained_parameters"] + tower
 
 
 def test_fingerprint_follows_weights_settings_and_lexicon(
@@ -239,7 +239,7 @@ def test_an_illustrative_task_needs_no_lexicon(
     assert (summary["lexicon"]["name"], summary["recipe"]["training"]["seed"]) == ("vader", 3)
     adapter = SEVLMAdapter(str(out), device="cpu")
     adapter.load()
-    assert "valence-only" in adapter.observed()["note"]
+    assert "valence-only" in adapter.runtime_info()["note"]
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.scoring import RowKey, TaskScores, score_task
+from harness.score.scoring import RowKey, TaskScores, score_task
 from harness.types import Annotation, Answer, Example, Outcome, Refusal, Task, Usage, histogram
 
 TASK = Task(

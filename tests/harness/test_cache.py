@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.adapters import EndpointAdapter
-from harness.cache import ResponseCache, cache_of, model_identity
+from harness.infer.cache import ResponseCache, cache_of, model_identity
 from harness.types import Answer, Failed, Item, Outcome, Refusal, Unparsed, Usage, UserError
 
 LABELS = ("joy", "fear")
@@ -80,7 +80,7 @@ def test_an_adapter_of_the_same_name_from_another_file_is_another_model(tmp_path
         folder = tmp_path / str(number)
         folder.mkdir()
         (folder / "copied.py").write_text(source.format(number))
-        from harness.registry import load_class_from_file
+        from harness.plan.registry import load_class_from_file
 
         adapter = load_class_from_file(f"{folder / 'copied.py'}:Copy")()
         identities.append(model_identity(adapter, adapter.fingerprint()))
@@ -155,10 +155,10 @@ def test_a_cache_that_cannot_be_written_warns_and_loses_nothing(
 
 def test_a_model_may_decline(tmp_path: Path, item: Item) -> None:
     class Moody(Model):
-        def answers_depend_on(self) -> None:  # type: ignore[override]
+        def cache_key(self) -> None:  # type: ignore[override]
             return None
 
-    with cache_of(Moody(), Moody().answers_depend_on(), tmp_path, used=True) as cache:
+    with cache_of(Moody(), Moody().cache_key(), tmp_path, used=True) as cache:
         assert cache is None
     with cache_of(Model(), {"weights": "A"}, tmp_path, used=False) as cache:
         assert cache is None

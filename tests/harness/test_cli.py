@@ -297,7 +297,7 @@ def test_scoring_outcomes_made_elsewhere_can_be_repeated(harness, dataset, tmp_p
     words = ["score", "--task", dataset / "tiny.yaml", "--outcomes", "mine.jsonl", "--out", "out"]
     for step in ("RunFolder.save_examples", "RunFolder.save_results"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"harness.store.{step}", interrupt)
+            patch.setattr(f"harness.store.run_folder.{step}", interrupt)
             code, _, err = harness(*words)
             assert (code, "repeat the command to resume" in err) == (130, True)
     code, _, err = harness(*words)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.controls import GREY, parse_controls, pictures_under
-from harness.pictures import decode
+from harness.images import decode
+from harness.plan.controls import GREY, parse_controls, pictures_under
 from harness.types import Example, UserError
 
 

@@ -4,8 +4,8 @@ import random
 import pytest
 from tqdm import tqdm
 
-from harness import endpoint
 from harness.adapters import EndpointAdapter
+from harness.infer import endpoint
 from harness.types import Answer, Failed, Item, RetryableError, UserError
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.id_set import IdSet, Recorded
+from harness.plan.id_set import IdSet, Recorded
 from harness.types import Answer, Failed, Outcome
 
 IDS = st.lists(st.text(max_size=12), max_size=30)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.check.fetch import GLASGOW, Download, fetch
 from harness.cli import main
-from harness.fetch import GLASGOW, Download, fetch
 from harness.types import UserError
 
 CONTENT = b"Words,AROU\nsea,5\n" * 5000

@@ -14,7 +14,7 @@ from harness.adapters.endpoint_prices import find_price
 from harness.adapters.llava_recipe import load_recipe as load_lora_recipe
 from harness.cli import build_parser
 from harness.cli.config_file import read_config
-from harness.outcome_log import read_outcomes
+from harness.store.outcomes import read_outcomes
 from harness.tasks.loading import load_task
 from harness.tasks.readers.jsonl import JsonlReader
 from harness.tasks.readers.tables import read_rows

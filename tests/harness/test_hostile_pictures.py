@@ -15,7 +15,7 @@ from peak_memory import GIGABYTE_KIB, PEAK_KIB
 from PIL import Image
 
 from harness.adapters.endpoint_images import data_url
-from harness.pictures import max_pixels
+from harness.images import max_pixels
 from harness.tasks.pictures import picture_problem
 from harness.types import ImageError, UserError, open_image
 from sevlm.errors import SEVLMError

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model_spec import ModelSpec, parse_models, typed_settings
+from harness.plan.models import ModelSpec, parse_models, typed_settings
 from harness.types import UserError
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.registry import Registry, adapter_registry, load_class_from_file
+from harness.plan.registry import Registry, adapter_registry, load_class_from_file
 from harness.suggestions import nearest
 from harness.types import UserError
 
@@ -69,7 +69,7 @@ def test_every_built_in_adapter_loads_without_heavy_imports():
     import sys
 
     code = (
-        "import sys\nfrom harness.registry import adapter_registry\n"
+        "import sys\nfrom harness.plan.registry import adapter_registry\n"
         "r = adapter_registry()\n"
         "for n in r.names():\n    assert r.load(n).name == n, n\n"
         "assert not {'torch', 'transformers', 'pandas', 'sklearn'} & set(sys.modules), set(sys.modules)\n"

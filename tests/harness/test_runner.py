@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from harness.adapters import LocalAdapter
-from harness.executor import predict
-from harness.runner import checked
+from harness.infer.local import predict
+from harness.infer.runner import checked
 from harness.types import Answer, Failed, Item, Refusal, Unparsed, UserError
 
 LABELS = ("joy", "fear")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.score_resources import text_similarity, word_affect
+from harness.score.resources import text_similarity, word_affect
 from harness.types import UserError
 
 Harness = Callable[..., tuple[int, str, str]]

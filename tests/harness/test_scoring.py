@@ -8,8 +8,8 @@ import json
 import pytest
 from scoring_tables import EXAMPLES, GOOD, TASK, cell, painting, random_table, score
 
-from harness.scoring import RowKey
-from harness.statistics import wilson
+from harness.score.scoring import RowKey
+from harness.score.statistics import wilson
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 CELL_KEYS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scoring_tables import GOOD, cell, random_table, score
 
-from harness.statistics import holm
+from harness.score.statistics import holm
 from harness.types import Answer, Outcome
 
 

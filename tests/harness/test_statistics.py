@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.statistics import (
+from harness.score.statistics import (
     bootstrap_interval,
     bootstrap_sums,
     holm,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from harness.statistics import bootstrap_interval, bootstrap_sums, permutation_p, permuted_sums, wilson
+from harness.score.statistics import bootstrap_interval, bootstrap_sums, permutation_p, permuted_sums, wilson
 
 SHARES = (0.5, 0.65, 0.9)
 TRIALS = {20: 400, 100: 400, 1000: 200}

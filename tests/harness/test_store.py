@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.outcome_log import OutcomeLog, cut_torn_line, outcome_from_json, outcome_to_json, read_outcomes
-from harness.store import RowKey, RunFolder, check_name
+from harness.atomic import write_atomically
+from harness.store.outcomes import OutcomeLog, cut_torn_line, outcome_from_json, outcome_to_json, read_outcomes
+from harness.store.run_folder import RowKey, RunFolder, check_name
 from harness.types import Annotation, Answer, Example, Failed, Refusal, Unparsed, Usage, UserError
-from harness.whole_files import write_atomically
 
 text = st.text(max_size=40) | st.sampled_from(["", "None", "nan", "N/A", "a\nb", "\u2028", "\x00", "\ud800"])
 usages = st.builds(
@@ -119,7 +119,7 @@ def test_appended_lines_survive_kill_minus_nine(tmp_path):
     path = tmp_path / "m.jsonl"
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from harness.outcome_log import OutcomeLog; from harness.types import Answer\n"
+        "from harness.store.outcomes import OutcomeLog; from harness.types import Answer\n"
         "log = OutcomeLog(Path(sys.argv[1]))\n"
         "for i in range(100): log.append(str(i), Answer('awe', 'x'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

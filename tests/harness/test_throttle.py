@@ -6,10 +6,10 @@ import time
 import pytest
 from tqdm import tqdm
 
-from harness import endpoint
 from harness.adapters import EndpointAdapter
-from harness.budget import Budget
-from harness.throttle import AdaptiveLimit, PerMinute
+from harness.infer import endpoint
+from harness.infer.budget import Budget
+from harness.infer.throttle import AdaptiveLimit, PerMinute
 from harness.types import Answer, Item, Outcome, RetryableError, Usage, UserError
 
 

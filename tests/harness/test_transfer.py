@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from harness.cli import main
-from harness.model_spec import parse_models
-from harness.transfer import mapped, picture_key, record_training, refuse_overlap, trained_pictures
+from harness.plan.models import parse_models
+from harness.plan.transfer import mapped, picture_key, record_training, refuse_overlap, trained_pictures
 from harness.types import Answer, Example, Failed, Unparsed, UserError
 
 MAP = {"amusement": "happiness", "contentment": "happiness", "fear": "fear"}

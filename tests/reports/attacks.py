@@ -7,8 +7,8 @@ from typing import Any
 
 from run_builder import HOSTILE, comparison, coverage, picture
 
-from harness.example_scores import Reading, write_readings
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import Reading, write_readings
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, histogram
 
 ATTACKS = HOSTILE | {

@@ -13,7 +13,7 @@ from page_tree import Element, parse
 from run_builder import standard_run
 
 from harness.reports.build import build_report
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 
 CHROMIUM_ARGUMENTS = [
     "--headless",

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from harness.example_scores import Reading, write_readings
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import Reading, write_readings
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, Usage, histogram
 
 EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")

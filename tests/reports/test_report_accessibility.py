@@ -9,7 +9,7 @@ import pytest
 from opened import Opened
 
 from harness.reports.build import build_report
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.browser
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")

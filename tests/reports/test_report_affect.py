@@ -14,7 +14,7 @@ from harness.reports.affect import Affect, Position, Shift, affects
 from harness.reports.build import build_report
 from harness.reports.task_view import Run, gather
 from harness.reports.valence import word_valences
-from harness.store import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, histogram
 
 

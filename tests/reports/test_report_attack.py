@@ -14,7 +14,7 @@ from page_tree import Element, parse
 
 from harness.reports.build import build_report
 from harness.reports.script_data import whole_text
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

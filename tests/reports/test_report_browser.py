@@ -13,7 +13,7 @@ from opened import Opened
 from run_builder import HOSTILE
 
 from harness.reports.build import build_report
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.browser
 

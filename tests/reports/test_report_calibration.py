@@ -15,7 +15,7 @@ from sklearn.calibration import calibration_curve
 from harness.reports.calibration import BINS, LEFT, SIDE, TOP, Calibration, calibrations
 from harness.reports.numerals import wilson
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey
+from harness.store.run_folder import RowKey
 from harness.types import Annotation, Answer, Example, histogram
 
 

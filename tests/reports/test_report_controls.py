@@ -11,7 +11,7 @@ from run_builder import examples, outcomes, write_run
 from harness.reports.build import build_report
 from harness.reports.controls import ControlTable, control_tables
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey
+from harness.store.run_folder import RowKey
 
 
 def tables(path: Path, values: dict[tuple[str, str | None], float | None]) -> list[ControlTable]:

@@ -17,7 +17,7 @@ from harness.reports.pairs import pairs
 from harness.reports.slices import slice_tables
 from harness.reports.task_view import Run, TaskView, gather
 from harness.reports.terminal import leaderboard_table
-from harness.store import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer
 
 ASSETS = Path(__file__).resolve().parents[2] / "reports" / "assets"

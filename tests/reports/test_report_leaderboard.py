@@ -9,11 +9,11 @@ import pytest
 from page_tree import Element, parse
 from run_builder import comparison, examples, outcomes, write_run
 
-from harness.groups import group_records
 from harness.reports.build import build_report
 from harness.reports.leaderboard import boards
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey, RunFolder
+from harness.score.groups import group_records
+from harness.store.run_folder import RowKey, RunFolder
 
 
 def board_of(page: Element) -> Element:

@@ -12,7 +12,7 @@ from run_builder import EMOTIONS, examples, outcomes, write_run
 from harness.reports.build import build_report
 from harness.reports.cautions import cautions
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer, Example
 
 

@@ -11,7 +11,7 @@ from page_tree import Element
 from run_builder import HOSTILE, standard_run
 
 from harness.reports.build import build_report
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
 

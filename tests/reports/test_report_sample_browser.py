@@ -9,11 +9,11 @@ import pytest
 from opened import Opened
 from run_builder import EMOTIONS
 
-from harness.example_scores import read_readings
 from harness.reports.build import build_report
 from harness.reports.script_data import whole_text
 from harness.reports.valence import word_valences
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import read_readings
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer, Failed, Refusal, Unparsed
 
 pytestmark = pytest.mark.browser

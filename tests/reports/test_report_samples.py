@@ -18,7 +18,7 @@ from harness.reports import samples, thumbnails
 from harness.reports.build import build_report
 from harness.reports.script_data import script, whole_text
 from harness.reports.thumbnails import link_pictures, make_thumbnails
-from harness.store import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer
 
 

@@ -12,7 +12,7 @@ from run_builder import examples, outcomes, write_run
 from harness.reports import scatter
 from harness.reports.scatter import Plot, plots
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey
+from harness.store.run_folder import RowKey
 
 
 def plots_of(

@@ -11,14 +11,14 @@ from opened import Opened
 from page_tree import Element, parse
 from run_builder import picture, readings
 
-from harness.example_scores import write_readings
 from harness.reports.build import build_report
 from harness.reports.leaderboard import boards
 from harness.reports.leads import lead
 from harness.reports.metric_table import metric_info
 from harness.reports.summary import summaries
 from harness.reports.task_view import Run, gather
-from harness.store import RowKey, RunFolder
+from harness.score.predictions import write_readings
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example
 
 LABELS = ("calm", "uneasy", "neither")

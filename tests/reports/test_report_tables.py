@@ -11,7 +11,7 @@ from run_builder import HOSTILE, examples, outcomes, write_run
 
 from harness.reports.build import build_report
 from harness.reports.tables import latex_text, markdown_text
-from harness.store import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder
 
 
 def test_markdown_holds_the_numbers_of_results_json(report: Path, run: RunFolder) -> None:

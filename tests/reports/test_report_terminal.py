@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.reports.terminal import leaderboard_table
-from harness.store import RunFolder
+from harness.store.run_folder import RunFolder
 
 
 def cell(model: str, metric: str, value: float | None, **more: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.task_source import open_reader
+from harness.plan.tasks import open_reader
+from harness.plan.transfer import picture_key
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.readers.base import Reader
-from harness.transfer import picture_key
 
 pytestmark = pytest.mark.data
 

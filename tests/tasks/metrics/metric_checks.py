@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.registry import metric_registry
+from harness.plan.registry import metric_registry
 from harness.tasks.metrics.base import AdditiveMetric, Context, Row, SetMetric
 
 Check = Callable[..., None]

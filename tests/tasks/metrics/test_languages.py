@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from metric_rows import ContextFor, make_row
 
-from harness.registry import metric_registry
+from harness.plan.registry import metric_registry
 from harness.tasks.metrics.base import AdditiveMetric, Unavailable
 from harness.types import Answer
 

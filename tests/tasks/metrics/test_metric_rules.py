@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from metric_rows import ContextFor, make_row
 
-from harness.registry import metric_registry
+from harness.plan.registry import metric_registry
 from harness.tasks.metrics import METRICS
 from harness.tasks.metrics.base import AdditiveMetric, Metric, Row, SetMetric, Unavailable
 from harness.tasks.metrics.labels import Accuracy, LabelRecall

@@ -11,7 +11,7 @@ import pytest
 from metric_rows import ContextFor, golden_rows
 from pycocoevalcap.bleu.bleu import Bleu
 
-from harness.registry import metric_registry
+from harness.plan.registry import metric_registry
 from harness.tasks.metrics.base import AdditiveMetric, Context, Row
 from harness.tasks.metrics.java import MeteorProcess
 

@@ -1,0 +1,1 @@
+"""Whether an adapter, a run folder, an installation is sound."""

@@ -1,0 +1,210 @@
+"""Driving the Batch API: write a file, upload it, start a batch, wait, read what came back; each step is resumable."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from harness.adapters import EndpointAdapter
+from harness.adapters.base import Batches
+from harness.infer.batch_jobs import Job, Jobs
+from harness.infer.budget import Budget, BudgetReached
+from harness.infer.endpoint import MAX_ATTEMPTS, Record, wait_before_retry
+from harness.infer.interruption import run_until_interrupted
+from harness.types import Failed, ImageError, Item, Outcome, RetryableError, UserError
+
+MOST_JOBS_PER_ITEM = 3
+T = TypeVar("T")
+
+
+def drive_batches(
+    adapter: EndpointAdapter,
+    batches: Batches,
+    items: Sequence[Item],
+    state: Path,
+    record: Record,
+    progress: tqdm[Any],
+    budget: Budget | None = None,
+) -> None:
+    """Ask about all items in batches and record each outcome.
+
+    Args:
+        state: file that remembers the jobs; the same file resumes them.
+
+    Raises:
+        UserError: the endpoint refuses, or the budget is too small for all items; outcomes so far are recorded.
+    """
+    try:
+        run_until_interrupted(_Drive(adapter, batches, items, Jobs(state), record, progress, budget).run())
+    except BudgetReached:
+        assert budget is not None
+        raise budget.reached() from None
+
+
+class _Drive:
+    """One row's batches, in one event loop."""
+
+    def __init__(
+        self,
+        adapter: EndpointAdapter,
+        batches: Batches,
+        items: Sequence[Item],
+        jobs: Jobs,
+        record: Record,
+        progress: tqdm[Any],
+        budget: Budget | None,
+    ) -> None:
+        self.adapter, self.batches, self.jobs, self.budget = adapter, batches, jobs, budget
+        self.waiting = {item.id: item for item in items}
+        self._record, self.progress = record, progress
+
+    async def run(self) -> None:
+        """Finish jobs of an earlier command, then make new ones until every item is recorded."""
+        try:
+            await with_retries(self.adapter.open)
+            if self.budget is not None:
+                self.budget.settle(0.0, self.adapter.spent_usd)
+            while self.waiting:
+                for job in self.jobs.open():
+                    if job.batch is None:
+                        await self._start(job)
+                if not self._make_jobs():
+                    for job in self.jobs.open():
+                        await self._finish(job)
+        finally:
+            await self.adapter.aclose()
+
+    def _make_jobs(self) -> bool:
+        """New jobs for items that are in none, no larger than the endpoint takes and no dearer than is allowed.
+
+        Returns:
+            Whether there are any.
+
+        Raises:
+            BudgetReached: nothing is under way and not even one more item can be paid for.
+        """
+        under_way = {identifier for job in self.jobs.open() for identifier in job.left}
+        free = [item for identifier, item in self.waiting.items() if identifier not in under_way]
+        affordable: list[str] = []
+        usd = sum(self._most_usd(self.waiting[i]) for i in under_way if i in self.waiting)
+        for item in free:
+            usd += self._most_usd(item)
+            if self.budget is not None and not self.budget.fits(usd):
+                break
+            affordable.append(item.id)
+        if free and not affordable and not under_way:
+            raise BudgetReached
+        for start in range(0, len(affordable), self.batches.most_requests):
+            self.jobs.add(affordable[start : start + self.batches.most_requests])
+        return bool(affordable)
+
+    def _most_usd(self, item: Item) -> float:
+        if self.budget is None:
+            return 0.0
+        most = self.adapter.max_usage(item).cost_usd
+        if most is None:
+            raise UserError("--max-cost: the price of this model is unknown")
+        return most
+
+    async def _finish(self, job: Job) -> None:
+        """Wait for a batch and read what came back.
+
+        Raises:
+            UserError: the endpoint refused the batch as a whole; its items are free for another one.
+        """
+        state = await with_retries(lambda: self.batches.state(job.batch or ""))
+        while not state.ended:
+            self.progress.set_postfix({"batch": job.batch, "answered": state.answered}, refresh=True)
+            await asyncio.sleep(self.batches.poll_s)
+            state = await with_retries(lambda: self.batches.state(job.batch or ""))
+        if state.refused:
+            job.ids, job.left = [], []
+            self.jobs.save()
+            raise UserError(f"the endpoint refused batch {job.batch}: {state.refused}; repeat to send it anew")
+        lines: dict[str, dict[str, Any]] = {}
+        for name in state.files:
+            lines |= await with_retries(lambda name=name: self.batches.results(name))  # type: ignore[misc]
+        self._read(job, lines)
+
+    async def _start(self, job: Job) -> None:
+        """Upload and start a job, unless that happened just before an earlier command was killed."""
+        if job.file is None:
+            content = self.jobs.path.with_suffix(f".{job.key}.jsonl")
+            try:
+                if not self._write(job, content):
+                    return
+                job.file = await with_retries(lambda: self.batches.upload(content))
+            finally:
+                content.unlink(missing_ok=True)
+            self.jobs.save()
+        job.batch = await with_retries(lambda: self._found_or_created(job))
+        self.jobs.save()
+
+    async def _found_or_created(self, job: Job) -> str:
+        assert job.file is not None
+        return await self.batches.find(job.key) or await self.batches.create(job.file, job.key)
+
+    def _write(self, job: Job, path: Path) -> bool:
+        """Write the input file; pictures that cannot be read are recorded, what is too much goes to a later job."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written: list[str] = []
+        with path.open("w", encoding="utf-8") as file:
+            for identifier in job.ids:
+                if identifier not in self.waiting:
+                    continue
+                try:
+                    line = self.batches.line(self.waiting[identifier])
+                except ImageError as error:
+                    self.record(identifier, Failed("ImageError", str(error)))
+                    continue
+                if written and file.tell() + len(line.encode()) > self.batches.most_bytes:
+                    break
+                file.write(line)
+                written.append(identifier)
+        job.ids, job.left = written, list(written)  # the others are free for another job
+        self.jobs.save()
+        return bool(written)
+
+    def _read(self, job: Job, lines: dict[str, dict[str, Any]]) -> None:
+        """Record what came back; what may succeed in another batch waits for it."""
+        known = [identifier for identifier in job.left if identifier in self.waiting]
+        for identifier in known:
+            attempts = self.jobs.attempts(identifier)
+            try:
+                outcome = self.batches.outcome(self.waiting[identifier], lines.get(identifier))
+            except RetryableError as error:
+                if attempts < MOST_JOBS_PER_ITEM:
+                    continue
+                outcome = Failed(error.kind, str(error))
+            usage = dataclasses.replace(outcome.usage, attempts=attempts)
+            self.record(identifier, dataclasses.replace(outcome, usage=usage))
+        job.left = [identifier for identifier in job.left if identifier not in known]
+        self.jobs.save()
+
+    def record(self, identifier: str, outcome: Outcome) -> None:
+        """Hand an outcome on; its item waits no longer."""
+        self._record(self.waiting.pop(identifier), outcome)
+        if self.budget is not None:
+            self.budget.settle(0.0, outcome.usage.cost_usd or 0.0)
+        self.progress.update()
+
+
+async def with_retries(action: Callable[[], Awaitable[T]]) -> T:
+    """What the action gives, tried again while it may succeed.
+
+    Raises:
+        UserError: it did not, as often as it was tried.
+    """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return await action()
+        except RetryableError as error:
+            if attempt == MAX_ATTEMPTS:
+                raise UserError(f"the endpoint does not answer ({error.kind}): {error}; repeat to go on") from None
+            await asyncio.sleep(wait_before_retry(attempt, error.retry_after_s))
+    raise AssertionError("unreachable")

@@ -1,0 +1,140 @@
+"""A loaded local model and what it answers, wherever it computes: in this process, or (`executor_ray`) on a cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+
+from harness.infer.endpoint import with_usage
+from harness.plan.environment import gpu_name, peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.types import Example, Failed, Item, Outcome, UserError
+
+if TYPE_CHECKING:
+    from harness.adapters import LocalAdapter
+
+Executor = Literal["local", "ray"]
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
+T = TypeVar("T")
+
+
+def check_executor(name: str) -> None:
+    """See that there is such an executor, and that it can be used here.
+
+    Raises:
+        UserError: there is not, or its package is missing.
+    """
+    if name not in EXECUTORS:
+        raise UserError(f"--executor {name}: expected one of {', '.join(EXECUTORS)}")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise UserError("--executor ray needs the package ray; type: pip install 'sevlm-harness[ray]'")
+
+
+class Asked(NamedTuple):
+    """One question: an item, and its example where the model may see references."""
+
+    item: Item
+    example: Example | None = None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What only a loaded model tells.
+
+    Attributes:
+        parameters, observed, cache_key: see the methods of `Adapter`.
+        peak_memory_gb: highest memory allocated on a GPU since loading began; None without a GPU.
+        gpu: its name, where the model may use one.
+        placement: how many workers it had on a cluster, for the manifest.
+    """
+
+    parameters: int | None
+    observed: Mapping[str, Any]
+    cache_key: Mapping[str, Any] | None
+    peak_memory_gb: float | None = None
+    gpu: str | None = None
+    placement: Mapping[str, Any] | None = None
+
+
+class Model(Protocol):
+    """A loaded local model."""
+
+    def answers(self, asked: Iterable[Asked], batch_size: int) -> Iterator[tuple[Item, Outcome]]:
+        """Exactly one outcome per item, in any order; `asked` is read as it is worked off.
+
+        Raises:
+            UserError: the adapter broke its contract, or says that it cannot work at all.
+        """
+
+    def facts(self) -> ModelInfo:
+        """What is known by now."""
+
+    def close(self) -> None:
+        """Free what the model took."""
+
+
+class InProcessModel:
+    """An adapter in this process.
+
+    Args:
+        adapter: as built; it is loaded here.
+        training: examples for `fit`, where the adapter needs some.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+
+    def __init__(self, adapter: LocalAdapter, training: Sequence[Example] | None) -> None:
+        reset_peak_gpu_memory()
+        self.adapter = adapter
+        if training is not None:
+            adapter.fit(training)
+        adapter.load()
+
+    def answers(self, asked: Iterable[Asked], batch_size: int) -> Iterator[tuple[Item, Outcome]]:
+        """One outcome per item, in order; the pictures of the next batch are announced before this one is answered."""
+        announced = itertools.chain(batches(asked, batch_size), [[]])
+        for batch, following in itertools.pairwise(announced):
+            items = [one.item for one in batch]
+            if "references" in self.adapter.needs:
+                self.adapter.attach([one.example for one in batch if one.example is not None])
+            self.adapter.prefetch([*items, *(one.item for one in following)])
+            yield from zip(items, predict(self.adapter, items), strict=True)
+
+    def facts(self) -> ModelInfo:
+        """Size, memory, and what the adapter learned."""
+        adapter = self.adapter
+        memory, gpu = peak_gpu_memory_gb(), gpu_name()
+        return ModelInfo(adapter.parameters(), adapter.runtime_info(), adapter.cache_key(), memory, gpu)
+
+    def close(self) -> None:
+        """Close the adapter."""
+        self.adapter.close()
+
+
+def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive pieces of at most `size`."""
+    remaining = iter(things)
+    while piece := list(itertools.islice(remaining, size)):
+        yield piece
+
+
+def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
+    """One outcome per item; a batch that raises is asked again item by item, so one bad picture costs one answer."""
+    started = time.monotonic()
+    try:
+        outcomes = adapter.predict(batch)
+    except UserError:
+        raise
+    except Exception as error:
+        if len(batch) > 1:
+            return [outcome for item in batch for outcome in predict(adapter, [item])]
+        outcomes = [Failed(type(error).__name__, str(error))]
+    if len(outcomes) != len(batch):
+        name = type(adapter).__name__
+        raise UserError(f"{name}.predict must return one outcome per item: got {len(outcomes)} for {len(batch)} items")
+    share = (time.monotonic() - started) / len(batch)
+    return [with_usage(outcome, share) for outcome in outcomes]

@@ -1,0 +1,152 @@
+"""Reading `--models`: `sevlm,llava:checkpoint=PATH,dtype=bf16,gpt4v:model=m,as=gpt`.
+
+Settings follow a model's first colon. A comma piece that looks like `name=value` belongs to the model before it;
+values may hold `:` and `/`.
+
+`as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts, `group=NAME` says that rows are one
+model trained with several seeds, whose mean and standard deviation are shown. `trained_on=TASK` takes a model
+that was trained on another task and maps its labels to those of the task at hand; `overlap=allow` asks it also about
+pictures that it was trained on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.redact import is_secret_name, keep_secret
+from harness.store.run_folder import check_name
+from harness.suggestions import nearest
+from harness.types import UserError
+
+_SETTING = re.compile(r"[a-z][a-z0-9_]*=")
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model as asked for.
+
+    Attributes:
+        name: row name in tables and file name (`as=`, else the adapter's name).
+        adapter: registry name.
+        settings: as typed, without the five that belong to every model: `as`, `prompt`, `group`, `trained_on`,
+            `overlap`.
+        prompt: name of the task's prompt to use.
+        trained_on: name of another task whose checkpoint and labels the model uses; its answers are mapped.
+        overlap_allowed: ask also about pictures that the model was trained on.
+        group: name shared by rows that are one model trained with several seeds.
+    """
+
+    name: str
+    adapter: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    prompt: str = "default"
+    trained_on: str | None = None
+    overlap_allowed: bool = False
+    group: str | None = None
+
+
+def parse_models(text: str) -> list[ModelSpec]:
+    """Read a `--models` value.
+
+    Raises:
+        UserError: an empty list, a setting before any model, or two rows of one name.
+    """
+    groups: list[list[str]] = []
+    for piece in (p.strip() for p in text.split(",")):
+        if not piece:
+            continue
+        if _SETTING.match(piece):
+            if not groups:
+                raise UserError(f"--models: setting {piece!r} comes before any model")
+            groups[-1].append(piece)
+        else:
+            name, colon, first = piece.partition(":")
+            groups.append([name, first] if colon else [name])
+    if not groups:
+        raise UserError("--models: name at least one model; see: harness list models")
+    specs = [_spec(group[0], group[1:]) for group in groups]
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--models: two rows are named {name!r}; tell them apart with as=NAME")
+    return specs
+
+
+def _spec(adapter: str, pieces: Sequence[str]) -> ModelSpec:
+    settings: dict[str, str] = {}
+    for piece in pieces:
+        key, equals, value = piece.partition("=")
+        if not equals:
+            raise UserError(f"--models: expected name=value after {adapter!r}, got {piece!r}")
+        settings[key] = value
+    name = check_name(settings.pop("as", adapter), "model")
+    prompt, trained_on = settings.pop("prompt", "default"), settings.pop("trained_on", None)
+    overlap = settings.pop("overlap", "refuse")
+    if overlap not in ("refuse", "allow"):
+        raise UserError(f"{name}:overlap={overlap}: expected refuse or allow")
+    group = settings.pop("group", None)
+    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow", group)
+
+
+def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments for `cls`: the user's settings, then `offered` values where `__init__` takes them.
+
+    Raises:
+        UserError: a setting that `__init__` does not know, or a value of the wrong type.
+    """
+    parameters = inspect.signature(cls).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy: unsound on an instance)
+    arguments: dict[str, Any] = {}
+    for key, value in spec.settings.items():
+        if key not in parameters and not open_ended:
+            raise UserError(f"model {spec.name!r} has no setting {key!r}; {nearest(key, parameters)}")
+        arguments[key] = _convert(value, hints.get(key), f"{spec.name}:{key}")
+    for key, value in offered.items():
+        if key in parameters and key not in arguments and value is not None:
+            arguments[key] = value
+    for key, parameter in parameters.items():
+        variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        if key not in arguments and parameter.default is inspect.Parameter.empty and not variadic:
+            raise UserError(f"model {spec.name!r} needs {key}=…; type: {spec.adapter}:{key}=VALUE")
+    return arguments
+
+
+def _convert(value: str, hint: Any, where: str) -> Any:
+    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    try:
+        if bool in choices:
+            return _BOOLEANS[value.lower()]
+        if int in choices:
+            return int(value)
+        if float in choices:
+            return _finite(float(value))
+    except (KeyError, ValueError):
+        expected = next(t.__name__ for t in (bool, int, float) if t in choices)
+        raise UserError(f"{where}={value}: expected {expected}") from None
+    return value
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def keep_model_secrets(specs: Iterable[ModelSpec]) -> None:
+    """Remember settings that are secrets, and the values of the variables that settings such as `api_key_env` name."""
+    for spec in specs:
+        for name, value in spec.settings.items():
+            if is_secret_name(name):
+                keep_secret(value)
+            elif name.endswith("_env"):
+                keep_secret(os.environ.get(value))

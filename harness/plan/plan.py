@@ -1,0 +1,227 @@
+"""What a run will do, decided and checked before anything is written.
+
+A run's identity is its tasks, models with settings, prompts, split, seed and controls. The same identity resumes in
+the same folder; data and weights are compared by fingerprint on top.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.plan.identity import identity_hash
+from harness.plan.models import ModelSpec, typed_settings
+from harness.plan.registry import Registry, metric_registry
+from harness.plan.selection import Selection
+from harness.plan.tasks import checkpoint_folder, find_task, open_reader
+from harness.plan.transfer import Trained, picture_key, refuse_overlap, trained_pictures
+from harness.suggestions import nearest
+from harness.types import Control, Example, Task, UserError
+
+if TYPE_CHECKING:
+    from harness.adapters import EndpointAdapter, LocalAdapter
+    from harness.tasks.readers.base import Reader
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parts of a `harness run` command that shape what is asked and how.
+
+    Attributes:
+        offered: values given to every adapter whose `__init__` takes them (device, dtype, seed, lexicon …).
+    """
+
+    data_root: Path
+    split: str = "test"
+    seed: int = 0
+    limit: int | None = None
+    ids: frozenset[str] | None = None
+    controls: tuple[Control, ...] = ()
+    offered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of a run: its reader and the selected examples."""
+
+    task: Task
+    reader: Reader
+    split: str
+    examples: Selection
+
+    def source(self, spec: ModelSpec) -> Task:
+        """The task that `spec` learns from: this one, or the one that it is said to be trained on."""
+        return self.task if spec.trained_on is None else find_task(spec.trained_on)
+
+    def labels(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The labels that `spec` may answer with: the task's, or those of the task that it was trained on."""
+        return self.source(spec).emotions
+
+    def label_map(self, spec: ModelSpec) -> Mapping[str, str]:
+        """Answered label -> label of this task; what is not in it has no counterpart here.
+
+        For a model trained on another task, the card's `label_maps` entry of that task, else labels of equal name.
+
+        Raises:
+            UserError: the two tasks share no label and the card maps none.
+        """
+        source = self.source(spec)
+        shared = {label: label for label in source.emotions if label in self.task.emotions}
+        found = self.task.label_maps.get(source.name, shared)
+        if not found:
+            raise UserError(
+                f"task {self.task.name!r} shares no label with {source.name!r}; map them in its card: "
+                f"label_maps: {{{source.name}: {{LABEL THERE: LABEL HERE}}}}"
+            )
+        return found
+
+    def training(self, spec: ModelSpec, root: Path) -> Iterator[Example]:
+        """The training split of the task that `spec` learns from."""
+        reader = self.reader if spec.trained_on is None else open_reader(self.source(spec), root)
+        return reader.examples("train")
+
+    def prompt(self, spec: ModelSpec) -> str:
+        """The prompt text that `spec` gets on this task.
+
+        Raises:
+            UserError: the task has no prompt of that name.
+        """
+        from harness.tasks.prompts import DEFAULT_PROMPT, render
+
+        prompts = {"default": DEFAULT_PROMPT, **self.task.prompts}
+        if spec.prompt not in prompts:
+            raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {nearest(spec.prompt, prompts)}")
+        text: str = render(prompts[spec.prompt], self.labels(spec), self.task.ratings)
+        return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `harness run` will do."""
+
+    tasks: tuple[TaskPlan, ...]
+    models: tuple[ModelSpec, ...]
+    registry: Registry
+    options: Options
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run, as plain values."""
+        return {
+            "tasks": {t.task.name: {"version": t.task.version, "split": t.split} for t in self.tasks},
+            "models": {m.name: _model_identity(m) for m in self.models},
+            "prompts": {f"{t.task.name}/{m.name}": t.prompt(m) for t in self.tasks for m in self.models},
+            "seed": self.options.seed,
+            "controls": list(self.options.controls),
+        }
+
+    def default_folder(self) -> Path:
+        """`runs/<tasks>-<first 8 hex of the identity>`, so that the bare command resumes."""
+        names = "+".join(t.task.name for t in self.tasks)
+        return Path("runs") / f"{names}-{identity_hash(self.identity())[:8]}"
+
+    def build(self, task: TaskPlan, spec: ModelSpec) -> LocalAdapter | EndpointAdapter:
+        """Construct the adapter of a row (weights are not loaded yet).
+
+        Raises:
+            UserError: unknown setting, wrong value, or a checkpoint that has not been trained.
+        """
+        adapter: LocalAdapter | EndpointAdapter = self.registry.load(spec.adapter)(**self.arguments(task, spec))
+        return adapter
+
+    def arguments(self, task: TaskPlan, spec: ModelSpec) -> dict[str, Any]:
+        """What the adapter of a row is constructed with: the user's settings, and what the command line offers.
+
+        Raises:
+            UserError: as `build`.
+        """
+        cls = self.registry.load(spec.adapter)
+        offered = dict(self.options.offered) | {"seed": self.options.seed}
+        if cls.trained_per_task and "checkpoint" not in spec.settings:
+            offered["checkpoint"] = self._trained_checkpoint(task, spec)
+        return typed_settings(cls, spec, offered)
+
+    def check_training(self, task: TaskPlan, spec: ModelSpec) -> None:
+        """See that there are training examples, for a model that needs some.
+
+        Raises:
+            UserError: there are none.
+        """
+        if next(task.training(spec, self.options.data_root), None) is None:
+            source = task.source(spec).name
+            raise UserError(f"model {spec.name!r} needs training examples; task {source!r} has no split 'train'")
+
+    def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
+        """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
+
+        Known are the pictures of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`,
+        those of the checkpoint that it started from included.
+
+        Raises:
+            UserError: there are such pictures.
+        """
+        if not spec.overlap_allowed:
+            for trained_on, pictures in self._seen(task, spec):
+                refuse_overlap(spec.name, trained_on, pictures, task.task.name, task.examples)
+
+    def _seen(self, task: TaskPlan, spec: ModelSpec) -> list[Trained]:
+        """What a model was trained on, where that is known and not the training split of the task at hand."""
+        source, root = task.source(spec), self.options.data_root
+        weights = spec.settings.get("lora", spec.settings.get("checkpoint"))
+        recorded: list[Trained] = []
+        if weights is not None:
+            recorded = trained_pictures(Path(weights))
+        elif getattr(self.registry.load(spec.adapter), "trained_per_task", False):
+            recorded = trained_pictures(checkpoint_folder(root, source.name, spec.adapter))[1:]
+        if spec.trained_on is None or (weights is not None and recorded):
+            return recorded
+        return [(source.name, frozenset(map(picture_key, task.training(spec, root)))), *recorded]
+
+    def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
+        trained_on = task.source(spec).name
+        folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
+        if not folder.is_dir():
+            raise UserError(
+                f"no checkpoint of {spec.adapter!r} for task {trained_on!r} at {folder}; train one: "
+                f"harness train {spec.adapter} --task {trained_on}, or name one: "
+                f"--models {spec.adapter}:checkpoint=PATH|HUB_ID"
+            )
+        return str(folder)
+
+
+def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Registry, options: Options) -> Plan:
+    """Resolve names and select examples.
+
+    Raises:
+        UserError: unknown task, model or metric, missing data, an empty split, ids that are not in it.
+    """
+    for spec in models:
+        registry.target(spec.adapter)
+    loaded = [find_task(name) for name in tasks]
+    metrics = metric_registry()
+    for metric in itertools.chain.from_iterable(task.metrics or () for task in loaded):
+        metrics.target(metric)
+    if not loaded:
+        raise UserError("--tasks: name at least one task; see: harness list tasks")
+    names = [task.name for task in loaded]
+    if len(set(names)) != len(names):
+        raise UserError(f"--tasks: a task is named twice in {', '.join(names)}")
+    plan = Plan(tuple(_plan_task(task, options) for task in loaded), tuple(models), registry, options)
+    for task, spec in itertools.product(plan.tasks, plan.models):
+        task.label_map(spec)
+        plan.check_overlap(task, spec)
+    plan.identity()  # renders every prompt, so that a wrong prompt name ends here
+    return plan
+
+
+def _model_identity(spec: ModelSpec) -> dict[str, Any]:
+    identity = {"adapter": spec.adapter, "settings": dict(spec.settings)}
+    return identity if spec.trained_on is None else identity | {"trained_on": spec.trained_on}
+
+
+def _plan_task(task: Task, options: Options) -> TaskPlan:
+    reader = open_reader(task, options.data_root)
+    return TaskPlan(task, reader, options.split, Selection(reader, options.split, options.limit, options.ids))

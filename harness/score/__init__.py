@@ -1,0 +1,1 @@
+"""From outcomes to cells, intervals and tests."""

@@ -1,0 +1,161 @@
+"""Paired comparisons of models on the paintings that both can be scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harness.score.cells import Scorer, Table
+from harness.score.rows import Sheet
+from harness.score.statistics import (
+    MIN_FOR_BOOTSTRAP,
+    PERMUTATIONS,
+    bootstrap_interval,
+    bootstrap_sums,
+    holm,
+    permutation_p,
+    permuted_sums,
+)
+from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
+
+HEADLINES = (
+    "accuracy",
+    "annotator_mass",
+    "macro_f1",
+    "ccc_valence",
+    "ccc_arousal",
+    "bleu_4",
+    "meteor",
+    "rouge_l",
+    "cider_d",
+)
+"""Metrics that are compared between models; with the pairs of models they are one family of tests."""
+
+EMOTION_HEADLINES = ("accuracy", "meteor", "cider_d")
+"""Metrics that are also compared per emotion, in the annotated view; each is a family of tests of its own."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Statistics (n, k) of one metric for two models on common paintings, zero elsewhere; `both` (n,) are common."""
+
+    metric: AdditiveMetric
+    a: FloatArray
+    b: FloatArray
+    both: BoolArray
+
+    @property
+    def count(self) -> int:
+        """How many paintings are common."""
+        return int(self.both.sum())
+
+    def left_out(self) -> FloatArray:
+        """Differences without each common painting in turn, (count,)."""
+        return self.difference(self.a.sum(0) - self.a[self.both], self.b.sum(0) - self.b[self.both])
+
+    def difference(self, sums_a: FloatArray, sums_b: FloatArray) -> FloatArray:
+        """Values (...) of a minus those of b."""
+        return self.metric.value(sums_a) - self.metric.value(sums_b)
+
+
+def compare(scorer: Scorer, sheets: Sequence[Sheet]) -> list[dict[str, Any]]:
+    """Records of every pair of models, overall and per emotion, with Holm-adjusted p-values.
+
+    A pair with a row that answers held-out annotations is compared on what remains for that row; `human` and `crowd`
+    have no references in common and are not compared.
+    """
+    pairs = list(_sheet_pairs(sheets))
+    overall = _records(scorer, pairs, None, HEADLINES)
+    _adjust(overall)
+    per_emotion = [r for e in scorer.context.task.emotions for r in _records(scorer, pairs, e, EMOTION_HEADLINES)]
+    for name in EMOTION_HEADLINES:
+        _adjust([record for record in per_emotion if record["metric"] == name])
+    return overall + per_emotion
+
+
+def _sheet_pairs(sheets: Sequence[Sheet]) -> Iterator[tuple[Sheet, Sheet]]:
+    """Two models' sheets against the same references."""
+    by_references = {(sheet.key, sheet.references): sheet for sheet in sheets}
+    main = [sheet for sheet in sheets if sheet.is_main and sheet.key.control is None]
+    for a, b in combinations(main, 2):
+        remaining = b.references if a.references == "all" else a.references
+        if (a.key, remaining) in by_references and (b.key, remaining) in by_references:
+            yield by_references[a.key, remaining], by_references[b.key, remaining]
+
+
+def _records(
+    scorer: Scorer, pairs: Sequence[tuple[Sheet, Sheet]], emotion: str | None, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    tables: dict[tuple[str, str], Table] = {}
+    for sheet in (sheet for pair in pairs for sheet in pair):
+        if (place := (sheet.key.model, sheet.references)) not in tables:
+            tables[place] = scorer.table(sheet, emotion, names)
+    records = []
+    for a, b in pairs:
+        found = _common(tables[a.key.model, a.references], tables[b.key.model, b.references])
+        for name, result in _tested(found, scorer.replicates, scorer.seed).items():
+            place_of = {"task": scorer.context.task.name, "metric": name, "emotion": emotion}
+            records.append(place_of | {"a": a.key.model, "b": b.key.model} | result)
+    return records
+
+
+def _common(a: Table, b: Table) -> dict[str, _Pair]:
+    """Metrics that both tables have, over the paintings that count for both."""
+    pairs = {}
+    for name in a.statistics.keys() & b.statistics.keys():
+        metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
+        both = left.eligible & right.eligible
+        if isinstance(metric, AdditiveMetric) and both.any():
+            one, other = (values * both[:, None] for values in (left.values, right.values))
+            pairs[name] = _Pair(metric.over(one.sum(0)), one, other, both)
+    return {name: pairs[name] for name in a.statistics if name in pairs}
+
+
+def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Difference, interval, p and n of each metric; all share the resampled and the swapped paintings."""
+    results = {name: _observed(pair) for name, pair in pairs.items()}
+    enough = {name: pair for name, pair in pairs.items() if pair.count >= MIN_FOR_BOOTSTRAP}
+    if not enough:
+        return results
+    a, b = (np.concatenate([getattr(p, side) for p in enough.values()], axis=1) for side in ("a", "b"))
+    widths = [pair.a.shape[1] for pair in enough.values()]
+    resampled = _columns(bootstrap_sums(np.concatenate([a, b], axis=1), replicates, seed), [*widths, *widths])
+    swapped_a, swapped_b = (_columns(sums, widths) for sums in permuted_sums(a, b, PERMUTATIONS, seed))
+    for i, (name, pair) in enumerate(enough.items()):
+        observed = results[name]["difference"]
+        if observed is None:
+            continue
+        replicated = pair.difference(resampled[i], resampled[i + len(widths)])
+        interval = bootstrap_interval(replicated, observed, pair.left_out())
+        if interval is not None:
+            results[name] |= {"low": interval.low, "high": interval.high}
+        results[name]["p"] = permutation_p(observed, pair.difference(swapped_a[i], swapped_b[i]))
+    return results
+
+
+def _observed(pair: _Pair) -> dict[str, Any]:
+    difference = float(pair.difference(pair.a.sum(0), pair.b.sum(0)))
+    return {
+        "difference": difference if np.isfinite(difference) else None,
+        "low": None,
+        "high": None,
+        "p": None,
+        "p_holm": None,
+        "n": pair.count,
+    }
+
+
+def _columns(sums: FloatArray, widths: Sequence[int]) -> list[FloatArray]:
+    """Split sums (R, sum of widths) at the metrics."""
+    return np.split(sums, np.cumsum(widths)[:-1], axis=1)
+
+
+def _adjust(family: Sequence[dict[str, Any]]) -> None:
+    """Fill in `p_holm` of one family of tests."""
+    tested = [record for record in family if record["p"] is not None]
+    for record, adjusted in zip(tested, holm([record["p"] for record in tested]), strict=True):
+        record["p_holm"] = adjusted

@@ -1,0 +1,116 @@
+"""What scoring uses besides outcomes: the text-to-emotion classifier, the lexicon, the encoder of BERTScore."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.plan.tasks import TEXT_EMOTION, checkpoint_folder, open_reader
+from harness.tasks.metrics.base import Unavailable
+from harness.tasks.metrics.emotion_reader import EmotionReader
+from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.word_affect import WordAffect
+from harness.types import Annotation, Task, UserError
+
+if TYPE_CHECKING:
+    from harness.tasks.text_emotion.checkpoint import TrainedClassifier
+
+DEFAULT_LEXICON = "vader"
+
+
+def word_affect(lexicon: str | None) -> WordAffect:
+    """The lexicon of the metrics of valence, arousal and dominance.
+
+    Args:
+        lexicon: path of a file of any layout that `sevlm.lexicon_formats` knows; None for VADER's words, which have a
+            valence only.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    from sevlm.errors import SEVLMError
+    from sevlm.lexicon import load_lexicon
+
+    try:
+        found = load_lexicon(lexicon or DEFAULT_LEXICON)
+    except SEVLMError as error:
+        raise UserError(str(error)) from error
+    entries = {word.lower(): values for word, values in found.entries.items()}
+    return WordAffect(found.name, found.fingerprint(), found.dimensions, entries)
+
+
+def text_similarity(chosen: str | None) -> TextSimilarity | None:
+    """The encoder of BERTScore from `MODEL` or `MODEL:LAYER`; None where none was chosen.
+
+    Raises:
+        UserError: the layer is no positive number.
+    """
+    if chosen is None:
+        return None
+    model, colon, layer = chosen.rpartition(":")
+    if not colon or "/" in layer:
+        return TextSimilarity(chosen)
+    if not layer.isdecimal() or int(layer) < 1:
+        raise UserError(f"--bert-score {chosen}: expected MODEL or MODEL:LAYER, got layer {layer!r}")
+    return TextSimilarity(model, int(layer))
+
+
+def emotion_reader(task: Task, root: Path) -> EmotionReader:
+    """The classifier of a task: the one made by `harness train text-emotion`, else a default one.
+
+    A default one is trained when first needed and kept under the data root by the content of its training data.
+    """
+
+    def obtain() -> TrainedClassifier:
+        try:
+            return _obtain(task, root)
+        except UserError as error:
+            raise Unavailable(str(error)) from error
+
+    return EmotionReader(obtain)
+
+
+def _obtain(task: Task, root: Path) -> TrainedClassifier:
+    from harness.tasks.text_emotion import checkpoint
+
+    made = checkpoint_folder(root, task.name, TEXT_EMOTION)
+    if made.is_dir():
+        return checkpoint.load(made)
+    parts = {split: utterances(task, root, split) for split in ("train", "test")}
+    if not parts["train"]:
+        raise Unavailable("the training split is not at hand, from which the text-emotion classifier learns")
+    kept = root / task.name / TEXT_EMOTION / _content_hash(task, parts["train"], parts["test"])
+    if kept.is_dir():
+        return checkpoint.load(kept)
+    print(f"{task.name}: training the text-emotion classifier", file=sys.stderr)
+    trained = checkpoint.train_classifier(task.emotions, parts["train"], (), parts["test"])
+    try:
+        checkpoint.save(trained, kept)
+    except OSError as error:
+        print(
+            f"{task.name}: the classifier could not be kept ({error}); it is trained again next time", file=sys.stderr
+        )
+    return trained
+
+
+def utterances(task: Task, root: Path, split: str) -> Sequence[Annotation]:
+    """Every annotation of a split, in file order; none where the data is not at hand."""
+    try:
+        return [a for example in open_reader(task, root).examples(split) for a in example.annotations]
+    except UserError:
+        return []
+
+
+def _content_hash(task: Task, *parts: Sequence[Annotation]) -> str:
+    from harness.tasks.text_emotion.checkpoint import VERSION
+
+    digest = hashlib.sha256(json.dumps([VERSION, task.emotions]).encode())
+    for part in parts:
+        for note in part:
+            digest.update(json.dumps([note.emotion, note.explanation]).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]

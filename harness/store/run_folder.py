@@ -1,0 +1,250 @@
+"""The run folder: manifest, example snapshots, append-only outcomes, results, report.
+
+    RUN/manifest.json                 what was run, with what, where (secrets redacted)
+    RUN/examples/<task>.jsonl         the examples as they were, references included
+    RUN/outcomes/<task>/<model>.jsonl one line per example, appended as it is answered
+    RUN/requests/<task>/<model>.log   one byte per request to an endpoint, appended before it is sent
+    RUN/results.json                  scores (schema 1)
+    RUN/report/index.html             what people read
+
+A control's outcomes lie beside the model's as `<model>@<control>.jsonl`. Whole files are written to a temporary
+neighbour and renamed, so that they are either old or new; outcomes are appended with one O_APPEND write each.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.atomic import write_atomically
+from harness.store.outcomes import OutcomeLog, cut_torn_line, json_lines, read_outcomes
+from harness.store.request_log import RequestLog
+from harness.types import (
+    Annotation,
+    Example,
+    Outcome,
+    UserError,
+)
+
+SCHEMA = 1
+_LISTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "manifest.json": {"tasks": ("name",), "models": ("model",), "runs": ("task", "model", "control")},
+    "results.json": {
+        "cells": ("task", "model", "control", "metric", "n", "references"),
+        "coverage": ("task", "model", "control", "examples", "answered", "refused", "unparsed", "failed"),
+        "confusion": ("task", "model", "labels", "counts"),
+        "models": ("model",),
+        "comparisons": ("task", "metric", "emotion", "a", "b", "difference", "low", "high", "p", "p_holm", "n"),
+    },
+}
+"""What must be in a file for anything to be made of it: lists of objects, and the keys of each object."""
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RowKey(NamedTuple):
+    """One row of a leaderboard: a model, as it is or under a control."""
+
+    model: str
+    control: str | None = None
+
+    @property
+    def stem(self) -> str:
+        """The file name of this row's outcomes, without suffix."""
+        return self.model if self.control is None else f"{self.model}@{self.control}"
+
+    @classmethod
+    def from_stem(cls, stem: str) -> RowKey:
+        """The inverse of `stem`."""
+        model, _, control = stem.partition("@")
+        return cls(model, control or None)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is safe as a file name.
+
+    Raises:
+        UserError: it holds anything but letters, digits, `.`, `_`, `-`, or does not start with a letter or digit.
+    """
+    if not _SAFE_NAME.fullmatch(name) or len(name) > 100:
+        raise UserError(f"{what} {name!r}: use letters, digits, '.', '_' and '-' only (at most 100)")
+    return name
+
+
+def to_json(value: Any, *, indent: int | None = 1) -> str:
+    """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Access to one run's files.
+
+    Attributes:
+        path: the folder (created by `save_manifest`).
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            UserError: the folder is not a run folder.
+        """
+        if not (path / "manifest.json").is_file():
+            raise UserError(f"{path}: not a run folder (no manifest.json); make one with: harness run")
+        return cls(path)
+
+    # ------------------------------------------------------------------ manifest, results
+
+    def manifest(self) -> dict[str, Any]:
+        """Read manifest.json."""
+        return self._read_json("manifest.json")
+
+    def save_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write manifest.json atomically."""
+        write_atomically(self.path / "manifest.json", to_json(manifest))
+
+    def results(self) -> dict[str, Any]:
+        """Read results.json.
+
+        Raises:
+            UserError: not scored yet.
+        """
+        if not (self.path / "results.json").is_file():
+            raise UserError(f"{self.path}: not scored yet; type: harness score {self.path}")
+        return self._read_json("results.json")
+
+    def save_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json atomically."""
+        write_atomically(self.path / "results.json", to_json(results))
+
+    def results_are_current(self) -> bool:
+        """True when results.json is newer than everything it was made from (make's rule)."""
+        results = self.path / "results.json"
+        sources = [self.path / "manifest.json", *self.path.glob("examples/*"), *self.path.glob("outcomes/*/*")]
+        return results.is_file() and all(results.stat().st_mtime_ns > s.stat().st_mtime_ns for s in sources)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise UserError(f"{path}: expected schema {SCHEMA}, got {_schema_of(value)}")
+        for key, needed in _LISTS[name].items():
+            entries = value.get(key)
+            if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*needed} for e in entries):
+                objects = f"objects with {', '.join(needed)}" if needed else "objects"
+                raise UserError(f"{path}: key {key!r} must be a list of {objects}; the file is not as harness wrote it")
+        return value
+
+    # ------------------------------------------------------------------ examples
+
+    def save_examples(self, task: str, examples: Iterable[Example]) -> None:
+        """Snapshot the examples of a task, so that scoring and reporting need nothing but this folder."""
+        lines = (json.dumps(example_to_json(e), ensure_ascii=False) + "\n" for e in examples)
+        write_atomically(self._examples_path(task), lines)
+
+    def examples(self, task: str) -> Iterator[Example]:
+        """Stream the snapshot of a task's examples, in the order they were run."""
+        path = self._examples_path(task)
+        for number, line in json_lines(path):
+            try:
+                yield example_from_json(line)
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{path}:{number}: not an example ({error})") from error
+
+    def has_examples(self, task: str) -> bool:
+        """True when a snapshot of this task exists."""
+        return self._examples_path(task).is_file()
+
+    def _examples_path(self, task: str) -> Path:
+        return self.path / "examples" / f"{check_name(task, 'task')}.jsonl"
+
+    # ------------------------------------------------------------------ outcomes
+
+    def outcomes_path(self, task: str, row: RowKey) -> Path:
+        """Where the outcomes of a row lie."""
+        check_name(row.model, "model")
+        return self.path / "outcomes" / check_name(task, "task") / f"{row.stem}.jsonl"
+
+    def outcomes(self, task: str, row: RowKey) -> dict[str, Outcome]:
+        """Read a row's outcomes; a retried example's last line counts."""
+        return dict(self.each_outcome(task, row))
+
+    def each_outcome(self, task: str, row: RowKey) -> Iterator[tuple[str, Outcome]]:
+        """Stream a row's outcomes as they were recorded: a retried example comes again."""
+        path = self.outcomes_path(task, row)
+        return read_outcomes(path) if path.exists() else iter(())
+
+    def open_log(self, task: str, row: RowKey) -> OutcomeLog:
+        """Open a row's outcomes for appending, cutting off a line that a crash left unfinished."""
+        path = self.outcomes_path(task, row)
+        if path.exists():
+            cut_torn_line(path)
+        return OutcomeLog(path)
+
+    def open_requests(self, task: str, row: RowKey) -> RequestLog:
+        """Open the count of a row's requests."""
+        return RequestLog(self._requests_path(task, row))
+
+    def requests(self, task: str, row: RowKey) -> int:
+        """How many requests were begun for a row."""
+        path = self._requests_path(task, row)
+        return path.stat().st_size if path.exists() else 0
+
+    def requests_without_outcome(self, task: str, row: RowKey) -> int:
+        """How many of a row's requests were begun by a command that did not live to record what came of them."""
+        begun = self.requests(task, row)
+        ended = sum(outcome.usage.attempts or 0 for _, outcome in self.each_outcome(task, row)) if begun else 0
+        return max(0, begun - ended)
+
+    def _requests_path(self, task: str, row: RowKey) -> Path:
+        return self.path / "requests" / task / f"{row.stem}.log"
+
+    def rows(self, task: str) -> list[RowKey]:
+        """The rows of a task that have outcomes, in the manifest's order of models."""
+        folder = self.path / "outcomes" / task
+        found = {RowKey.from_stem(p.stem) for p in folder.glob("*.jsonl")}
+        order = [m["model"] for m in self.manifest().get("models", [])]
+        rank = {name: i for i, name in enumerate(order)}
+        return sorted(found, key=lambda r: (rank.get(r.model, len(rank)), r.model, r.control or ""))
+
+
+def _schema_of(value: object) -> object:
+    return value.get("schema") if isinstance(value, dict) else type(value).__name__
+
+
+def example_to_json(example: Example) -> dict[str, Any]:
+    """One line of an example snapshot: the examples file's keys plus the full histogram."""
+    return {
+        "id": example.id,
+        "image": str(example.image),
+        "split": example.split,
+        "annotations": [{"emotion": a.emotion, "explanation": a.explanation} for a in example.annotations],
+        "emotion_histogram": dict(example.emotion_histogram),
+        "meta": dict(example.meta),
+        "ratings": dict(example.ratings),
+        "context": example.context,
+    }
+
+
+def example_from_json(line: Mapping[str, Any]) -> Example:
+    """The inverse of `example_to_json`."""
+    return Example(
+        id=line["id"],
+        image=Path(line["image"]),
+        annotations=tuple(Annotation(a["emotion"], a["explanation"]) for a in line["annotations"]),
+        emotion_histogram={str(k): int(v) for k, v in line["emotion_histogram"].items()},
+        split=line["split"],
+        meta={str(k): str(v) for k, v in line.get("meta", {}).items()},
+        ratings={str(k): float(v) for k, v in line.get("ratings", {}).items()},
+        context=line.get("context", ""),
+    )
