@@ -114,7 +114,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 def _entry(document: YamlFile, key: str, node: yaml.Node) -> Any:
     if key == "hosts":
-        return list(document.texts(node))
+        return [str(host) for host in document.plain(node)]
     if key == "models":
         return {model: _numbers(document, entry) for model, _, entry in document.mapping(node)}
     return _number(document, node) if key == "batch_factor" else str(document.plain(node))

@@ -1,12 +1,25 @@
-"""YAML whose mistakes can be pointed at: every value is read from its node, which knows line and column."""
+"""YAML files read into pydantic models; every mistake ends in one line that names file, line, column and key.
+
+class Recipe(Settings):
+    rank: int = Field(16, ge=1)
+    schedule: Literal["cosine", "linear"] = "cosine"
+
+recipe = read_yaml(Path("recipe.yaml"), Recipe)       # recipe.yaml, line 3, column 7: rank: expected at least 1, got 0
+recipe = check_settings({"rank": 8}, Recipe, "llava")  # the same checks for key=value settings
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from harness.suggestions import nearest
 from harness.types import UserError
 
 LONGEST, DEEPEST = 1_000_000, 50
@@ -14,10 +27,76 @@ LONGEST, DEEPEST = 1_000_000, 50
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {_TAG + kind for kind in ("str", "int", "float", "timestamp")}
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true/false", "null": "nothing"}
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+"""Numbers that YAML 1.1 reads as text: `2e-4`."""
+
+_Model = TypeVar("_Model", bound="Settings")
+
+
+class _Int(int):
+    """A whole number that remembers how it was written."""
+
+    written: str
+
+
+class _Float(float):
+    """A number that remembers how it was written."""
+
+    written: str
+
+
+def _as_written(value: object) -> object:
+    return getattr(value, "written", value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("float_type", "expected a number")
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def _plain(value: Any) -> Any:
+    """Without the memory of how numbers were written."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return _number(value) if isinstance(value, _Int | _Float) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
+"""Text without surrounding blanks, not empty; numbers and dates are taken as written (`version: 1.10`)."""
+Texts = Annotated[tuple[Text, ...], Field(strict=False)]
+"""A list of `Text`, kept as a tuple."""
+Number = Annotated[float, PlainValidator(_number)]
+"""A whole number or not, kept as which of the two it was."""
+Plain = Annotated[Any, BeforeValidator(_plain)]
+"""Any plain value: text, number, true/false, null, and lists and mappings of them."""
+
+
+class Settings(BaseModel):
+    """A model that knows all of its keys and takes no value of another type: `5` is no text, `"5"` no number.
+
+    Class attributes:
+        key_description: what an unknown key is called in the message.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
+    key_description: ClassVar[str] = "key"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values: Any) -> Any:
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in names:
+                message = f"unknown {cls.key_description} {key!r}; {nearest(str(key), names)}"
+                raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
+        return values
 
 
 class YamlFile:
-    """One YAML document, composed safely into nodes but not yet turned into Python values.
+    """One YAML document, composed safely into nodes that know line and column.
 
     Args:
         path: a UTF-8 file holding one document.
@@ -49,6 +128,40 @@ class YamlFile:
             raise UserError(f"{path}: is empty, expected a YAML mapping")
         self.root: yaml.Node = root
 
+    def read(self, model: type[_Model]) -> _Model:
+        """The document as a model.
+
+        Raises:
+            UserError: not a mapping, a key that is unknown, missing or given twice, a value that the model refuses. Of
+                several mistakes the first in the file is named.
+        """
+        values = {key: self._written(value) for key, _, value in self.mapping(self.root)}
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            found = [(self._node(details), details) for details in error.errors(include_url=False)]
+            node, details = min(found, key=lambda pair: pair[0].start_mark.index)
+            raise self.error(node, _message(details, self._got(node, details))) from None
+
+    def at(self, *keys: str | int) -> yaml.Node:
+        """The node under a path of keys and list positions; the last one that exists."""
+        node = self.root
+        for key in keys:
+            if isinstance(node, yaml.MappingNode):
+                found = [value for name, value in node.value if name.value.strip() == str(key)]
+            else:
+                found = node.value[key : key + 1] if isinstance(node, yaml.SequenceNode) and type(key) is int else []
+            if not found:
+                break
+            node = found[0]
+        return node
+
+    def key_at(self, *keys: str | int) -> yaml.Node:
+        """The node of the last key itself, in the mapping under the others."""
+        above = self.at(*keys[:-1])
+        names = [name for name, _ in above.value] if isinstance(above, yaml.MappingNode) else []
+        return next((name for name in names if name.value.strip() == str(keys[-1])), above)
+
     def error(self, node: yaml.Node, message: str) -> UserError:
         """The error to raise about `node`: file, line and column before the message."""
         return self._error_at(node.start_mark, message)
@@ -61,7 +174,7 @@ class YamlFile:
         """
         if not isinstance(node, yaml.MappingNode):
             raise self.error(node, f"expected a mapping (key: value), got {self._kind(node)}")
-        entries = [(self.text(key), key, value) for key, value in node.value]
+        entries = [(self._key(key), key, value) for key, value in node.value]
         seen: dict[str, int] = {}
         for key, key_node, _ in entries:
             if key in seen:
@@ -69,50 +182,51 @@ class YamlFile:
             seen[key] = key_node.start_mark.line + 1
         return entries
 
-    def sequence(self, node: yaml.Node) -> list[yaml.Node]:
-        """The nodes of a list.
-
-        Raises:
-            UserError: not a list.
-        """
-        if not isinstance(node, yaml.SequenceNode):
-            raise self.error(node, f"expected a list, got {self._kind(node)}")
-        return list(node.value)
-
-    def text(self, node: yaml.Node) -> str:
-        """A text scalar, stripped; numbers and dates are taken as written.
-
-        Raises:
-            UserError: anything else. `no`, `yes`, `on`, `off` are true/false in YAML unless quoted.
-        """
-        if isinstance(node, yaml.ScalarNode) and node.tag in _TEXT_TAGS and node.value.strip():
-            return str(node.value).strip()
-        hint = f"; write {node.value!r} in quotes" if node.tag == _TAG + "bool" else ""
-        raise self.error(node, f"expected text, got {self._kind(node)}{hint}")
-
-    def texts(self, node: yaml.Node) -> tuple[str, ...]:
-        """A list of text scalars.
-
-        Raises:
-            UserError: not a list, or an entry that is not text.
-        """
-        return tuple(self.text(item) for item in self.sequence(node))
-
     def plain(self, node: yaml.Node) -> Any:
         """Any plain value: text, number, true/false, null, and lists and mappings of them.
 
         Raises:
             UserError: a tag that is not plain YAML, or a key given twice.
         """
+        return _plain(self._written(node))
+
+    def _key(self, node: yaml.Node) -> str:
+        if isinstance(node, yaml.ScalarNode) and node.tag in _TEXT_TAGS and node.value.strip():
+            return str(node.value).strip()
+        raise self.error(node, f"expected text, got {self._kind(node)}{self._hint(node)}")
+
+    def _written(self, node: yaml.Node) -> Any:
+        """Plain values whose numbers remember how they were written."""
         if isinstance(node, yaml.MappingNode):
-            return {key: self.plain(value) for key, _, value in self.mapping(node)}
+            return {key: self._written(value) for key, _, value in self.mapping(node)}
         if isinstance(node, yaml.SequenceNode):
-            return [self.plain(item) for item in node.value]
+            return [self._written(item) for item in node.value]
         try:
-            return yaml.constructor.SafeConstructor().construct_document(node)
+            value = yaml.constructor.SafeConstructor().construct_document(node)
         except (yaml.YAMLError, ValueError) as error:
             problem = getattr(error, "problem", error)
             raise self.error(node, f"not a plain value: {problem}") from None
+        if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "timestamp":
+            return node.value
+        if isinstance(node, yaml.ScalarNode) and node.style is None:
+            return _remembered(value, node.value)
+        return value
+
+    def _node(self, details: ErrorDetails) -> yaml.Node:
+        keys = [key for key in details["loc"] if key != "[key]"]
+        if details["type"] == "unknown_key":
+            return self.key_at(*keys, details["ctx"]["key"])
+        return self.key_at(*keys) if details["loc"][-1:] == ("[key]",) else self.at(*keys)
+
+    def _got(self, node: yaml.Node, details: ErrorDetails) -> str:
+        scalar = isinstance(node, yaml.ScalarNode) and node.value.strip() and details["type"] != "string_type"
+        if scalar and not details["type"].endswith(("list_type", "tuple_type", "dict_type", "model_type")):
+            return repr(_plain(details["input"]))
+        return self._kind(node) + (self._hint(node) if details["type"] == "string_type" else "")
+
+    @staticmethod
+    def _hint(node: yaml.Node) -> str:
+        return f"; write {node.value!r} in quotes" if node.tag == _TAG + "bool" else ""
 
     def _refuse_expansion(self, text: str) -> None:
         """Refuse what takes a parser far longer to read than it took to write."""
@@ -139,3 +253,85 @@ class YamlFile:
         if not node.value.strip():
             return "nothing"
         return _KINDS.get(node.tag.removeprefix(_TAG), f"a {node.tag.removeprefix(_TAG)}")
+
+
+def read_yaml(path: Path, model: type[_Model]) -> _Model:
+    """Read a YAML file into a model.
+
+    Raises:
+        UserError: as `YamlFile` and `YamlFile.read`.
+    """
+    return YamlFile(path).read(model)
+
+
+def check_settings(values: Mapping[str, Any], model: type[_Model], where: str) -> _Model:
+    """Settings that came as `key=value`, checked by the same model.
+
+    Args:
+        values: name -> value; text that is a number in exponent notation (`2e-4`) is read as one.
+        model: what they should be.
+        where: start of the message, such as `llava`.
+
+    Raises:
+        UserError: `WHERE: KEY: expected ..., got ...`.
+    """
+    given = {k: _remembered(v, v) if isinstance(v, str) else v for k, v in values.items()}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        raise UserError(f"{where}: {_message(details, repr(_plain(details['input'])))}") from None
+
+
+def _remembered(value: Any, written: str) -> Any:
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    number: _Int | _Float = _Int(value) if isinstance(value, int) else _Float(value)
+    number.written = written
+    return number
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "string_too_short": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
+
+
+def _message(details: ErrorDetails, got: str) -> str:
+    """One of pydantic's errors in our words: `KEY: expected ..., got ...`."""
+    kind, context = details["type"], details.get("ctx", {})
+    keys = [str(key) for key in details["loc"] if key != "[key]"]
+    if kind == "unknown_key":
+        return str(context["message"])
+    if kind == "missing":
+        within = f" in {'.'.join(keys[:-1])}" if keys[:-1] else ""
+        return f"required key {keys[-1]!r} is missing{within}"
+    name = f"{'.'.join(keys)}: " if keys else ""
+    if kind == "literal_error" and isinstance(details["input"], str):
+        known = re.findall(r"'([^']*)'", context["expected"])
+        return f"{name}unknown value {got}; {nearest(details['input'], known)}"
+    if kind == "literal_error":
+        return f"{name}expected {context['expected']}, got {got}"
+    if kind in _EXPECTED:
+        return f"{name}expected {_EXPECTED[kind].format(**context)}, got {got}"
+    reason = str(context["error"]) if kind == "value_error" else details["msg"].replace("Input should be", "expected")
+    return f"{name}{reason}"

@@ -73,7 +73,7 @@ traps: [one, two]
     ("text", "where", "says"),
     [
         (MINIMAL + "protocl: coco-ptb\n", "line 4, column 1", "unknown key 'protocl'; did you mean protocol"),
-        (MINIMAL + "protocol: coco\n", "line 4, column 11", "unknown protocol 'coco'; did you mean coco-ptb"),
+        (MINIMAL + "protocol: coco\n", "line 4, column 11", "protocol: unknown value 'coco'; did you mean coco-ptb"),
         (MINIMAL + "title: [a]\n", "line 4, column 8", "expected text, got a list"),
         (MINIMAL + "slices: style\n", "line 4, column 9", "expected a list, got text"),
         (MINIMAL + "illustrative: 1\n", "line 4, column 15", "expected true or false, got 1"),
@@ -83,12 +83,12 @@ traps: [one, two]
         (MINIMAL + "options: {a: 1, a: 2}\n", "line 4, column 17", "given twice"),
         (MINIMAL + "options: {a: !!python/name:os.system }\n", "line 4, column 14", "not a plain value"),
         (MINIMAL + "options: {a: 2024-13-45}\n", "line 4, column 14", "not a plain value"),
-        (MINIMAL + "polarity: {joy: good, sorrow: other}\n", "line 4, column 17", "unknown polarity 'good'"),
+        (MINIMAL + "polarity: {joy: good, sorrow: other}\n", "line 4, column 17", "polarity.joy: unknown value 'good'"),
         (MINIMAL + "polarity: {joy: other}\n", "line 4, column 11", "missing: sorrow"),
         (MINIMAL + "polarity: {joi: other}\n", "line 4, column 12", "unknown label 'joi'; did you mean joy"),
         (MINIMAL + "prompts: {a: '{{ label }}'}\n", "line 4, column 14", "'label' is undefined"),
         (MINIMAL + "prompts: {a: '{% if %}'}\n", "line 4, column 14", "its line 1"),
-        (MINIMAL + "published: [{model: m}]\n", "line 4, column 13", "needs 'metrics'"),
+        (MINIMAL + "published: [{model: m}]\n", "line 4, column 13", "required key 'metrics' is missing"),
         (
             MINIMAL + "published: [{model: m, metrics: {b: x}, source: s, reliability: P}]\n",
             "line 4, column 37",
