@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Control: TypeAlias = Literal["blank", "shuffled"]
 
+VAD_DIMENSIONS = ("valence", "arousal", "dominance")
+
 CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 """Stands in a rendered prompt where each picture's `Example.context` is put."""
 

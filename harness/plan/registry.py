@@ -37,7 +37,7 @@ FILE_MODULE = "adapter_file_"
 
 
 def import_target(target: str) -> Any:
-    """Import `"module:attr"`.
+    """Import `"module:attr"`, or a family's variant by `"module:attr:argument"`.
 
     Raises:
         UserError: the module or the attribute does not exist.
@@ -47,7 +47,9 @@ def import_target(target: str) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # somebody else's module may fail in any way
         raise UserError(f"{target}: cannot be imported ({type(error).__name__}: {error})") from error
-    return _attribute(module, attribute, target)
+    attribute, _, argument = attribute.partition(":")
+    found = _attribute(module, attribute, target)
+    return found.variant(argument) if argument else found
 
 
 def _attribute(module: ModuleType, attribute: str, target: str) -> Any:

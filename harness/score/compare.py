@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -20,23 +20,8 @@ from harness.score.statistics import (
     permutation_p,
     permuted_sums,
 )
+from harness.tasks.metrics import COMPARED, COMPARED_PER_EMOTION
 from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
-
-HEADLINES = (
-    "accuracy",
-    "annotator_mass",
-    "macro_f1",
-    "ccc_valence",
-    "ccc_arousal",
-    "bleu_4",
-    "meteor",
-    "rouge_l",
-    "cider_d",
-)
-"""Metrics that are compared between models; with the pairs of models they are one family of tests."""
-
-EMOTION_HEADLINES = ("accuracy", "meteor", "cider_d")
-"""Metrics that are also compared per emotion, in the annotated view; each is a family of tests of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +54,10 @@ def compare(scorer: Scorer, sheets: Sequence[Sheet]) -> list[dict[str, Any]]:
     have no references in common and are not compared.
     """
     pairs = list(_sheet_pairs(sheets))
-    overall = _records(scorer, pairs, None, HEADLINES)
+    overall = _records(scorer, pairs, None, COMPARED)
     _adjust(overall)
-    per_emotion = [r for e in scorer.context.task.emotions for r in _records(scorer, pairs, e, EMOTION_HEADLINES)]
-    for name in EMOTION_HEADLINES:
+    per_emotion = [r for e in scorer.context.task.emotions for r in _records(scorer, pairs, e, COMPARED_PER_EMOTION)]
+    for name in COMPARED_PER_EMOTION:
         _adjust([record for record in per_emotion if record["metric"] == name])
     return overall + per_emotion
 
@@ -88,7 +73,7 @@ def _sheet_pairs(sheets: Sequence[Sheet]) -> Iterator[tuple[Sheet, Sheet]]:
 
 
 def _records(
-    scorer: Scorer, pairs: Sequence[tuple[Sheet, Sheet]], emotion: str | None, names: Sequence[str]
+    scorer: Scorer, pairs: Sequence[tuple[Sheet, Sheet]], emotion: str | None, names: Collection[str]
 ) -> list[dict[str, Any]]:
     tables: dict[tuple[str, str], Table] = {}
     for sheet in (sheet for pair in pairs for sheet in pair):

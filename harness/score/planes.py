@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from harness.store.run_folder import RowKey
-from harness.tasks.metrics.word_affect import DIMENSIONS, WordAffect
-from harness.types import Answer, Example, Outcome, Task
+from harness.tasks.metrics.word_affect import WordAffect
+from harness.types import VAD_DIMENSIONS, Answer, Example, Outcome, Task
 
-_VALENCE, _AROUSAL = DIMENSIONS.index("valence"), DIMENSIONS.index("arousal")
+_VALENCE, _AROUSAL = VAD_DIMENSIONS.index("valence"), VAD_DIMENSIONS.index("arousal")
 
 
 def plane_records(

@@ -7,18 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.manifest import task_from_json
+from harness.plan.registry import metric_registry
 from harness.plan.tasks import data_root, open_reader
 from harness.score.groups import group_records
 from harness.score.predictions import write_readings
 from harness.score.resources import emotion_reader, text_similarity, word_affect
 from harness.score.scoring import Resources, TaskScores, score_task
 from harness.store.run_folder import SCHEMA, RowKey, RunFolder
+from harness.tasks.metrics import HEADLINES
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import MeteorProcess, jar_hashes, java_version
 from harness.types import Example, Task, UserError
 
 _OF_A_TASK = ("dataset", "emotions", "split", "examples", "available", "preprocessing")
 """What scoring reads of a task in the manifest, besides its name."""
+
+
+def _measured(label: str, group: str, up: bool, style: str, decimals: int, description: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "group": group,
+        "higher_is_better": up,
+        "style": style,
+        "decimals": decimals,
+        "range": [0.0, None],
+        "description": description,
+    }
+
+
+MEASURED: Mapping[str, Mapping[str, Any]] = {
+    "answered": _measured("Answered", "coverage", True, "percent", 1, "Images with an answer among all asked."),
+    "refused": _measured("Refused", "coverage", False, "count", 0, "Images that the model declined to answer."),
+    "unparsed": _measured("Unparsed", "coverage", False, "count", 0, "Texts without a readable label of the task."),
+    "failed": _measured("Failed", "coverage", False, "count", 0, "No text at all: unreadable image, endpoint error."),
+    "parameters": _measured("Parameters", "cost", False, "si", 0, "Weights of the model, frozen parts included."),
+    "images_per_s": _measured("Images/s", "cost-more", True, "plain", 2, "Throughput of the run."),
+    "peak_memory_gb": _measured("Peak memory, GB", "cost-more", False, "plain", 1, "Largest memory held on the GPU."),
+}
+"""What the run itself measured and is shown like a metric: coverage, size, speed."""
+
+
+def metric_records() -> dict[str, Mapping[str, Any]]:
+    """`metrics` of results.json: how each registered metric is to be shown, in the order of columns."""
+    registry = metric_registry()
+    return {**MEASURED, **{name: registry.load(name).record() for name in registry.names()}}
 
 
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
@@ -47,6 +79,9 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "confusion": [],
         "models": [model_record(manifest, m) for m in manifest["models"]],
         "comparisons": [],
+        "metrics": metric_records(),
+        "headlines": list(HEADLINES),
+        "calibration": [],
         "planes": [],
         "classifiers": [],
         "programs": programs(),
@@ -62,6 +97,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             results["coverage"] += scores.coverage
             results["confusion"] += scores.confusion
             results["comparisons"] += scores.comparisons
+            results["calibration"] += scores.calibration
             results["planes"] += scores.planes
             for row, readings in scores.readings.items():
                 write_readings(folder, task.name, row, readings)

@@ -23,6 +23,7 @@ from harness.score.compare import compare
 from harness.score.planes import plane_records
 from harness.score.predictions import Reading
 from harness.score.rows import Sheet, checked_outcomes, sheets
+from harness.score.statistics import wilson
 from harness.store.run_folder import RowKey
 from harness.tasks.metrics.alignment import Consistency
 from harness.tasks.metrics.base import Context, Metric, Unavailable
@@ -30,6 +31,7 @@ from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.probabilities import ECEShares
 from harness.tasks.metrics.similarity import TextSimilarity
 from harness.tasks.metrics.word_affect import WordAffect
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Task, Unparsed
@@ -68,6 +70,7 @@ class TaskScores:
     coverage: list[dict[str, Any]]
     confusion: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
     planes: list[dict[str, Any]]
     readings: dict[RowKey, dict[str, Reading]]
 
@@ -119,6 +122,7 @@ def score_task(
             [coverage_record(task, key, outcomes[key]) for key in rows],
             [confusion_record(context, sheet) for sheet in found if sheet.is_main],
             compare(scorer, found),
+            [record for sheet in found if (record := calibration_record(context, sheet)) is not None],
             plane_records(task, resources.lexicon, examples, outcomes) if resources.lexicon is not None else [],
             {sheet.key: readings_of(scorer.metrics, sheet) for sheet in found if sheet.is_main},
         )
@@ -163,6 +167,25 @@ def readings_of(metrics: Sequence[Metric], sheet: Sheet) -> dict[str, Reading]:
         found = zip(sheet.rows, *consistency.readings(sheet.rows), strict=True)
         return {row.example.id: Reading(read, bool(same)) for row, read, same, counts in found if counts}
     return {}
+
+
+def calibration_record(context: Context, sheet: Sheet) -> dict[str, Any] | None:
+    """The reliability diagram of a model that gives probabilities; None for people and controls.
+
+    `low` and `high` are Wilson's interval of a bin's mean share, which is wide enough for shares.
+    """
+    if sheet.references != "all" or sheet.key.control is not None:
+        return None
+    metric = ECEShares(context)
+    try:
+        diagram = metric.bins(metric.statistics(sheet.rows))
+    except Unavailable:
+        return None
+    if diagram is None:
+        return None
+    for slot in diagram["slots"]:
+        slot["low"], slot["high"] = wilson(slot["accuracy"] * slot["n"], slot["n"])
+    return {"task": context.task.name, "model": sheet.key.model, "control": None, **diagram}
 
 
 def confusion_record(context: Context, sheet: Sheet) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.types import VAD_DIMENSIONS
+
 METRICS: Mapping[str, str] = {
     "accuracy": "harness.tasks.metrics.labels:Accuracy",
     "accuracy_artemis": "harness.tasks.metrics.labels:AccuracyArtemis",
@@ -19,20 +21,14 @@ METRICS: Mapping[str, str] = {
     "cross_entropy": "harness.tasks.metrics.probabilities:CrossEntropy",
     "js_divergence": "harness.tasks.metrics.probabilities:JSDivergence",
     "brier": "harness.tasks.metrics.probabilities:Brier",
+    "ece_shares": "harness.tasks.metrics.probabilities:ECEShares",
     "ece": "harness.tasks.metrics.probabilities:ECE",
-    "ccc_valence": "harness.tasks.metrics.ratings:CCCValence",
-    "ccc_arousal": "harness.tasks.metrics.ratings:CCCArousal",
-    "ccc_dominance": "harness.tasks.metrics.ratings:CCCDominance",
-    "pearson_valence": "harness.tasks.metrics.ratings:PearsonValence",
-    "pearson_arousal": "harness.tasks.metrics.ratings:PearsonArousal",
-    "pearson_dominance": "harness.tasks.metrics.ratings:PearsonDominance",
-    "rmse_valence": "harness.tasks.metrics.ratings:RMSEValence",
-    "rmse_arousal": "harness.tasks.metrics.ratings:RMSEArousal",
-    "rmse_dominance": "harness.tasks.metrics.ratings:RMSEDominance",
-    "bleu_1": "harness.tasks.metrics.captions:Bleu1",
-    "bleu_2": "harness.tasks.metrics.captions:Bleu2",
-    "bleu_3": "harness.tasks.metrics.captions:Bleu3",
-    "bleu_4": "harness.tasks.metrics.captions:Bleu4",
+    **{
+        f"{kind}_{dimension}": f"harness.tasks.metrics.ratings:{family}:{dimension}"
+        for kind, family in (("ccc", "CCC"), ("pearson", "Pearson"), ("rmse", "RMSE"))
+        for dimension in VAD_DIMENSIONS
+    },
+    **{f"bleu_{order}": f"harness.tasks.metrics.captions:Bleu:{order}" for order in (1, 2, 3, 4)},
     "meteor": "harness.tasks.metrics.captions:Meteor",
     "rouge_l": "harness.tasks.metrics.captions:RougeL",
     "cider_d": "harness.tasks.metrics.captions:CiderD",
@@ -41,23 +37,30 @@ METRICS: Mapping[str, str] = {
     "emotional_alignment": "harness.tasks.metrics.alignment:EmotionalAlignment",
     "ea_cross_entropy": "harness.tasks.metrics.alignment:AlignmentCrossEntropy",
     "consistency": "harness.tasks.metrics.alignment:Consistency",
-    "vad_error_v": "harness.tasks.metrics.affect:VADErrorV",
-    "vad_error_a": "harness.tasks.metrics.affect:VADErrorA",
-    "vad_error_d": "harness.tasks.metrics.affect:VADErrorD",
-    "vad_ccc_v": "harness.tasks.metrics.affect:VADConcordanceV",
-    "vad_ccc_a": "harness.tasks.metrics.affect:VADConcordanceA",
-    "vad_ccc_d": "harness.tasks.metrics.affect:VADConcordanceD",
+    **{f"vad_error_{d[0]}": f"harness.tasks.metrics.affect:VADError:{d[0]}" for d in VAD_DIMENSIONS},
+    **{f"vad_ccc_{d[0]}": f"harness.tasks.metrics.affect:VADConcordance:{d[0]}" for d in VAD_DIMENSIONS},
     "vad_coverage": "harness.tasks.metrics.affect:VADCoverage",
     "unique": "harness.tasks.metrics.style:Unique",
-    "distinct_1": "harness.tasks.metrics.style:Distinct1",
-    "distinct_2": "harness.tasks.metrics.style:Distinct2",
+    "distinct_1": "harness.tasks.metrics.style:Distinct:1",
+    "distinct_2": "harness.tasks.metrics.style:Distinct:2",
     "metaphor": "harness.tasks.metrics.style:Metaphor",
     "lcs_novelty": "harness.tasks.metrics.novelty:LCSNovelty",
     "copied": "harness.tasks.metrics.style:Copied",
     "mean_length": "harness.tasks.metrics.style:MeanLength",
-    "latency_p50_s": "harness.tasks.metrics.cost:LatencyMedian",
-    "latency_p95_s": "harness.tasks.metrics.cost:LatencyP95",
+    "latency_p50_s": "harness.tasks.metrics.cost:Latency:50",
+    "latency_p95_s": "harness.tasks.metrics.cost:Latency:95",
     "tokens": "harness.tasks.metrics.cost:Tokens",
     "cost_usd": "harness.tasks.metrics.cost:CostUSD",
 }
-"""Metric name -> `"module:Class"`, in the order in which reports show them."""
+"""Metric name -> `"module:Class"` or `"module:Class:variant"`, in the order in which reports show them."""
+
+HEADLINES = ("accuracy", "macro_f1", "annotator_mass", "cider_d", "emotional_alignment", "consistency")
+"""The metrics that a reader asks for first: they lead scatter plots and the table in the terminal."""
+
+COMPARED = frozenset(
+    {"accuracy", "annotator_mass", "macro_f1", "ccc_valence", "ccc_arousal", "bleu_4", "meteor", "rouge_l", "cider_d"}
+)
+"""Metrics that are compared between models; with the pairs of models they are one family of tests."""
+
+COMPARED_PER_EMOTION = ("accuracy", "meteor", "cider_d")
+"""Metrics that are also compared per emotion, in the annotated view; each is a family of tests of its own."""

@@ -18,6 +18,7 @@ from harness.tasks.metrics.base import (
     BoolArray,
     FloatArray,
     MeanMetric,
+    Metric,
     Row,
     Statistics,
     Unavailable,
@@ -28,16 +29,34 @@ from harness.tasks.metrics.base import (
 )
 from harness.tasks.metrics.captions import explained
 from harness.tasks.metrics.ratings import moments
-from harness.tasks.metrics.word_affect import DIMENSIONS, WordAffect
+from harness.tasks.metrics.word_affect import WordAffect
+from harness.types import VAD_DIMENSIONS
 
 
 class _Affect(AdditiveMetric):
-    """What every metric of a lexicon shares."""
+    """What every metric of a lexicon shares; its variants are the initials of the dimensions."""
 
+    group = "vad"
     family = "affect"
     reference_texts = True
     views = EVERY_VIEW
     dimension: ClassVar[str]
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    comparison: ClassVar[str]
+
+    @classmethod
+    def variant(cls, initial: str) -> type[Metric]:
+        """The metric of the dimension that begins with `initial`."""
+        (dimension,) = (name for name in VAD_DIMENSIONS if name[0] == initial)
+        said = cls.comparison.format(dimension)
+        return cls.member(
+            name=f"{cls.kind}_{initial}",
+            dimension=dimension,
+            label=f"{dimension.capitalize()} {cls.title}",
+            description=said,
+            __doc__=f"{said}\n\n{cls.__doc__}",
+        )
 
     def missing(self) -> str | None:
         """No lexicon, or one that does not measure the dimension."""
@@ -65,7 +84,7 @@ class _Affect(AdditiveMetric):
         Raises:
             Unavailable: no lexicon, or it does not measure the dimension, or the model gives no explanations.
         """
-        lexicon, column = self.lexicon(), DIMENSIONS.index(self.dimension)
+        lexicon, column = self.lexicon(), VAD_DIMENSIONS.index(self.dimension)
         answered = explained(rows)
         own = np.array([lexicon.means(row.explanation or "")[column] for row in rows])
         theirs = np.array([_mean([lexicon.means(a.explanation)[column] for a in row.references]) for row in rows])
@@ -83,9 +102,11 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-class _Error(MeanMetric, _Affect):
+class VADError(MeanMetric, _Affect):
     """Mean absolute difference of a dimension between explanation and references. Range 0..2, lower is better."""
 
+    kind, title = "vad_error", "error"
+    comparison = "Absolute difference in {} between explanation and references."
     higher_is_better = False
     bounds = (0.0, 2.0)
     source = "this harness"
@@ -96,9 +117,11 @@ class _Error(MeanMetric, _Affect):
         return mean_statistics(np.abs(own - theirs), list(both))
 
 
-class _Concordance(_Affect):
+class VADConcordance(_Affect):
     """Concordance correlation of a dimension between explanation and references. Range -1..1, higher is better."""
 
+    kind, title = "vad_ccc", "CCC"
+    comparison = "Concordance correlation of {} between explanation and references."
     higher_is_better = True
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     source = "Lin 1989"
@@ -114,52 +137,14 @@ class _Concordance(_Affect):
         return ratio(2 * covariance, var_x + var_y + shift**2)
 
 
-class VADErrorV(_Error):
-    """Mean absolute difference in valence between explanation and references. Range 0..2, lower is better."""
-
-    name = "vad_error_v"
-    dimension = "valence"
-
-
-class VADErrorA(_Error):
-    """Mean absolute difference in arousal between explanation and references. Range 0..2, lower is better."""
-
-    name = "vad_error_a"
-    dimension = "arousal"
-
-
-class VADErrorD(_Error):
-    """Mean absolute difference in dominance between explanation and references. Range 0..2, lower is better."""
-
-    name = "vad_error_d"
-    dimension = "dominance"
-
-
-class VADConcordanceV(_Concordance):
-    """Concordance of valence between explanation and references over paintings. Range -1..1, higher is better."""
-
-    name = "vad_ccc_v"
-    dimension = "valence"
-
-
-class VADConcordanceA(_Concordance):
-    """Concordance of arousal between explanation and references over paintings. Range -1..1, higher is better."""
-
-    name = "vad_ccc_a"
-    dimension = "arousal"
-
-
-class VADConcordanceD(_Concordance):
-    """Concordance of dominance between explanation and references over paintings. Range -1..1, higher is better."""
-
-    name = "vad_ccc_d"
-    dimension = "dominance"
-
-
 class VADCoverage(MeanMetric, _Affect):
     """Mean share of an explanation's words that the lexicon knows. Range 0..1, neither direction is better."""
 
     name = "vad_coverage"
+    label = "Words in lexicon"
+    description = "Words of the explanation that the valence, arousal and dominance lexicon knows."
+    style = "percent"
+    decimals = 1
     dimension = "valence"
     higher_is_better = None
     reference_texts = False

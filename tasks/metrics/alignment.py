@@ -82,6 +82,11 @@ class EmotionalAlignment(MeanMetric, _Read):
     """
 
     name = "emotional_alignment"
+    label = "Emotional alignment"
+    description = "A text classifier reads the human dominant emotion from the explanation alone."
+    group = "affect"
+    style = "percent"
+    decimals = 1
     proportion = True
     protocol_dependent = True
     views = EVERY_VIEW
@@ -135,6 +140,11 @@ class Consistency(MeanMetric, _Read):
     """
 
     name = "consistency"
+    label = "Consistency"
+    description = "A text classifier reads the model's own answered label from its explanation."
+    group = "affect"
+    style = "percent"
+    decimals = 1
     proportion = True
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "this harness"
@@ -163,6 +173,9 @@ class AlignmentCrossEntropy(MeanMetric, _Read):
     """
 
     name = "ea_cross_entropy"
+    label = "Alignment cross-entropy"
+    description = "Cross-entropy of that text classifier against the annotators' distribution."
+    group = "vad"
     higher_is_better = False
     bounds = (0.0, None)
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})

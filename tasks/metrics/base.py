@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Family: TypeAlias = Literal["label", "probability", "rating", "text", "affect", "style", "cost"]
+Style: TypeAlias = Literal["plain", "percent", "si", "count", "money"]
 View: TypeAlias = Literal["annotated", "reference", "predicted", "slice"]
 
 EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", "slice"})
@@ -129,6 +130,11 @@ class Metric(ABC):
 
     Class attributes:
         name: registry name.
+        label: column heading in reports; the name itself if empty.
+        description: one sentence for people who read a report.
+        group: the group of columns in which reports show it, such as `label` or `text-more`.
+        style: how a value is written: `percent` multiplies by 100, `si` writes 186 M, `count` an integer, `money` US$.
+        decimals: digits after the point (`plain`, `percent`).
         family: what it measures.
         higher_is_better: direction, or None where neither is better.
         bounds: smallest and largest possible value (None = unbounded).
@@ -141,6 +147,11 @@ class Metric(ABC):
     """
 
     name: ClassVar[str]
+    label: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    group: ClassVar[str] = "other"
+    style: ClassVar[Style] = "plain"
+    decimals: ClassVar[int] = 3
     family: ClassVar[Family]
     higher_is_better: ClassVar[bool | None]
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
@@ -153,6 +164,33 @@ class Metric(ABC):
 
     def __init__(self, context: Context) -> None:
         self.context = context
+
+    @classmethod
+    def variant(cls, argument: str) -> type[Metric]:
+        """The member of a family of metrics that a registry target `module:Class:argument` names.
+
+        Raises:
+            NotImplementedError: the class is no family.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no variants, {argument!r} was asked for")
+
+    @classmethod
+    def member(cls, **attributes: Any) -> type[Metric]:
+        """A subclass with these class attributes: one metric of a family."""
+        return type(cls.__name__, (cls,), {"__doc__": cls.__doc__, "__module__": cls.__module__, **attributes})
+
+    @classmethod
+    def record(cls) -> dict[str, Any]:
+        """What reports need to know of the metric: the entry of `metrics` in results.json."""
+        return {
+            "label": cls.label or cls.name,
+            "group": cls.group,
+            "higher_is_better": cls.higher_is_better,
+            "style": cls.style,
+            "decimals": cls.decimals,
+            "range": list(cls.bounds),
+            "description": cls.description,
+        }
 
     @classmethod
     def applies(cls, task: Task) -> bool:

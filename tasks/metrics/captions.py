@@ -20,8 +20,10 @@ from harness.tasks.metrics.base import (
     AdditiveMetric,
     BoolArray,
     FloatArray,
+    Metric,
     Row,
     Statistics,
+    Style,
     Unavailable,
     ratio,
 )
@@ -57,6 +59,9 @@ class _Caption(AdditiveMetric):
     """Eligibility and signature of every caption metric."""
 
     family = "text"
+    group = "text"
+    style: ClassVar[Style] = "percent"
+    decimals = 1
     higher_is_better = True
     protocol_dependent = True
     reference_texts = True
@@ -87,11 +92,24 @@ def _spread(values: FloatArray, counted: Sequence[int], n: int) -> Statistics:
     return Statistics(table, eligible)
 
 
-class _Bleu(_Caption):
-    """Corpus BLEU from summed n-gram counts, with pycocoevalcap's smoothing constants and closest reference length."""
+class Bleu(_Caption):
+    """Corpus BLEU from summed n-gram counts, with pycocoevalcap's smoothing constants and closest reference length.
+
+    A family over the order n, 1 to 4. Range 0..1, higher is better.
+    """
 
     source = "Papineni et al. 2002; pycocoevalcap bleu_scorer.py"
     order: ClassVar[int]
+
+    @classmethod
+    def variant(cls, order: str) -> type[Metric]:
+        """BLEU of n-grams up to `order`."""
+        said = f"Corpus BLEU-{order} of the explanation."
+        group = "text" if order == "4" else "text-more"
+        return cls.member(
+            name=f"bleu_{order}", order=int(order), label=f"BLEU-{order}", description=said, group=group,
+            __doc__=f"{said} Range 0..1, higher is better.\n\n{cls.__doc__}",
+        )  # fmt: skip
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
         """(n, 10): candidate length, closest reference length, guessed and correct 1- to 4-grams."""
@@ -108,34 +126,6 @@ class _Bleu(_Caption):
         length_ratio = (candidate + tiny) / (reference + small)
         penalty = np.where(length_ratio < 1, np.exp(1 - 1 / length_ratio), 1.0)
         return np.where(reference > 0, precision * penalty, np.nan)
-
-
-class Bleu1(_Bleu):
-    """Corpus BLEU-1 of the explanation. Range 0..1, higher is better."""
-
-    name = "bleu_1"
-    order = 1
-
-
-class Bleu2(_Bleu):
-    """Corpus BLEU-2 of the explanation. Range 0..1, higher is better."""
-
-    name = "bleu_2"
-    order = 2
-
-
-class Bleu3(_Bleu):
-    """Corpus BLEU-3 of the explanation. Range 0..1, higher is better."""
-
-    name = "bleu_3"
-    order = 3
-
-
-class Bleu4(_Bleu):
-    """Corpus BLEU-4 of the explanation. Range 0..1, higher is better."""
-
-    name = "bleu_4"
-    order = 4
 
 
 class MeanCaption(_Caption):
@@ -164,6 +154,8 @@ class RougeL(MeanCaption):
     """
 
     name = "rouge_l"
+    label = "ROUGE-L"
+    description = "ROUGE-L of the explanation."
     source = "Lin 2004; pycocoevalcap rouge.py"
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
@@ -179,6 +171,10 @@ class CiderD(MeanCaption):
     """
 
     name = "cider_d"
+    label = "CIDEr-D"
+    description = "CIDEr-D on pycocoevalcap's own scale of 0 to 10, document frequencies of the full split."
+    style = "plain"
+    decimals = 2
     bounds = (0.0, 10.0)
     source = "Vedantam et al. 2015; pycocoevalcap cider_scorer.py"
 
@@ -199,6 +195,8 @@ class Meteor(_Caption):
     """
 
     name = "meteor"
+    label = "METEOR"
+    description = "METEOR 1.5 of the explanation."
     source = "Denkowski & Lavie 2014; meteor-1.5.jar of pycocoevalcap"
 
     def pairs(self, rows: Sequence[Row]) -> tuple[list[int], list[str], list[tuple[str, ...]]]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.tasks.metrics.base import BoolArray, Row, SetMetric, Unavailable
+from harness.tasks.metrics.base import BoolArray, Metric, Row, SetMetric, Unavailable
 from harness.types import Usage
 
 
@@ -37,9 +37,24 @@ class _FromUsage(SetMetric):
         return [a for row in rows if (a := self.amount(row.outcome.usage)) is not None]
 
 
-class _Latency(_FromUsage):
+class Latency(_FromUsage):
+    """A percentile of the seconds per image, answers from the cache left out. Lower is better."""
+
+    decimals = 2
     unknown = "no latency is recorded (or every answer came from the cache)"
     percentile: ClassVar[float]
+
+    @classmethod
+    def variant(cls, percentile: str) -> type[Metric]:
+        """The latency at a percentile."""
+        group, said = {
+            "50": ("cost", "Median seconds per image"),
+            "95": ("cost-more", "95th percentile of seconds per image"),
+        }[percentile]
+        return cls.member(
+            name=f"latency_p{percentile}_s", percentile=float(percentile), label=f"Latency p{percentile}, s",
+            description=f"{said}.", group=group, __doc__=f"{said}, answers from the cache left out. Lower is better.",
+        )  # fmt: skip
 
     def amount(self, usage: Usage) -> float | None:
         """Seconds, unknown for an answer from the cache."""
@@ -50,24 +65,15 @@ class _Latency(_FromUsage):
         return float(np.percentile(self.amounts(rows), self.percentile))
 
 
-class LatencyMedian(_Latency):
-    """Median seconds per painting, answers from the cache left out. Lower is better."""
-
-    name = "latency_p50_s"
-    percentile = 50.0
-
-
-class LatencyP95(_Latency):
-    """95th percentile of seconds per painting, answers from the cache left out. Lower is better."""
-
-    name = "latency_p95_s"
-    percentile = 95.0
-
-
 class Tokens(_FromUsage):
     """Prompt and completion tokens of the whole run, where both are recorded. Lower is better."""
 
     name = "tokens"
+    label = "Tokens"
+    description = "Prompt and completion tokens of the run."
+    group = "cost-more"
+    style = "si"
+    decimals = 0
     unknown = "no token counts are recorded"
 
     def amount(self, usage: Usage) -> float | None:
@@ -85,6 +91,11 @@ class CostUSD(_FromUsage):
     """US dollars of the whole run, as recorded. Lower is better."""
 
     name = "cost_usd"
+    label = "Cost, US$"
+    description = "Price of the whole run as the endpoint bills it."
+    group = "cost"
+    style = "money"
+    decimals = 0
     unknown = "no price is recorded"
 
     def amount(self, usage: Usage) -> float | None:

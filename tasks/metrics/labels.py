@@ -37,6 +37,13 @@ class Accuracy(MeanMetric):
     """
 
     name = "accuracy"
+    label = "Accuracy"
+    description = (
+        "Answered label equals the emotion that more than half of the annotators chose; every such image counts."
+    )
+    group = "label"
+    style = "percent"
+    decimals = 1
     family = "label"
     higher_is_better = True
     proportion = True
@@ -91,6 +98,11 @@ class AccuracyArtemis(MeanMetric):
     """
 
     name = "accuracy_artemis"
+    label = "Accuracy (≥ half)"
+    description = "Accuracy by the ArtEmis rule: at least half of the annotators and no tie."
+    group = "label-more"
+    style = "percent"
+    decimals = 1
     family = "label"
     higher_is_better = True
     proportion = True
@@ -115,6 +127,11 @@ class AccuracyAnswered(Accuracy):
     """
 
     name = "accuracy_answered"
+    label = "Accuracy if answered"
+    description = "Accuracy over answered images only: the lenient view."
+    group = "label-more"
+    style = "percent"
+    decimals = 1
     views: ClassVar[frozenset[View]] = frozenset({"reference", "slice"})
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
@@ -136,6 +153,11 @@ class AnnotatorMass(MeanMetric):
     """
 
     name = "annotator_mass"
+    label = "Annotator mass"
+    description = "Mean share of annotators who chose the answered label, over all images."
+    group = "label"
+    style = "percent"
+    decimals = 1
     family = "label"
     higher_is_better = True
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
@@ -155,6 +177,11 @@ class PolarityAccuracy(MeanMetric):
     """
 
     name = "polarity_accuracy"
+    label = "Polarity accuracy"
+    description = "Accuracy after folding labels into positive, negative and other."
+    group = "label-more"
+    style = "percent"
+    decimals = 1
     family = "label"
     higher_is_better = True
     proportion = True
@@ -232,6 +259,11 @@ class MacroF1(_PerClass):
     """
 
     name = "macro_f1"
+    label = "Macro F1"
+    description = "Unweighted mean of the per-emotion F1 against the dominant emotion."
+    group = "label"
+    style = "percent"
+    decimals = 1
     source = "van Rijsbergen 1979; macro average over classes with support"
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -248,6 +280,11 @@ class BalancedAccuracy(_PerClass):
     """
 
     name = "balanced_accuracy"
+    label = "Balanced accuracy"
+    description = "Mean recall over the emotions that are dominant somewhere."
+    group = "label-more"
+    style = "percent"
+    decimals = 1
     source = "Brodersen et al. 2010, the balanced accuracy and its posterior distribution"
 
     def value(self, sums: FloatArray) -> FloatArray:

@@ -87,6 +87,10 @@ class LCSNovelty(SetMetric):
     """
 
     name = "lcs_novelty"
+    label = "LCS, words"
+    description = "Mean longest common subsequence with the nearest training explanation; grows with length."
+    group = "variety"
+    decimals = 1
     family = "style"
     higher_is_better = False
     bounds = (0.0, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -86,6 +86,9 @@ class CrossEntropy(_AgainstAnnotators):
     """
 
     name = "cross_entropy"
+    label = "Cross-entropy"
+    description = "Cross-entropy of the model's label distribution against the annotators' distribution."
+    group = "probability"
     bounds = (0.0, None)
     source = "soft-label cross-entropy, ArtEmis artemis/utils/basic.py:cross_entropy"
 
@@ -103,6 +106,9 @@ class JSDivergence(_AgainstAnnotators):
     """Mean Jensen-Shannon divergence (base 2) of model and annotators. Range 0..1, lower is better."""
 
     name = "js_divergence"
+    label = "JS divergence"
+    description = "Jensen-Shannon divergence between the model's and the annotators' label distributions."
+    group = "probability"
     source = "Lin 1991, divergence measures based on the Shannon entropy"
 
     def divergence(self, predicted: FloatArray, observed: FloatArray) -> FloatArray:
@@ -116,8 +122,8 @@ class JSDivergence(_AgainstAnnotators):
 
 
 def _kl_bits(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Kullback-Leibler divergences (n,) of (n, L), where q > 0 wherever p > 0."""
-    terms = np.log2(np.divide(p, q, out=np.ones_like(p), where=p > 0))
+    """Kullback-Leibler divergences (n,) of (n, L), where q > 0 wherever p > 0 but for underflow."""
+    terms = np.log2(np.divide(p, q, out=np.ones_like(p), where=(p > 0) & (q > 0)))
     divergences: FloatArray = (p * terms).sum(axis=1)
     return divergences
 
@@ -126,6 +132,9 @@ class Brier(_AgainstAnnotators):
     """Mean of sum_e (p_e - q_e)^2 against the annotators' shares. Range 0..2, lower is better."""
 
     name = "brier"
+    label = "Brier score"
+    description = "Squared distance between the model's and the annotators' label distributions."
+    group = "probability"
     bounds = (0.0, 2.0)
     source = "Brier 1950, with the annotators' shares as the observation"
 
@@ -135,39 +144,112 @@ class Brier(_AgainstAnnotators):
         return distances
 
 
-class ECE(AdditiveMetric):
-    """Expected calibration error: sum_b (n_b / n) |accuracy_b - confidence_b| over 15 equal-width bins.
+class _Calibration(AdditiveMetric):
+    """sum_b (n_b / n) |observed_b - confidence_b| over 15 equal-width bins of the confidence in the given answer."""
 
-    Confidence is the probability that the model gives its own answer; the answer is right when it equals the
-    dominant emotion. Over answered paintings with probabilities and a dominant emotion. Range 0..1, lower is better.
-    """
-
-    name = "ece"
     family = "probability"
     higher_is_better = False
-    protocol_dependent = True
+    group = "probability"
+    style = "percent"
+    decimals = 1
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
-    source = "Guo et al. 2017, on calibration of modern neural networks"
+
+    @abstractmethod
+    def observed(self, row: Row) -> float | None:
+        """How right an answer is, 0..1; None for an image that does not count."""
 
     def statistics(self, rows: Sequence[Row]) -> Statistics:
-        """(n, 2 B): right minus confidence in the row's bin, then 1 in the row's bin."""
+        """(n, 3 B + 1): in the bin observed minus confidence, 1, confidence; last 1 if another label is likelier."""
         labels = self.context.task.emotions
         predicted, given = predicted_distributions(rows, labels)
-        dominant = [self.context.dominant(row.histogram) for row in rows]
-        gaps, members = np.zeros((len(rows), BINS)), np.zeros((len(rows), BINS))
+        columns, eligible = np.zeros((len(rows), 3 * BINS + 1)), given.copy()
         for index, row in enumerate(rows):
-            if given[index] and row.emotion is not None:
+            observed = self.observed(row)
+            eligible[index] &= observed is not None
+            if eligible[index] and row.emotion is not None and observed is not None:
                 confidence = predicted[index, labels.index(row.emotion)]
                 slot = min(int(confidence * BINS), BINS - 1)
-                gaps[index, slot] = float(row.emotion == dominant[index]) - confidence
-                members[index, slot] = 1.0
-        return statistics_of([*gaps.T, *members.T], list(given & np.array([d is not None for d in dominant])))
+                columns[index, [slot, BINS + slot, 2 * BINS + slot]] = observed - confidence, 1.0, confidence
+                columns[index, -1] = confidence < predicted[index].max()
+        return statistics_of(list(columns.T), eligible)
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Calibration errors (...) of (..., 2 B)."""
-        gaps, members = np.split(sums, 2, axis=-1)
+        """Calibration errors (...) of (..., 3 B + 1)."""
+        gaps, members = sums[..., :BINS], sums[..., BINS : 2 * BINS]
         return ratio(np.abs(gaps).sum(-1), members.sum(-1))
 
     def fields(self) -> dict[str, str]:
+        """Bins."""
+        return {"bins": str(BINS)}
+
+
+class ECE(_Calibration):
+    """Expected calibration error: sum_b (n_b / n) |accuracy_b - confidence_b| over 15 equal-width bins.
+
+    Confidence is the probability that the model gives its own answer; the answer is right when it equals the
+    dominant emotion. Over answered images with probabilities and a dominant emotion. The majority's label is right more
+    often than one annotator's, so a model that states the shares exactly is not at 0. Range 0..1, lower is better.
+    """
+
+    name = "ece"
+    label = "Calibration error (majority)"
+    description = "Calibration error against the dominant emotion; not 0 for a model that states the shares exactly."
+    protocol_dependent = True
+    source = "Guo et al. 2017, on calibration of modern neural networks"
+
+    def observed(self, row: Row) -> float | None:
+        """1 if the answer is the dominant emotion, else 0."""
+        dominant = self.context.dominant(row.histogram)
+        return None if dominant is None else float(row.emotion == dominant)
+
+    def fields(self) -> dict[str, str]:
         """Bins and dominance rule."""
-        return {"bins": str(BINS), "dominance": dominance_rule(self.context.task.protocol).name}
+        return super().fields() | {"dominance": dominance_rule(self.context.task.protocol).name}
+
+
+class ECEShares(_Calibration):
+    """Expected calibration error against people's shares: sum_b (n_b / n) |share_b - confidence_b| over 15 bins.
+
+    Confidence is the probability that the model gives its own answer, share_b the mean share of annotators who chose
+    the answer. Over all answered images with probabilities; 0 for a model that states the annotators' shares.
+    Range 0..1, lower is better.
+    """
+
+    name = "ece_shares"
+    label = "Calibration error"
+    description = "Gap between the probability given to the answer and the share of annotators who chose it."
+    source = "Guo et al. 2017, with the annotators' shares in place of one true label"
+
+    def observed(self, row: Row) -> float | None:
+        """Share of the annotators who chose the answer."""
+        return row.share(row.emotion) if row.emotion is not None and row.histogram else None
+
+    def bins(self, statistics: Statistics) -> dict[str, Any] | None:
+        """The reliability diagram: overall means; of each bin that holds answers n, mean confidence and mean share.
+
+        `contradicted` is the share of answers whose own label is not the likeliest. None if nothing counts.
+        """
+        total = statistics.values[statistics.eligible].sum(0)
+        gaps, members, confidences = total[:BINS], total[BINS : 2 * BINS], total[2 * BINS : 3 * BINS]
+        n = members.sum()
+        if not n:
+            return None
+        slots = [
+            {
+                "slot": int(slot),
+                "n": int(members[slot]),
+                "confidence": float(confidences[slot] / members[slot]),
+                "accuracy": float((gaps[slot] + confidences[slot]) / members[slot]),
+            }
+            for slot in np.flatnonzero(members)
+        ]
+        return {
+            "metric": self.name,
+            "bins": BINS,
+            "n": int(n),
+            "error": float(self.value(total)),
+            "confidence": float(confidences.sum() / n),
+            "accuracy": float((gaps + confidences).sum() / n),
+            "contradicted": float(total[-1] / n),
+            "slots": slots,
+        }

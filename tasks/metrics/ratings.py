@@ -15,6 +15,7 @@ import numpy as np
 from harness.tasks.metrics.base import (
     AdditiveMetric,
     FloatArray,
+    Metric,
     Row,
     Statistics,
     Unavailable,
@@ -26,13 +27,30 @@ from harness.types import Answer, Task
 
 
 class RatingMetric(AdditiveMetric):
-    """One dimension's numbers against people's mean ratings on the task's scale."""
+    """One dimension's numbers against people's mean ratings on the task's scale; a family over `VAD_DIMENSIONS`."""
 
+    group = "rating"
     family = "rating"
     higher_is_better = True
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
     dimension: ClassVar[str]
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    comparison: ClassVar[str]
+    """What the description says before the dimension, and after it."""
+    against: ClassVar[str] = "with people's mean rating"
+
+    @classmethod
+    def variant(cls, dimension: str) -> type[Metric]:
+        """The metric of one dimension."""
+        return cls.member(
+            name=f"{cls.kind}_{dimension}",
+            dimension=dimension,
+            label=f"{dimension.capitalize()} {cls.title}",
+            description=f"{cls.comparison} {dimension} {cls.against}.",
+            __doc__=f"{cls.comparison} {dimension} {cls.against}.\n\n{cls.__doc__}",
+        )
 
     @classmethod
     def applies(cls, task: Task) -> bool:
@@ -77,9 +95,11 @@ def moments(sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, Float
     return var_x, var_y, np.where(var_x * var_y > 0, covariance, var_x * var_y), mean_x - mean_y
 
 
-class _CCC(RatingMetric):
+class CCC(RatingMetric):
     """Concordance correlation: 2 cov / (var x + var y + (mean x - mean y)^2). Range -1..1, higher is better."""
 
+    kind, title = "ccc", "CCC"
+    comparison = "Concordance of the model's"
     source = "Lin 1989; ABAW challenges"
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -88,9 +108,11 @@ class _CCC(RatingMetric):
         return ratio(2 * covariance, var_x + var_y + shift**2)
 
 
-class _Pearson(RatingMetric):
-    """Pearson's correlation; none where a side is constant. Range -1..1, higher is better."""
+class Pearson(RatingMetric):
+    """Pearson's correlation; none if a side is constant. Range -1..1, higher is better."""
 
+    kind, title = "pearson", "correlation"
+    comparison = "Pearson correlation of the model's"
     source = "Pearson 1895"
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -99,9 +121,11 @@ class _Pearson(RatingMetric):
         return ratio(covariance, np.sqrt(var_x * var_y))
 
 
-class _RMSE(RatingMetric):
+class RMSE(RatingMetric):
     """Root of the mean squared difference, in units of the task's scale. Range 0.., lower is better."""
 
+    kind, title = "rmse", "RMSE"
+    comparison, against = "Root mean squared difference in", "to people's mean rating, in units of the task's scale"
     higher_is_better = False
     bounds = (0.0, None)
     source = "definition"
@@ -110,66 +134,3 @@ class _RMSE(RatingMetric):
         """RMSE (...) of sums (..., 6)."""
         n, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
         return np.sqrt(np.maximum(ratio(xx + yy - 2 * xy, n), 0.0))
-
-
-class CCCValence(_CCC):
-    """Concordance of the model's valence with people's mean rating. Range -1..1, higher is better."""
-
-    name = "ccc_valence"
-    dimension = "valence"
-
-
-class CCCArousal(_CCC):
-    """Concordance of the model's arousal with people's mean rating. Range -1..1, higher is better."""
-
-    name = "ccc_arousal"
-    dimension = "arousal"
-
-
-class CCCDominance(_CCC):
-    """Concordance of the model's dominance with people's mean rating. Range -1..1, higher is better."""
-
-    name = "ccc_dominance"
-    dimension = "dominance"
-
-
-class PearsonValence(_Pearson):
-    """Correlation of the model's valence with people's mean rating. Range -1..1, higher is better."""
-
-    name = "pearson_valence"
-    dimension = "valence"
-
-
-class PearsonArousal(_Pearson):
-    """Correlation of the model's arousal with people's mean rating. Range -1..1, higher is better."""
-
-    name = "pearson_arousal"
-    dimension = "arousal"
-
-
-class PearsonDominance(_Pearson):
-    """Correlation of the model's dominance with people's mean rating. Range -1..1, higher is better."""
-
-    name = "pearson_dominance"
-    dimension = "dominance"
-
-
-class RMSEValence(_RMSE):
-    """Typical error of the model's valence on the task's scale. Range 0.., lower is better."""
-
-    name = "rmse_valence"
-    dimension = "valence"
-
-
-class RMSEArousal(_RMSE):
-    """Typical error of the model's arousal on the task's scale. Range 0.., lower is better."""
-
-    name = "rmse_arousal"
-    dimension = "arousal"
-
-
-class RMSEDominance(_RMSE):
-    """Typical error of the model's dominance on the task's scale. Range 0.., lower is better."""
-
-    name = "rmse_dominance"
-    dimension = "dominance"

@@ -129,6 +129,9 @@ class BertScore(MeanCaption):
     """
 
     name = "bert_score"
+    label = "BERTScore"
+    description = "BERTScore F1 of the explanation."
+    group = "text-more"
     bounds = (-1.0, 1.0)
     protocol_dependent = False
     tokenised = False

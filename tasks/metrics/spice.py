@@ -32,6 +32,9 @@ class Spice(MeanCaption):
     """
 
     name = "spice"
+    label = "SPICE"
+    description = "SPICE F-score of the explanation."
+    group = "text-more"
     protocol_dependent = False
     tokenised = False
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})

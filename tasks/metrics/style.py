@@ -11,6 +11,7 @@ import numpy as np
 from harness.tasks.metrics.base import (
     BoolArray,
     MeanMetric,
+    Metric,
     Row,
     SetMetric,
     Statistics,
@@ -59,6 +60,11 @@ class Unique(SetMetric):
     """
 
     name = "unique"
+    label = "Unique"
+    description = "Distinct explanations among all explanations."
+    group = "variety"
+    style = "percent"
+    decimals = 1
     family = "style"
     higher_is_better = True
     views = _VIEWS
@@ -73,15 +79,30 @@ class Unique(SetMetric):
         return len({one_line(text) for text in explanations(rows)}) / len(rows)
 
 
-class _Distinct(SetMetric):
-    """Distinct n-grams / n-grams over all explanations together, on the protocol's tokens."""
+class Distinct(SetMetric):
+    """Distinct n-grams / n-grams over all explanations together, on the protocol's tokens.
 
+    A family over n, 1 or 2. Range 0..1, higher is better; falls with the number of explanations by itself.
+    """
+
+    group = "variety"
+    style = "percent"
+    decimals = 1
     family = "style"
     higher_is_better = True
     protocol_dependent = True
     views = _VIEWS
     source = "Li et al. 2016, a diversity-promoting objective function"
     order: ClassVar[int]
+
+    @classmethod
+    def variant(cls, order: str) -> type[Metric]:
+        """Distinct n-grams of n = `order`."""
+        said = {"1": "Distinct words among all words.", "2": "Distinct word pairs among all word pairs."}[order]
+        return cls.member(
+            name=f"distinct_{order}", order=int(order), label=f"Distinct-{order}", description=said,
+            __doc__=f"{said}\n\n{cls.__doc__}",
+        )  # fmt: skip
 
     def eligible(self, rows: Sequence[Row]) -> BoolArray:
         """Answers."""
@@ -99,20 +120,6 @@ class _Distinct(SetMetric):
         return {"tok": tokeniser_name(self.context.task.protocol)}
 
 
-class Distinct1(_Distinct):
-    """Distinct words / words over all explanations. Range 0..1, higher is better; falls with n by itself."""
-
-    name = "distinct_1"
-    order = 1
-
-
-class Distinct2(_Distinct):
-    """Distinct word pairs / word pairs over all explanations. Range 0..1, higher is better; falls with n by itself."""
-
-    name = "distinct_2"
-    order = 2
-
-
 class Metaphor(MeanMetric):
     """Share of explanations that hold one of 13 markers of comparison, case-sensitive. Range 0..1, no direction.
 
@@ -120,6 +127,11 @@ class Metaphor(MeanMetric):
     """
 
     name = "metaphor"
+    label = "Similes"
+    description = "Explanations that hold a phrase of comparison such as “reminds me of”."
+    group = "variety"
+    style = "percent"
+    decimals = 1
     family = "style"
     higher_is_better = None
     proportion = True
@@ -139,6 +151,11 @@ class Copied(MeanMetric):
     """
 
     name = "copied"
+    label = "Copied"
+    description = "Explanations found word for word in the training split."
+    group = "variety"
+    style = "percent"
+    decimals = 1
     family = "style"
     higher_is_better = False
     proportion = True
@@ -161,6 +178,10 @@ class MeanLength(MeanMetric):
     """Mean number of the protocol's tokens per explanation. Range 0..inf, no direction."""
 
     name = "mean_length"
+    label = "Mean length"
+    description = "Words per explanation."
+    group = "variety"
+    decimals = 1
     family = "style"
     higher_is_better = None
     bounds = (0.0, None)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.tasks.metrics.base import FloatArray
-
-DIMENSIONS = ("valence", "arousal", "dominance")
+from harness.types import VAD_DIMENSIONS
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -22,7 +21,7 @@ class WordAffect:
     Attributes:
         name: of the lexicon, for signatures.
         fingerprint: hash of its content, for signatures.
-        dimensions: what it measures: an ordered subset of `DIMENSIONS`.
+        dimensions: what it measures: an ordered subset of `VAD_DIMENSIONS`.
         entries: lower-case word -> one value in -1..1 for each of `dimensions`.
     """
 
@@ -33,7 +32,7 @@ class WordAffect:
     _known: dict[str, tuple[FloatArray, float]] = field(default_factory=dict, repr=False, compare=False)
 
     def means(self, text: str) -> FloatArray:
-        """Mean over the known words of each of `DIMENSIONS`, (3,) in -1..1; NaN where nothing is known or measured.
+        """Mean over the known words of each of `VAD_DIMENSIONS`, (3,) in -1..1; NaN where nothing is known or measured.
 
         Words are looked up one by one, in lower case, as they stand: neither negation nor phrases are seen.
         """
@@ -47,8 +46,8 @@ class WordAffect:
         if text not in self._known:
             words = _WORD.findall(text.lower().replace("’", "'"))
             found = [self.entries[word] for word in words if word in self.entries]
-            means = np.full(len(DIMENSIONS), np.nan)
+            means = np.full(len(VAD_DIMENSIONS), np.nan)
             if found:
-                means[[DIMENSIONS.index(name) for name in self.dimensions]] = np.mean(found, axis=0)
+                means[[VAD_DIMENSIONS.index(name) for name in self.dimensions]] = np.mean(found, axis=0)
             self._known[text] = means, len(found) / len(words) if words else float("nan")
         return self._known[text]

@@ -56,6 +56,29 @@ def test_confusion_has_a_column_for_no_answer() -> None:
     assert confusion["counts"] == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
 
 
+def test_the_reliability_diagram_shows_the_very_number_of_the_leaderboard() -> None:
+    """Half of two annotators say joy: no majority, so an answer of .8 is judged by the share it has, .5; then 1 by .9."""
+    examples = [painting("a", ("joy", "x"), ("calm", "y")), painting("b", ("joy", "x"), ("joy", "y"))]
+    answers: dict[str, Outcome] = {
+        "a": Answer("joy", "x", {"joy": 0.8, "calm": 0.2}),
+        "b": Answer("joy", "y", {"joy": 0.9, "calm": 0.1}),
+    }
+    task = dataclasses.replace(TASK, metrics=("ece", "ece_shares"))
+    scores = score({"m": answers}, examples, task)
+    (diagram,) = scores.calibration
+    assert (diagram["n"], diagram["error"]) == (2, pytest.approx((0.3 + 0.1) / 2))
+    assert (cell(scores, "ece_shares")["n"], cell(scores, "ece_shares")["value"]) == (2, diagram["error"])
+    assert [(s["slot"], s["n"], s["confidence"], s["accuracy"]) for s in diagram["slots"]] == [
+        (12, 1, pytest.approx(0.8), pytest.approx(0.5)),
+        (13, 1, pytest.approx(0.9), pytest.approx(1.0)),
+    ]
+    assert (diagram["slots"][1]["low"], diagram["slots"][1]["high"]) == tuple(wilson(1, 1))
+    assert (cell(scores, "ece")["n"], cell(scores, "ece")["value"]) == (
+        1,
+        pytest.approx(0.1),
+    )  # by at least half, no tie
+
+
 def test_dominance_follows_the_protocol() -> None:
     """Two against two of calm and fear is a tie; two of four without a tie dominates only in artemis-plain."""
     examples = [painting("a", ("joy", "x"), ("joy", "x"), ("calm", "x"), ("fear", "x"))]

@@ -167,6 +167,20 @@ def _ece(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
     assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected.item(), abs=1e-6)
 
 
+@checks("ece_shares")
+def _ece_shares(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+    """By hand: in the bin of .8 four answers that 3, 4, 2 and 3 of 4 annotators share, in the bin of .5 one of 1 in 4.
+
+    Shares .75 and .25 on average, so (4 |.75 - .8| + 1 |.25 - .5|) / 5 = .09; no image needs a dominant emotion.
+    """
+
+    def row(sure: float, agree: int) -> Row:
+        return make_row(Answer("awe", "x", {"awe": sure, "fear": 1 - sure}), ["awe"] * agree + ["fear"] * (4 - agree))
+
+    rows = [*(row(0.8, agree) for agree in (3, 4, 2, 3)), row(0.5, 1), make_row(Refusal(), ["awe"])]
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(0.09)
+
+
 @checks("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 def _bleu(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
     """Equal to sacrebleu on the same tokens: both take the closest reference length."""

@@ -177,3 +177,11 @@ def test_every_metric_describes_itself(name: str) -> None:
     first = (metric.__doc__ or "").strip().partition("\n")[0]
     assert first.endswith((".", ":")) or len(first) > 40
     assert not (metric.proportion and metric.bounds != (0.0, 1.0))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_reports_are_told_how_to_show_every_metric(name: str) -> None:
+    record = load(name).record()
+    assert record["label"] != name
+    assert record["description"].endswith(".")
+    assert record["group"] != "other"
