@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from metric_rows import GOLDEN
+from recorded_checks import SECTIONS
+from recorded_scores import compare_set, difference, main
 
 from harness.tasks.metrics import meteor
 from harness.tasks.metrics.caption_engine import CaptionEngine
-from harness.tasks.metrics.golden import compare_set, difference, main
-from harness.tasks.metrics.golden_checks import SECTIONS
 from harness.tasks.metrics.java import MeteorProcess
 
 LEAVES = {

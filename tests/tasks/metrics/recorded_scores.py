@@ -1,4 +1,4 @@
-"""Recompute every value of a set of recorded official scores: `python -m harness.tasks.metrics.golden DIR`.
+"""Recompute every value of a set of recorded official scores: `python tests/tasks/metrics/recorded_scores.py DIR`.
 
 DIR holds `sentences.json` (candidates, references, emotions, training utterances) and `expected.json` (what the
 official code says about them). Prints a line per comparison (name, largest difference, tolerance, `ok` or `FAIL`, or
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded_checks import SECTIONS, Recorded
 
 from harness.tasks.metrics.base import Unavailable
-from harness.tasks.metrics.golden_checks import SECTIONS, Recorded
 from harness.tasks.metrics.java import MeteorProcess
 
 
@@ -83,7 +83,7 @@ def difference(found: Any, wanted: Any) -> float:
 def main(arguments: Sequence[str]) -> int:
     """The command; its exit code."""
     if len(arguments) != 1:
-        print("usage: python -m harness.tasks.metrics.golden DIR", file=sys.stderr)
+        print("usage: python tests/tasks/metrics/recorded_scores.py DIR", file=sys.stderr)
         return 2
     folder, failures = Path(arguments[0]), 0
     try:

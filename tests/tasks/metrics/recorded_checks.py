@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from harness.tasks.metrics import METRICS
+from harness.plan.registry import metric_registry
 from harness.tasks.metrics.base import AdditiveMetric, Context, FloatArray, Metric, Row
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.dominance import half_without_tie, majority
@@ -112,8 +111,7 @@ def _row(item: Mapping[str, Any], lower: bool) -> Row:
 
 def metric_class(name: str) -> type[Metric]:
     """A built-in metric by name."""
-    module, _, attribute = METRICS[name].partition(":")
-    found: type[Metric] = getattr(importlib.import_module(module), attribute)
+    found: type[Metric] = metric_registry().load(name)
     return found
 
 
