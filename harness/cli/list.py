@@ -40,15 +40,19 @@ def _models(from_files: list[str]) -> list[str]:
     registry = adapter_registry(from_files)
     width = max(len(name) for name in registry.names())
     lines = [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
-    return [*lines, "", "checkpoints for llava (weights in 10^9, licence):", *_presets()]
+    return [*lines, "", "by name (weights in 10^9, licence):", *_cards(), "any other: hf:CHECKPOINT, openai:MODEL"]
 
 
-def _presets() -> list[str]:
-    from harness.adapters.hf_presets import presets
+def _cards() -> list[str]:
+    from harness.adapters.cards import CARDS, card_names, read_card
 
-    found = presets()
-    width = max(len(p.setting) for p in found)
-    return [f"  {p.setting:<{width}}  {p.billions:>5g}  {p.licence}{f' ({p.note})' if p.note else ''}" for p in found]
+    cards = [read_card(CARDS / f"{name}.yaml") for name in card_names()]
+    rows = []
+    for card in cards:
+        size, needs = "-" if card.billions is None else f"{card.billions:g}", ", ".join(card.requires)
+        rows.append((card.name, size, card.licence or "-", card.checkpoint or card.model, needs and f"needs {needs}"))
+    widths = [max(len(str(row[column])) for row in rows) for column in range(5)]
+    return ["  " + "  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _metrics() -> list[str]:

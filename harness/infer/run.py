@@ -25,6 +25,7 @@ from harness.types import Control, Example
 
 if TYPE_CHECKING:
     from harness.adapters import LocalAdapter
+    from harness.adapters.cards import ModelCard
     from harness.infer.ray import RayWorkers
 
 
@@ -134,8 +135,17 @@ class RowAsking:
         how = {k: self.options[k] for k in ("batch_size", "concurrency", "device", "dtype", "trust_remote_code")}
         executor = "local" if isinstance(adapter, EndpointAdapter) else self.options["executor"]
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
+        card = self._card(fingerprint)
+        self.record["card"] = None if card is None else card.record()
         note_environment(self.manifest)
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)
+
+    def _card(self, fingerprint: Mapping[str, Any]) -> ModelCard | None:
+        """The card that was asked for, or that of the checkpoint that was."""
+        from harness.adapters.cards import card_of
+
+        checkpoint = fingerprint.get("checkpoint")
+        return self.spec.card or (card_of(checkpoint) if isinstance(checkpoint, str) and "/" in checkpoint else None)
 
     def _note(self, **values: Any) -> None:
         self.record.update(values)
@@ -170,7 +180,7 @@ class RowAsking:
 
     def _note_facts(self, facts: ModelInfo) -> None:
         self._note(
-            parameters=facts.parameters,
+            parameters=facts.parameters or (self.record.get("card") or {}).get("parameters"),
             observed=redact(dict(facts.observed)),
             peak_memory_gb=facts.peak_memory_gb,
             gpu=facts.gpu,

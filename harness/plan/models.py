@@ -1,7 +1,8 @@
-"""Reading `--models`: `sevlm,llava:checkpoint=PATH,dtype=bf16,gpt4v:model=m,as=gpt`.
+"""Reading `--models`: `sevlm,qwen3-vl-8b:dtype=bf16,hf:CHECKPOINT,openai:MODEL,as=gpt`.
 
-Settings follow a model's first colon. A comma piece that looks like `name=value` belongs to the model before it;
-values may hold `:` and `/`.
+A name is an adapter's, a model card's, or the path of a card of one's own (`./mine.yaml`). Settings follow a model's
+first colon; `hf:CHECKPOINT` and `openai:MODEL` name the model itself there. A comma piece that looks like `name=value`
+belongs to the model before it; values may hold `:` and `/`.
 
 `as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts, `group=NAME` says that rows are one
 model trained with several seeds, whose mean and standard deviation are shown. `trained_on=TASK` takes a model
@@ -19,13 +20,19 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.plan.registry import ADAPTERS
 from harness.redact import is_secret_name, keep_secret
 from harness.store.run_folder import check_name
 from harness.suggestions import nearest
 from harness.types import UserError
 
+if TYPE_CHECKING:
+    from harness.adapters.cards import ModelCard
+
+NAMED_FIRST = {"hf": "checkpoint", "llava": "checkpoint", "openai": "model", "gpt4v": "model"}
+"""Adapter -> the setting that may stand without its name right after the colon."""
 _SETTING = re.compile(r"[a-z][a-z0-9_]*=")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -35,7 +42,7 @@ class ModelSpec:
     """One model as asked for.
 
     Attributes:
-        name: row name in tables and file name (`as=`, else the adapter's name).
+        name: row name in tables and file name (`as=`, else what was typed: the adapter, the card, the checkpoint).
         adapter: registry name.
         settings: as typed, without the five that belong to every model: `as`, `prompt`, `group`, `trained_on`,
             `overlap`.
@@ -43,6 +50,8 @@ class ModelSpec:
         trained_on: name of another task whose checkpoint and labels the model uses; its answers are mapped.
         overlap_allowed: ask also about pictures that the model was trained on.
         group: name shared by rows that are one model trained with several seeds.
+        card: the model card that was asked for by its name; its checkpoint or model is among `settings`, its other
+            settings count less than the command line's.
     """
 
     name: str
@@ -52,6 +61,7 @@ class ModelSpec:
     trained_on: str | None = None
     overlap_allowed: bool = False
     group: str | None = None
+    card: ModelCard | None = None
 
 
 def parse_models(text: str) -> list[ModelSpec]:
@@ -81,24 +91,38 @@ def parse_models(text: str) -> list[ModelSpec]:
     return specs
 
 
-def _spec(adapter: str, pieces: Sequence[str]) -> ModelSpec:
-    settings: dict[str, str] = {}
-    for piece in pieces:
+def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:
+    card = _card(head)
+    adapter = head if card is None else card.adapter
+    settings: dict[str, str] = {} if card is None else dict(card.identity())
+    name = head if card is None else card.name
+    for place, piece in enumerate(pieces):
         key, equals, value = piece.partition("=")
-        if not equals:
-            raise UserError(f"--models: expected name=value after {adapter!r}, got {piece!r}")
+        if not equals and place == 0 and piece and card is None and adapter in NAMED_FIRST:
+            key, value = NAMED_FIRST[adapter], piece
+            name = re.sub(r"[^A-Za-z0-9._-]", "-", piece.rstrip("/").rpartition("/")[2])
+        elif not equals:
+            raise UserError(f"--models: expected name=value after {head!r}, got {piece!r}")
         settings[key] = value
-    name = check_name(settings.pop("as", adapter), "model")
+    name = check_name(settings.pop("as", name), "model")
     prompt, trained_on = settings.pop("prompt", "default"), settings.pop("trained_on", None)
     overlap = settings.pop("overlap", "refuse")
     if overlap not in ("refuse", "allow"):
         raise UserError(f"{name}:overlap={overlap}: expected refuse or allow")
     group = settings.pop("group", None)
-    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow", group)
+    return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow", group, card)
+
+
+def _card(name: str) -> ModelCard | None:
+    if name in ADAPTERS:
+        return None
+    from harness.adapters.cards import find_card
+
+    return find_card(name)
 
 
 def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments for `cls`: the user's settings, then `offered` values where `__init__` takes them.
+    """Keyword arguments for `cls`: the settings as typed, then `offered` ones that `__init__` takes, then the card's.
 
     Raises:
         UserError: a setting that `__init__` does not know, or a value of the wrong type.
@@ -114,6 +138,11 @@ def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> di
     for key, value in offered.items():
         if key in parameters and key not in arguments and value is not None:
             arguments[key] = value
+    if spec.card is not None:
+        for key, value in spec.card.settings.items():
+            if key not in parameters and not open_ended:
+                raise UserError(f"card {spec.card.name!r} has a setting {key!r}; {nearest(key, parameters)}")
+            arguments.setdefault(key, _convert(str(value), hints.get(key), f"{spec.card.name}:{key}"))
     for key, parameter in parameters.items():
         variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         if key not in arguments and parameter.default is inspect.Parameter.empty and not variadic:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,8 @@ ADAPTERS: Mapping[str, str] = {
     "human": "harness.adapters.human:Human",
     "crowd": "harness.adapters.crowd:Crowd",
     "sevlm": "harness.adapters.sevlm:SEVLMAdapter",
+    "hf": "harness.adapters.hf_vlm:HFVisionLanguage",
+    "openai": "harness.adapters.openai_chat:OpenAIChat",
     "llava": "harness.adapters.hf_vlm:HFVisionLanguage",
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",
 }
@@ -67,10 +69,18 @@ class Registry:
         kind: what the entries are, for messages (`model`, `task`, `metric`).
         builtin: name -> `"module:attr"`.
         group: entry-point group whose entries are merged in.
+        also: other names that would have been understood, for messages.
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str], group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        builtin: Mapping[str, str],
+        group: str | None = None,
+        also: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self.kind = kind
+        self._also = also
         self._targets = dict(builtin)
         self._loaded: dict[str, Any] = {}
         for entry in entry_points(group=group) if group else ():
@@ -99,7 +109,7 @@ class Registry:
             UserError: unknown name; the message suggests the nearest ones.
         """
         if name not in self._targets:
-            raise UserError(f"unknown {self.kind} {name!r}; {nearest(name, self._targets)}")
+            raise UserError(f"unknown {self.kind} {name!r}; {nearest(name, [*self._targets, *self._also()])}")
         return self._targets[name]
 
     def load(self, name: str) -> Any:
@@ -116,13 +126,19 @@ class Registry:
 
 def adapter_registry(from_files: Iterable[str] = ()) -> Registry:
     """Adapters: built in, installed, and those given as `NAME=FILE.py:Class`."""
-    registry = Registry("model", ADAPTERS, "harness.adapters")
+    registry = Registry("model", ADAPTERS, "harness.adapters", _card_names)
     for definition in from_files:
         name, _, target = definition.partition("=")
         if not name or ":" not in target:
             raise UserError(f"--adapter {definition!r}: expected NAME=FILE.py:Class")
         registry.add(name, target, load_class_from_file(target))
     return registry
+
+
+def _card_names() -> tuple[str, ...]:
+    from harness.adapters.cards import card_names
+
+    return card_names()
 
 
 def metric_registry() -> Registry:

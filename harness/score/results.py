@@ -171,6 +171,7 @@ def model_record(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[
         "model": model["model"],
         "fingerprint": (distinct[0] if distinct else None) if same else fingerprints,
         "parameters": next((r["parameters"] for r in rows if r.get("parameters") is not None), None),
+        "card": next((r["card"] for r in rows if r.get("card")), None),
         "peak_memory_gb": max((r["peak_memory_gb"] for r in rows if r.get("peak_memory_gb")), default=None),
         "wall_s": sum(r.get("wall_s", 0.0) for r in rows),
     }

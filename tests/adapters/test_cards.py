@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from harness.adapters.cards import card_names, card_of, find_card, read_card
+from harness.cli import main
 from harness.types import UserError
 
 GOOD = {"title": "Mine", "adapter": "hf", "checkpoint": "me/mine", "checked": "2026-01-02"}
@@ -67,3 +69,30 @@ def test_mistakes_are_told_with_their_line(keys: dict[str, object], message: str
         read_card(written(tmp_path, **keys))
     with pytest.raises(UserError, match="no such file"):
         find_card(str(tmp_path / "absent.yaml"))
+
+
+def test_the_list_of_models_shows_every_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "models"]) == 0
+    shown = capsys.readouterr().out
+    for name in card_names():
+        card = find_card(name)
+        assert card is not None
+        line = next(line for line in shown.splitlines() if line.split()[:1] == [name])
+        assert (card.checkpoint or card.model or "") in line
+        assert (card.licence or "-") in line
+
+
+def test_size_and_licence_of_the_card_reach_the_results(tmp_path: Path) -> None:
+    card = written(tmp_path, adapter="named", checkpoint=None, model="none", billions=0.002, licence="MIT")
+    run = tmp_path / "run"
+    majority = tmp_path / "m.py"
+    majority.write_text(
+        "from harness.adapters.majority import Majority\n"
+        "class Named(Majority):\n"
+        "    name = 'named'\n"
+        "    def __init__(self, model: str = ''):\n        super().__init__()\n"
+    )
+    words = ["run", "--tasks", "demo", "--models", str(card), "--limit", "2", "--out", str(run), "--no-report"]
+    assert main([*words, "--adapter", f"named={majority}:Named"]) == 0
+    (model,) = json.loads((run / "results.json").read_text())["models"]
+    assert (model["model"], model["parameters"], model["card"]["licence"]) == ("mine", 2_000_000, "MIT")

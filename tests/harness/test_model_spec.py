@@ -34,6 +34,29 @@ def test_as_names_the_row_and_prompt_picks_the_prompt():
     )
 
 
+def test_a_model_is_asked_for_by_its_name(tmp_path):
+    card, hub, endpoint = parse_models("qwen3-vl-8b:dtype=bf16,hf:Qwen/Some-VL:x,device=cpu,openai:gpt-5.5")
+    assert (card.name, card.adapter) == ("qwen3-vl-8b", "hf")
+    assert card.settings == {"checkpoint": "Qwen/Qwen3-VL-8B-Instruct", "dtype": "bf16"}
+    assert hub == ModelSpec("Some-VL-x", "hf", {"checkpoint": "Qwen/Some-VL:x", "device": "cpu"})
+    assert endpoint == ModelSpec("gpt-5.5", "openai", {"model": "gpt-5.5"})
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "title: Mine\nadapter: m\ncheckpoint: me/mine\nchecked: 2026-01-02\nsettings: {warmth: 2, fast: yes}\n"
+    )
+    (spec,) = parse_models(f"{mine}:batch=3,as=one")
+    assert spec.name == "one"
+    assert typed_settings(Model, spec, {"device": "cpu"}) == {
+        "checkpoint": "me/mine", "batch": 3, "device": "cpu", "warmth": 2.0, "fast": True,
+    }  # fmt: skip
+    (spec,) = parse_models(f"{mine}:warmth=5,revision=b")
+    with pytest.raises(UserError, match="no setting 'revision'"):
+        typed_settings(Model, spec, {})
+    mine.write_text(mine.read_text().replace("warmth", "warmness"))
+    with pytest.raises(UserError, match="card 'mine' has a setting 'warmness'"):
+        typed_settings(Model, parse_models(str(mine))[0], {})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -41,7 +64,9 @@ def test_as_names_the_row_and_prompt_picks_the_prompt():
         ("seed=1,sevlm", "before any model"),
         ("sevlm,sevlm", "two rows are named 'sevlm'"),
         ("a:as=x,b:as=x", "two rows are named 'x'"),
-        ("llava:PATH", "expected name=value"),
+        ("sevlm:PATH", "expected name=value"),
+        ("qwen3-vl-8b:PATH", "expected name=value"),
+        ("no.yaml", "no such file"),
         ("llava:as=../x", "use letters"),
     ],
 )
