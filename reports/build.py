@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +11,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.atomic import write_atomically
-from harness.reports import affect_figures, calibration, numerals, scatter
-from harness.reports.affect import Affect, affects
-from harness.reports.cautions import Caution, cautions
-from harness.reports.cells_csv import cells_csv
-from harness.reports.confusion import Confusion, Distribution, confusions, distributions
-from harness.reports.controls import ControlTable, control_tables
-from harness.reports.emotions import HEAT_STEPS, Heatmap, colour_slots, heatmaps
-from harness.reports.leaderboard import Board, boards
-from harness.reports.merging import reasons_apart
-from harness.reports.methods import Method, Prompt, methods, prompts, results_file, run_records
-from harness.reports.pairs import Pair, pairs
-from harness.reports.published import PublishedRow, published_rows
-from harness.reports.samples import sample_scripts
-from harness.reports.script_data import script, whole_text
-from harness.reports.seeds import SeedTable, seed_table
-from harness.reports.slices import SliceTable, slice_tables
-from harness.reports.summary import summaries
-from harness.reports.tables import latex_table, markdown_table
-from harness.reports.task_view import Row, Run, TaskView, gather
-from harness.reports.thumbnails import Thumbnail, link_pictures, make_thumbnails
-from harness.reports.valence import word_valences
+from harness.reports import affect, labels, numbers, scatter
+from harness.reports.breakdowns import HEAT_STEPS, colour_slots, control_tables, heatmaps, slice_tables
+from harness.reports.cautions import cautions
+from harness.reports.comparisons import pairs, summaries
+from harness.reports.exports import cells_csv, latex_table, markdown_table
+from harness.reports.leaderboard import boards, published_rows, seed_table
+from harness.reports.methods import methods, prompts, results_file, run_records
+from harness.reports.samples import sample_scripts, script, whole_text, word_valences
+from harness.reports.thumbnails import Thumbnail, link_images, make_thumbnails
+from harness.reports.view import LeaderboardRow, Run, TaskView, gather, reasons_apart
 from harness.store.run_folder import RunFolder, to_json
 from harness.types import Example, Outcome, UserError
 
 _HERE = Path(__file__).parent
 ASSETS = ("report.css", "samples.css", "report.js", "cards.js", "filters.js", "samples.js")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPage:
-    """A task's part of the page, ready to print."""
-
-    view: TaskView
-    paintings: int
-    cautions: list[Caution]
-    boards: list[Board]
-    seeds: SeedTable | None
-    published: list[PublishedRow]
-    heatmaps: list[Heatmap]
-    confusions: list[Confusion]
-    distributions: dict[Row, Distribution]
-    pairs: list[Pair]
-    emotion_pairs: list[Pair]
-    plots: dict[str, list[scatter.Plot]]
-    calibrations: list[calibration.Calibration]
-    affects: list[Affect]
-    slices: list[SliceTable]
-    controls: list[ControlTable]
-    prompts: list[Prompt]
-    methods: list[Method]
 
 
 def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, copies: bool = True) -> Path:
@@ -72,9 +36,9 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
 
     Args:
         runs: scored run folders; runs of the same task become one leaderboard.
-        out: the report's folder, created when absent.
-        blur: pictures are blurred until they are clicked (some show nudity or violence).
-        copies: the report holds small copies of the pictures; without, it links to the originals where they lie.
+        out: the report's folder, created if absent.
+        blur: images are blurred until they are clicked (some show nudity or violence).
+        copies: the report holds small copies of the images; without, it links to the originals where they lie.
 
     Raises:
         UserError: no run was given, or one of them is not scored.
@@ -85,58 +49,59 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
     views = gather(read)
     examples = {view.slug: list(view.examples().values()) for view in views}
     images = [e.image for chosen in examples.values() for e in chosen]
-    pictures = make_thumbnails(images, out / "thumbs") if copies else link_pictures(images, out)
+    thumbnails = make_thumbnails(images, out / "thumbs") if copies else link_images(images, out)
     scripts = {"valence.js"}
     pages = []
     for view in views:
         outcomes = {row: view.outcomes(row) for row in view.rows}
         readings = [view.readings(row) for row in view.rows]
-        for name, text in sample_scripts(view, examples[view.slug], outcomes, readings, pictures):
+        for name, text in sample_scripts(view, examples[view.slug], outcomes, readings, thumbnails):
             write_atomically(out / "data" / name, text)
             scripts.add(name)
         apart = reasons_apart(view, views)
-        pages.append(_task_page(view, examples[view.slug], outcomes, pictures, apart))
+        pages.append(_task_page(view, examples[view.slug], outcomes, thumbnails, apart))
     _write_assets(out, read)
     _write_tables(out, pages)
     write_atomically(out / "index.html", _render(pages, read, blur))
     _prune(out / "data", "*.js", scripts)
-    _prune(out / "thumbs", "*.jpg", {picture.name for picture in pictures.values() if picture.name})
+    _prune(out / "thumbs", "*.jpg", {image.name for image in thumbnails.values() if image.name})
     return out / "index.html"
 
 
 def _task_page(
     view: TaskView,
     examples: Sequence[Example],
-    outcomes: Mapping[Row, Mapping[str, Outcome]],
-    pictures: Mapping[Path, Thumbnail],
+    outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
+    thumbnails: Mapping[Path, Thumbnail],
     apart: Sequence[str],
-) -> TaskPage:
+) -> dict[str, Any]:
+    """A task's part of the page, ready to print."""
     tables = boards(view)
-    left_out = sum(pictures[e.image].reason.startswith("left out") for e in examples)
+    left_out = sum(thumbnails[e.image].reason.startswith("left out") for e in examples)
     overall, per_emotion = pairs(view)
-    return TaskPage(
-        view=view,
-        paintings=len(examples),
-        cautions=cautions(view, left_out, apart),
-        boards=tables,
-        seeds=seed_table(view),
-        published=published_rows(view, tables[0]),
-        heatmaps=heatmaps(view),
-        confusions=confusions(view),
-        distributions={found.row: found for found in distributions(view, examples, outcomes)},
-        pairs=overall,
-        emotion_pairs=per_emotion,
-        plots=scatter.plots(view),
-        calibrations=calibration.calibrations(view, examples, outcomes),
-        affects=affects(view, examples, outcomes),
-        slices=slice_tables(view),
-        controls=control_tables(view),
-        prompts=prompts(view),
-        methods=methods(view),
-    )
+    return {
+        "view": view,
+        "images": len(examples),
+        "cautions": cautions(view, left_out, apart),
+        "boards": tables,
+        "seeds": seed_table(view),
+        "published": published_rows(view, tables[0]),
+        "heatmaps": heatmaps(view),
+        "confusions": labels.confusions(view),
+        "distributions": {found.row: found for found in labels.distributions(view, examples, outcomes)},
+        "pairs": overall,
+        "emotion_pairs": per_emotion,
+        "plots": scatter.plots(view),
+        "calibrations": labels.calibrations(view),
+        "affects": affect.affects(view, examples, outcomes),
+        "slices": slice_tables(view),
+        "controls": control_tables(view),
+        "prompts": prompts(view),
+        "methods": methods(view),
+    }
 
 
-def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
+def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -147,20 +112,20 @@ def _render(pages: Sequence[TaskPage], runs: list[Run], blur: bool) -> str:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        slots=colour_slots(emotion for page in pages for emotion in page.view.emotions),
-        count=numerals.count,
-        grouped=numerals.grouped,
-        number=numerals.two_decimals,
+        slots=colour_slots(emotion for page in pages for emotion in page["view"].emotions),
+        count=numbers.count,
+        grouped=numbers.grouped,
+        signed=numbers.signed,
         heat_steps=HEAT_STEPS,
         plot=scatter,
-        reliability=calibration,
-        drawn=affect_figures,
+        reliability=labels,
+        drawn=affect,
     )
     text: str = environment.get_template("page.html.j2").render(
         pages=pages,
         runs=runs,
         records=run_records(runs),
-        summaries=summaries([page.view for page in pages]),
+        summaries=summaries([page["view"] for page in pages]),
         title=_title(pages),
         blur=blur,
     )
@@ -171,10 +136,10 @@ def _finalize(value: Any) -> Any:
     return whole_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _title(pages: Sequence[TaskPage]) -> str:
-    rows = [row for page in pages for row in page.view.rows]
+def _title(pages: Sequence[Mapping[str, Any]]) -> str:
+    rows = [row for page in pages for row in page["view"].rows]
     models = dict.fromkeys(row.id.model for row in rows if row.kind == "model" or rows[0].kind != "model")
-    tasks = ", ".join(dict.fromkeys(page.view.name for page in pages))
+    tasks = ", ".join(dict.fromkeys(page["view"].name for page in pages))
     return f"{', '.join(models) or 'Nothing'} on {tasks or 'no task'}"
 
 
@@ -187,11 +152,11 @@ def _write_assets(out: Path, runs: list[Run]) -> None:
     write_atomically(out / "cells.csv", cells_csv(runs))
 
 
-def _write_tables(out: Path, pages: Sequence[TaskPage]) -> None:
+def _write_tables(out: Path, pages: Sequence[Mapping[str, Any]]) -> None:
     for page in pages:
-        board = page.boards[0]
-        write_atomically(out / f"leaderboard-{page.view.slug}.tex", latex_table(page.view, board))
-        write_atomically(out / f"leaderboard-{page.view.slug}.md", markdown_table(page.view, board))
+        view, board = page["view"], page["boards"][0]
+        write_atomically(out / f"leaderboard-{view.slug}.tex", latex_table(view, board))
+        write_atomically(out / f"leaderboard-{view.slug}.md", markdown_table(view, board))
 
 
 def _prune(folder: Path, pattern: str, kept: Iterable[str]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.reports.emotions import FEW
-from harness.reports.metric_table import display_rank, metric_info
-from harness.reports.numerals import count, grouped, wilson
-from harness.reports.task_view import ANSWERED_ENOUGH, CellKey, Row, TaskView
+from harness.reports.numbers import FEW, count, grouped
+from harness.reports.view import ANSWERED_ENOUGH, CellKey, LeaderboardRow, TaskView
+from harness.score.statistics import wilson
 
 SMALL_N = 100
 
@@ -22,25 +21,26 @@ class Caution:
     is_grave: bool = False
 
 
-def cautions(view: TaskView, pictures_left_out: int = 0, apart: Sequence[str] = ()) -> list[Caution]:
+def cautions(view: TaskView, images_left_out: int = 0, apart: Sequence[str] = ()) -> list[Caution]:
     """The warnings of a task, gravest first.
 
     Args:
         view: the task.
-        pictures_left_out: thumbnails beyond the size limit.
+        images_left_out: thumbnails beyond the size limit.
         apart: why runs of a task of the same name stand in leaderboards of their own.
     """
     return [
         *_illustrative(view),
         *_limited(view),
-        *_different_pictures(view),
+        *_undescribed(view),
+        *_different_images(view),
         *_different_signatures(view),
         *(Caution("Not merged", reason) for reason in apart),
         *_rows(view),
         *_small(view),
         *_small_emotions(view),
         *_code_state(view),
-        *_pictures(pictures_left_out),
+        *_images(images_left_out),
     ]
 
 
@@ -59,20 +59,30 @@ def _limited(view: TaskView) -> Iterator[Caution]:
             where = f" ({run.name})" if len(view.runs) > 1 else ""
             yield Caution(
                 "Limited run",
-                f"{grouped(examples)} of {count(available, 'picture')} were run{where}: "
+                f"{grouped(examples)} of {count(available, 'image')} were run{where}: "
                 "not comparable with results on the whole split.",
                 is_grave=True,
             )
 
 
-def _different_pictures(view: TaskView) -> Iterator[Caution]:
+def _undescribed(view: TaskView) -> Iterator[Caution]:
+    old = [run.name for run in view.runs if not run.results.get("metrics")]
+    if old:
+        yield Caution(
+            "Scored by an older version",
+            f"{', '.join(old)} does not say what its metrics are called and which direction is better: no order, no "
+            "bold. `harness score RUN` adds it.",
+        )
+
+
+def _different_images(view: TaskView) -> Iterator[Caution]:
     if len(view.runs) < 2:
         return
     ids = [frozenset(example.id for example in run.folder.examples(view.name)) for run in view.runs]
     if len(set(ids)) > 1:
         yield Caution(
-            "Different pictures",
-            f"The merged runs do not cover the same pictures ({', '.join(grouped(len(i)) for i in ids)}; "
+            "Different images",
+            f"The merged runs do not cover the same images ({', '.join(grouped(len(i)) for i in ids)}; "
             f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
             is_grave=True,
         )
@@ -86,7 +96,7 @@ def _different_signatures(view: TaskView) -> Iterator[Caution]:
             by_run.setdefault(key.row.run, set()).add(str(cell.get("signature")))
     names = {metric for (metric, _), by_run in found.items() if len({frozenset(one) for one in by_run.values()}) > 1}
     if names:
-        labels = ", ".join(metric_info(name).label for name in sorted(names, key=display_rank))
+        labels = ", ".join(info.label for info in view.infos(names))
         yield Caution(
             "Different signatures",
             f"The merged runs did not compute these alike: {labels}. "
@@ -104,10 +114,10 @@ def _rows(view: TaskView) -> Iterator[Caution]:
         )
     failed = [row for row in view.rows if row.coverage and row.coverage.failed]
     if failed:
-        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be had for these pictures.")
+        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be obtained for these images.")
 
 
-def _listed(rows: list[Row], name: str) -> str:
+def _listed(rows: list[LeaderboardRow], name: str) -> str:
     return "; ".join(
         f"{r.label}: {getattr(r.coverage, name)} of {r.coverage.examples if r.coverage else 0}" for r in rows
     )
@@ -121,11 +131,11 @@ def _small(view: TaskView) -> Iterator[Caution]:
     ]
     if counts and max(counts) < SMALL_N:
         n = max(counts)
-        # Wilson half-width of a proportion of one half: the widest interval that n pictures can give.
-        half = 100 * (wilson(0.5, n)[1] - 0.5)
+        # Wilson half-width of a proportion of one half: the widest interval that n images can give.
+        half = 100 * (wilson(n / 2, n).high - 0.5)
         yield Caution(
-            "Few pictures",
-            f"Accuracy rests on {count(n, 'picture')} with a majority emotion: "
+            "Few images",
+            f"Accuracy rests on {count(n, 'image')} with a majority emotion: "
             f"the 95 % interval of a row is up to ± {half:.0f} points.",
         )
 
@@ -137,7 +147,7 @@ def _small_emotions(view: TaskView) -> Iterator[Caution]:
             found[key.emotion] = max(found.get(key.emotion, 0), int(cell.get("n") or 0))
     few = [f"{emotion} {found[emotion]}" for emotion in view.emotions if found.get(emotion, FEW) < FEW]
     if few:
-        yield Caution("Rare emotions", f"Fewer than {FEW} pictures have an annotation of: {', '.join(few)}.")
+        yield Caution("Rare emotions", f"Fewer than {FEW} images have an annotation of: {', '.join(few)}.")
 
 
 def _code_state(view: TaskView) -> Iterator[Caution]:
@@ -147,6 +157,6 @@ def _code_state(view: TaskView) -> Iterator[Caution]:
             yield Caution("Uncommitted code", f"{run.name} was made in a working folder with uncommitted changes.")
 
 
-def _pictures(left_out: int) -> Iterator[Caution]:
+def _images(left_out: int) -> Iterator[Caution]:
     if left_out:
-        yield Caution("Pictures left out", f"{count(left_out, 'picture')} would exceed the report's size limit.")
+        yield Caution("Images left out", f"{count(left_out, 'image')} would exceed the report's size limit.")

@@ -1,27 +1,30 @@
-"""The leaderboard: one table per set of references, sorted, with intervals, marks and reasons."""
+"""The leaderboard: one table per set of references, sorted, with intervals, marks and reasons.
+
+Beside it stand what belongs to no single row: models trained with several seeds, and numbers reported elsewhere.
+"""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports.leads import lead
-from harness.reports.metric_table import GROUPS, Group, MetricInfo, display_rank, metric_info
-from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import HELD_OUT, CellKey, Coverage, Row, RowId, TaskView
+from harness.reports.comparisons import lead
+from harness.reports.numbers import GROUPS, Group, MetricInfo, Shown, number_or_none, shown
+from harness.reports.view import HELD_OUT, CellKey, Coverage, LeaderboardRow, RowId, TaskView
 
 _COVERAGE = ("answered", "refused", "unparsed", "failed")
 _RESOURCES = ("parameters", "peak_memory_gb")
 _COSTS = ("cost", "cost-more")
+_SHOWN = frozenset(group.key for group in GROUPS if group.shown)
 _TEXT_GROUPS = ("text", "text-more", "affect", "vad", "variety")
 
 BODIES: tuple[tuple[str, str], ...] = (
     ("model", "Models"),
     ("reference", "Reference points"),
-    ("control", "Controls: the picture was replaced"),
+    ("control", "Controls: the image was replaced"),
 )
 REFERENCE_TABLES: dict[str, tuple[str, str]] = {
     "leave_one_out": (
@@ -42,31 +45,8 @@ REFERENCE_TABLES: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One number as printed.
-
-    Attributes:
-        text: the value, or a dash.
-        interval: `low–high`, empty without one.
-        sort: the unrounded value, None where there is none.
-        n: pictures behind the value, where known.
-        reason: why there is no value, empty otherwise.
-        is_best: better than the runner-up beyond chance.
-        is_held_out: measured on the remaining references of the human row.
-    """
-
-    text: str
-    interval: str = ""
-    sort: float | None = None
-    n: int | None = None
-    reason: str = ""
-    is_best: bool = False
-    is_held_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Column:
-    """A metric's column; `n`, its most common count of pictures, stands in the heading, other counts in the cells."""
+    """A metric's column; `n`, its most common count of images, stands in the heading, other counts in the cells."""
 
     info: MetricInfo
     n: int | None
@@ -76,8 +56,8 @@ class Column:
 class BoardRow:
     """One printed row."""
 
-    row: Row
-    cells: tuple[Cell, ...]
+    row: LeaderboardRow
+    cells: tuple[Shown, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +116,17 @@ def _board(view: TaskView, references: str, title: str, note: str) -> Board:
         for row in view.rows
     ]
     if references != "all":
-        printed = [row for row in printed if any(cell.sort is not None or cell.reason for cell in row.cells)]
-    lead = next((i for i, info in enumerate(infos) if info.higher_is_better is not None), None)
+        printed = [line for line in printed if any(cell.value is not None for cell in line.cells)]
+    sorted_by = next((i for i, info in enumerate(infos) if info.higher_is_better is not None), None)
     bodies = tuple(
-        Body(kind, body_title, _ordered([r for r in printed if r.row.kind == kind], lead, infos))
+        Body(kind, body_title, _ordered([r for r in printed if r.row.kind == kind], sorted_by, infos))
         for kind, body_title in BODIES
         if any(r.row.kind == kind for r in printed)
     )
     columns = tuple(Column(info, _common_n(row.cells[i] for row in printed)) for i, info in enumerate(infos))
-    return Board(references, title, note, _spans(infos), columns, bodies, lead)
+    spans = ((group, sum(info.group == group.key for info in infos)) for group in GROUPS)
+    groups = tuple((group, number) for group, number in spans if number)
+    return Board(references, title, note, groups, columns, bodies, sorted_by)
 
 
 def _columns(view: TaskView, references: str) -> list[MetricInfo]:
@@ -153,51 +135,35 @@ def _columns(view: TaskView, references: str) -> list[MetricInfo]:
         names |= {n for held_out in HELD_OUT for n in view.metrics(references=held_out, emotion=None, slice=None)}
         names |= set(_COVERAGE) if any(row.coverage for row in view.rows) else set()
         names |= {n for n in _RESOURCES if any(number_or_none(r.resources, n) is not None for r in view.rows)}
-    return [metric_info(name) for name in sorted(names, key=display_rank)]
+    return view.infos(names)
 
 
-def _spans(infos: Sequence[MetricInfo]) -> tuple[tuple[Group, int], ...]:
-    counted = ((group, sum(info.group == group.key for info in infos)) for group in GROUPS)
-    return tuple((group, number) for group, number in counted if number)
-
-
-def _cell(view: TaskView, row: Row, info: MetricInfo, references: str, is_best: bool) -> Cell:
+def _cell(view: TaskView, row: LeaderboardRow, info: MetricInfo, references: str, is_best: bool) -> Shown:
     if info.name in _COVERAGE:
         return _coverage_cell(row.coverage, info)
     key = CellKey(row.id, info.name, references=references)
-    cell = view.cells.get(key)
-    if cell is None and info.name in _RESOURCES:
-        return _printed(info, {"value": number_or_none(row.resources, info.name)})
-    if view.value(key) is not None and cell is not None:
-        return _printed(info, cell, is_best=is_best)
-    remaining = (view.cells.get(key._replace(references=held_out)) for held_out in HELD_OUT)
-    own = next((found for found in remaining if found is not None), None)
-    if references == "all" and row.is_person and own is not None and not own.get("unavailable"):
-        return _printed(info, own, is_held_out=info.group not in _COSTS)
-    reason = cell.get("unavailable") if cell is not None else None
-    return Cell("–", reason=str(reason or "not measured for this row"))
+    found = Shown.of(info, view.cells.get(key))
+    if key not in view.cells and info.name in _RESOURCES:
+        found = Shown.of(info, {"value": number_or_none(row.resources, info.name)}, absent="not known")
+    if references == "all" and row.is_person and found.value is None:
+        remaining = (Shown.of(info, view.cells.get(key._replace(references=held_out))) for held_out in HELD_OUT)
+        own = next((one for one in remaining if one.value is not None), None)
+        if own is not None:
+            found = dataclasses.replace(own, is_held_out=info.group not in _COSTS)
+    # the counts of columns on cost differ by what was asked for, which is no matter of scoring
+    return dataclasses.replace(found, is_best=is_best, n=None if info.group in _COSTS else found.n)
 
 
-def _printed(info: MetricInfo, cell: Any, *, is_best: bool = False, is_held_out: bool = False) -> Cell:
-    value = number_or_none(cell, "value")
-    if value is None or not math.isfinite(value):
-        return Cell("–", reason="not known")
-    interval = shown_interval(info, number_or_none(cell, "low"), number_or_none(cell, "high"))
-    n = None if info.group in _COSTS else cell.get("n")
-    return Cell(shown(info, value), interval, value, int(n) if n is not None else None, "", is_best, is_held_out)
-
-
-def _coverage_cell(coverage: Coverage | None, info: MetricInfo) -> Cell:
+def _coverage_cell(coverage: Coverage | None, info: MetricInfo) -> Shown:
     if coverage is None:
-        return Cell("–", reason="coverage is not recorded")
+        return Shown("–", reason="coverage is not recorded")
     if info.name == "answered":
-        return Cell(shown(info, coverage.share), f"{coverage.answered}/{coverage.examples}", coverage.share)
-    number = float(getattr(coverage, info.name))
-    return Cell(shown(info, number), "", number)
+        return Shown(shown(info, coverage.share), f"{coverage.answered}/{coverage.examples}", coverage.share)
+    return Shown.of(info, {"value": getattr(coverage, info.name)})
 
 
-def _common_n(cells: Iterable[Cell]) -> int | None:
-    counts = Counter(cell.n for cell in cells if cell.sort is not None and cell.n is not None)
+def _common_n(cells: Iterable[Shown]) -> int | None:
+    counts = Counter(cell.n for cell in cells if cell.value is not None and cell.n is not None)
     return max(counts, key=lambda n: (counts[n], n), default=None)
 
 
@@ -208,7 +174,7 @@ def _ordered(rows: list[BoardRow], column: int | None, infos: Sequence[MetricInf
     sign = -1.0 if infos[column].higher_is_better else 1.0
 
     def rank(row: BoardRow) -> tuple[bool, bool, float]:
-        value = row.cells[column].sort
+        value = row.cells[column].value
         return value is None, not row.row.is_ranked, sign * (value or 0.0)
 
     return tuple(sorted(rows, key=rank))
@@ -218,3 +184,87 @@ def _winners(view: TaskView, infos: Sequence[MetricInfo]) -> dict[str, RowId]:
     """By metric the row that beats the runner-up beyond chance."""
     leads = ((info.name, lead(view, info)) for info in infos)
     return {name: found.first.id for name, found in leads if found is not None and found.is_significant}
+
+
+@dataclass(frozen=True, slots=True)
+class SeedGroup:
+    """One model; `members` are the labels of its rows, `texts` follow the columns, empty if a row has no value."""
+
+    name: str
+    members: tuple[str, ...]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedTable:
+    """The groups of a task by the metrics that its leaderboard shows at first."""
+
+    infos: tuple[MetricInfo, ...]
+    groups: tuple[SeedGroup, ...]
+
+
+def seed_table(view: TaskView) -> SeedTable | None:
+    """Overall records of `groups` in results.json, against all references; None without any."""
+    found: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
+    for run in view.runs:
+        for record in run.entries("groups", view.name):
+            is_overall = record["emotion"] is None and record["references"] == "all"
+            if is_overall and view.info(record["metric"]).group in _SHOWN:
+                found.setdefault((run.index, record["group"]), {})[record["metric"]] = record
+    if not found:
+        return None
+    names = {name for records in found.values() for name in records}
+    infos = tuple(view.infos(names))
+    return SeedTable(infos, tuple(_group(view, *place, infos, records) for place, records in found.items()))
+
+
+def _group(
+    view: TaskView, run: int, name: str, infos: tuple[MetricInfo, ...], records: Mapping[str, Mapping[str, Any]]
+) -> SeedGroup:
+    models = next(iter(records.values()))["models"]
+    rows = [view.row(run, model) for model in models]
+    found = (records.get(info.name) for info in infos)
+    texts = tuple(
+        "" if record is None else f"{shown(info, record['mean'])} ± {shown(info, record['sd'])}"
+        for info, record in zip(infos, found, strict=True)
+    )
+    return SeedGroup(name, tuple(row.label for row in rows if row is not None), texts)
+
+
+RELIABILITY = {
+    "P": "primary: the authors' own code, data or notebook",
+    "R": "reported by a different group",
+    "W": "secondary web page",
+    "D": "derived by arithmetic from primary facts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """One row of a paper or README; `cells` follow the columns of the leaderboard."""
+
+    model: str
+    cells: tuple[Shown, ...]
+    source: str
+    reliability: str
+    remarks: tuple[str, ...]
+
+
+def published_rows(view: TaskView, board: Board) -> list[PublishedRow]:
+    """The task's published rows, aligned with `board`."""
+    rows = []
+    for entry in view.entry.get("published") or ():
+        metrics = entry.get("metrics") or {}
+        cells = tuple(
+            Shown.of(column.info, {"value": metrics.get(column.info.name)}, absent="not reported")
+            for column in board.columns
+        )
+        letter = str(entry.get("reliability") or "")
+        remarks = [str(entry[key]) for key in ("test_set", "note") if entry.get(key)]
+        others = sorted(set(metrics) - {column.info.name for column in board.columns})
+        remarks += [f"{view.info(n).label} {shown(view.info(n), number_or_none(metrics, n))}" for n in others]
+        source = str(entry.get("source") or "source not stated")
+        rows.append(
+            PublishedRow(str(entry.get("model", "")), cells, source, RELIABILITY.get(letter, letter), tuple(remarks))
+        )
+    return rows

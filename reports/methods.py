@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reports.metric_table import MetricInfo, display_rank, metric_info
-from harness.reports.numerals import grouped, number_or_none, wilson
-from harness.reports.task_view import Run, TaskView
+from harness.reports.numbers import MetricInfo, grouped, number_or_none
+from harness.reports.view import Run, TaskView
+from harness.score.statistics import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Method:
 
 
 def prompts(view: TaskView) -> list[Prompt]:
-    """Rendered prompts with the rows that got them; the task's templates where no rendered prompt is recorded."""
+    """Rendered prompts with the rows that got them; the task's templates if no rendered prompt is recorded."""
     sent: dict[str, list[str]] = {}
     for run in view.runs:
         for record in run.manifest.get("runs", ()):
@@ -55,14 +55,14 @@ def methods(view: TaskView) -> list[Method]:
         if cell.get("unavailable"):
             reasons.setdefault(key.metric, {})[str(cell["unavailable"])] = None
     return [
-        Method(metric_info(name), tuple(signatures.get(name, ())), tuple(reasons.get(name, ())))
-        for name in sorted(view.metrics(), key=display_rank)
+        Method(info, tuple(signatures.get(info.name, ())), tuple(reasons.get(info.name, ())))
+        for info in view.infos(view.metrics())
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run folder as the methods section tells of it; `facts` are label and value.
+    """One run folder as the methods section describes it; `facts` are label and value.
 
     `classifiers` has a sentence on each text-emotion classifier that was used, its own accuracy included.
     """
@@ -94,18 +94,18 @@ def results_file(run: Run, runs: list[Run]) -> str:
 
 
 def _by_row(manifest: Mapping[str, Any], count: str) -> str:
-    """A count that the manifest has of each row, where it is not 0."""
+    """A count that the manifest has of each row, if it is not 0."""
     rows = [run for run in manifest.get("runs") or () if run.get(count)]
     named = [f"{r['model']}{'@' + r['control'] if r.get('control') else ''} on {r['task']}: {r[count]}" for r in rows]
     return ", ".join(named)
 
 
 def _classifier(record: Mapping[str, Any]) -> str:
-    """Kind, training data and how often it reads test utterances rightly: what bounds alignment and consistency."""
+    """Kind, training data and how often it reads test utterances correctly: what bounds alignment and consistency."""
     tested, right = record.get("test_utterances"), number_or_none(record, "test_accuracy")
     read = "its accuracy on test utterances is not known"
     if right is not None and tested:
-        low, high = wilson(right, int(tested))
+        low, high = wilson(right * tested, int(tested))
         read = (
             f"reads {100 * right:.1f} % [{100 * low:.1f}–{100 * high:.1f}] of {grouped(int(tested))} test utterances "
             "as the label that their writer chose"

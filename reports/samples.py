@@ -1,22 +1,30 @@
-"""The sample browser's data: a compact index per task for the filters, and pages of samples as scripts."""
+"""The sample browser's data: a compact index per task for the filters, pages of samples, and the valence of words.
+
+All of it is JSON as scripts: a page opened from disk may not fetch JSON, but it may load a sibling script. A script
+is one call, `window.harnessData({...});`. Model text is untrusted: whatever could end a script element, open a comment
+or break a line of JavaScript is written as an escape, and lone surrogates as U+FFFD.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness.reports.emotions import colour_slots
-from harness.reports.script_data import script
-from harness.reports.task_view import Row, TaskView
+from harness.reports.breakdowns import colour_slots
 from harness.reports.thumbnails import Thumbnail
+from harness.reports.view import LeaderboardRow, TaskView
 from harness.score.predictions import Reading
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
 
 PAGE_SIZE = 100
 REFUSED, UNPARSED, FAILED, ABSENT, OTHER_LABEL = -1, -2, -3, -4, -5
-"""Codes of what a row said about a picture, where it is not the index of a label."""
+"""Codes of what a row said about an image, if it is not the index of a label."""
 
 _CODES: dict[type, int] = {Refusal: REFUSED, Unparsed: UNPARSED, Failed: FAILED}
 
@@ -24,20 +32,23 @@ _CODES: dict[type, int] = {Refusal: REFUSED, Unparsed: UNPARSED, Failed: FAILED}
 def sample_scripts(
     view: TaskView,
     examples: Sequence[Example],
-    outcomes: Mapping[Row, Mapping[str, Outcome]],
+    outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
     readings: Sequence[Mapping[str, Reading]],
-    pictures: Mapping[Path, Thumbnail],
+    thumbnails: Mapping[Path, Thumbnail],
 ) -> Iterator[tuple[str, str]]:
     """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …
 
     `readings` has the rows of `outcomes` in their order.
     """
     yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes, readings))
-    answered = list(outcomes.values())
     for page in range(math.ceil(len(examples) / PAGE_SIZE)):
         chunk = examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
         samples = [
-            _sample(e, [_outcome(a.get(e.id), r.get(e.id)) for a, r in zip(answered, readings, strict=True)], pictures)
+            _sample(
+                e,
+                [_outcome(a.get(e.id), r.get(e.id)) for a, r in zip(outcomes.values(), readings, strict=True)],
+                thumbnails,
+            )
             for e in chunk
         ]
         payload = {"task": view.slug, "page": page, "samples": samples}
@@ -47,10 +58,10 @@ def sample_scripts(
 def _index(
     view: TaskView,
     examples: Sequence[Example],
-    outcomes: Mapping[Row, Mapping[str, Outcome]],
+    outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
     readings: Sequence[Mapping[str, Reading]],
 ) -> dict[str, Any]:
-    """Columns instead of a record per picture: a tenth of the bytes, and quick to read for 80,000 of them."""
+    """Columns instead of a record per image: a tenth of the bytes, and quick to read for 80,000 of them."""
     keys = [str(key) for key in view.entry.get("slices") or ()]
     values = {key: sorted({e.meta[key] for e in examples if key in e.meta}) for key in keys}
     numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}
@@ -71,7 +82,7 @@ def _index(
 
 
 def _consistency(reading: Reading | None) -> int:
-    """1 where the explanation speaks of the answered label, 0 where of another or none, `ABSENT` if it was not read."""
+    """1 if the explanation speaks of the answered label, 0 if of another or none, `ABSENT` if it was not read."""
     return ABSENT if reading is None else int(reading.consistent)
 
 
@@ -85,15 +96,15 @@ def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
 
 
 def _sample(
-    example: Example, outcomes: Sequence[dict[str, Any] | None], pictures: Mapping[Path, Thumbnail]
+    example: Example, outcomes: Sequence[dict[str, Any] | None], thumbnails: Mapping[Path, Thumbnail]
 ) -> dict[str, Any]:
-    picture = pictures[example.image]
+    image = thumbnails[example.image]
     return {
         "id": example.id,
         "title": example.meta.get("title") or example.id,
-        "picture": picture.url,
-        "size": picture.size,
-        "reason": picture.reason,
+        "image": image.url,
+        "size": image.size,
+        "reason": image.reason,
         "meta": {key: value for key, value in example.meta.items() if key != "title" and value},
         "dominant": example.dominant_emotion,
         "histogram": sorted(example.emotion_histogram.items(), key=lambda pair: (-pair[1], pair[0])),
@@ -125,3 +136,34 @@ def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any]
             return shared | {"kind": "refusal", "text": ""}
         case Unparsed():
             return shared | {"kind": "unparsed", "text": ""}
+
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_ESCAPED = re.compile("[<>&\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def whole_text(text: str) -> str:
+    """`text` with lone surrogates (broken model output) replaced, so that it can be encoded."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def script(function: str, payload: Any) -> str:
+    """One script that hands `payload` to `window.<function>`."""
+    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    escaped = _ESCAPED.sub(lambda match: _ESCAPES[match.group()], whole_text(data))
+    return f"window.{function}({escaped});\n"
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+
+
+@cache
+def word_valences() -> dict[str, float]:
+    """Valence by lower-case word in VADER's lexicon (Hutto & Gilbert 2014, MIT licence), -4 … 4.
+
+    Words are looked up one by one, so negation ("not happy") is not seen; emoticons and phrases are left out.
+    """
+    text = (resources.files("vaderSentiment") / "vader_lexicon.txt").read_text(encoding="utf-8")
+    entries = (line.split("\t")[:2] for line in text.splitlines() if line.strip())
+    return {word: float(value) for word, value in entries if _WORD.fullmatch(word)}

@@ -9,9 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.reports.metric_table import HEADLINES, MetricInfo, metric_info
-from harness.reports.numerals import number_or_none, shown
-from harness.reports.task_view import CellKey, Row, TaskView
+from harness.reports.numbers import MetricInfo, number_or_none, shown
+from harness.reports.view import CellKey, LeaderboardRow, TaskView
 
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 14, 40
@@ -42,7 +41,7 @@ class Point:
     label_x: float
     label_y: float
     anchor: str
-    says: str
+    description: str
     is_model: bool
 
 
@@ -58,8 +57,8 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    row: Row
+class _Value:
+    row: LeaderboardRow
     x: float
     y: float
     low: float | None
@@ -69,15 +68,15 @@ class _Reading:
 def plots(view: TaskView) -> dict[str, list[Plot]]:
     """Panels by the name of their quality metric; a panel needs two rows with both numbers."""
     found: dict[str, list[Plot]] = {}
-    for name in HEADLINES:
+    for name in view.headlines:
         for resource in RESOURCES:
-            readings = _readings(view, resource, name)
-            if len(readings) >= 2:
-                found.setdefault(name, []).append(_plot(metric_info(resource), metric_info(name), readings))
+            values = _values(view, resource, name)
+            if len(values) >= 2:
+                found.setdefault(name, []).append(_plot(view.info(resource), view.info(name), values))
     return found
 
 
-def _readings(view: TaskView, resource: str, name: str) -> list[_Reading]:
+def _values(view: TaskView, resource: str, name: str) -> list[_Value]:
     found = []
     for row in view.rows:
         x = view.value(CellKey(row.id, resource))
@@ -86,17 +85,17 @@ def _readings(view: TaskView, resource: str, name: str) -> list[_Reading]:
         y = view.value(CellKey(row.id, name))
         if x is not None and x > 0 and y is not None and row.kind != "control":
             cell = view.cells[CellKey(row.id, name)]
-            found.append(_Reading(row, x, y, number_or_none(cell, "low"), number_or_none(cell, "high")))
+            found.append(_Value(row, x, y, number_or_none(cell, "low"), number_or_none(cell, "high")))
     return found
 
 
-def _plot(x_info: MetricInfo, y_info: MetricInfo, readings: Sequence[_Reading]) -> Plot:
-    smallest, largest = min(r.x for r in readings), max(r.x for r in readings)
+def _plot(x_info: MetricInfo, y_info: MetricInfo, values: Sequence[_Value]) -> Plot:
+    smallest, largest = min(r.x for r in values), max(r.x for r in values)
     least = LEAST.get(x_info.name, 0.0)
     cut = smallest < least < largest
     first = round(math.log10(least)) if cut else math.floor(math.log10(smallest) - 0.05)
     last = max(first + 1, math.ceil(math.log10(largest) + 0.05))
-    y_values = [y_end for r in readings for y_end in (r.y, r.low, r.high) if y_end is not None]
+    y_values = [y_end for r in values for y_end in (r.y, r.low, r.high) if y_end is not None]
     y_marks = linear_marks(min(y_values), max(y_values))
 
     def at_x(value: float) -> float:
@@ -122,13 +121,13 @@ def _plot(x_info: MetricInfo, y_info: MetricInfo, readings: Sequence[_Reading]) 
             x_info,
             y_info,
         )
-        for r in sorted(readings, key=lambda r: (r.y, r.row.label))
+        for r in sorted(values, key=lambda r: (r.y, r.row.label))
     )
     return Plot(x_info, y_info, x_ticks, y_ticks, points)
 
 
 def _point(
-    reading: _Reading,
+    value: _Value,
     x: float,
     y: float,
     ends: tuple[float, float] | None,
@@ -136,11 +135,11 @@ def _point(
     x_info: MetricInfo,
     y_info: MetricInfo,
 ) -> Point:
-    label = reading.row.label if len(reading.row.label) <= 24 else reading.row.label[:23] + "…"
+    label = value.row.label if len(value.row.label) <= 24 else value.row.label[:23] + "…"
     label_x, label_y, anchor = free_place(x, y, label, placed, right=WIDTH, top=TOP)
-    says = f"{reading.row.label}: {y_info.label} {shown(y_info, reading.y)}, {x_info.label} {shown(x_info, reading.x)}"
+    says = f"{value.row.label}: {y_info.label} {shown(y_info, value.y)}, {x_info.label} {shown(x_info, value.x)}"
     top, bottom = ends if ends is not None else (None, None)
-    return Point(x, y, top, bottom, label, label_x, label_y, anchor, says, reading.row.kind == "model")
+    return Point(x, y, top, bottom, label, label_x, label_y, anchor, says, value.row.kind == "model")
 
 
 def free_place(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from harness.reports.metric_table import HEADLINES, MetricInfo, metric_info
-from harness.reports.numerals import number_or_none, shown, shown_interval
-from harness.reports.task_view import ANSWERED_ENOUGH, HELD_OUT
+from harness.reports.numbers import MetricInfo, Shown, headline_metrics, metric_facts, shown
+from harness.reports.view import ANSWERED_ENOUGH, HELD_OUT
 
-_COLUMNS = (*HEADLINES, "latency_p50_s")
+_Row: TypeAlias = tuple[str, str | None]
+_Cells: TypeAlias = Mapping[tuple[_Row, str], Mapping[str, Any]]
 
 
 def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
@@ -22,7 +22,10 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
     """
     cells = _overall(results, task)
     rows = list(dict.fromkeys(row for row, _ in cells))
-    infos = [metric_info(name) for name in _COLUMNS if any(metric == name for _, metric in cells)]
+    facts = metric_facts(results)
+    columns = (*headline_metrics(results), "latency_p50_s")
+    names = [name for name in columns if any(metric == name for _, metric in cells)]
+    infos = [facts.get(name) or MetricInfo(name, name) for name in names]
     if not rows or not infos:
         return f"{task}: no scores\n"
     coverage = {(c["model"], c.get("control")): c for c in results.get("coverage", ()) if c["task"] == task}
@@ -31,50 +34,44 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
     for row in rows:
         share, text = _answered(coverage.get(row))
         mark = " †" if share is not None and share < ANSWERED_ENOUGH else ""
-        mark += " ‡" if _is_held_out(row, infos, cells) else ""
-        table.append([_name(row) + mark, *(_text(cells.get((row, info.name)), info) for info in infos), text])
+        mark += " ‡" if any(cells.get((row, name), {}).get("references") in HELD_OUT for name in names) else ""
+        name = row[0] if row[1] is None else f"{row[0]} ({row[1]})"
+        table.append([name + mark, *(_text(info, cells.get((row, info.name))) for info in infos), text])
+    return _aligned(table) + "\n".join(_notes(results, task, table, rows, infos, cells)) + "\n"
+
+
+def _notes(
+    results: Mapping[str, Any],
+    task: str,
+    table: Sequence[Sequence[str]],
+    rows: Sequence[_Row],
+    infos: Sequence[MetricInfo],
+    cells: _Cells,
+) -> list[str]:
     scale = "; CIDEr-D from 0 to 10" if any(info.name == "cider_d" for info in infos) else ""
     notes = [f"{task}: percent and 95 % intervals{scale}."]
-    notes += _counts(rows, infos, cells)
+    counts = []
+    for info in (info for info in infos if info.group != "cost"):
+        values = (Shown.of(info, cells.get((row, info.name))) for row in rows)
+        known = sorted({cell.n for cell in values if cell.value is not None and cell.n})
+        if known:
+            counts.append(f"{info.label} {known[0]}{f'–{known[-1]}' if len(known) > 1 else ''}")
+    notes += [f"n: {', '.join(counts)}."] if counts else []
     if any("†" in line[0] for line in table):
-        notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the pictures: not ranked.")
+        notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the images: not ranked.")
     if any("‡" in line[0] for line in table):
         notes.append("‡ against the remaining annotators: compare it with the scores on these in the report only.")
-    notes += _groups(results, task, infos)
-    return _aligned(table) + "\n".join(notes) + "\n"
-
-
-def _counts(
-    rows: Sequence[_Row], infos: Sequence[MetricInfo], cells: Mapping[tuple[_Row, str], Mapping[str, Any]]
-) -> list[str]:
-    """A line with every metric's count of pictures, from the row with the fewest to the row with the most."""
-    found = []
-    for info in (info for info in infos if info.group != "cost"):
-        known = [cells.get((row, info.name), {}) for row in rows]
-        counts = sorted({int(cell["n"]) for cell in known if cell.get("n") and cell.get("value") is not None})
-        if counts:
-            found.append(f"{info.label} {counts[0]}{f'–{counts[-1]}' if len(counts) > 1 else ''}")
-    return [f"n: {', '.join(found)}."] if found else []
-
-
-def _groups(results: Mapping[str, Any], task: str, infos: Sequence[MetricInfo]) -> list[str]:
-    """A line for each model that was trained with several seeds: mean and standard deviation over the trainings."""
-    found: dict[str, list[str]] = {}
-    shown_in = {info.name: info for info in infos}
+    trainings: dict[str, list[str]] = {}
     for record in results.get("groups", ()):
-        if record["task"] == task and record["emotion"] is None and record["references"] == "all":
-            info = shown_in.get(record["metric"])
-            if info is not None:
-                text = f"{info.label} {shown(info, record['mean'])} ± {shown(info, record['sd'])}"
-                found.setdefault(f"{record['group']} ({len(record['models'])} trainings)", []).append(text)
-    return [f"{group}: {', '.join(texts)}" for group, texts in found.items()]
-
-
-_Row = tuple[str, str | None]
+        found = [info for info in infos if info.name == record["metric"]]
+        if record["task"] == task and record["emotion"] is None and record["references"] == "all" and found:
+            text = f"{found[0].label} {shown(found[0], record['mean'])} ± {shown(found[0], record['sd'])}"
+            trainings.setdefault(f"{record['group']} ({len(record['models'])} trainings)", []).append(text)
+    return notes + [f"{group}: {', '.join(texts)}" for group, texts in trainings.items()]
 
 
 def _overall(results: Mapping[str, Any], task: str) -> dict[tuple[_Row, str], Mapping[str, Any]]:
-    """Overall cells by row and metric: on all references, or on the remaining ones where a row has only these."""
+    """Overall cells by row and metric: on all references, or on the remaining ones if a row has only these."""
     found: dict[tuple[_Row, str], Mapping[str, Any]] = {}
     for wanted in ("all", *HELD_OUT):
         for cell in results.get("cells", ()):
@@ -84,17 +81,11 @@ def _overall(results: Mapping[str, Any], task: str) -> dict[tuple[_Row, str], Ma
     return found
 
 
-def _rank(
-    row: _Row, info: MetricInfo, cells: Mapping[tuple[_Row, str], Mapping[str, Any]], coverage: Mapping[_Row, Any]
-) -> tuple[bool, bool, float]:
+def _rank(row: _Row, info: MetricInfo, cells: _Cells, coverage: Mapping[_Row, Any]) -> tuple[bool, bool, float]:
     share, _ = _answered(coverage.get(row))
-    value = number_or_none(cells.get((row, info.name), {}), "value")
+    value = Shown.of(info, cells.get((row, info.name))).value
     sign = 1.0 if info.higher_is_better is False else -1.0
     return value is None, share is not None and share < ANSWERED_ENOUGH, sign * (value or 0.0)
-
-
-def _is_held_out(row: _Row, infos: Sequence[MetricInfo], cells: Mapping[tuple[_Row, str], Mapping[str, Any]]) -> bool:
-    return any(cells.get((row, info.name), {}).get("references") in HELD_OUT for info in infos)
 
 
 def _answered(coverage: Mapping[str, Any] | None) -> tuple[float | None, str]:
@@ -103,17 +94,9 @@ def _answered(coverage: Mapping[str, Any] | None) -> tuple[float | None, str]:
     return coverage["answered"] / coverage["examples"], f"{coverage['answered']}/{coverage['examples']}"
 
 
-def _name(row: _Row) -> str:
-    model, control = row
-    return model if control is None else f"{model} ({control})"
-
-
-def _text(cell: Mapping[str, Any] | None, info: MetricInfo) -> str:
-    if cell is None or cell.get("unavailable"):
-        return "–"
-    interval = shown_interval(info, number_or_none(cell, "low"), number_or_none(cell, "high"))
-    text = shown(info, number_or_none(cell, "value"))
-    return f"{text} [{interval}]" if interval else text
+def _text(info: MetricInfo, cell: Mapping[str, Any] | None) -> str:
+    found = Shown.of(info, cell)
+    return f"{found.text} [{found.interval}]" if found.interval else found.text
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> str:

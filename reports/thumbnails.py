@@ -1,4 +1,4 @@
-"""Small JPEG copies of the paintings, one per distinct picture file, under a total size; or links to the originals."""
+"""Small JPEG copies of the images, one per distinct file, under a total size; or links to the originals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUALITY = 72
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture in the report: a file name within `thumbs/`, or a link to the original, or the reason for neither."""
+    """An image in the report: a file name within `thumbs/`, or a link to the original, or the reason for neither."""
 
     name: str | None
     size: tuple[int, int] | None
@@ -33,17 +33,17 @@ class Thumbnail:
 
     @property
     def url(self) -> str | None:
-        """Where the page finds the picture, relative to itself."""
+        """Where the page finds the image, relative to itself."""
         return f"thumbs/{self.name}" if self.name else self.link
 
 
 def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = TOTAL_BYTES) -> dict[Path, Thumbnail]:
-    """Write a thumbnail of each picture into `folder`, reusing those that are there from an earlier rendering.
+    """Write a thumbnail of each image into `folder`, reusing those that are there from an earlier rendering.
 
     Args:
-        images: picture files; equal contents share one thumbnail.
+        images: image files; equal contents share one thumbnail.
         folder: created when absent.
-        total_bytes: pictures that would exceed this sum, in order, are left out with that reason.
+        total_bytes: images that would exceed this sum, in order, are left out with that reason.
     """
     paths = list(dict.fromkeys(images))
     edge = EDGE if len(paths) <= MANY else EDGE_OF_MANY
@@ -55,7 +55,7 @@ def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = 
                 pool.map(lambda path: _thumbnail(path, folder, edge), paths),
                 total=len(paths),
                 desc="thumbnails",
-                unit="picture",
+                unit="image",
                 disable=None,
                 leave=False,
             )
@@ -78,10 +78,11 @@ def _thumbnail(path: Path, folder: Path, edge: int) -> Thumbnail:
 def _write(path: Path, target: Path, edge: int) -> None:
     from PIL import Image
 
-    picture = open_image(path)
-    picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    image = open_image(path)
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    picture.save(data, "JPEG", quality=QUALITY, optimize=True)
+    image.save(data, "JPEG", quality=QUALITY, optimize=True)
+    # not synced to disk, unlike results: a thumbnail that a crash loses is made again
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{hash(path) & 0xFFFF}.tmp")
     temporary.write_bytes(data.getvalue())
     temporary.replace(target)
@@ -90,8 +91,8 @@ def _write(path: Path, target: Path, edge: int) -> None:
 def _size(target: Path) -> tuple[int, int]:
     from PIL import Image
 
-    with Image.open(target) as picture:
-        return picture.size
+    with Image.open(target) as image:
+        return image.size
 
 
 def _within(made: dict[Path, Thumbnail], folder: Path, total_bytes: int) -> dict[Path, Thumbnail]:
@@ -102,7 +103,7 @@ def _within(made: dict[Path, Thumbnail], folder: Path, total_bytes: int) -> dict
         if thumbnail.name is not None and thumbnail.name not in names:
             used += (folder / thumbnail.name).stat().st_size
             if used > total_bytes:
-                reason = f"left out: the report's pictures are limited to {total_bytes / 1e6:.0f} MB"
+                reason = f"left out: the report's images are limited to {total_bytes / 1e6:.0f} MB"
                 kept[path] = Thumbnail(None, None, reason)
                 continue
             names.add(thumbnail.name)
@@ -110,16 +111,16 @@ def _within(made: dict[Path, Thumbnail], folder: Path, total_bytes: int) -> dict
     return kept
 
 
-def link_pictures(images: Iterable[Path], out: Path) -> dict[Path, Thumbnail]:
-    """Links from the page in `out` to the original picture files: nothing is copied, and nothing may be moved."""
+def link_images(images: Iterable[Path], out: Path) -> dict[Path, Thumbnail]:
+    """Links from the page in `out` to the original image files: nothing is copied, and nothing may be moved."""
     return {path: _link(path, out.resolve()) for path in dict.fromkeys(images)}
 
 
 def _link(path: Path, out: Path) -> Thumbnail:
     try:
-        with opened(path) as picture:
-            scale = EDGE / max(EDGE, *picture.size)
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        with opened(path) as image:
+            scale = EDGE / max(EDGE, *image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     except ImageError as error:
         return Thumbnail(None, None, str(error))
     relative = os.fsencode(os.path.relpath(path.resolve(), out)).replace(os.sep.encode(), b"/")

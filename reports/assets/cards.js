@@ -1,5 +1,5 @@
 "use strict";
-// One item of the sample browser as elements: picture, annotations, and what every row made of it.
+// One item of the sample browser as elements: image, annotations, and what every row made of it.
 // Every text comes from models or data sets, so it enters the page through textContent only.
 
 (() => {
@@ -131,21 +131,21 @@
   function veiled(image, title) {
     const button = element("button", "veil");
     button.type = "button";
-    button.title = "Show or hide the picture";
-    button.setAttribute("aria-label", `Show or hide the picture: ${title}`);
+    button.title = "Show or hide the image";
+    button.setAttribute("aria-label", `Show or hide the image: ${title}`);
     button.addEventListener("click", () => image.classList.toggle("clear"));
     button.append(image);
     return button;
   }
 
-  function picture(sample) {
-    const box = element("div", "picture");
-    if (!sample.picture) {
-      box.append(element("div", "no-picture", `No picture. ${sample.reason}`));
+  function imageBox(sample) {
+    const box = element("div", "image");
+    if (!sample.image) {
+      box.append(element("div", "no-image", `No image. ${sample.reason}`));
       return box;
     }
     const image = element("img");
-    image.src = sample.picture;
+    image.src = sample.image;
     image.alt = sample.title;
     [image.width, image.height] = sample.size;
     image.loading = "lazy";
@@ -176,12 +176,12 @@
     const made = element("article", "sample");
     made.tabIndex = -1;
     made.dataset.id = sample.id;
-    const side = picture(sample);
+    const side = imageBox(sample);
     const facts = Object.entries(sample.meta).map(([key, value]) => `${key}: ${value}`);
     for (const fact of facts) side.append(element("p", "meta", fact));
     const link = element("a", "", `#${sample.id}`);
     link.href = `#sample=${encodeURIComponent(task)}/${encodeURIComponent(sample.id)}`;
-    link.setAttribute("aria-label", `Link to this picture, ${sample.id}`);
+    link.setAttribute("aria-label", `Link to this image, ${sample.id}`);
     const anchor = element("p", "meta");
     anchor.append(link);
     side.append(anchor);
@@ -192,7 +192,7 @@
     for (const [i, row] of rows.entries()) answers.append(answer(sample.outcomes[i], row, sample, slots, valences));
     main.append(heading, element("p", "status", people(sample)));
     if (sample.ratings.length) main.append(ratings(sample.ratings));
-    if (sample.context) main.append(folded("Text shown with the picture", ...longText(sample.context)));
+    if (sample.context) main.append(folded("Text shown with the image", ...longText(sample.context)));
     main.append(annotations(sample, slots, valences), answers);
     made.append(side, main);
     return made;

@@ -1,5 +1,5 @@
 "use strict";
-// The filters of one sample browser: what can be chosen, which pictures match, and the choice as part of the address.
+// The filters of one sample browser: what can be chosen, which images match, and the choice as part of the address.
 
 (() => {
   const { element } = window.harnessCards;
@@ -84,7 +84,7 @@
       return new URLSearchParams(chosen.filter(([, value]) => value !== ""));
     }
 
-    // Positions of all pictures that pass everything but the text search.
+    // Positions of all images that pass everything but the text search.
     matching() {
       const { dominant } = this.index;
       const tests = [...this.emotionTest(), ...this.sliceTests(), ...this.answerTests(), ...this.disagreeTest()];

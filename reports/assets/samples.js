@@ -132,7 +132,7 @@
       const found = [];
       for (const [i, number] of numbers.entries()) {
         if (turn !== this.turn) return null;
-        this.part("status").textContent = `Searching … ${(i * pageSize).toLocaleString("en")} pictures read`;
+        this.part("status").textContent = `Searching … ${(i * pageSize).toLocaleString("en")} images read`;
         // A page that cannot be read is reported when its turn comes.
         for (const later of numbers.slice(i + 1, i + 1 + READ_AHEAD)) this.page(later).catch(() => {});
         const samples = await this.page(number);
@@ -164,8 +164,8 @@
       const number = this.found.length;
       const painted = this.part("valence").checked ? valences : null;
       this.part("status").textContent = number === total
-        ? `${total.toLocaleString("en")} ${total === 1 ? "picture" : "pictures"}`
-        : `${number.toLocaleString("en")} of ${total.toLocaleString("en")} pictures match`;
+        ? `${total.toLocaleString("en")} ${total === 1 ? "image" : "images"}`
+        : `${number.toLocaleString("en")} of ${total.toLocaleString("en")} images match`;
       this.section.dataset.count = number;
       this.part("list").replaceChildren(...samples.map((sample) => article(sample, this.index, painted)));
       this.part("pager").hidden = number <= SHOWN;
@@ -198,7 +198,7 @@
     try { return decodeURIComponent(text); } catch { return text; }
   }
 
-  // #samples=TASK&FILTER=VALUE…: a choice; #sample=TASK/ID, or #sample=ID for the first task that has it: a picture.
+  // #samples=TASK&FILTER=VALUE…: a choice; #sample=TASK/ID, or #sample=ID for the first task that has it: an image.
   async function follow() {
     if (location.hash.startsWith("#samples=")) {
       const parameters = new URLSearchParams(location.hash.slice(1));

@@ -43,7 +43,7 @@ class Opened:
         return found
 
     def count(self) -> int:
-        """How many pictures match."""
+        """How many images match."""
         return int(self.page.get_attribute("[data-samples]", "data-count"))
 
     def wait_for_focus(self, identity: str) -> None:

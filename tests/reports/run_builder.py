@@ -13,7 +13,9 @@ from typing import Any
 from PIL import Image
 
 from harness.score.predictions import Reading, write_readings
+from harness.score.results import metric_records
 from harness.store.run_folder import RowKey, RunFolder
+from harness.tasks.metrics import HEADLINES
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, Usage, histogram
 
 EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
@@ -190,6 +192,7 @@ def write_run(
     """A scored run folder; `entry` adds to or overrides keys of the manifest's task."""
     run = RunFolder(path)
     names = list(dict.fromkeys(row.model for row in rows))
+    kinds = {"majority": "baseline", "human": "person", "crowd": "person"}
     adapters = {"majority": ["train"], "human": ["references"], "small": ["train"]}
     run.save_manifest(
         {
@@ -200,7 +203,10 @@ def write_run(
                 "protocol": "coco-ptb", "slices": ["style"], "split": "test", "examples": len(asked),
                 "available": len(asked), "prompts": {"default": "Name {{ labels }}"}, **entry,
             }],
-            "models": [{"model": m, "adapter": m, "settings": {}, "needs": adapters.get(m, [])} for m in names],
+            "models": [
+                {"model": m, "adapter": m, "kind": kinds.get(m, "model"), "settings": {}, "needs": adapters.get(m, [])}
+                for m in names
+            ],
             "runs": [{"task": task, "model": m, "control": None, "prompt": f"Say & name {HOSTILE['closing']}"} for m in names],
             "environment": {"python": "3.11", "packages": {"torch": "2"}, "git": {"commit": "abc", "dirty": True}},
         }
@@ -209,6 +215,8 @@ def write_run(
     results: dict[str, Any] = {
         "schema": 1,
         "manifest": {},
+        "metrics": metric_records(),
+        "headlines": list(HEADLINES),
         "cells": [],
         "coverage": [],
         "confusion": [],
@@ -231,6 +239,14 @@ def write_run(
         for b in names[i + 1 :]:
             results["comparisons"] += [comparison(task, name, a, b, 0.1, 0.012) for name in ("accuracy", "cider_d")]
             results["comparisons"].append(comparison(task, "accuracy", a, b, -0.2, 0.4, "awe"))
+    if "large" in names:
+        slots = [
+            {"slot": i, "n": 4 + i, "confidence": i / 15, "accuracy": 0.5, "low": 0.3, "high": 0.7} for i in (0, 1)
+        ]
+        results["calibration"] = [
+            {"task": task, "model": "large", "control": None, "bins": 15, "n": 9, "error": 0.1, "confidence": 0.6,
+             "accuracy": 0.5, "contradicted": 0.25, "slots": slots}
+        ]  # fmt: skip
     results["planes"] = [
         {"task": task, "model": model, "control": None, "lexicon": "vader", "emotion": emotion,
          "valence": 0.1 * i - 0.3, "arousal": None, "n": 5 * i}

@@ -9,11 +9,11 @@ from page_tree import Element, parse
 from run_builder import write_run
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from harness.reports import affect_figures
+from harness.reports import affect
 from harness.reports.affect import Affect, Position, Shift, affects
 from harness.reports.build import build_report
-from harness.reports.task_view import Run, gather
-from harness.reports.valence import word_valences
+from harness.reports.samples import word_valences
+from harness.reports.view import Run, gather
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, histogram
 
@@ -102,7 +102,7 @@ def test_positions_become_pixels_in_proportion() -> None:
         Shift("awe", Position(1.0, 0.0, 50), Position(2.0, 1.0, 50)),
         Shift("fear", Position(-1.0, 2.0, 50), Position(0.0, 1.0, 9)),
     ]
-    figure = affect_figures.plane(shifts)
+    figure = affect.plane(shifts)
     awe, fear = figure.dumbbells
     assert awe.people is not None
     assert awe.row is not None
@@ -128,7 +128,7 @@ def test_positions_become_pixels_in_proportion() -> None:
 )
 def test_a_unit_is_as_long_on_both_axes(x: list[float], y: list[float]) -> None:
     shifts = [Shift(f"e{i}", Position(v, a, 50), None) for i, (v, a) in enumerate(zip(x, y, strict=True))]
-    figure = affect_figures.plane(shifts)
+    figure = affect.plane(shifts)
     across = [tick.at for tick in figure.x_ticks]
     upwards = [tick.at for tick in figure.y_ticks]
     assert across[1] - across[0] == pytest.approx(upwards[0] - upwards[1], abs=0.2)
@@ -159,7 +159,7 @@ def test_names_keep_clear_of_marks_and_of_each_other() -> None:
     near = [
         Shift(e, Position(0.1 * i, 0.0, 50), Position(0.1 * i + 0.02, 0.0, 50)) for i, e in enumerate(("awe", "fear"))
     ]
-    figure = affect_figures.plane([*near, Shift("far", Position(1.0, 1.0, 50), None)])
+    figure = affect.plane([*near, Shift("far", Position(1.0, 1.0, 50), None)])
     awe, fear, _ = figure.dumbbells
     assert abs(awe.label[1] - fear.label[1]) >= 13
     for dumbbell in (awe, fear):
@@ -170,13 +170,13 @@ def test_names_keep_clear_of_marks_and_of_each_other() -> None:
 
 
 def test_the_strip_has_a_line_for_each_emotion() -> None:
-    figure = affect_figures.strip([Shift(e, Position(v, None, 20), None) for e, v in (("awe", 1.0), ("fear", -1.5))])
+    figure = affect.strip([Shift(e, Position(v, None, 20), None) for e, v in (("awe", 1.0), ("fear", -1.5))])
     awe, fear = (dumbbell.people for dumbbell in figure.dumbbells)
     assert awe is not None
     assert fear is not None
-    assert fear[1] - awe[1] == affect_figures.LINE
+    assert fear[1] - awe[1] == affect.LINE
     assert fear[0] < awe[0]
-    assert "−1.50" in figure.dumbbells[1].says
+    assert "−1.50" in figure.dumbbells[1].description
     assert any(tick.text == "0" for tick in figure.x_ticks)
 
 

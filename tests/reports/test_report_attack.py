@@ -13,7 +13,7 @@ from opened import Opened
 from page_tree import Element, parse
 
 from harness.reports.build import build_report
-from harness.reports.script_data import whole_text
+from harness.reports.samples import whole_text
 from harness.store.run_folder import RunFolder
 
 
@@ -104,7 +104,7 @@ def test_pictures_of_every_name_are_shown(open_page: Callable[..., Opened], fold
     shown = opened.page.eval_on_selector_all("article img", drawn)
     expected = [e for e in list(attacked.examples("attacked"))[:10] if e.image.exists()]
     assert len(shown) == len(expected) - 1
-    reasons = opened.page.eval_on_selector_all(".no-picture", "all => all.map(one => one.textContent)")
+    reasons = opened.page.eval_on_selector_all(".no-image", "all => all.map(one => one.textContent)")
     assert len(reasons) == 2
     assert any("missing <script>" in reason for reason in reasons)
 

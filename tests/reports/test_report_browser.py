@@ -159,9 +159,9 @@ def test_printing_leaves_the_controls_out(open_page: Callable[..., Opened]) -> N
 
 def test_blurred_pictures_clear_on_click(open_page: Callable[..., Opened], run: RunFolder, tmp_path: Path) -> None:
     page = open_page(folder=build_report([run], tmp_path, blur=True).parent).page
-    style = "getComputedStyle(document.querySelector('.picture img')).filter"
+    style = "getComputedStyle(document.querySelector('.image img')).filter"
     assert page.evaluate(style) == "blur(14px)"
-    page.click(".picture img")
+    page.click(".image img")
     assert page.evaluate(style) == "none"
 
 

@@ -10,13 +10,12 @@ import pytest
 from page_tree import Element, parse
 from run_builder import EMOTIONS, HOSTILE
 
+from harness.reports.breakdowns import ARTEMIS, HEAT_STEPS, colour_slots, heat_step, heatmaps, slice_tables
 from harness.reports.build import build_report
-from harness.reports.confusion import NO_ANSWER, confusions, distributions
-from harness.reports.emotions import ARTEMIS, HEAT_STEPS, colour_slots, heat_step, heatmaps
-from harness.reports.pairs import pairs
-from harness.reports.slices import slice_tables
-from harness.reports.task_view import Run, TaskView, gather
+from harness.reports.comparisons import pairs
+from harness.reports.labels import NO_ANSWER, confusions, distributions
 from harness.reports.terminal import leaderboard_table
+from harness.reports.view import Run, TaskView, gather
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer
 
@@ -121,7 +120,7 @@ def test_few_paintings_do_not_stretch_the_colour_scale(view: TaskView, run: RunF
         if c["emotion"] and c["metric"] == "bleu_4" and c["conditioned_on"] == "predicted" and c["n"] >= 10
     ]
     (heatmap,) = [m for m in heatmaps(view) if (m.info.name, m.view) == ("bleu_4", "predicted")]
-    assert (heatmap.low, heatmap.high) == (f"{100 * min(solid):.1f}", f"{100 * max(solid):.1f}")
+    assert heatmap.ends == (f"{100 * min(solid):.1f}", f"{100 * max(solid):.1f}")
 
 
 def test_annotated_view_prefers_references_of_the_emotion(tmp_path: Path, run: RunFolder) -> None:

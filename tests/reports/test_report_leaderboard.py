@@ -11,7 +11,7 @@ from run_builder import comparison, examples, outcomes, write_run
 
 from harness.reports.build import build_report
 from harness.reports.leaderboard import boards
-from harness.reports.task_view import Run, gather
+from harness.reports.view import Run, gather
 from harness.score.groups import group_records
 from harness.store.run_folder import RowKey, RunFolder
 
@@ -40,7 +40,7 @@ def test_rows_are_grouped_and_sorted_by_accuracy(page: Element, run: RunFolder) 
     ranked = [m for m in models if m != "endpoint"]
     assert models[-1] == "endpoint"
     assert ranked == sorted(ranked, key=lambda m: -accuracy[m, None])
-    assert [line.attributes["data-row"] for line in bodies[2].all("tr")[1:]] == ["small, blank picture"]
+    assert [line.attributes["data-row"] for line in bodies[2].all("tr")[1:]] == ["small, blank image"]
 
 
 def test_a_row_answered_too_rarely_is_marked(page: Element) -> None:

@@ -11,7 +11,7 @@ from run_builder import EMOTIONS, examples, outcomes, write_run
 
 from harness.reports.build import build_report
 from harness.reports.cautions import cautions
-from harness.reports.task_view import Run, gather
+from harness.reports.view import Run, gather
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer, Example
 
@@ -71,8 +71,8 @@ def test_two_tasks_stand_one_after_the_other(tmp_path: Path, asked: list[Example
 def test_runs_on_different_paintings_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
     first = run_of(tmp_path / "first", ["small"], asked)
     second = run_of(tmp_path / "second", ["large"], asked[:8])
-    assert "Different pictures" in titles(first, second)
-    assert "Different pictures" not in titles(first, first)
+    assert "Different images" in titles(first, second)
+    assert "Different images" not in titles(first, first)
 
 
 def test_metrics_computed_in_different_ways_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
@@ -93,7 +93,7 @@ def test_metrics_computed_in_different_ways_are_warned_of(tmp_path: Path, asked:
 
 def test_illustrative_limited_and_small_runs_are_warned_of(tmp_path: Path, asked: list[Example]) -> None:
     quiet = titles(run_of(tmp_path / "plain", ["small"], asked))
-    assert quiet == ["Few pictures", "Rare emotions", "Uncommitted code"]
+    assert quiet == ["Few images", "Rare emotions", "Uncommitted code"]
     loud = titles(run_of(tmp_path / "loud", ["small"], asked, illustrative=True, available=5833))
     assert loud == ["Illustrative data", "Limited run", *quiet]
 
@@ -122,7 +122,7 @@ def test_rare_emotions_are_counted(tmp_path: Path, asked: list[Example]) -> None
     run.save_results(results)
     (view,) = gather([Run.read(0, run)])
     (text,) = [c.text for c in cautions(view) if c.title == "Rare emotions"]
-    assert text == "Fewer than 10 pictures have an annotation of: anger 1, fear 9."
+    assert text == "Fewer than 10 images have an annotation of: anger 1, fear 9."
 
 
 def test_the_half_width_is_wilsons(tmp_path: Path, asked: list[Example]) -> None:
@@ -133,9 +133,9 @@ def test_the_half_width_is_wilsons(tmp_path: Path, asked: list[Example]) -> None
             cell["n"] = 50
     run.save_results(results)
     (view,) = gather([Run.read(0, run)])
-    (text,) = [c.text for c in cautions(view) if c.title == "Few pictures"]
+    (text,) = [c.text for c in cautions(view) if c.title == "Few images"]
     # Wilson's 95 % interval of 25 out of 50 is 0.3664 … 0.6336.
-    assert "50 pictures" in text
+    assert "50 images" in text
     assert "±\u00a013 points" in text
 
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 
-from harness.reports.metric_table import GROUPS, METRICS, display_rank, metric_info
-from harness.reports.numerals import count, grouped, shown, shown_difference, shown_interval, shown_p, si
-from harness.tasks.metrics import METRICS as REGISTERED
+from harness.reports.numbers import (
+    GROUPS,
+    MetricInfo,
+    Shown,
+    count,
+    grouped,
+    metric_facts,
+    shown,
+    shown_difference,
+    shown_interval,
+    shown_p,
+    si,
+)
+from harness.score.results import metric_records
+
+FACTS = metric_facts({"metrics": metric_records()})
+
+
+def metric_info(name: str) -> MetricInfo:
+    return FACTS.get(name) or MetricInfo(name, name)
 
 
 @pytest.mark.parametrize(
@@ -74,16 +89,24 @@ def test_counts() -> None:
     assert grouped(1_234_567) == "1\u202f234\u202f567"
 
 
-def test_every_registered_metric_is_described_with_its_own_direction_and_scale() -> None:
-    for name, target in REGISTERED.items():
-        module, attribute = target.split(":")
-        metric = getattr(import_module(module), attribute)
-        assert name in METRICS
-        assert METRICS[name].higher_is_better == metric.higher_is_better, name
-        assert METRICS[name].style != "percent" or metric.bounds[1] == 1.0, name
+def test_every_registered_metric_says_how_it_is_shown() -> None:
+    assert len(FACTS) > 50
+    for name, info in FACTS.items():
+        assert info.label
+        assert info.group in {group.key for group in GROUPS}
+        assert info.description.endswith("."), name
 
 
-def test_metrics_have_known_groups_and_unknown_ones_stay_together() -> None:
-    assert {info.group for info in METRICS.values()} <= {group.key for group in GROUPS}
-    names = ["failed", "zebra", "accuracy", "cost_usd", "aardvark", "bleu_4"]
-    assert sorted(names, key=display_rank) == ["accuracy", "bleu_4", "aardvark", "zebra", "failed", "cost_usd"]
+def test_facts_that_are_no_facts_are_shown_plainly() -> None:
+    assert MetricInfo.read("new", {"group": "unheard of", "range": [None, None]}) == MetricInfo("new", "new")
+    assert MetricInfo.read("new", {"range": [0.0, None]}).range == "0 to ∞"
+
+
+def test_a_cell_is_a_number_or_a_reason() -> None:
+    accuracy = metric_info("accuracy")
+    found = Shown.of(accuracy, {"value": 0.25, "low": 0.2, "high": 0.5, "n": 9})
+    assert (found.text, found.interval, found.value, found.n, found.is_few) == ("25.0", "20.0–50.0", 0.25, 9, True)
+    assert not Shown.of(accuracy, {"value": 0.25, "n": 10}).is_few
+    assert Shown.of(accuracy, None).reason == "not measured for this row"
+    assert Shown.of(accuracy, {"value": 1.0, "n": 0, "unavailable": "no Java"}) == Shown("–", n=0, reason="no Java")
+    assert Shown.of(accuracy, {"value": float("nan")}, absent="not known").reason == "not known"

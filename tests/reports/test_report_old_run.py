@@ -35,7 +35,8 @@ def test_it_renders_with_its_numbers(in_repository: None, tmp_path: Path) -> Non
     ]
     page = parse((tmp_path / "index.html").read_text(encoding="utf-8"))
     board = page.one("section", id="demo-leaderboard").all("table", css="board")[0]
-    assert board.one("tr", data_row="majority").all("td")[0].text.startswith(f"{100 * accuracy:.1f}")
+    assert board.one("tr", data_row="majority").all("td")[0].text.startswith(f"{accuracy:.3f}")
+    assert "Scored by an older version" in page.one("aside", css="cautions").text
     for section in ("emotions", "confusion", "slices", "controls", "samples"):
         assert page.one("section", id=f"demo-{section}")
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == results

@@ -10,8 +10,7 @@ from opened import Opened
 from run_builder import EMOTIONS
 
 from harness.reports.build import build_report
-from harness.reports.script_data import whole_text
-from harness.reports.valence import word_valences
+from harness.reports.samples import whole_text, word_valences
 from harness.score.predictions import read_readings
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer, Failed, Refusal, Unparsed
@@ -109,7 +108,7 @@ def test_text_search_reads_every_text(open_page: Callable[..., Opened], run: Run
     assert opened.ids() == ["painting 7"]
     opened.page.fill("[data-filter=text]", "no such words anywhere")
     opened.page.wait_for_selector("[data-samples][data-count='0']")
-    assert opened.page.inner_text("[data-status]") == "0 of 12 pictures match"
+    assert opened.page.inner_text("[data-status]") == "0 of 12 images match"
 
 
 def test_pages_turn_by_button_and_keyboard(open_page: Callable[..., Opened], run: RunFolder) -> None:

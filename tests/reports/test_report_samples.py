@@ -16,8 +16,8 @@ from run_builder import EMOTIONS, HOSTILE, examples, outcomes, picture, write_ru
 
 from harness.reports import samples, thumbnails
 from harness.reports.build import build_report
-from harness.reports.script_data import script, whole_text
-from harness.reports.thumbnails import link_pictures, make_thumbnails
+from harness.reports.samples import script, whole_text
+from harness.reports.thumbnails import link_images, make_thumbnails
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer
 
@@ -54,7 +54,7 @@ def test_pages_hold_every_example_and_outcome(report: Path, run: RunFolder) -> N
     assert [s["id"] for s in page["samples"]] == [whole_text(e.id) for e in asked]
     index = payload(report / "data" / "tiny-index.js", "harnessIndex")
     rows = [row["name"] for row in index["rows"]]
-    assert rows == ["small", "large", "endpoint", "majority", "human", "small, blank picture"]
+    assert rows == ["small", "large", "endpoint", "majority", "human", "small, blank image"]
     for example, sample in zip(asked, page["samples"], strict=True):
         assert sample["annotations"] == [[a.emotion, whole_text(a.explanation)] for a in example.annotations]
         answer = run.outcomes("tiny", RowKey("large"))[example.id]
@@ -107,10 +107,10 @@ def test_pictures_are_small_or_say_why_not(report: Path) -> None:
     page = payload(report / "data" / "tiny-0.js", "harnessData")
     assert "no such picture" in page["samples"][4]["reason"]
     assert "cannot be decoded" in page["samples"][5]["reason"]
-    assert page["samples"][4]["picture"] is None
+    assert page["samples"][4]["image"] is None
     for sample in page["samples"]:
-        if sample["picture"]:
-            with Image.open(report / sample["picture"]) as made:
+        if sample["image"]:
+            with Image.open(report / sample["image"]) as made:
                 assert made.format == "JPEG"
                 assert list(made.size) == sample["size"]
 
@@ -151,7 +151,7 @@ def test_originals_are_linked_when_copies_are_not_wanted(tmp_path: Path) -> None
     names = ["plain.jpg", "a b#c?d%20.jpg", "quote\"'<script>.jpg", "\u202egpj.jpg"]
     paths = [picture(tmp_path / "pictures" / name, i) for i, name in enumerate(names)]
     exotic = tmp_path / "pictures" / "gone.jpg"
-    made = link_pictures([*paths, exotic], tmp_path / "out")
+    made = link_images([*paths, exotic], tmp_path / "out")
     for path in paths:
         url = made[path].url
         assert url is not None
@@ -167,6 +167,6 @@ def test_linked_pictures_are_not_copied(tmp_path: Path) -> None:
     out = build_report([run], tmp_path / "out", copies=False).parent
     assert not (out / "thumbs").exists()
     page = payload(out / "data" / "tiny-0.js", "harnessData")
-    assert page["samples"][0]["picture"] == "../pictures/0.jpg"
+    assert page["samples"][0]["image"] == "../pictures/0.jpg"
     assert page["samples"][0]["size"] == [40, 30]
     assert "cannot be decoded" in page["samples"][5]["reason"]

@@ -11,7 +11,7 @@ from run_builder import examples, outcomes, write_run
 
 from harness.reports import scatter
 from harness.reports.scatter import Plot, plots
-from harness.reports.task_view import Run, gather
+from harness.reports.view import Run, gather
 from harness.store.run_folder import RowKey
 
 

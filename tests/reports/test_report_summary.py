@@ -12,13 +12,13 @@ from page_tree import Element, parse
 from run_builder import picture, readings
 
 from harness.reports.build import build_report
+from harness.reports.comparisons import lead, summaries
 from harness.reports.leaderboard import boards
-from harness.reports.leads import lead
-from harness.reports.metric_table import metric_info
-from harness.reports.summary import summaries
-from harness.reports.task_view import Run, gather
+from harness.reports.view import Run, gather
 from harness.score.predictions import write_readings
+from harness.score.results import metric_records
 from harness.store.run_folder import RowKey, RunFolder
+from harness.tasks.metrics import HEADLINES
 from harness.types import Annotation, Answer, Example
 
 LABELS = ("calm", "uneasy", "neither")
@@ -55,7 +55,8 @@ def photo_run(folder: Path, models: tuple[str, ...] = ("small", "majority")) -> 
     counts = {"examples": 6, "answered": 6, "refused": 0, "unparsed": 0, "failed": 0}
     run.save_results(
         {
-            "schema": 1, "manifest": {}, "models": [], "comparisons": [compared], "confusion": [],
+            "schema": 1, "manifest": {}, "metrics": metric_records(), "headlines": list(HEADLINES), "models": [],
+            "comparisons": [compared], "confusion": [],
             "cells": [c for m in models for c in (cell(m, "accuracy", VALUES[m]), cell(m, "macro_f1", 0.4))],
             "coverage": [{"task": "photos", "model": m, "control": None, **counts} for m in models],
         }
@@ -97,7 +98,7 @@ def test_the_lead_is_that_of_the_ranked_rows_values(run: RunFolder) -> None:
     """`endpoint` answered too rarely to be ranked; people and controls do not take part."""
     (view,) = gather([Run.read(0, run)])
     for name in ("accuracy", "macro_f1", "cider_d", "latency_p50_s"):
-        info = metric_info(name)
+        info = view.info(name)
         found = lead(view, info)
         values = {
             c["model"]: c["value"]
@@ -119,13 +120,13 @@ def test_rows_of_different_runs_are_not_said_to_differ(photos: RunFolder, tmp_pa
 
 
 def test_a_lead_that_turns_round_on_the_shared_pictures_is_none(tmp_path: Path, run: RunFolder) -> None:
-    """Texts are scored on each row's own answered pictures, differences on those that both answered."""
+    """Texts are scored on each row's own answered images, differences on those that both answered."""
     photos = photo_run(tmp_path)
     results = photos.results()
     results["comparisons"][0] |= {"difference": 0.3, "low": 0.1, "high": 0.45}
     photos.save_results(results)
     (line,) = [one for one in summaries(gather([Run.read(0, photos), Run.read(1, run)]))[0].lines if one.n == 40]
-    assert line.verdict == "small first, but majority better on the pictures of both"
+    assert line.verdict == "small first, but majority better on the images of both"
     assert not line.is_significant
     board = boards(line.view)[0]
     assert not any(cell.is_best for body in board.bodies for row in body.rows for cell in row.cells)

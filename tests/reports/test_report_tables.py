@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from run_builder import HOSTILE, examples, outcomes, write_run
 
 from harness.reports.build import build_report
-from harness.reports.tables import latex_text, markdown_text
+from harness.reports.exports import latex_text, markdown_text
 from harness.store.run_folder import RowKey, RunFolder
 
 
@@ -48,7 +48,7 @@ def test_latex_is_a_balanced_table(report: Path) -> None:
     assert len(body) == 6
     assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns.group(1)) for line in body)
     assert all(line.endswith(r"\\") for line in body)
-    assert r"small, blank picture" in text
+    assert r"small, blank image" in text
     assert "†" not in text
 
 

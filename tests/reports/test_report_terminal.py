@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from harness.reports.terminal import leaderboard_table
+from harness.score.results import metric_records
 from harness.store.run_folder import RunFolder
+
+FACTS = {"metrics": metric_records(), "headlines": ["accuracy", "cider_d"]}
 
 
 def cell(model: str, metric: str, value: float | None, **more: Any) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def test_table_is_aligned_sorted_and_marked() -> None:
         ],
         "coverage": [coverage("weak", 100), coverage("strong", 95), coverage("shy", 94), coverage("human", 100)],
     }
-    assert leaderboard_table(results, "t") == (
+    assert leaderboard_table(FACTS | results, "t") == (
         "               Accuracy ↑  CIDEr-D ↑  answered\n"
         "-------  ----------------  ---------  --------\n"
         "strong   75.0 [70.0–80.0]       1.25    95/100\n"
@@ -42,14 +45,14 @@ def test_table_is_aligned_sorted_and_marked() -> None:
         "shy †                99.0          –    94/100\n"
         "t: percent and 95 % intervals; CIDEr-D from 0 to 10.\n"
         "n: Accuracy 3–5, CIDEr-D 5.\n"
-        "† answered below 95 % of the pictures: not ranked.\n"
+        "† answered below 95 % of the images: not ranked.\n"
         "‡ against the remaining annotators: compare it with the scores on these in the report only.\n"
     )
 
 
 def test_wide_letters_keep_the_columns() -> None:
     results = {"cells": [cell("絵画", "accuracy", 0.5), cell("abcd", "accuracy", 0.25)], "coverage": []}
-    lines = leaderboard_table(results, "t").splitlines()
+    lines = leaderboard_table(FACTS | results, "t").splitlines()
     assert lines[2:4] == ["絵画        50.0         –", "abcd        25.0         –"]
 
 
@@ -68,4 +71,4 @@ def test_a_group_of_trainings_is_a_line_with_mean_and_deviation() -> None:
         "cells": [cell(name, "accuracy", value) for name, value in (("s1", 0.49), ("s2", 0.51))],
         "groups": [group, group | {"emotion": "awe"}, group | {"task": "u"}, group | {"metric": "unheard_of"}],
     }
-    assert leaderboard_table(results, "t").endswith("\nsevlm (2 trainings): Accuracy 50.0 ± 1.4\n")
+    assert leaderboard_table(FACTS | results, "t").endswith("\nsevlm (2 trainings): Accuracy 50.0 ± 1.4\n")

@@ -1,15 +1,17 @@
-"""The main leaderboard as a LaTeX and a Markdown table, for papers and READMEs."""
+"""Files for papers, spreadsheets and data frames: the leaderboard as LaTeX and Markdown, all cells as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.reports.leaderboard import Board, Cell, Column
-from harness.reports.numerals import DASH, MINUS, grouped
-from harness.reports.script_data import whole_text
-from harness.reports.task_view import TaskView
+from harness.reports.leaderboard import Board, Column
+from harness.reports.numbers import DASH, MINUS, Shown, grouped
+from harness.reports.samples import whole_text
+from harness.reports.view import Run, TaskView
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -82,7 +84,7 @@ def markdown_table(view: TaskView, board: Board) -> str:
 
 
 _NOTE = (
-    "Fractions in percent, CIDEr-D from 0 to 10; 95 % intervals in brackets; n pictures. Bold: better than the "
+    "Fractions in percent, CIDEr-D from 0 to 10; 95 % intervals in brackets; n images. Bold: better than the "
     "runner-up, Holm-adjusted p below .05. † Answered too rarely to be ranked. ‡ Against the remaining annotators."
 )
 
@@ -106,9 +108,35 @@ def _heading(column: Column) -> str:
     return f"{column.info.label} {column.info.arrow}".strip() + n
 
 
-def _cell(cell: Cell, column: Column, syntax: _Syntax) -> str:
-    """The value, and in brackets its interval, and its count of pictures where it is not that of the heading."""
+def _cell(cell: Shown, column: Column, syntax: _Syntax) -> str:
+    """The value, and in brackets its interval, and its count of images if it is not that of the heading."""
     text = syntax.text(cell.text + ("‡" if cell.is_held_out else ""))
     n = f"n {grouped(cell.n)}" if cell.n is not None and cell.n != column.n else ""
     beside = "; ".join(filter(None, (cell.interval, n)))
     return (syntax.bold(text) if cell.is_best else text) + (syntax.interval(syntax.text(beside)) if beside else "")
+
+
+COLUMNS = (
+    "run", "task", "split", "model", "control", "metric", "value", "low", "high", "n", "emotion", "conditioned_on",
+    "slice_key", "slice_value", "references", "protocol", "signature", "unavailable",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def cells_csv(runs: Sequence[Run]) -> str:
+    """CSV text with a heading line; texts that a spreadsheet would run as a formula get a leading apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for run in runs:
+        for cell in run.results.get("cells", ()):
+            cut = cell.get("slice") or {}
+            line = {**cell, "run": run.name, "slice_key": cut.get("key"), "slice_value": cut.get("value")}
+            writer.writerow([_safe(line.get(name)) for name in COLUMNS])
+    return text.getvalue()
+
+
+def _safe(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return f"'{whole_text(value)}" if value.startswith(_FORMULA) else whole_text(value)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from harness.reports.numerals import number_or_none
+from harness.reports.numbers import MetricInfo, headline_metrics, metric_facts, number_or_none
 from harness.score.predictions import Reading, read_readings
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Example, Outcome
@@ -21,10 +21,11 @@ KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
 """The order in which kinds of rows are shown."""
 
 ANSWERED_ENOUGH = 0.95
-"""A row that answers less than this share of its pictures is marked and not ranked."""
+"""A row that answers less than this share of its images is marked and not ranked."""
 
-_REFERENCE_ADAPTERS = frozenset({"human", "crowd", "majority", "nearest"})
-_PEOPLE = frozenset({"human", "crowd"})
+_KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline", "nearest": "baseline"}
+"""Kinds of adapters of runs whose manifest does not say them."""
+
 HELD_OUT = ("leave_one_out", "leave_half_out")
 """Sets of references that remain when annotators answer: one (`human`), or half of them together (`crowd`)."""
 
@@ -38,7 +39,7 @@ class RowId(NamedTuple):
 
 
 class CellKey(NamedTuple):
-    """Where a number stands; see `results.json` in docs/design.md."""
+    """Where a number stands; the key fields of a `results.json` cell."""
 
     row: RowId
     metric: str
@@ -50,7 +51,7 @@ class CellKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many pictures a row was asked about and what came back."""
+    """How many images a row was asked about and what came back."""
 
     examples: int
     answered: int
@@ -60,21 +61,21 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Answered pictures among all, 0..1 (0 when none was asked)."""
+        """Answered images among all, 0..1 (0 when none was asked)."""
         return self.answered / self.examples if self.examples else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One row of a leaderboard; compared by identity.
+class LeaderboardRow:
+    """One row; compared by identity.
 
     Attributes:
         id: run, model, control.
         label: unique within the task, shown to readers.
-        kind: `reference` for baselines and people, `control` for a model whose picture was exchanged.
+        kind: `reference` for baselines and people, `control` for a model whose image was replaced.
         is_person: answers with what people wrote (`human`, `crowd`).
         needs: what the adapter was given beyond the item (`train`, `references`).
-        coverage: None where results.json does not say.
+        coverage: None if results.json does not say.
         resources: this row's entry of `models` in results.json.
     """
 
@@ -144,8 +145,10 @@ class TaskView:
     split: str
     emotions: tuple[str, ...]
     runs: tuple[Run, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     cells: dict[CellKey, Mapping[str, Any]]
+    facts: Mapping[str, MetricInfo]
+    headlines: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -159,19 +162,36 @@ class TaskView:
             return "at least half of the annotators, without a tie"
         return "more than half of the annotators"
 
-    def row(self, run: int, model: str, control: str | None = None) -> Row | None:
+    def row(self, run: int, model: str, control: str | None = None) -> LeaderboardRow | None:
         """The row of a run's model, None if there is none."""
         wanted = RowId(run, model, control)
         return next((row for row in self.rows if row.id == wanted), None)
 
     def value(self, key: CellKey) -> float | None:
-        """A cell's value, None where it is missing or unavailable."""
+        """A cell's value, None if it is missing or unavailable."""
         cell = self.cells.get(key)
         return None if cell is None or cell.get("unavailable") else number_or_none(cell, "value")
 
     def metrics(self, **place: Any) -> set[str]:
         """Names of the metrics that have a cell whose key fields equal `place`."""
         return {key.metric for key in self.cells if all(getattr(key, k) == v for k, v in place.items())}
+
+    def info(self, metric: str) -> MetricInfo:
+        """How a metric is shown; one that results.json does not describe goes by its name, without a direction."""
+        return self.facts.get(metric) or MetricInfo(metric, metric)
+
+    def infos(self, names: Iterable[str]) -> list[MetricInfo]:
+        """The metrics named, in the order in which they are displayed."""
+        known = list(self.facts)
+        found = (self.info(name) for name in names)
+        return sorted(
+            found,
+            key=lambda i: (i.group_rank, known.index(i.name) if i.name in self.facts else len(known), i.name),
+        )
+
+    def run_of(self, row: LeaderboardRow) -> Run:
+        """The run that a row belongs to."""
+        return next(run for run in self.runs if run.index == row.id.run)
 
     def examples(self) -> dict[str, Example]:
         """All examples of the merged runs by id; an id's first appearance counts."""
@@ -181,15 +201,13 @@ class TaskView:
                 found.setdefault(example.id, example)
         return found
 
-    def outcomes(self, row: Row) -> dict[str, Outcome]:
+    def outcomes(self, row: LeaderboardRow) -> dict[str, Outcome]:
         """A row's outcomes by example id."""
-        run = next(run for run in self.runs if run.index == row.id.run)
-        return run.folder.outcomes(self.name, RowKey(row.id.model, row.id.control))
+        return self.run_of(row).folder.outcomes(self.name, RowKey(row.id.model, row.id.control))
 
-    def readings(self, row: Row) -> dict[str, Reading]:
-        """What a text classifier read from a row's explanations, by example id; empty where nothing was read."""
-        run = next(run for run in self.runs if run.index == row.id.run)
-        return read_readings(run.folder, self.name, RowKey(row.id.model, row.id.control))
+    def readings(self, row: LeaderboardRow) -> dict[str, Reading]:
+        """What a text classifier read from a row's explanations, by example id; empty if nothing was read."""
+        return read_readings(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
 
 
 def gather(runs: Sequence[Run]) -> list[TaskView]:
@@ -240,8 +258,21 @@ def _view(name: str, slug: str, runs: tuple[Run, ...]) -> TaskView:
     rows = sorted((_row(runs, name, row_id, row_id in several) for row_id in ids), key=lambda r: KINDS.index(r.kind))
     cells = {key: cell for run in runs for key, cell in _keyed_cells(run, name)}
     first = runs[0]
+    facts: dict[str, MetricInfo] = {}
+    for run in runs:
+        facts = metric_facts(run.results) | facts
+    headlines = tuple(dict.fromkeys(name for run in runs for name in headline_metrics(run.results)))
     return TaskView(
-        name, slug, first.task_entry(name), _split(first, name), _emotions(first, name), runs, tuple(rows), cells
+        name,
+        slug,
+        first.task_entry(name),
+        _split(first, name),
+        _emotions(first, name),
+        runs,
+        tuple(rows),
+        cells,
+        facts,
+        headlines,
     )
 
 
@@ -255,21 +286,19 @@ def _row_ids(run: Run, task: str) -> list[RowId]:
     return list(dict.fromkeys([*stored, *scored]))
 
 
-def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> Row:
+def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> LeaderboardRow:
     run = next(run for run in runs if run.index == row_id.run)
     entry = run.model_entry(row_id.model)
-    adapter = str(entry.get("adapter") or row_id.model)
-    label = row_id.model if row_id.control is None else f"{row_id.model}, {row_id.control} picture"
-    kind: RowKind = "model"
+    adapter_kind = entry.get("kind") or _KIND_OF_ADAPTER.get(str(entry.get("adapter") or row_id.model), "model")
+    label = row_id.model if row_id.control is None else f"{row_id.model}, {row_id.control} image"
+    kind: RowKind = "reference" if adapter_kind in ("person", "baseline") else "model"
     if row_id.control is not None:
         kind = "control"
-    elif adapter in _REFERENCE_ADAPTERS:
-        kind = "reference"
-    return Row(
+    return LeaderboardRow(
         row_id,
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
         kind,
-        adapter in _PEOPLE,
+        adapter_kind == "person",
         tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
         _coverage(run, task, row_id),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
@@ -298,3 +327,28 @@ def _keyed_cells(run: Run, task: str) -> Iterator[tuple[CellKey, Mapping[str, An
             ),
             cell,
         )
+
+
+def reasons_apart(view: TaskView, views: Sequence[TaskView]) -> list[str]:
+    """A sentence for each other leaderboard of the task of this name: what differs."""
+    others = [other for other in views if other.name == view.name and other is not view]
+    return [
+        f"{_run_names(other)} ran this task with {' and '.join(_differences(view, other))}: a leaderboard of its own."
+        for other in others
+    ]
+
+
+def _run_names(view: TaskView) -> str:
+    return ", ".join(run.name for run in view.runs)
+
+
+def _differences(view: TaskView, other: TaskView) -> list[str]:
+    pairs = {
+        "version": (view.entry.get("version"), other.entry.get("version")),
+        "split": (view.split, other.split),
+        "protocol": (view.entry.get("protocol"), other.entry.get("protocol")),
+    }
+    found = [f"{name} {theirs}, not {ours}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    if view.emotions != other.emotions:
+        found.append("other labels, or in another order")
+    return found
