@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sevlm.config import SEVLMConfig
-    from sevlm.image_encoder import ImageEncoder
+    from sevlm.images import ImageEncoder
 
 ENCODING_BATCH = 32
 
@@ -138,9 +138,8 @@ def load_encoder(name: str, device: str | None) -> ImageEncoder:
     Raises:
         UserError: unknown name or device, missing package, or weights that are neither in a folder nor on the hub.
     """
-    from sevlm.devices import find_device
-    from sevlm.errors import SEVLMError
-    from sevlm.image_encoder import load_image_encoder
+    from sevlm.config import SEVLMError
+    from sevlm.images import find_device, load_image_encoder
 
     try:
         return load_image_encoder(encoder_config(name)).to(find_device(device))
@@ -154,8 +153,7 @@ def encoder_config(name: str) -> SEVLMConfig:
     Raises:
         SEVLMError: the checkpoint's configuration cannot be read.
     """
-    from sevlm.config import SEVLMConfig
-    from sevlm.errors import SEVLMError
+    from sevlm.config import SEVLMConfig, SEVLMError
 
     kind, _, source = name.partition(":")
     if not source:  # EfficientNet-Lite: inputs (x - 127) / 128

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -15,18 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from harness.adapters.base import LocalAdapter, TrainRequest
 from harness.adapters.pictures import open_all
-from harness.types import Answer, Failed, ImageError, Item, Outcome, Unparsed, Usage, UserError
-from sevlm.config import VAD_DIMENSIONS, SEVLMConfig
-from sevlm.errors import SEVLMError
+from harness.types import (
+    Answer,
+    Example,
+    Failed,
+    ImageError,
+    Item,
+    Outcome,
+    Task,
+    Unparsed,
+    Usage,
+    UserError,
+    open_image,
+)
+from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sevlm.checkpoint import SEVLM
+    from sevlm.data import TrainingExample
     from sevlm.generation import Generated
-    from sevlm.image_encoder import ImageEncoder
-    from sevlm.lexicon import VADLexicon
-    from sevlm.model import SEVLM
-    from sevlm.vad_lookup import VADLookup
+    from sevlm.recipe import Recipe
+    from sevlm.vad import VADLexicon
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -40,7 +49,7 @@ class SEVLMAdapter(LocalAdapter):
     Args:
         checkpoint: folder written by training or conversion, or a hub id.
         lexicon: VAD lexicon file, or `vader`; None takes the one that the checkpoint's training recorded.
-        device: torch device; None takes CUDA where there is one.
+        device: torch device; None takes CUDA if there is one.
         dtype: `fp32`, `bf16` or `fp16` for the decoder; the image encoder stays fp32.
         max_new_tokens: longest caption; None keeps the checkpoint's own limit.
         probabilities: also report the probability of each label.
@@ -70,14 +79,14 @@ class SEVLMAdapter(LocalAdapter):
         self.lexicon_name, self.device = lexicon, device
         self.max_new_tokens, self.probabilities = max_new_tokens, probabilities
         self._model: SEVLM | None = None
-        self._encoder: ImageEncoder | None = None
-        self._lookup: VADLookup | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """Weights, configuration, lexicon, decoding and versions."""
+        from sevlm.checkpoint import digests
+
         lexicon = self._lexicon()
         return {
-            "checkpoint": self.hub_id or _digests(self.checkpoint.resolve()),
+            "checkpoint": self.hub_id or digests(self.checkpoint.resolve()),
             "lexicon": None if lexicon is None else {"name": lexicon.name, "sha256": lexicon.fingerprint()},
             "decoding": "greedy",
             "max_new_tokens": self.max_new_tokens,
@@ -91,32 +100,28 @@ class SEVLMAdapter(LocalAdapter):
         """Load weights, image encoder and lexicon.
 
         Raises:
-            UserError: one of them cannot be had; the message says what to type.
+            UserError: one of them could not be loaded; the message says what to type.
         """
         import torch
 
-        from sevlm.devices import find_device
-        from sevlm.image_encoder import load_image_encoder
-        from sevlm.model import SEVLM
-        from sevlm.vad_lookup import VADLookup
+        from sevlm.checkpoint import SEVLM
+        from sevlm.images import find_device
 
         try:
             device = find_device(self.device)
-            model = SEVLM.from_pretrained(self.hub_id or self.checkpoint)
+            model = SEVLM.from_pretrained(self.hub_id or self.checkpoint, self.lexicon_name)
             if self.max_new_tokens is not None:
                 model.config = dataclasses.replace(model.config, max_new_tokens=self.max_new_tokens)
-            lexicon = self._lexicon()
-            self._lookup = None if lexicon is None else VADLookup.from_config(model.config, lexicon)
-            self._encoder = load_image_encoder(model.config).to(device)
+            model.to(device, getattr(torch, DTYPES[self.dtype])).image_encoder()
         except SEVLMError as error:
             raise UserError(f"sevlm: {error}") from error
-        self._model = model.to(device, getattr(torch, DTYPES[self.dtype]))
+        self._model = model
 
     def parameters(self) -> int | None:
         """Values of the model and of its frozen image encoder."""
-        if self._model is None or self._encoder is None:
+        if self._model is None:
             return None
-        return sum(p.numel() for module in (self._model, self._encoder) for p in module.parameters())
+        return sum(p.numel() for module in (self._model, self._model.image_encoder()) for p in module.parameters())
 
     def runtime_info(self) -> dict[str, Any]:
         """Device, and the trained part of the parameters; a lexicon of valence alone is called what it is."""
@@ -126,122 +131,147 @@ class SEVLMAdapter(LocalAdapter):
             "device": str(self._model.decoder.wte.weight.device),
             "trained_parameters": self._model.parameter_counts()["total"],
         }
-        if self._lookup is not None and self._lookup.lexicon.valence_only:
+        if self._model.config.use_vad_features and self._model.config.vad_dimensions == ("valence",):
             seen["note"] = "valence-only lexicon: not the published SEVLM"
         return seen
 
     def close(self) -> None:
         """Free the weights."""
-        self._model = self._encoder = self._lookup = None
+        self._model = None
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
-        """One outcome per item, in order; an unreadable picture fails alone."""
-        pictures = open_all([item.image for item in items])
+        """One outcome per item, in order; an unreadable image fails alone."""
+        images = open_all([item.image for item in items])
         outcomes: list[Outcome | None] = [
-            Failed("ImageError", str(picture)) if isinstance(picture, ImageError) else None for picture in pictures
+            Failed("ImageError", str(image)) if isinstance(image, ImageError) else None for image in images
         ]
-        readable = [index for index, picture in enumerate(pictures) if not isinstance(picture, ImageError)]
+        readable = [index for index, image in enumerate(images) if not isinstance(image, ImageError)]
         kinds = groupby(readable, key=lambda index: (items[index].labels, items[index].explanations))
         for (labels, explained), group in kinds:
             indices = list(group)
-            shown = [picture for i in indices if not isinstance(picture := pictures[i], ImageError)]
+            shown = [image for i in indices if not isinstance(image := images[i], ImageError)]
             for index, (one, usage) in zip(indices, self._generated(shown, labels), strict=True):
                 outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _generated(self, pictures: Sequence[Image], labels: Sequence[str]) -> list[tuple[Generated, Usage]]:
-        if self._model is None or self._encoder is None:
+    def _generated(self, images: Sequence[Image], labels: Sequence[str]) -> list[tuple[Generated, Usage]]:
+        if self._model is None:
             raise UserError("sevlm answers only after load()")
         started = time.monotonic()
-        grid = self._encoder.encode(pictures).to(self._model.decoder.wte.weight.dtype)  # (B, P, E)
-        generated = self._model.generate(grid, labels if self.probabilities else None, self._lookup)
-        share = (time.monotonic() - started) / len(pictures)
+        generated = self._model.generate(images, labels if self.probabilities else None)
+        share = (time.monotonic() - started) / len(images)
         return [(one, Usage(share, None, len(one.token_ids))) for one in generated]
 
     def _rated(self, outcome: Outcome, generated: Generated, scales: Mapping[str, tuple[float, float]]) -> Outcome:
-        """The answer with the VAD head's numbers brought from -1..1 to the task's scales, where both exist."""
+        """The answer with the VAD head's numbers brought from -1..1 to the task's scales, if both exist."""
         if self._model is None or not isinstance(outcome, Answer) or generated.vad is None:
             return outcome
-        foreseen = dict(zip(VAD_DIMENSIONS, generated.vad, strict=True))
+        predicted = dict(zip(VAD_DIMENSIONS, generated.vad, strict=True))
         known = [d for d in scales if d in self._model.config.vad_dimensions]
-        ratings = {d: scales[d][0] + (foreseen[d] + 1) / 2 * (scales[d][1] - scales[d][0]) for d in known}
+        ratings = {d: scales[d][0] + (predicted[d] + 1) / 2 * (scales[d][1] - scales[d][0]) for d in known}
         return dataclasses.replace(outcome, ratings=ratings or None)
 
     def _lexicon(self) -> VADLexicon | None:
         """The lexicon given, else the recorded one; None for a model without VAD features."""
-        if self.hub_id is None and not _fuses_vad(self.checkpoint):
-            return None
+        from sevlm.checkpoint import find_lexicon, recorded_lexicon
+
         if self.hub_id is not None and self.lexicon_name is None:
             raise UserError(f"sevlm: no folder {self.hub_id}; if it is a hub id, add its VAD lexicon: --lexicon FILE")
-        return find_lexicon(self.checkpoint, self.lexicon_name)
+        try:
+            if self.hub_id is None and not SEVLMConfig.load(self.checkpoint / "config.json").use_vad_features:
+                return None
+            found = find_lexicon(self.checkpoint, self.lexicon_name)
+            if found is None:
+                known = ", ".join(filter(None, map(recorded_lexicon(self.checkpoint).get, ("name", "source"))))
+                trained = f" (trained with {known})" if known else ""
+                raise SEVLMError(f"{self.checkpoint} needs its VAD lexicon{trained}; add: --lexicon FILE")
+        except SEVLMError as error:
+            raise UserError(f"sevlm: {error}") from error
+        return found
 
     @classmethod
     def train(cls, request: TrainRequest) -> None:
         """Train on the task's captions and write the checkpoint.
 
-        Settings are keys of `sevlm.training_config.TrainingConfig` and of `SEVLMConfig`; `config` names a recipe
-        (`official`, `small`, `demo`) or a YAML file. Illustrative tasks use `demo` by default, all others `official`.
+        Settings are keys of `sevlm.TrainingConfig` and of `SEVLMConfig`; `config` names a recipe (`official`, `small`,
+        `demo`) or a YAML file. Illustrative tasks use `demo` by default, all others `official`.
 
         Raises:
-            UserError: no lexicon, or anything else that the user can mend.
+            UserError: no lexicon, or anything else that the user can fix.
         """
-        from harness.adapters.sevlm_training import train_on_task
+        from sevlm.train import train
 
-        train_on_task(request)
+        try:
+            recipe = _recipe(request)
+            if recipe.training.lexicon == "vader":
+                print("sevlm: the lexicon measures valence only, so this is not the published SEVLM")
+            examples, validation = (_examples(part, request.task) for part in (request.train, request.val))
+            train(recipe, examples, validation, request.out, request.device, open_image=open_image)
+        except SEVLMError as error:
+            raise UserError(f"sevlm: {error}") from error
 
 
 def read_answer(generated: Generated, labels: Sequence[str], usage: Usage, explained: bool = True) -> Outcome:
-    """A caption is an answer when its emotion is exactly a label of the task and, if it must be, explained."""
-    if generated.emotion not in labels or (explained and not generated.explanation):
-        return Unparsed(generated.text, usage)
-    return Answer(generated.emotion, generated.explanation, generated.label_probs, generated.text, usage)
+    """A caption is an answer if its emotion is exactly a label of the task and, if it must be, explained."""
+    if generated.emotion not in labels:
+        reason = "label outside the task" if generated.emotion else "empty" if not generated.text else "no label"
+        return Unparsed(generated.text, usage, reason)
+    if explained and not generated.explanation:
+        return Unparsed(generated.text, usage, "no explanation")
+    return Answer(
+        generated.emotion,
+        generated.explanation,
+        generated.label_probs,
+        generated.text,
+        usage,
+        truncated=not generated.ended,
+    )
 
 
-def find_lexicon(checkpoint: Path, name: str | None) -> VADLexicon:
-    """The lexicon of this name or path, else the one recorded in the checkpoint's `training.json`.
+def _recipe(request: TrainRequest) -> Recipe:
+    from sevlm.recipe import load_recipe
 
-    Raises:
-        UserError: neither can be had, or it is not the lexicon that the checkpoint was trained with.
-    """
-    from sevlm.lexicon import load_lexicon
-
-    recorded: Mapping[str, str] = _training(checkpoint).get("lexicon", {})
-    source = name or recorded.get("source")
-    if source is None or (name is None and source != "vader" and not Path(source).is_file()):
-        known = f" (trained with {recorded['name']}, {source})" if recorded else ""
-        raise UserError(f"sevlm: {checkpoint} needs its VAD lexicon{known}; add: --lexicon FILE")
-    try:
-        lexicon = load_lexicon(source)
-    except SEVLMError as error:
-        raise UserError(f"sevlm: {error}") from error
-    if recorded and lexicon.fingerprint() != recorded["fingerprint"]:
+    settings = dict(request.settings)
+    recipe = load_recipe(settings.pop("config", "demo" if request.task.illustrative else "official"))
+    if request.lexicon is not None:
+        settings["lexicon"] = str(request.lexicon.resolve())
+    elif "lexicon" not in settings and not request.task.illustrative:
         raise UserError(
-            f"sevlm: {source} ({lexicon.name}) is not the lexicon that {checkpoint} was trained with "
-            f"({recorded['name']}, {recorded['source']}); add: --lexicon FILE"
+            f"sevlm: training on {request.task.name} needs a VAD lexicon; add: --lexicon FILE "
+            "(NRC-VAD, Glasgow or Warriner), or lexicon=vader (valence only, not the published SEVLM)"
         )
-    return lexicon
+    if not request.task.explanations:  # nothing to compare texts with
+        settings.setdefault("keep_best_by", "accuracy")
+    if request.init_from is not None:
+        settings["init_from"] = str(request.init_from)
+    return recipe.updated({"seed": request.seed} | settings)
 
 
-def _training(checkpoint: Path) -> Mapping[str, Any]:
-    path = checkpoint / "training.json"
-    if not path.is_file():
-        return {}
-    summary: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+def _examples(examples: Sequence[Example], task: Task) -> list[TrainingExample]:
+    """Images with at least one annotation, in the library's own terms; ratings come with labels alone."""
+    from sevlm.data import TrainingExample
+
+    return [
+        TrainingExample(
+            example.id,
+            example.image,
+            tuple((annotation.emotion, annotation.explanation) for annotation in example.annotations),
+            dict(example.emotion_histogram),
+            None if task.explanations else _bipolar(example.ratings, task.ratings),
+        )
+        for example in examples
+        if example.annotations
+    ]
 
 
-def _fuses_vad(checkpoint: Path) -> bool:
-    try:
-        return SEVLMConfig.load(checkpoint / "config.json").use_vad_features
-    except SEVLMError as error:
-        raise UserError(f"sevlm: {error}") from error
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """File -> SHA-256 of what decides the answers."""
-    found = {}
-    for path in sorted([folder / "model.safetensors", folder / "config.json", *(folder / "tokenizer").glob("*")]):
-        if path.is_file():
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+def _bipolar(
+    ratings: Mapping[str, float], scales: Mapping[str, tuple[float, float]]
+) -> tuple[float, float, float] | None:
+    """Ratings brought from the task's scales to -1..1, 0 for one that is missing; None if all are."""
+    if not ratings:
+        return None
+    placed = {
+        name: 2 * (value - scales[name][0]) / (scales[name][1] - scales[name][0]) - 1 for name, value in ratings.items()
+    }
+    valence, arousal, dominance = (placed.get(name, 0.0) for name in VAD_DIMENSIONS)
+    return valence, arousal, dominance

@@ -31,14 +31,12 @@ import torch
 from artemis_small_report import cross_entropy, report
 from machine import machine
 
-from sevlm.examples import TrainingExample
-from sevlm.features import FeatureCache, FeatureStore
-from sevlm.image_encoder import load_image_encoder
-from sevlm.lexicon import load_lexicon
-from sevlm.model import SEVLM
+from sevlm.checkpoint import SEVLM
+from sevlm.data import TrainingExample
+from sevlm.images import FeatureCache, FeatureStore, load_image_encoder
+from sevlm.recipe import Recipe, load_recipe
 from sevlm.train import train
-from sevlm.training_config import Recipe, load_recipe
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import VADLookup, load_lexicon
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FOLDS, SEED, VALIDATION_SHARE = 5, 1, 0.25

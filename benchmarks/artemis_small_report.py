@@ -21,8 +21,8 @@ from harness.score.statistics import (
     permutation_p,
     permuted_sums,
 )
-from sevlm.caption_scores import corpus_bleu
-from sevlm.examples import TrainingExample
+from sevlm.data import TrainingExample
+from sevlm.train import corpus_bleu
 
 REPLICATES, SEED = 10_000, 2021
 METRICS = ("accuracy", "annotator_mass")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sevlm.attention import Block, Conv1D
+from sevlm.checkpoint import SEVLM
 from sevlm.config import FIXED_BOUNDARY
-from sevlm.generation import RowLookup
-from sevlm.model import SEVLM
+from sevlm.model import Block, Conv1D
 from sevlm.tokenization import because_id, decode, encode_prompt
+from sevlm.vad import RowLookup
 
 MASKED = -1e4
 

@@ -23,13 +23,11 @@ from official_loop import plain_greedy
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig
 from sevlm.generation import CaptionDecoder, greedy_tokens
-from sevlm.lemmatizer import load_lemmatizer
-from sevlm.lexicon import load_lexicon
-from sevlm.model import SEVLM
 from sevlm.tokenization import Tokenizer, add_special_tokens, config_for_tokenizer
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import VADLookup, load_lemmatizer, load_lexicon
 
 PATCHES, WIDTH = 196, 768
 RELEASED_SECONDS_PER_IMAGE = 1.2  # measured with the released code on two cores of this kind
@@ -104,12 +102,11 @@ def measure(batch: int, rounds: int) -> dict[str, Any]:
 
 def early_stop(checkpoint: Path, count: int, rounds: int) -> dict[str, Any]:
     """Decoding of pictures, one by one, by a trained model: to the last step and to the caption's end."""
-    from sevlm.image_encoder import load_image_encoder
-    from sevlm.preprocessing import open_picture
+    from sevlm.images import load_image_encoder, open_image
 
     model = SEVLM.from_pretrained(checkpoint)
     pictures = sorted((Path(__file__).parents[1] / "tasks" / "demo_data").rglob("*.jpg"))[:count]
-    grids = load_image_encoder(model.config).encode([open_picture(path) for path in pictures]).split(1)
+    grids = load_image_encoder(model.config).encode([open_image(path) for path in pictures]).split(1)
     lookup = VADLookup.from_config(model.config, load_lexicon("vader"))
 
     def decode_all(stop: bool) -> int:

@@ -28,13 +28,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig
-from sevlm.image_encoder import CLIPEncoder
-from sevlm.losses import Negatives
-from sevlm.model import SEVLM, SEVLMOutput
-from sevlm.optimization import build_optimizer
-from sevlm.preprocessing import Preprocessing, open_picture
+from sevlm.images import CLIPEncoder, Preprocessing, open_image
+from sevlm.model import Negatives, SEVLMOutput
 from sevlm.tokenization import config_for_tokenizer, encode_caption
+from sevlm.train import build_optimizer
 
 PICTURES = 2284
 EPOCHS = 35
@@ -71,7 +70,7 @@ class Update:
         self.encoder = CLIPEncoder(tower, Preprocessing.from_config(config)).eval().requires_grad_(False)
         self.optimizer = build_optimizer(self.model, 2e-5, 4e-5)
         pairs = draw_pairs(count)
-        self.pixels = torch.stack([self.encoder.preprocess(open_picture(picture)) for picture, _ in pairs])
+        self.pixels = torch.stack([self.encoder.preprocess(open_image(picture)) for picture, _ in pairs])
         encoded = [encode_caption(tokenizer, config, *caption) for _, captions in pairs for caption in captions]
         rows = torch.arange(2 * count)
         self.inputs: dict[str, Any] = {

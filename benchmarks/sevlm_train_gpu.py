@@ -26,14 +26,12 @@ from torch import Tensor
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from sevlm.bpe import train_bpe  # noqa: E402
+from sevlm.checkpoint import SEVLM  # noqa: E402
 from sevlm.config import IMAGENET_MEAN, IMAGENET_STD, SEVLMConfig  # noqa: E402
-from sevlm.image_encoder import CLIPEncoder  # noqa: E402
-from sevlm.losses import Negatives  # noqa: E402
-from sevlm.model import SEVLM  # noqa: E402
-from sevlm.optimization import build_optimizer, linear_schedule  # noqa: E402
-from sevlm.preprocessing import Preprocessing  # noqa: E402
-from sevlm.tokenization import special_ids  # noqa: E402
+from sevlm.images import CLIPEncoder, Preprocessing  # noqa: E402
+from sevlm.model import Negatives  # noqa: E402
+from sevlm.tokenization import special_ids, train_bpe  # noqa: E402
+from sevlm.train import build_optimizer, linear_schedule  # noqa: E402
 
 VOCABULARY = 50_261
 PAIRS, TOKENS, PATCHES = 32, 30, 196

@@ -1,4 +1,5 @@
-"""Everything that decides what a SEVLM computes, in one dataclass that round-trips through JSON.
+"""Everything that decides what a SEVLM computes, in one dataclass that round-trips through JSON; and the ground that
+all modules stand on: the error type and atomic writes.
 
 `SEVLMConfig()` is the improved mode; `SEVLMConfig.official()` computes what the code released with the paper
 computes (BetterZH/SEVLM-code), number for number. Each difference is one field whose comment gives the reason.
@@ -9,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+import math
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
-
-from sevlm.errors import SEVLMError
-from sevlm.field_types import check_types
+from types import UnionType
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 VAD_DIMENSIONS = ("valence", "arousal", "dominance")
 """Order of the last axis of every VAD tensor in this library."""
@@ -30,16 +33,117 @@ VADLookupUnit: TypeAlias = Literal["piece", "word"]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "fusion_boundary": get_args(FusionBoundary),
-    "image_resize": get_args(ImageResize),
-    "vad_lookup": get_args(VADLookupUnit),
-}
 _TUPLES = ("image_mean", "image_std", "vad_dimensions")
 _POSITIVE = (
     *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
     *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
 )
+
+
+class SEVLMError(ValueError):
+    """A configuration, checkpoint or argument that SEVLM cannot work with.
+
+    The message is one line: what was expected, what was got and, where it helps, what to do. What it quotes from a file
+    may hold anything, so line breaks and control characters are taken out of it here.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in " ".join(message.split())))
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, at most 300 characters; the name of its type if there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file or a folder whole or not at all: an interruption leaves the old content.
+
+    Args:
+        path: what to write; its folder exists.
+        write: writes the new content to the path it is given.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(aside)
+        if aside.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            aside.chmod(0o644)  # safetensors writes private files
+        os.replace(aside, path)
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    atomic_write(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+# ----------------------------------------------------------------------------------------- checked settings
+
+
+@cache
+def _hints(settings: type) -> dict[str, Any]:
+    return get_type_hints(settings)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    float: ("a finite number (YAML wants 2.0e-5, not 2e-5)", _is_number),
+    str: ("text", lambda value: isinstance(value, str)),
+    tuple[float, ...]: ("a list of numbers", lambda value: isinstance(value, tuple) and all(map(_is_number, value))),
+    tuple[str, ...]: (
+        "a list of texts",
+        lambda value: isinstance(value, tuple) and all(isinstance(text, str) for text in value),
+    ),
+}
+
+
+def check_fields(settings: Any, positive: Collection[str]) -> None:
+    """Check that each field of a dataclass holds what its annotation says: a text such as "no" would count as true.
+
+    Args:
+        settings: its fields are plain values, lists as tuples, `Literal`s, or one of these or None.
+        positive: names of numbers that must be more than 0.
+
+    Raises:
+        SEVLMError: a field does not.
+    """
+    for name, hint in _hints(type(settings)).items():  # type: ignore[arg-type]
+        value = getattr(settings, name)
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if value is None and type(None) in options:
+            continue
+        if get_origin(hint) is Literal:
+            if value not in get_args(hint):
+                raise SEVLMError(f"{name} must be one of {', '.join(get_args(hint))}, not {value!r}")
+            continue
+        kind = next(option for option in options if option in _KINDS)
+        wanted, fits = _KINDS[kind]
+        if name in positive and kind is int:
+            wanted = "a positive whole number"
+        if not fits(value):
+            raise SEVLMError(f"{name} must be {wanted}, not {value!r}")
+        if name in positive and value <= 0:
+            raise SEVLMError(f"{name} must be {'more than 0' if kind is float else wanted}, not {value!r}")
+
+
+def unknown_key(kind: str, key: str, known: Collection[str]) -> SEVLMError:
+    """The error for a key that nobody knows, with the nearest known one."""
+    near = difflib.get_close_matches(key, known, n=1)
+    return SEVLMError(f"unknown {kind} {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+# ------------------------------------------------------------------------------------------- configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +168,7 @@ class SEVLMConfig:
     emotion_token_id: int = 50259
     explanation_token_id: int = 50260
 
-    # --- image side: chosen by name in sevlm.image_encoder
+    # --- image side: chosen by name in sevlm.images
     image_encoder: str = "clip-vit-base-patch16"
     image_size: int = 224
     # CLIP was trained on centre crops with its own statistics; official: squashed, ImageNet statistics.
@@ -97,7 +201,10 @@ class SEVLMConfig:
     vad_dimensions: tuple[str, ...] = VAD_DIMENSIONS
     # Whole words have known VAD values, BPE pieces have them by accident ("b" + "looming"); official: pieces.
     vad_lookup: VADLookupUnit = "word"
-    lemmatizer: str = "simplemma"  # by name in sevlm.lemmatizer; official: nltk
+    lemmatizer: str = "simplemma"  # by name in sevlm.vad; official: nltk
+    # The lexicon that the model was trained with: its layout, and SHA-256 of its content. Set by training.
+    lexicon_name: str | None = None
+    lexicon_sha256: str | None = None
     # Captions without explanation were trained with people's ratings of the picture (`TrainingExample.vad`): the VAD
     # head foresees these at the end of the caption. Set by training; needs the causal encoder.
     rates_pictures: bool = False
@@ -126,7 +233,7 @@ class SEVLMConfig:
         for name in _TUPLES:
             if isinstance(getattr(self, name), list):  # from JSON or YAML
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_types(self)
+        check_fields(self, _POSITIVE)
         self._check_values()
         self._check_sizes()
 
@@ -160,9 +267,7 @@ class SEVLMConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise SEVLMError(f"unknown SEVLM configuration key {key!r}{hint}")
+                raise unknown_key("SEVLM configuration key", key, known)
         return cls(**values)
 
     @classmethod
@@ -189,15 +294,9 @@ class SEVLMConfig:
 
     def save(self, path: str | Path) -> None:
         """Writes the configuration as indented JSON."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")
 
     def _check_values(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise SEVLMError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise SEVLMError(f"{name} must be a positive whole number, not {getattr(self, name)}")
         unknown = set(self.vad_dimensions) - set(VAD_DIMENSIONS)
         if unknown or not self.vad_dimensions:
             raise SEVLMError(f"vad_dimensions must be some of {VAD_DIMENSIONS}, not {self.vad_dimensions!r}")

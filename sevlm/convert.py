@@ -6,14 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from sevlm.errors import SEVLMError
-from sevlm.official import config_from_official, model_from_official, read_official
+from sevlm.checkpoint import model_from_official
+from sevlm.config import SEVLMError
+from sevlm.official import config_from_official, read_official
 
 EXIT_USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code (0, or 2 for a mistake the user can mend)."""
+    """Runs the command; returns its exit code (0, or 2 for a mistake the user can fix)."""
     options = _parser().parse_args(arguments)
     try:
         checkpoint = read_official(options.official, options.name)

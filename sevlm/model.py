@@ -1,49 +1,477 @@
-"""SEVLM: VAD encoder, GPT-2 decoder with cross-attention to image features, VAD and contrastive heads."""
+"""SEVLM: a GPT-2 decoder that sees image patches by cross-attention and the words' VAD values by fusion.
+
+    VAD values (B, T, 3) -> VADEncoder -> features (B, T, 3) --+
+    token + position + segment embeddings (B, T, D) -----------+-> vad_fusion, on explanation tokens -> blocks -> logits
+    image patches (N, P, E) -> keys and values of every block -------------------------------------------^
+
+Two heads exist for training only: next-token VAD values, and a score of how well image, emotion and explanation match.
+
+Why not transformers' `GPT2Block`: the released (non-causal) VAD encoder changes the embedding of every earlier
+explanation token at each decoding step while the image's keys and values stay, which its cache cannot express, and its
+attention interface changes between minor releases. Parameter names and the (in, out) weight layout are GPT-2's.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sevlm.config import VAD_DIMENSIONS, SEVLMConfig
-from sevlm.decoder import INITIALIZER_RANGE, Decoder, explanation_mask
-from sevlm.errors import SEVLMError
-from sevlm.heads import ContrastiveHead, masked_mean
-from sevlm.losses import (
-    LossCounts,
-    Negatives,
-    SoftLabels,
-    contrastive_loss,
-    count_labels,
-    counted_values,
-    lm_loss,
-    vad_loss,
-)
-from sevlm.tokenization import Tokenizer
-from sevlm.vad_encoder import VADEncoder
+from sevlm.config import FIXED_BOUNDARY, VAD_DIMENSIONS, SEVLMConfig, SEVLMError
+from sevlm.tokenization import IGNORE_INDEX, Tokenizer
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+INITIALIZER_RANGE = 0.02
+"""Standard deviation of GPT-2's initial weights."""
+VAD_WIDTH = len(VAD_DIMENSIONS)
+CONTRASTIVE_EPSILON = 1e-8
 
-    from sevlm.generation import Generated, RowLookup
+KeyValue: TypeAlias = tuple[Tensor, Tensor]
+"""Keys and values of one attention layer, each (B or N images, heads, K, D / heads)."""
+
+# ---------------------------------------------------------------------------------------------- blocks
+
+
+class Conv1D(nn.Module):
+    """A linear layer whose weight is stored (in, out), as in GPT-2 checkpoints."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        return F.linear(states, self.weight.t(), self.bias)
+
+
+class Attention(nn.Module):
+    """What self- and cross-attention share: heads, dropout and the output projection."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.n_head, config.dropout
+        self.c_proj = Conv1D(config.n_embd, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.dropout)
+
+    def split_heads(self, states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, heads, T, D / heads)."""
+        return states.view(*states.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def attend(self, query: Tensor, memory: KeyValue, causal: bool) -> Tensor:
+        """(B, heads, T, D / heads) queries -> (B, T, D)."""
+        key, value = memory
+        length, total = query.shape[-2], key.shape[-2]
+        mask = None
+        if causal and length > 1:  # a query sees every key up to its own position, cached ones included
+            mask = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+
+
+class SelfAttention(Attention):
+    """Causal self-attention; earlier keys and values may come from a cache."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__(config)
+        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
+
+    def forward(self, states: Tensor, past: KeyValue | None, last_only: bool = False) -> tuple[Tensor, KeyValue]:
+        """(B, T, D) -> (B, T, D), or (B, 1, D) with `last_only`; and keys and values of all tokens so far."""
+        query, key, value = (self.split_heads(part) for part in self.c_attn(states).chunk(3, dim=-1))
+        if past is not None:
+            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
+        query = query[:, :, -1:] if last_only else query
+        return self.attend(query, (key, value), causal=True), (key, value)
+
+
+class CrossAttention(Attention):
+    """Attention from text to image patches."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__(config)
+        self.q_attn = Conv1D(config.n_embd, config.n_embd)
+        self.c_attn = Conv1D(config.n_embd, 2 * config.n_embd)
+
+    def memory(self, image_states: Tensor) -> KeyValue:
+        """Keys and values of (N, P, D) patch states: constant per image, so computed once."""
+        key, value = (self.split_heads(part) for part in self.c_attn(image_states).chunk(2, dim=-1))
+        return key, value
+
+    def forward(self, states: Tensor, memory: KeyValue) -> Tensor:
+        """(B, T, D) -> (B, T, D); the B / N rows of one image follow each other and share its keys and values."""
+        images, width = len(memory[0]), states.shape[-1]
+        query = self.split_heads(self.q_attn(states).view(images, -1, width))  # (N, heads, B / N * T, D / heads)
+        return self.attend(query, memory, causal=False).view(states.shape)
+
+
+class MLP(nn.Module):
+    """GPT-2's feed-forward layer: four times as wide, tanh-approximated GELU."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.c_fc = Conv1D(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Conv1D(4 * config.n_embd, config.n_embd)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        hidden = F.gelu(self.c_fc(states), approximate="tanh")
+        return self.dropout(self.c_proj(hidden))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm block: self-attention, cross-attention, feed-forward, each with a residual."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = SelfAttention(config)
+        self.ln_cross_attn = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.crossattention = CrossAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, states: Tensor, image_memory: KeyValue, past: KeyValue | None = None, last_only: bool = False
+    ) -> tuple[Tensor, KeyValue]:
+        """(B, T, D) -> (B, T, D), or that of the last token alone; and self-attention's keys and values."""
+        attended, present = self.attn(self.ln_1(states), past, last_only)
+        states = states[:, -attended.shape[1] :] + attended
+        states = states + self.crossattention(self.ln_cross_attn(states), image_memory)
+        return states + self.mlp(self.ln_2(states)), present
+
+
+# ----------------------------------------------------------------------------------------- VAD encoder
+
+
+class VADSelfAttention(nn.Module):
+    """Multi-head self-attention without an output projection; `causal` hides later tokens."""
+
+    def __init__(self, heads: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout, self.causal = heads, dropout, causal
+        self.query = nn.Linear(VAD_WIDTH, VAD_WIDTH)
+        self.key = nn.Linear(VAD_WIDTH, VAD_WIDTH)
+        self.value = nn.Linear(VAD_WIDTH, VAD_WIDTH)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, 3) -> (B, T, 3)."""
+        query, key, value = (
+            project(states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)  # (B, heads, T, 3 / heads)
+            for project in (self.query, self.key, self.value)
+        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=self.causal)
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class VADLayer(nn.Module):
+    """One post-norm transformer layer."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        hidden = config.vad_feedforward
+        self.self_attention = VADSelfAttention(config.vad_heads, config.dropout, config.causal_vad_encoder)
+        self.fc = nn.Sequential(nn.Linear(VAD_WIDTH, hidden), nn.ReLU(), nn.Linear(hidden, VAD_WIDTH))
+        self.norm1 = nn.LayerNorm(VAD_WIDTH)
+        self.norm2 = nn.LayerNorm(VAD_WIDTH)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, 3) -> (B, T, 3)."""
+        states = self.norm1(states + self.dropout(self.self_attention(states)))
+        return self.norm2(states + self.dropout(self.fc(states)))  # type: ignore[no-any-return]
+
+
+class VADEncoder(nn.Module):
+    """A three-wide transformer over the words' valence, arousal and dominance (released models/vad_encoder.py)."""
+
+    known_dimensions: Tensor  # (3,) 1 where the lexicon has the dimension, else 0
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.position_embedding = nn.Embedding(config.vad_positions, VAD_WIDTH)
+        self.norm = nn.LayerNorm(VAD_WIDTH)
+        self.layers = nn.ModuleList(VADLayer(config) for _ in range(config.vad_layers))
+        self.scalar_head = nn.Linear(VAD_WIDTH, 1)  # unused; official checkpoints hold it
+        known = [float(name in config.vad_dimensions) for name in VAD_DIMENSIONS]
+        self.register_buffer("known_dimensions", torch.tensor(known), persistent=False)
+
+    def forward(self, vad: Tensor) -> Tensor:
+        """(B, T, 3) values in -1..1, zeros for unknown words -> (B, T, 3) features."""
+        if vad.dim() != 3 or vad.shape[-1] != VAD_WIDTH:
+            raise SEVLMError(f"VAD values must have shape (B, T, {VAD_WIDTH}), got {tuple(vad.shape)}")
+        states = self.norm(vad * self.known_dimensions + self.position_embedding.weight[: vad.shape[1]])
+        for layer in self.layers:
+            states = states + layer(states)
+        return states  # type: ignore[no-any-return]
+
+    def scalars(self, features: Tensor) -> Tensor:
+        """The official encoder's unused second output: (B, T, 3) features to (B, T, 1)."""
+        return self.scalar_head(features)  # type: ignore[no-any-return]
+
+
+# --------------------------------------------------------------------------------------------- decoder
+
+
+class DecoderStates(NamedTuple):
+    """`hidden_states`: embeddings, then each block's output, (B, T, D), the last one normed; `cache` per layer."""
+
+    hidden_states: tuple[Tensor, ...]
+    cache: tuple[KeyValue, ...]
+
+
+def explanation_mask(config: SEVLMConfig, segment_ids: Tensor) -> Tensor:
+    """Which positions (B, T) hold explanation tokens, "because" itself excluded; padding counts as explanation.
+
+    `fixed6` (official): every position from the sixth after the prefix on. `token_type`: positions of segment
+    `<explanation>` whose predecessor is one too. T counts prefix positions.
+    """
+    if config.fusion_boundary == "fixed6":
+        positions = torch.arange(segment_ids.shape[1], device=segment_ids.device)
+        return (positions >= config.prefix_length + FIXED_BOUNDARY).expand_as(segment_ids)
+    inside = segment_ids == config.explanation_token_id
+    return inside & F.pad(inside[:, :-1], (1, 0), value=False)
+
+
+class PrefixProjection(nn.Module):
+    """Maps one image vector to `prefix_length` pseudo-token embeddings (a ClipCap MLP; a released option)."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.length = config.prefix_length
+        wide = config.prefix_length * config.n_embd
+        self.model = nn.Sequential(nn.Linear(config.prefix_dim, wide // 2), nn.Tanh(), nn.Linear(wide // 2, wide))
+
+    def forward(self, image_prefix: Tensor) -> Tensor:
+        """(B, prefix_dim) -> (B, prefix_length, D)."""
+        return self.model(image_prefix).view(len(image_prefix), self.length, -1)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """GPT-2 decoder. The output head is tied to the word embedding `wte`, which also embeds segment ids."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.config, width = config, config.n_embd
+        self.wte = nn.Embedding(config.vocab_size, width)
+        self.wpe = nn.Embedding(config.n_positions, width)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(width, eps=config.layer_norm_epsilon)
+        self.vad_fusion = nn.Linear(width + VAD_WIDTH, width) if config.use_vad_features else None
+        self.prefix_projection = PrefixProjection(config) if config.prefix_length else None
+        self.image_projection = nn.Linear(config.encoder_dim, width) if config.encoder_dim != width else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """GPT-2's initialisation: N(0, 0.02), residual projections divided by sqrt(2 n_layer), biases 0."""
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Linear, nn.Embedding, Conv1D)):
+                scale = (2 * self.config.n_layer) ** 0.5 if name.endswith("c_proj") else 1
+                nn.init.normal_(module.weight, std=INITIALIZER_RANGE / scale)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        if self.vad_fusion is not None and self.config.fusion_identity_init:
+            with torch.no_grad():
+                self.vad_fusion.weight[:, : self.config.n_embd] = torch.eye(self.config.n_embd)
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        vad_features: Tensor | None,
+        image_prefix: Tensor | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Word + position + segment embedding, with VAD features fused into explanation tokens.
+
+        Args:
+            input_ids: (B, T) int64; the first `prefix_length` ids are placeholders.
+            segment_ids: (B, T) int64.
+            vad_features: (B, T, 3) float from the VAD encoder; None fuses nothing.
+            image_prefix: (B, prefix_dim) float, needed if there is a prefix and `start` is 0.
+            start: first position to return, for decoding with a cache; 0 or at least `prefix_length`.
+
+        Returns:
+            (B, T - start, D) float.
+        """
+        if input_ids.shape[1] > self.config.n_positions:
+            raise SEVLMError(f"{input_ids.shape[1]} tokens exceed the {self.config.n_positions} positions of the model")
+        if self.prefix_projection is None or start > 0:
+            words = self.wte(input_ids[:, start:])
+        elif image_prefix is None:
+            raise SEVLMError("this model has a prefix: pass image_prefix of shape (B, prefix_dim)")
+        else:
+            text = self.wte(input_ids[:, self.config.prefix_length :])
+            words = torch.cat((self.prefix_projection(image_prefix), text), dim=1)
+        positions = self.wpe.weight[start : input_ids.shape[1]]
+        states: Tensor = self.drop(words + positions + self.wte(segment_ids[:, start:]))
+        if vad_features is None or self.vad_fusion is None:
+            return states
+        fused = self.vad_fusion(torch.cat((states, vad_features[:, start:]), dim=-1))
+        return torch.where(explanation_mask(self.config, segment_ids)[:, start:, None], fused, states)
+
+    def image_memory(self, image_grid: Tensor) -> tuple[KeyValue, ...]:
+        """Cross-attention keys and values of every layer for (N, P, encoder_dim) patch features."""
+        if image_grid.dim() != 3 or image_grid.shape[-1] != self.config.encoder_dim:
+            raise SEVLMError(
+                f"image features must have shape (N, P, {self.config.encoder_dim}), got {tuple(image_grid.shape)}"
+            )
+        # One channel is dropped from all patches of an image, as dropout1d does: (N, P, E) -> (N, E, P) and back.
+        kept = F.dropout1d(image_grid.transpose(1, 2), self.config.image_dropout, self.training).transpose(1, 2)
+        states = kept if self.image_projection is None else self.image_projection(kept)
+        return tuple(block.crossattention.memory(states) for block in self.h)  # type: ignore[union-attr, operator]
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        image_memory: Sequence[KeyValue],
+        cache: Sequence[KeyValue] | None = None,
+        last_only: bool = False,
+    ) -> DecoderStates:
+        """Runs the blocks over (B, T, D) embeddings; with a cache, of the tokens that follow it.
+
+        B / N rows per image, next to each other. `last_only`: the last block computes its last token only.
+        """
+        if len(embeddings) % len(image_memory[0][0]):
+            raise SEVLMError(f"{len(embeddings)} captions cannot be shared out over {len(image_memory[0][0])} images")
+        states, all_states, present = embeddings, [embeddings], []
+        for index, block in enumerate(self.h):
+            past = None if cache is None else cache[index]
+            states, keys_values = block(states, image_memory[index], past, last_only and index == len(self.h) - 1)
+            all_states.append(states)
+            present.append(keys_values)
+        all_states[-1] = self.ln_f(states)
+        return DecoderStates(tuple(all_states), tuple(present))
+
+    def logits(self, hidden_states: Tensor) -> Tensor:
+        """Next-token scores: (..., D) -> (..., V)."""
+        return F.linear(hidden_states, self.wte.weight)
+
+
+# ---------------------------------------------------------------------------------------------- losses
+
+
+class ContrastiveHead(nn.Module):
+    """Scores how well image, emotion and explanation belong together: a five-layer ReLU MLP."""
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        width = config.n_embd
+        layers: list[nn.Module] = [nn.Linear(config.encoder_dim + 2 * width, width), nn.ReLU()]
+        for _ in range(3):
+            layers += [nn.Linear(width, width), nn.ReLU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, 1))
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=INITIALIZER_RANGE)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, image: Tensor, emotion: Tensor, explanation: Tensor) -> Tensor:
+        """(B, encoder_dim), (B, D), (B, D) means -> (B,) scores; higher means a better match."""
+        return self.mlp(torch.cat((image, emotion, explanation), dim=-1)).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class Negatives(NamedTuple):
+    """Rows (B,) whose explanation is wrong for each row: same image but another emotion; another image."""
+
+    swap: Tensor
+    semantic: Tensor
+
+
+class SoftLabels(NamedTuple):
+    """Labels that are distributions: S entries; `share` of one position sum to its weight in the loss, 1 as a rule."""
+
+    row: Tensor
+    position: Tensor
+    token: Tensor
+    share: Tensor
+
+
+class LossCounts(NamedTuple):
+    """What the losses are divided by: labelled tokens, captions, known VAD values.
+
+    With several processes or accumulated batches all of them divide by the counts of the whole update, so that its
+    gradient is the gradient of one large batch.
+    """
+
+    lm: Tensor
+    contrastive: Tensor
+    vad: Tensor
+
+
+def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, T, D) over the positions where (B, T) `mask` holds; zeros for a row without any."""
+    weights = mask.to(states.dtype)[..., None]  # (B, T, 1)
+    return (states * weights).sum(1) / weights.sum(1).clamp_min(1)
+
+
+def count_labels(labels: Tensor) -> Tensor:
+    """Tokens of (B, T) labels that a loss is computed on."""
+    return (labels[:, 1:] != IGNORE_INDEX).sum()
+
+
+def lm_loss(logits: Tensor, labels: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (B, T, V) logits at t against unshifted (B, T) labels at t + 1; `soft` replaces some."""
+    count = count_labels(labels) if count is None else count
+    if soft is not None:
+        labels = labels.index_put((soft.row, soft.position), labels.new_tensor(IGNORE_INDEX))
+    targets = labels[:, 1:].reshape(-1)
+    total = F.cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    if soft is not None:
+        log_probs = logits[soft.row, soft.position - 1].log_softmax(dim=-1)  # (S, V)
+        total = total - (soft.share * log_probs.gather(1, soft.token[:, None]).squeeze(1)).sum()
+    return total / count.clamp_min(1)
+
+
+def contrastive_loss(positive: Tensor, negatives: Tensor, count: Tensor | None = None) -> Tensor:
+    """How little the matching triple stands out from its mismatched ones, mean over captions (models/gpt.py).
+
+    -log(e + exp(p) / (e + exp(p) + sum exp(n))) with e = 1e-8, computed as -log(e + softmax([p, n..., log e])[p]): the
+    released form overflows for large scores, and a plain softmax is off by 1e-4 where scores are near -11.
+
+    Args:
+        positive: (B,) float scores of matching triples.
+        negatives: (B, N) float scores of mismatched ones.
+        count: divisor instead of B.
+    """
+    scores = torch.cat((positive[:, None], negatives), dim=1)  # (B, 1 + N)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    floor = scores.new_full((len(scores), 1), math.log(CONTRASTIVE_EPSILON))
+    share = torch.cat((scores, floor), dim=1).softmax(dim=1)[:, 0]  # (B,)
+    return -(CONTRASTIVE_EPSILON + share).log().sum() / (len(positive) if count is None else count)
+
+
+def vad_loss(predicted: Tensor, target: Tensor, counted: Tensor, count: Tensor | None = None) -> Tensor:
+    """Squared error of (B, T, 3) over the `counted` values; 0 when none counts (the official mean is NaN)."""
+    count = counted.sum() if count is None else count
+    return ((predicted - target).square() * counted).sum() / count.clamp_min(1)
+
+
+def counted_values(target: Tensor, mask: Tensor, known: Tensor) -> Tensor:
+    """(B, T, 3) bool: VAD values of masked (B, T) tokens with a known word, in the (3,) `known` dimensions."""
+    return (mask & ((target != 0) & known).any(dim=-1))[..., None] & known
+
+
+# ----------------------------------------------------------------------------------------------- model
 
 
 @dataclass(frozen=True, slots=True)
 class SEVLMOutput:
-    """What one forward pass yields; losses are scalars already weighted, None where not computed.
+    """What one forward pass yields; losses are scalars already weighted, None if not computed.
 
     Attributes:
         logits: (B, T, V) float, T without prefix positions.
-        hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `sevlm.decoder.DecoderStates`.
+        hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `DecoderStates`.
         loss: sum of the parts below.
-        lm_loss: cross-entropy of the next token.
-        contrastive_loss: see `sevlm.losses.contrastive_loss`.
-        vad_loss: mean squared error of the next token's VAD values.
+        lm_loss, contrastive_loss, vad_loss: see the functions of these names.
     """
 
     logits: Tensor
@@ -54,8 +482,8 @@ class SEVLMOutput:
     vad_loss: Tensor | None = None
 
 
-class SEVLM(nn.Module):
-    """The whole model without its (frozen) image encoder.
+class Network(nn.Module):
+    """The whole model without its image encoder; `sevlm.SEVLM` adds loading, saving and generating.
 
     Attributes:
         config: everything that decides what the model computes.
@@ -64,11 +492,10 @@ class SEVLM(nn.Module):
 
     def __init__(self, config: SEVLMConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
-        self.config = config
-        self.tokenizer = tokenizer
+        self.config, self.tokenizer = config, tokenizer
         self.vad_encoder = VADEncoder(config) if config.use_vad_features else None
         self.decoder = Decoder(config)
-        self.vad_head = nn.Linear(config.n_embd, len(VAD_DIMENSIONS)) if config.use_vad_head else None
+        self.vad_head = nn.Linear(config.n_embd, VAD_WIDTH) if config.use_vad_head else None
         self.contrastive_head = ContrastiveHead(config) if config.use_contrastive_head else None
         if self.vad_head is not None:
             nn.init.normal_(self.vad_head.weight, std=INITIALIZER_RANGE)
@@ -86,7 +513,7 @@ class SEVLM(nn.Module):
         soft_labels: SoftLabels | None = None,
         counts: LossCounts | None = None,
     ) -> SEVLMOutput:
-        """Scores captions, and computes the losses when labels are given.
+        """Scores captions, and computes the losses if labels are given.
 
         Args:
             image_grid: (N, P, encoder_dim) float patch features; B / N captions per image, next to each other.
@@ -94,28 +521,27 @@ class SEVLM(nn.Module):
             segment_ids: (B, T) int64, ids of the segment tokens.
             vad: (B, T, 3) float in -1..1, zeros where unknown; required unless VAD features and head are off.
             labels: (B, T) int64, unshifted, IGNORE_INDEX where no loss is wanted.
-            negatives: needed for the contrastive loss; without it that loss is None.
-            image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
+            negatives: without them the contrastive loss is None.
+            image_prefix: (B, prefix_dim) float, required if `config.prefix_length` > 0.
             soft_labels: distributions instead of some labels; positions count the prefix.
             counts: divisors of the losses, for a batch that is part of a larger update; None takes its own.
 
         Raises:
             SEVLMError: a needed input is missing or has the wrong shape.
         """
-        features = self.encode_vad(vad)
-        embeddings = self.decoder.embed(input_ids, segment_ids, features, image_prefix)
+        embeddings = self.decoder.embed(input_ids, segment_ids, self.encode_vad(vad), image_prefix)
         states = self.decoder(embeddings, self.decoder.image_memory(image_grid))
         final = states.hidden_states[-1]  # (B, T, D)
-        logits = self.decoder.logits(final[:, self.config.prefix_length :])
+        prefix = self.config.prefix_length
+        logits = self.decoder.logits(final[:, prefix:])
         if labels is None:
             return SEVLMOutput(logits, states.hidden_states)
-        prefix = self.config.prefix_length
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
-        lm_count, contrastive_count, vad_count = (None, None, None) if counts is None else counts
-        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:], soft_labels, lm_count)
-        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, contrastive_count)
-        affect = self._vad_loss(final, segment_ids, vad, vad_count)
+        by = (None, None, None) if counts is None else counts
+        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:], soft_labels, by[0])
+        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, by[1])
+        affect = self._vad_loss(final, segment_ids, vad, by[2])
         total = lm + sum(part for part in (contrastive, affect) if part is not None)
         return SEVLMOutput(logits, states.hidden_states, total, lm, contrastive, affect)
 
@@ -171,80 +597,20 @@ class SEVLM(nn.Module):
 
     def count_losses(self, labels: Tensor, segment_ids: Tensor, vad: Tensor, negatives: Negatives | None) -> LossCounts:
         """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
-        captions = 0 if negatives is None else len(labels)
+        captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
         return LossCounts(
-            lm=count_labels(labels[:, self.config.prefix_length :]),
-            contrastive=torch.tensor(captions, device=labels.device),
-            vad=self._counted(segment_ids, vad).sum(),
+            count_labels(labels[:, self.config.prefix_length :]), captions, self._counted(segment_ids, vad).sum()
         )
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""
         counts: dict[str, int] = {}
         for name, parameter in self.named_parameters():
-            part = _part(name)
+            cross = "crossattention" in name or "ln_cross_attn" in name
+            inner = next(
+                (part for part in ("vad_fusion", "prefix_projection", "image_projection") if part in name),
+                name.split(".")[0],
+            )
+            part = "cross_attention" if cross else inner
             counts[part] = counts.get(part, 0) + parameter.numel()
         return counts | {"total": sum(counts.values())}
-
-    @classmethod
-    def from_pretrained(cls, path_or_hub_id: str | Path) -> SEVLM:
-        """Loads a folder written by `save_pretrained`, or a hub id (downloaded on first use), in eval mode.
-
-        Raises:
-            SEVLMError: no such checkpoint, or its tensors do not fit its configuration.
-        """
-        from sevlm.checkpoint import load_checkpoint
-
-        return load_checkpoint(path_or_hub_id)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes model.safetensors, config.json, tokenizer/ and the model card README.md.
-
-        Raises:
-            SEVLMError: the model has no tokenizer.
-        """
-        from sevlm.checkpoint import save_checkpoint
-
-        save_checkpoint(self, Path(folder))
-
-    def generate(
-        self,
-        images: Sequence[Image] | Tensor,
-        labels: Sequence[str] | None = None,
-        lookup: RowLookup | None = None,
-        image_prefix: Tensor | None = None,
-    ) -> list[Generated]:
-        """Greedy captions; see `sevlm.generation.generate`.
-
-        Args:
-            images: pictures, which go through the image encoder that the configuration names, or their patch features
-                (B, P, encoder_dim).
-            labels: emotions to report probabilities of; None reports none.
-            lookup: VAD look-up, required when the model fuses VAD features.
-            image_prefix: (B, prefix_dim) float, required when `config.prefix_length` > 0.
-        """
-        from sevlm.generation import generate
-
-        grid = images if isinstance(images, Tensor) else self._encode(images)
-        return generate(self, grid, labels, lookup, image_prefix)
-
-    def _encode(self, images: Sequence[Image]) -> Tensor:
-        """Pictures to (B, P, encoder_dim). The encoder is loaded once; `parameters()` and checkpoints exclude it."""
-        from sevlm.image_encoder import load_image_encoder
-
-        encoder = self.__dict__.get("_image_encoder")
-        if encoder is None:
-            encoder = load_image_encoder(self.config)
-            self.__dict__["_image_encoder"] = encoder  # not a submodule: frozen, and shared between models
-        grid: Tensor = encoder.to(self.decoder.wte.weight.device).encode(images)
-        return grid
-
-
-def _part(name: str) -> str:
-    """The row of the size table (docs/design.md) that a parameter belongs to."""
-    if "crossattention" in name or "ln_cross_attn" in name:
-        return "cross_attention"
-    for part in ("vad_fusion", "prefix_projection", "image_projection"):
-        if part in name:
-            return part
-    return name.split(".")[0]

@@ -1,4 +1,4 @@
-"""From caption to token ids and back: special tokens, training captions, prompts, decoding rules.
+"""From caption to token ids and back: tokenizers, special tokens, training captions, prompts, decoding rules.
 
 A training caption is `<|endoftext|>` + the prompt + " " + emotion + " because " + explanation + `<|endoftext|>`.
 """
@@ -6,14 +6,14 @@ A training caption is `<|endoftext|>` + the prompt + " " + emotion + " because "
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sevlm.config import SEVLMConfig
-from sevlm.errors import SEVLMError
+from sevlm.config import SEVLMConfig, SEVLMError, VADLookupUnit, first_line
 
 Tokenizer: TypeAlias = Any
 """A transformers tokenizer (GPT-2 byte-level BPE with the four added tokens)."""
@@ -21,6 +21,7 @@ Tokenizer: TypeAlias = Any
 IGNORE_INDEX = -100
 """Label of positions that no loss is computed on."""
 
+_BYTES = 256
 END_TOKEN = "<|endoftext|>"
 ADDED_TOKENS = ("<pad>", "<prefix>", "<emotion>", "<explanation>")
 BECAUSE = "because"
@@ -41,30 +42,90 @@ class EncodedCaption:
         labels: T token ids, unshifted; IGNORE_INDEX at prefix, bos and padding.
         segment_ids: T ids of `<prefix>`, `<emotion>` or `<explanation>` (padding counts as explanation).
         words: T words to look up in the VAD lexicon, one per token (see `config.vad_lookup`).
+        truncated: whether the end of the caption was lost.
     """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     segment_ids: tuple[int, ...]
     words: tuple[str, ...]
+    truncated: bool = False
+
+
+# ---------------------------------------------------------------------------------------------- tokenizers
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Loads a tokenizer folder.
+    """Loads the tokenizer of a checkpoint.
 
     Raises:
-        SEVLMError: no tokenizer there, one without SEVLM's special tokens, or an empty one (which transformers 5
-            makes without a word when the vocabulary file is missing).
+        SEVLMError: no tokenizer there, or one without SEVLM's special tokens.
     """
+    tokenizer = _auto_tokenizer(str(folder), f"no tokenizer in {folder}", local_files_only=True)
+    special_ids(tokenizer)
+    return tokenizer
+
+
+def pretrained_gpt2(source: str) -> Tokenizer:
+    """GPT-2's tokenizer from a hub id (`distilgpt2`) or a folder, with SEVLM's special tokens added.
+
+    Raises:
+        SEVLMError: it cannot be loaded.
+    """
+    problem = f"tokenizer {source!r} cannot be loaded from a folder or the hub"
+    tokenizer = _auto_tokenizer(source, problem, local_files_only=False)
+    add_special_tokens(tokenizer)
+    return tokenizer
+
+
+def _auto_tokenizer(source: str, problem: str, local_files_only: bool) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise SEVLMError(f"no tokenizer in {folder}: {str(error).splitlines()[0]}") from error
-    special_ids(tokenizer)
-    if not tokenizer.encode(BECAUSE):
-        raise SEVLMError(f"the tokenizer in {folder} encodes everything to nothing: its vocabulary is missing")
+        raise SEVLMError(f"{problem}: {first_line(error)}") from error
+    if not found.encode(BECAUSE):  # transformers 5 makes an empty one if the vocabulary file is missing
+        raise SEVLMError(f"{problem}: its vocabulary is missing or empty")
+    return found
+
+
+def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Train a byte-level BPE in GPT-2's layout and add SEVLM's special tokens.
+
+    A small decoder trained from scratch would spend most of its parameters on GPT-2's 50,257 pieces; a few thousand
+    pieces of its own captions serve it better.
+
+    Args:
+        texts: training captions as `caption_text` gives them; any string can be encoded afterwards.
+        vocabulary: pieces including `<|endoftext|>`, without the four tokens added after them; fewer come out of
+            a small corpus.
+
+    Raises:
+        SEVLMError: a vocabulary too small for the 256 bytes, or no text.
+    """
+    from tokenizers import Tokenizer as BPE
+    from tokenizers import models, pre_tokenizers, trainers
+    from transformers import GPT2Tokenizer
+
+    if vocabulary <= _BYTES:
+        raise SEVLMError(f"a byte-level vocabulary needs more than {_BYTES} pieces, got {vocabulary}")
+    corpus = list(texts)
+    if not corpus:
+        raise SEVLMError("no caption to train a tokenizer on")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - 1, min_frequency=2, initial_alphabet=alphabet, show_progress=False
+    )
+    trained = BPE(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.train_from_iterator(corpus, trainer)
+    model = json.loads(trained.to_str())["model"]  # the only public form that has the merges
+    vocab: dict[str, int] = model["vocab"]
+    vocab[END_TOKEN] = len(vocab)  # last, as in GPT-2
+    merges: Any = [tuple(merge) for merge in model["merges"]]
+    tokenizer = GPT2Tokenizer(vocab=vocab, merges=merges)
+    add_special_tokens(tokenizer)
     return tokenizer
 
 
@@ -75,6 +136,7 @@ def add_special_tokens(tokenizer: Tokenizer) -> None:
     tokenizer.add_tokens(others, special_tokens=True)
 
 
+@lru_cache(maxsize=8)  # `get_vocab` makes a dictionary of the whole vocabulary
 def special_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Ids of `<|endoftext|>`, `<pad>`, `<prefix>`, `<emotion>` and `<explanation>`: each of them ends a caption.
 
@@ -111,11 +173,20 @@ def config_for_tokenizer(config: SEVLMConfig, tokenizer: Tokenizer) -> SEVLMConf
     )
 
 
+# ------------------------------------------------------------------------------------------------ captions
+
+
+def caption_text(config: SEVLMConfig, emotion: str, explanation: str) -> str:
+    """The text of one training caption, without special tokens."""
+    return f"{config.prompt} {emotion} {BECAUSE} {explanation}"
+
+
 def encode_caption(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, explanation: str) -> EncodedCaption:
     """Encodes one training caption, cut at `config.max_length` (words and end token are lost) and padded to it."""
     first = _prompt_ids(tokenizer, config, f"{config.prompt} {emotion}")
     second = [*_ids(tokenizer, f" {BECAUSE} {explanation}"), config.bos_token_id]
-    input_ids = (first + second)[: config.max_length]
+    whole = first + second
+    input_ids = whole[: config.max_length]
     ignored = config.prefix_length + 1  # prefix and bos
     labels = [IGNORE_INDEX] * ignored + input_ids[ignored:]
     padding = config.max_length - len(input_ids)
@@ -126,6 +197,7 @@ def encode_caption(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, expl
         labels=tuple(labels + [IGNORE_INDEX] * padding),
         segment_ids=tuple(segments[: config.max_length]),
         words=tuple(_training_words(tokenizer, config, padded)),
+        truncated=len(whole) > config.max_length,
     )
 
 
@@ -155,12 +227,6 @@ def encode_label(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str) -> Enc
     )
 
 
-def was_truncated(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, explanation: str) -> bool:
-    """Whether `encode_caption` loses the end of this caption."""
-    caption = f"{config.prompt} {emotion} {BECAUSE} {explanation}"
-    return config.prefix_length + len(_ids(tokenizer, caption)) + 2 > config.max_length  # + bos and end
-
-
 def lookup_words(tokenizer: Tokenizer, config: SEVLMConfig, ids: Sequence[int]) -> list[str]:
     """The word to look up for each token of a sequence that is being decoded; see `RunningWords`."""
     running = RunningWords(tokenizer, config)
@@ -170,10 +236,7 @@ def lookup_words(tokenizer: Tokenizer, config: SEVLMConfig, ids: Sequence[int]) 
 
 
 class RunningWords:
-    """The words to look up of a sequence that grows token by token.
-
-    With `vad_lookup="piece"` the text of the token alone; with `"word"` the text of its word up to this token, so
-    that the last piece stands for the whole word and nothing depends on pieces to come.
+    """The words to look up of a sequence that grows token by token; see `next_word`.
 
     Attributes:
         words: one per token so far.
@@ -181,21 +244,38 @@ class RunningWords:
 
     def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
         self.words: list[str] = []
-        self._tokenizer = tokenizer
-        self._by_piece = config.vad_lookup == "piece"
-        self._open: list[int] = []  # tokens of the word that is not finished
+        self._tokenizer, self._unit = tokenizer, config.vad_lookup
+        self._open: tuple[int, ...] = ()
 
     def add(self, token: int) -> None:
         """Append one token."""
-        piece = _known_text(self._tokenizer, (token,))
-        if self._by_piece:
-            self.words.append(piece.lstrip())
-            return
-        self._open.append(token)
-        word = _known_text(self._tokenizer, tuple(self._open)).strip()
-        if len(self._open) > 1 and (piece[:1].isspace() or not _is_word(word)):
-            self._open, word = [token], piece.strip()
+        self._open, word = next_word(self._tokenizer, self._unit, self._open, token)
         self.words.append(word)
+
+
+@lru_cache(maxsize=200_000)  # captions have few different words
+def next_word(
+    tokenizer: Tokenizer, unit: VADLookupUnit, unfinished: tuple[int, ...], token: int
+) -> tuple[tuple[int, ...], str]:
+    """The word to look up for one token.
+
+    With `piece` the text of the token alone; with `word` the text of its word up to this token, so that the last piece
+    stands for the whole word and nothing depends on pieces to come.
+
+    Args:
+        unfinished: tokens of the word that this one may continue.
+
+    Returns:
+        Tokens of the word that the next one may continue, and the word.
+    """
+    piece = decode(tokenizer, (token,))
+    if unit == "piece":
+        return (), piece.lstrip()
+    tokens = (*unfinished, token)
+    word = decode(tokenizer, tokens).strip()
+    if unfinished and (piece[:1].isspace() or not _is_word(word)):
+        return (token,), piece.strip()
+    return tokens, word
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
@@ -204,12 +284,6 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool =
     for spaced, joined in _CLEAN_UP + _CLEAN_UP_CLITICS:
         text = text.replace(spaced, joined)
     return text
-
-
-@lru_cache(maxsize=200_000)
-def _known_text(tokenizer: Tokenizer, ids: tuple[int, ...]) -> str:
-    """`decode` of a word, of which captions have few different ones."""
-    return decode(tokenizer, ids)
 
 
 def split_caption(text: str) -> tuple[str, str]:

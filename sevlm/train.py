@@ -1,7 +1,6 @@
-"""Train a SEVLM on pictures with captions: one device or several, exactly resumable.
+"""Train a SEVLM on images with captions: one device or several, exactly resumable.
 
-from sevlm.train import train
-from sevlm.training_config import load_recipe
+from sevlm import load_recipe, train
 
 recipe = load_recipe("official").updated({"lexicon": "NRC-VAD-Lexicon.txt"})
 summary = train(recipe, train_examples, validation_examples, Path("checkpoints/sevlm"))
@@ -13,27 +12,27 @@ import dataclasses
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from accelerate.utils.operations import broadcast_object_list
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from sevlm.collate import Batch, Collator
-from sevlm.errors import SEVLMError
-from sevlm.evaluation import Evaluator, Scores
-from sevlm.examples import TrainingExample
-from sevlm.losses import LossCounts
-from sevlm.model import SEVLMOutput
-from sevlm.optimization import SCHEDULES, build_optimizer
-from sevlm.pairs import PairSampler, Row
-from sevlm.training_config import Recipe
-from sevlm.training_setup import Setup, prepare
-from sevlm.training_state import LOG_FILE, Checkpointer, Progress, TrainingLog
-from sevlm.training_summary import summarise, write_card
+from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
+from sevlm.config import SEVLMError
+from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample
+from sevlm.generation import Generated
+from sevlm.images import FeatureStore, ImageOpener, open_image
+from sevlm.model import LossCounts, SEVLMOutput, lm_loss
+from sevlm.recipe import Recipe, Schedule, Setup, prepare, summarise, write_card
+from sevlm.vad import VADLookup, words
 
 
 def train(
@@ -43,10 +42,11 @@ def train(
     out: Path,
     device: str | None = None,
     progress: bool = True,
+    open_image: ImageOpener = open_image,
 ) -> dict[str, Any]:
     """Train a model and write its checkpoint.
 
-    An interrupted training in `out` goes on where its last evaluation or epoch ended, with the same result as if it
+    An interrupted training in `out` resumes where its last evaluation or epoch ended, with the same result as if it
     had never stopped (on the same machine and number of threads). One that has ended is left as it is.
 
     Args:
@@ -56,25 +56,25 @@ def train(
         out: folder for the checkpoint, `training.json` (the summary) and `training_log.jsonl`.
         device: `cpu`, `cuda`, `cuda:1`; None takes what accelerate finds, one device per process.
         progress: show progress bars.
+        open_image: reads an image file; the default trusts the files.
 
     Returns:
         The summary, as written.
 
     Raises:
-        SEVLMError: anything the caller can mend: a missing lexicon, weights that cannot be had, a cache too small, a
-            folder with another training, a loss that is no longer finite.
+        SEVLMError: anything the caller can fix: a missing lexicon, weights that could not be loaded, a cache too small,
+            a folder with another training, a loss that is no longer finite.
     """
-    setup = prepare(recipe, train_examples, validation_examples, out, device, progress)
+    setup = prepare(recipe, train_examples, validation_examples, out, device, progress, open_image)
     ended = Checkpointer(out, setup.identity()).finished()
     if ended is None:
         return Trainer(setup, out, progress).run()
-    if progress and setup.processes.first:
+    if progress and setup.accelerator.is_main_process:
         print(f"this training has ended before; to train anew, remove {out} or choose another folder")
     return ended
 
 
 _PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
@@ -86,14 +86,15 @@ class Trainer:
 
     def __init__(self, setup: Setup, out: Path, progress: bool = True) -> None:
         self.setup, self.settings, self.model = setup, setup.recipe.training, setup.model
-        self.processes = setup.processes
-        self.show_bar = progress and self.processes.first
+        self.accelerator = setup.accelerator
+        self.is_first = setup.accelerator.is_main_process  # it evaluates, writes files and reports
+        self.show_bar = progress and self.is_first
         self.sampler = PairSampler(setup.train.examples, self.settings.sampling, self.settings.seed)
         if not len(self.sampler):
             raise SEVLMError("sampling 'last-caption' needs pictures with two emotions; use 'every-caption'")
-        self._drawn: tuple[int, list[list[tuple[Row, Row]]]] | None = None
-        self.collate = Collator(setup.train, setup.store, setup.processes.device)
-        self.batches_per_update = self.settings.accumulate * self.processes.count
+        self._drawn: tuple[int, list[list[tuple[CaptionRef, CaptionRef]]]] | None = None
+        self.collate = Collator(setup.train, setup.store, setup.device)
+        self.batches_per_update = self.settings.accumulate * self.accelerator.num_processes
         batches = self.sampler.batch_count(self.settings.batch_pictures)
         self.updates_per_epoch = math.ceil(batches / self.batches_per_update)
         self.total = self.updates_per_epoch * self.settings.epochs
@@ -105,7 +106,7 @@ class Trainer:
             self.settings.adam_epsilon,
         )
         self.schedule = SCHEDULES[self.settings.schedule](self.optimizer, self.total, self.settings.warmup_steps)
-        self.scaler = torch.amp.GradScaler(self.processes.device.type, enabled=self.settings.precision == "fp16")
+        self.scaler = self.accelerator.scaler or torch.amp.GradScaler(setup.device.type, enabled=False)
         self.evaluator = None
         if len(setup.validation):
             self.evaluator = Evaluator(setup.validation, setup.store, setup.lookup, self.settings.evaluation_batch)
@@ -113,7 +114,7 @@ class Trainer:
         resumed = self.checkpoints.load(self.model, self.optimizer, self.schedule, self.scaler)
         self.progress = resumed or Progress()
         self.log = None
-        if self.processes.first:
+        if self.is_first:
             self.log = TrainingLog(out / LOG_FILE, self.progress.update, self.settings.tensorboard)
 
     def run(self) -> dict[str, Any]:
@@ -131,10 +132,10 @@ class Trainer:
         if not done.kept:
             self._keep(self.settings.keep_best_by)
         summary = summarise(self.setup, done, self.total, self._exhausted())
-        if self.processes.first:
+        if self.is_first:
             self.checkpoints.finish(done.kept, self.settings.keep_best_by, lambda folder: write_card(folder, summary))
             self.checkpoints.write_summary(summary)
-        self.processes.wait()
+        self.accelerator.wait_for_everyone()  # type: ignore[no-untyped-call]
         return summary
 
     def _update(self, bar: tqdm[Any]) -> None:
@@ -142,13 +143,16 @@ class Trainer:
         done = self.progress
         batches = self._batches(done.epoch)
         group = list(enumerate(batches[done.batch : done.batch + self.batches_per_update], start=done.batch))
-        own = [self._collated(pairs, number) for number, pairs in group[self.processes.index :: self.processes.count]]
+        own = [
+            self._collated(pairs, number)
+            for number, pairs in group[self.accelerator.process_index :: self.accelerator.num_processes]
+        ]
         counts = self._counts(own)
-        _seed_dropout(self.settings.seed, done.update, self.processes.index)
-        parts = torch.zeros(len(_PARTS), device=self.processes.device)
+        _seed_dropout(self.settings.seed, done.update, self.accelerator.process_index)
+        parts = torch.zeros(len(_PARTS), device=self.setup.device)
         for batch in own:
             output = self._forward(batch, counts)
-            self.scaler.scale(_loss(output)).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(_loss(output)).backward()
             parts += _parts(output)
         self._step()
         done.update += 1
@@ -157,10 +161,10 @@ class Trainer:
             done.epoch, done.batch = done.epoch + 1, 0
         bar.update()
         if done.update % self.settings.log_every == 0:
-            self._log(self.processes.sum(parts), bar)
+            self._log(self._sum(parts), bar)
 
     def _step(self) -> None:
-        self.processes.sum_gradients(self.model.parameters())
+        self._sum_gradients()
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -169,26 +173,41 @@ class Trainer:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _batches(self, epoch: int) -> list[list[tuple[Row, Row]]]:
+    def _sum(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over the processes, the same for all."""
+        total: Tensor = self.accelerator.reduce(values, "sum")  # type: ignore[no-untyped-call]
+        return total
+
+    def _sum_gradients(self) -> None:
+        """Replace gradients by their sums; parameters without one in every process keep none."""
+        if self.accelerator.num_processes == 1:
+            return
+        everything = list(self.model.parameters())
+        present = self._sum(torch.tensor([float(p.grad is not None) for p in everything], device=self.setup.device))
+        for parameter, known in zip(everything, present.tolist(), strict=True):
+            if known:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self._sum(own)
+
+    def _batches(self, epoch: int) -> list[list[tuple[CaptionRef, CaptionRef]]]:
         """The epoch's batches, drawn once per epoch."""
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, self.sampler.batches(epoch, self.settings.batch_pictures)
         return self._drawn[1]
 
-    def _collated(self, pairs: Sequence[tuple[Row, Row]], number: int) -> Batch:
+    def _collated(self, pairs: Sequence[tuple[CaptionRef, CaptionRef]], number: int) -> Batch:
         return self.collate(pairs, random.Random(f"negatives {self.settings.seed} {self.progress.epoch} {number}"))
 
     def _counts(self, batches: Sequence[Batch]) -> LossCounts:
         """What the losses of the whole update are divided by, over its batches and processes."""
-        total = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.processes.device)
+        total = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
         for batch in batches:
             counts = self.model.count_losses(batch.labels, batch.segment_ids, batch.vad, batch.negatives)
             total += torch.stack(counts)
-        return LossCounts(*self.processes.sum(total))
+        return LossCounts(*self._sum(total))
 
     def _forward(self, batch: Batch, counts: LossCounts) -> SEVLMOutput:
-        dtype = _DTYPES[self.settings.precision]
-        with torch.autocast(self.processes.device.type, dtype, enabled=dtype != torch.float32):
+        with self.accelerator.autocast():
             output: SEVLMOutput = self.model(
                 batch.image_grid,
                 batch.input_ids,
@@ -224,9 +243,8 @@ class Trainer:
     def _evaluate(self) -> None:
         assert self.evaluator is not None
         done = self.progress
-        found = self.evaluator.scores(self.model) if self.processes.first else None
-        scores = self.processes.from_first(found)
-        assert scores is not None
+        found = self.evaluator.scores(self.model) if self.is_first else None
+        (scores,) = broadcast_object_list([found])
         values = dataclasses.asdict(scores)
         if self.log is not None:
             self.log.write({"update": done.update, "evaluation": values})
@@ -238,12 +256,12 @@ class Trainer:
 
     def _keep(self, *scores: str) -> None:
         """Keep the present weights as the best by these scores."""
-        if scores and self.processes.first:
+        if scores and self.is_first:
             self.checkpoints.save_best(self.model, self.progress.update)
         self.progress.kept |= dict.fromkeys(scores, self.progress.update)
 
     def _save(self) -> None:
-        if self.processes.first:
+        if self.is_first:
             self.checkpoints.save(self.progress, self.model, self.optimizer, self.schedule, self.scaler)
 
     def _exhausted(self) -> bool:
@@ -275,3 +293,214 @@ def _improved(scores: Scores, best: dict[str, float]) -> set[str]:
             best[name] = value
             gained.add(name)
     return gained
+
+
+# ----------------------------------------------------------------------------------------- optimisation
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW as transformers 4 had it: epsilon is added to the *uncorrected* second moment's root.
+
+    torch divides that root by sqrt(1 - beta2^t) before it adds epsilon, which makes the first steps of parameters with
+    tiny gradients up to 30 times larger. The two agree when torch's epsilon is scaled the same way at each step.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], epsilon: float = 1e-6) -> None:
+        super().__init__(groups, lr=0.0, eps=epsilon, weight_decay=0.0)
+        self.epsilon = epsilon
+        self.steps_taken = 0
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update."""
+        self.steps_taken += 1
+        for group in self.param_groups:
+            beta2 = group["betas"][1]
+            group["eps"] = self.epsilon / (1 - beta2**self.steps_taken) ** 0.5
+        loss: float | None = super().step(closure)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of torch's AdamW with the number of steps taken."""
+        return super().state_dict() | {"steps_taken": self.steps_taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state that `state_dict` gave."""
+        state = dict(state_dict)
+        self.steps_taken = int(state.pop("steps_taken"))
+        super().load_state_dict(state)
+
+
+def build_optimizer(
+    model: nn.Module,
+    learning_rate: float,
+    vad_learning_rate: float,
+    weight_decay: float = 0.0,
+    epsilon: float = 1e-6,
+) -> AdamW:
+    """Four groups, in the published order: VAD encoder and the rest, each with and without weight decay.
+
+    Matrices decay, vectors (biases and norms) do not. The published weight decay is 0.
+    """
+    groups = []
+    for prefix, rate in ((True, vad_learning_rate), (False, learning_rate)):
+        own = [p for name, p in model.named_parameters() if name.startswith("vad_encoder.") is prefix]
+        matrices = [p for p in own if p.requires_grad and p.ndim >= 2]
+        vectors = [p for p in own if p.requires_grad and p.ndim < 2]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": weight_decay})
+        groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+    return AdamW([group for group in groups if group["params"]], epsilon)
+
+
+def linear_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
+    """Learning rates rise from 0 over `warmup_steps`, then fall to 0 at `total_steps`."""
+    return LambdaLR(optimizer, lambda step: _remaining(step, total_steps, warmup_steps))
+
+
+def cosine_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
+    """As `linear_schedule`, but falling along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
+
+    def factor(step: int) -> float:
+        remaining = _remaining(step, total_steps, warmup_steps)
+        return remaining if step < warmup_steps else 0.5 * (1 - math.cos(math.pi * remaining))
+
+    return LambdaLR(optimizer, factor)
+
+
+SCHEDULES: dict[Schedule, Callable[[torch.optim.Optimizer, int, int], LambdaLR]] = {
+    "linear": linear_schedule,
+    "cosine": cosine_schedule,
+}
+
+
+def _remaining(step: int, total: int, warmup: int) -> float:
+    if step < warmup:
+        return step / warmup
+    return max(0.0, (total - step) / max(1, total - warmup))
+
+
+# -------------------------------------------------------------------------------- evaluation while training
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One evaluation.
+
+    Attributes:
+        accuracy: share of images with a dominant emotion (more than half of the annotators) whose generated emotion
+            equals it, in 0..1; 0 without such images.
+        bleu_4: corpus BLEU-4 of the explanations against all explanations of the image, in 0..1.
+        lm_loss: mean over batches of the cross-entropy per token, in nats.
+        dominant: images with a dominant emotion.
+        images: all images.
+    """
+
+    accuracy: float
+    bleu_4: float
+    lm_loss: float
+    dominant: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Validation images, ready to be asked about.
+
+    Attributes:
+        captions: their captions, encoded.
+        store: their features.
+        lookup: affect of words.
+        batch_size: images per batch.
+    """
+
+    captions: EncodedCaptions
+    store: FeatureStore
+    lookup: VADLookup
+    batch_size: int
+
+    def scores(self, model: SEVLM) -> Scores:
+        """Generate a caption per image, score it, and put the model back in its mode."""
+        examples = self.captions.examples
+        training = model.training
+        model.eval()
+        try:
+            generated = self.generate(model)
+            loss = self._loss(model)
+        finally:
+            model.train(training)
+        answered = [e.dominant_emotion == g.emotion for e, g in zip(examples, generated, strict=True)]
+        dominant = sum(example.dominant_emotion is not None for example in examples)
+        references = [[explanation for _, explanation in example.captions] for example in examples]
+        return Scores(
+            accuracy=sum(answered) / dominant if dominant else 0.0,
+            bleu_4=corpus_bleu([g.explanation for g in generated], references),
+            lm_loss=loss,
+            dominant=dominant,
+            images=len(examples),
+        )
+
+    def generate(self, model: SEVLM) -> list[Generated]:
+        """One greedy caption per image, in order."""
+        found: list[Generated] = []
+        for batch in self._batches():
+            found += model.generate(self._grid(model, batch), lookup=self.lookup)
+        return found
+
+    @torch.no_grad()
+    def _loss(self, model: SEVLM) -> float:
+        """Every caption once, as the model reads it in training."""
+        total = rows_seen = 0.0
+        start = 0
+        for batch in self._batches():
+            rows = [CaptionRef(start + i, c) for i, example in enumerate(batch) for c in range(len(example.captions))]
+            repeats = torch.tensor([len(example.captions) for example in batch])  # differ from image to image
+            device = next(model.parameters()).device
+            input_ids, labels, segment_ids, vad = (part.to(device) for part in self.captions.rows(rows))
+            grid = self._grid(model, batch).repeat_interleave(repeats.to(device), dim=0)
+            logits = model(grid, input_ids, segment_ids, vad).logits
+            total += float(lm_loss(logits.float(), labels)) * len(rows)
+            rows_seen += len(rows)
+            start += len(batch)
+        return total / rows_seen
+
+    def _batches(self) -> list[Sequence[TrainingExample]]:
+        examples = self.captions.examples
+        return [examples[i : i + self.batch_size] for i in range(0, len(examples), self.batch_size)]
+
+    def _grid(self, model: SEVLM, examples: Sequence[TrainingExample]) -> torch.Tensor:
+        reference = next(model.parameters())
+        return self.store.grid([example.image_path for example in examples]).to(reference.device, reference.dtype)
+
+
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], order: int = 4) -> float:
+    """Corpus BLEU (Papineni et al. 2002) of uniform weights, closest reference length, no smoothing.
+
+    Args:
+        hypotheses: one text per item.
+        references: one or more texts per item.
+        order: longest n-gram.
+
+    Returns:
+        0..1; 0 where an order has no match.
+    """
+    matches, totals = [0] * order, [0] * order
+    hypothesis_length = reference_length = 0
+    for hypothesis, texts in zip(hypotheses, references, strict=True):
+        said, wanted = words(hypothesis), [words(text) for text in texts]
+        hypothesis_length += len(said)
+        reference_length += min((abs(len(w) - len(said)), len(w)) for w in wanted)[1]
+        for n in range(1, order + 1):
+            grams = _ngrams(said, n)
+            best: Counter[tuple[str, ...]] = Counter()
+            for reference in wanted:
+                best |= _ngrams(reference, n)
+            matches[n - 1] += (grams & best).total()
+            totals[n - 1] += grams.total()
+    if not all(matches):
+        return 0.0
+    precision = sum(math.log(m / t) for m, t in zip(matches, totals, strict=True)) / order
+    brevity = min(0.0, 1 - reference_length / hypothesis_length)
+    return math.exp(precision + brevity)
+
+
+def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))

@@ -69,8 +69,8 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 def _described(path: Path) -> str:
     """What a lexicon file holds, in one line."""
-    from sevlm.errors import SEVLMError
-    from sevlm.lexicon import load_lexicon
+    from sevlm.config import SEVLMError
+    from sevlm.vad import load_lexicon
 
     try:
         lexicon = load_lexicon(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from harness.plan.transfer import record_training
 
     cls = adapter_registry().load(arguments.model)
-    os.environ.setdefault("SEVLM_MAX_PIXELS", str(max_pixels()))  # the library knows nothing of the harness
+    max_pixels()  # a mistake in its variable ends here, not in the list of unreadable images
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
         if path is not None and not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")

@@ -32,8 +32,8 @@ def word_affect(lexicon: str | None) -> WordAffect:
     Raises:
         UserError: the file cannot be read.
     """
-    from sevlm.errors import SEVLMError
-    from sevlm.lexicon import load_lexicon
+    from sevlm.config import SEVLMError
+    from sevlm.vad import load_lexicon
 
     try:
         found = load_lexicon(lexicon or DEFAULT_LEXICON)

@@ -19,9 +19,9 @@ from harness.tasks.loading import load_task
 from harness.tasks.readers.jsonl import JsonlReader
 from harness.tasks.readers.tables import read_rows
 from harness.types import Task, UserError
-from sevlm.errors import SEVLMError
-from sevlm.lexicon import VADLexicon
-from sevlm.training_config import load_recipe
+from sevlm.config import SEVLMError
+from sevlm.recipe import load_recipe
+from sevlm.vad import VADLexicon
 
 Reader = Callable[[Path], object]
 JSON = st.recursive(

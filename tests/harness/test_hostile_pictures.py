@@ -18,8 +18,6 @@ from harness.adapters.endpoint_images import data_url
 from harness.images import max_pixels
 from harness.tasks.pictures import picture_problem
 from harness.types import ImageError, UserError, open_image
-from sevlm.errors import SEVLMError
-from sevlm.preprocessing import open_picture
 
 SECONDS = 5.0
 RUN = f"import sys\nfrom harness.cli import main\ncode = main(sys.argv[1:])\nprint({PEAK_KIB})\nsys.exit(code)"
@@ -80,24 +78,23 @@ def test_each_is_decoded_or_refused_with_its_reason(pictures: dict[Path, Hostile
         assert (picture_problem(path) is None) == readable, path.name
 
 
-def test_endpoints_and_training_refuse_the_same(pictures: dict[Path, Hostile]) -> None:
+def test_endpoints_refuse_the_same(pictures: dict[Path, Hostile]) -> None:
     for path, hostile in pictures.items():
         if hostile.name != "allowed.png":  # takes a second each time
-            works = _works(data_url, path, 512), _works(open_picture, path)
-            assert hostile.says == "open" or works == (hostile.readable, hostile.readable), path.name
+            assert hostile.says == "open" or _works(data_url, path, 512) == hostile.readable, path.name
 
 
 def _works(opening: object, *arguments: object) -> bool:
     try:
         opening(*arguments)  # type: ignore[operator]
-    except (ImageError, SEVLMError):
+    except ImageError:
         return False
     return True
 
 
 def test_sixteen_bits_keep_their_brightness(pictures: dict[Path, Hostile]) -> None:
     (path,) = (path for path in pictures if path.name == "sixteen.png")
-    assert open_image(path).getpixel((3, 3)) == open_picture(path).getpixel((3, 3)) == (128, 128, 128)
+    assert open_image(path).getpixel((3, 3)) == (128, 128, 128)
 
 
 def test_turned_pictures_stand_upright_like_pillow_says(tmp_path: Path) -> None:
@@ -117,8 +114,6 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a regular file"):
         open_image(tmp_path / "pipe.png")
-    with pytest.raises(SEVLMError, match="no picture file"):
-        open_picture(tmp_path / "pipe.png")
 
 
 def test_a_file_of_absurd_length_is_not_read(tmp_path: Path) -> None:
@@ -131,12 +126,9 @@ def test_a_file_of_absurd_length_is_not_read(tmp_path: Path) -> None:
 
 def test_the_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(encoded("PNG", noise(40, 50)))
-    for variable in ("HARNESS_MAX_PIXELS", "SEVLM_MAX_PIXELS"):
-        monkeypatch.setenv(variable, "1999")
+    monkeypatch.setenv("HARNESS_MAX_PIXELS", "1999")
     with pytest.raises(ImageError, match="40x50 pixels exceed the limit of 1999"):
         open_image(tmp_path / "a.png")
-    with pytest.raises(SEVLMError, match="40x50 pixels exceed 1999"):
-        open_picture(tmp_path / "a.png")
     monkeypatch.setenv("HARNESS_MAX_PIXELS", "many")
     with pytest.raises(UserError, match="expected a positive whole number"):
         max_pixels()

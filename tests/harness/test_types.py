@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from harness.types import Annotation, Example, ImageError, UserError, histogram, open_image
-from sevlm.errors import SEVLMError
+from sevlm.config import SEVLMError
 
 
 def with_histogram(**counts):

@@ -8,13 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sevlm.checkpoint import SEVLM, model_from_official
 from sevlm.config import SEVLMConfig
-from sevlm.lemmatizer import load_lemmatizer
-from sevlm.lexicon import VADLexicon
-from sevlm.model import SEVLM
-from sevlm.official import OfficialCheckpoint, model_from_official, read_official
+from sevlm.official import OfficialCheckpoint, read_official
 from sevlm.tokenization import config_for_tokenizer
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import VADLexicon, VADLookup, load_lemmatizer
 
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 

@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevlm.bpe import caption_text, pretrained_gpt2, train_bpe
-from sevlm.config import SEVLMConfig
-from sevlm.errors import SEVLMError
-from sevlm.tokenization import Tokenizer, because_id, config_for_tokenizer, load_tokenizer
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.tokenization import (
+    Tokenizer,
+    because_id,
+    caption_text,
+    config_for_tokenizer,
+    load_tokenizer,
+    pretrained_gpt2,
+    train_bpe,
+)
 
 EMOTIONS = ("awe", "fear", "contentment", "something else")
 EXPLANATIONS = ("the tall waves look like mountains", "the waves are dark and the boat is small", "it looks calm")

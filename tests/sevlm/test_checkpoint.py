@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_training import save_tower
 from torch import Tensor
 
 import sevlm
 from sevlm import SEVLM, SEVLMConfig, SEVLMError
+from sevlm.checkpoint import model_from_official
 from sevlm.convert import main as convert
-from sevlm.generation import RowLookup
-from sevlm.official import config_from_official, model_from_official, read_official
+from sevlm.official import config_from_official, read_official
+from sevlm.vad import RowLookup
 
 FILES = {"model.safetensors", "config.json", "README.md", "tokenizer"}
 
@@ -83,7 +88,7 @@ def test_an_incomplete_checkpoint_is_refused(copy: Path, name: str) -> None:
 
 
 def test_another_models_tokenizer_is_refused(copy: Path) -> None:
-    from sevlm.bpe import train_bpe
+    from sevlm.tokenization import train_bpe
 
     train_bpe(["the emotion is awe because the sky glows"] * 3, 300).save_pretrained(str(copy / "tokenizer"))
     with pytest.raises(SEVLMError, match="is not the tokenizer that"):
@@ -190,3 +195,40 @@ def test_public_names_are_lazy_and_complete() -> None:
     assert {sevlm.SEVLM, sevlm.SEVLMConfig, sevlm.SEVLMError} == {SEVLM, SEVLMConfig, SEVLMError}
     with pytest.raises(AttributeError, match="SEVML"):
         _ = sevlm.SEVML  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def three_lines(tiny_model: SEVLM, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which README.md's snippet runs."""
+    save_tower(tmp_path / "tower", width=12)
+    config = dataclasses.replace(tiny_model.config, image_encoder=f"clip:{tmp_path / 'tower'}", image_size=32)
+    lexicon = sevlm.load_lexicon(golden / "vad_lexicon.txt")
+    remembered = {"lexicon_name": lexicon.name, "lexicon_sha256": lexicon.fingerprint(), "lemmatizer": "identity"}
+    model = SEVLM(dataclasses.replace(config, **remembered), tiny_model.tokenizer)
+    model.save_pretrained(tmp_path / "checkpoints" / "sevlm")
+    shutil.copy(golden / "vad_lexicon.txt", tmp_path / "NRC-VAD-Lexicon.txt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_snippet_of_the_readme_answers(three_lines: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    start = readme.index("from sevlm import SEVLM")
+    snippet = textwrap.dedent("      " + readme[start : readme.index("\n\n", start)])
+    names: dict[str, Any] = {"image": Image.new("RGB", (40, 30), "red")}
+    exec(snippet, names)
+    (answer,) = names["answers"]
+    assert set(answer.label_probs) == {"awe", "fear"}
+
+
+def test_a_checkpoint_remembers_its_lexicon(three_lines: Path) -> None:
+    with pytest.raises(SEVLMError, match="is not the lexicon that"):
+        SEVLM.from_pretrained("checkpoints/sevlm", lexicon="vader")
+    model = SEVLM.from_pretrained("checkpoints/sevlm")  # features may go with a look-up of the caller's
+    with pytest.raises(SEVLMError, match=r"pass its VAD lexicon \(nrc-vad"):
+        model.generate(torch.zeros(1, 4, 12))
+    vader = sevlm.load_lexicon("vader")
+    remembered = {"lexicon_name": "vader", "lexicon_sha256": vader.fingerprint()}
+    model.config = dataclasses.replace(model.config, **remembered)
+    model.save_pretrained("valence")
+    assert SEVLM.from_pretrained("valence").lookup is not None

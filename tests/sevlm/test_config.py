@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevlm.config import CLIP_MEAN, IMAGENET_MEAN, SEVLMConfig
-from sevlm.errors import SEVLMError
+from sevlm.config import CLIP_MEAN, IMAGENET_MEAN, SEVLMConfig, SEVLMError
 
 configurations = st.builds(
     SEVLMConfig,

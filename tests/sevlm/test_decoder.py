@@ -5,10 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from sevlm.config import SEVLMConfig
-from sevlm.decoder import Decoder, explanation_mask
-from sevlm.errors import SEVLMError
-from sevlm.model import SEVLM
+from sevlm.checkpoint import SEVLM
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.model import Decoder, explanation_mask
 
 SMALL = SEVLMConfig(
     n_layer=2, n_head=2, n_embd=16, n_positions=32, vocab_size=40, encoder_dim=16, max_length=30, use_vad_features=False

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from sevlm.emotion_labels import EmotionLabels, stack_soft
-from sevlm.model import SEVLM
+from sevlm.checkpoint import SEVLM
+from sevlm.data import EmotionLabels, stack_soft
 from sevlm.tokenization import encode_caption
 
 

@@ -12,12 +12,9 @@ from tiny_training import save_tower
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from sevlm import features
-from sevlm.config import CLIP_MEAN, CLIP_STD
-from sevlm.errors import SEVLMError
-from sevlm.features import FeatureCache
-from sevlm.image_encoder import CLIPEncoder
-from sevlm.preprocessing import Preprocessing, open_picture
+from sevlm import images as sevlm_images
+from sevlm.config import CLIP_MEAN, CLIP_STD, SEVLMError
+from sevlm.images import CLIPEncoder, FeatureCache, Preprocessing, open_image
 
 
 class CountingEncoder(CLIPEncoder):
@@ -60,7 +57,7 @@ def test_features_are_the_encoders_own(encoder: CountingEncoder, pictures: list[
     grid = store.grid(order)
     assert grid.shape == (3, 4, 16)
     assert grid.dtype == torch.float16
-    expected = encoder.encode([open_picture(path) for path in order])
+    expected = encoder.encode([open_image(path) for path in order])
     torch.testing.assert_close(grid.float(), expected, atol=2e-3, rtol=2e-3)
 
 
@@ -97,7 +94,7 @@ def test_another_encoder_gets_features_of_its_own(
 def test_an_interruption_loses_one_file_at_most(
     encoder: CountingEncoder, pictures: list[Path], cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "PICTURES_PER_FILE", 3)
+    monkeypatch.setattr(sevlm_images, "IMAGES_PER_FILE", 3)
 
     class Failing(CountingEncoder):
         def grid(self, pixels: Tensor) -> Tensor:
@@ -123,13 +120,13 @@ def test_unreadable_pictures_are_named_and_the_rest_goes_on(
     assert set(store.unreadable) == {broken, gone}
     assert broken not in store
     assert all(picture in store for picture in pictures)
-    with pytest.raises(SEVLMError, match="cannot be read as a picture"):
+    with pytest.raises(SEVLMError, match="cannot be read as an image"):
         store.grid([broken])
 
 
 def test_the_limit_is_announced_before_work(encoder: CountingEncoder, pictures: list[Path], tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache", limit_gb=8e-7, progress=False)  # 7 pictures need 896 bytes
-    with pytest.raises(SEVLMError, match=r"features of 7 pictures need .* feature_cache_gb allows"):
+    with pytest.raises(SEVLMError, match=r"features of 7 images need .* feature_cache_gb allows"):
         cache.build(encoder, pictures)
     assert encoder.seen == 0
     cache.build(encoder, pictures[:3])

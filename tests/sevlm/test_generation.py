@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevlm.errors import SEVLMError
-from sevlm.generation import CaptionDecoder, RowLookup, finish_caption, greedy_tokens
-from sevlm.label_probabilities import label_probabilities
-from sevlm.model import SEVLM
+from sevlm.checkpoint import SEVLM
+from sevlm.config import SEVLMError
+from sevlm.generation import CaptionDecoder, finish_caption, greedy_steps, greedy_tokens, label_probabilities
+from sevlm.vad import RowLookup
 
 LABELS = ["amusement", "awe", "contentment", "fear", "sadness", "something else"]
 
@@ -80,13 +80,10 @@ def test_cached_decoding_equals_decoding_from_scratch(
 ) -> None:
     model = with_config(tiny_model, **changes)
     cached, scratch = (CaptionDecoder(model, grid_of(model, 3), word_lookup) for _ in range(2))
-    scratch.settled = lambda: 0  # type: ignore[method-assign]
-    cached_steps: list[Tensor] = []
-    scratch_steps: list[Tensor] = []
-    got = greedy_tokens(cached, False, lambda step: cached_steps.append(step.logits))
-    expected = greedy_tokens(scratch, False, lambda step: scratch_steps.append(step.logits))
-    torch.testing.assert_close(torch.stack(cached_steps), torch.stack(scratch_steps), atol=1e-4, rtol=1e-4)
-    assert torch.equal(got, expected)
+    scratch.num_cacheable = lambda: 0  # type: ignore[method-assign]
+    steps, expected = ([step.logits for step in greedy_steps(one, False)] for one in (cached, scratch))
+    torch.testing.assert_close(torch.stack(steps), torch.stack(expected), atol=1e-4, rtol=1e-4)
+    assert torch.equal(cached.generated, scratch.generated)
 
 
 def test_a_non_causal_model_caches_what_nothing_is_fused_into(
@@ -101,15 +98,14 @@ def test_a_non_causal_model_caches_what_nothing_is_fused_into(
     for tokens in ([9, 9], [9, because], [9, 9], [because, 9]):
         captions.append(torch.tensor(tokens))
     prompt = captions.input_ids.shape[1] - 4
-    assert captions.settled() == prompt + 2  # the second row's "because" is the last token before its explanation
+    assert captions.num_cacheable() == prompt + 2  # the second row's "because" is the last token before its explanation
 
 
 def test_decoding_sees_what_training_sees(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
     """In the improved mode one pass over the finished caption gives the scores of every decoding step."""
     captions = CaptionDecoder(tiny_model, grid_of(tiny_model, 2), word_lookup)
     prompt = captions.input_ids.shape[1]
-    steps: list[Tensor] = []
-    greedy_tokens(captions, False, lambda step: steps.append(step.logits))
+    steps = [step.logits for step in greedy_steps(captions, False)]
     whole = tiny_model(grid_of(tiny_model, 2), captions.input_ids, captions.segment_ids, captions.vad)
     scores = whole.logits[:, prompt - 1 : -1].transpose(0, 1)
     torch.testing.assert_close(torch.stack(steps), scores, atol=1e-4, rtol=1e-4)
@@ -131,7 +127,7 @@ def test_label_probabilities_are_products_of_decoding_steps(tiny_model: SEVLM, w
         captions, total = CaptionDecoder(tiny_model, grid, word_lookup), 0.0
         for token in tokenizer.encode(f" {label} because"):
             with torch.no_grad():
-                total += captions.next_logits().logits[0].log_softmax(-1)[token].item()
+                total += captions.next_step().logits[0].log_softmax(-1)[token].item()
             captions.append(torch.tensor([token]))
         scores.append(total)
     expected = torch.tensor(scores).double().softmax(0).tolist()
@@ -157,7 +153,7 @@ def test_labels_must_be_distinct(tiny_model: SEVLM, word_lookup: RowLookup, labe
 
 
 def test_a_missing_look_up_or_tokenizer_is_refused(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
-    with pytest.raises(SEVLMError, match="pass a VAD look-up"):
+    with pytest.raises(SEVLMError, match="pass its VAD lexicon"):
         tiny_model.generate(grid_of(tiny_model, 1))
     with pytest.raises(SEVLMError, match="has no tokenizer"):
         SEVLM(tiny_model.config).generate(grid_of(tiny_model, 1), lookup=word_lookup)
@@ -190,7 +186,7 @@ def test_a_prefix_model_decodes(tiny_model: SEVLM, word_lookup: RowLookup) -> No
     captions = CaptionDecoder(model, grid_of(model, 2), word_lookup, prefix)
     assert captions.input_ids[0, :2].tolist() == [config.prefix_token_id] * 2
     scratch = CaptionDecoder(model, grid_of(model, 2), word_lookup, prefix)
-    scratch.settled = lambda: 0  # type: ignore[method-assign]
+    scratch.num_cacheable = lambda: 0  # type: ignore[method-assign]
     assert torch.equal(greedy_tokens(captions, False), greedy_tokens(scratch, False))
 
 
@@ -200,7 +196,7 @@ def test_pictures_go_through_the_encoder_that_the_configuration_names(
     from PIL import Image
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from sevlm.image_encoder import load_image_encoder
+    from sevlm.images import load_image_encoder
 
     tower = CLIPVisionConfig(
         hidden_size=12, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16

@@ -11,11 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, ViTConfig, ViTModel
 
-from sevlm.config import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, SEVLMConfig
-from sevlm.errors import SEVLMError
-from sevlm.image_encoder import CLIPEncoder, load_image_encoder
-from sevlm.openai_clip import clip_vision_from_openai
-from sevlm.preprocessing import Preprocessing
+from sevlm.config import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, SEVLMConfig, SEVLMError
+from sevlm.images import CLIPEncoder, Preprocessing, load_image_encoder
+from sevlm.official import clip_vision_from_openai
 
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}

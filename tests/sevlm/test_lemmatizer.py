@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sevlm.errors import SEVLMError
-from sevlm.lemmatizer import NLTKLemmatizer, load_lemmatizer
+from sevlm.config import SEVLMError
+from sevlm.vad import NLTKLemmatizer, load_lemmatizer
 
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 

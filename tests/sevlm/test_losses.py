@@ -6,11 +6,18 @@ import math
 import pytest
 import torch
 
-from sevlm.config import SEVLMConfig
-from sevlm.errors import SEVLMError
-from sevlm.heads import masked_mean
-from sevlm.losses import Negatives, SoftLabels, contrastive_loss, counted_values, lm_loss, vad_loss
-from sevlm.model import SEVLM, SEVLMOutput
+from sevlm.checkpoint import SEVLM
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.model import (
+    Negatives,
+    SEVLMOutput,
+    SoftLabels,
+    contrastive_loss,
+    counted_values,
+    lm_loss,
+    masked_mean,
+    vad_loss,
+)
 from sevlm.tokenization import encode_caption
 
 ALL = torch.ones(3, dtype=torch.bool)

@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 from sevlm import SEVLM
-from sevlm.examples import TrainingExample
-from sevlm.lexicon import load_lexicon
-from sevlm.preprocessing import open_picture
+from sevlm.data import TrainingExample
+from sevlm.images import open_image
+from sevlm.recipe import load_recipe
 from sevlm.train import train
-from sevlm.training_config import load_recipe
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import VADLookup, load_lexicon
 
 DEMO = Path(__file__).parents[2] / "tasks" / "demo_data"
 PAINTINGS = 16
@@ -51,7 +50,7 @@ def said(checkpoint: Path, pictures: Sequence[Image.Image]) -> list[tuple[str, s
 def test_paintings_are_recalled_and_blank_ones_are_not(trained: Path) -> None:
     examples = paintings()
     expected = [example.captions[0] for example in examples]
-    pictures = [open_picture(example.image_path) for example in examples]
+    pictures = [open_image(example.image_path) for example in examples]
     assert len(set(expected)) == PAINTINGS
     recalled = sum(a == b for a, b in zip(said(trained, pictures), expected, strict=True))
     blank = [Image.new("RGB", picture.size, (128, 128, 128)) for picture in pictures]

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevlm.errors import SEVLMError
-from sevlm.examples import TrainingExample
-from sevlm.pairs import PairSampler, Row, draw_negatives
+from sevlm.config import SEVLMError
+from sevlm.data import CaptionRef, PairSampler, TrainingExample, draw_negatives
 
 EMOTIONS = ("awe", "fear", "sadness")
 
@@ -40,7 +39,7 @@ def test_every_caption_is_anchor_once_per_lap() -> None:
     sampler = PairSampler(EXAMPLES, "every-caption", seed=3)
     for picture, painting in enumerate(EXAMPLES):
         laps = [
-            next(first.caption for first, _ in sampler.epoch(epoch) if first.picture == picture)
+            next(first.caption for first, _ in sampler.epoch(epoch) if first.image == picture)
             for epoch in range(2 * len(painting.captions))
         ]
         assert Counter(laps) == dict.fromkeys(range(len(painting.captions)), 2)
@@ -50,9 +49,9 @@ def test_last_caption_is_the_published_sampling() -> None:
     sampler = PairSampler(EXAMPLES, "last-caption", seed=3)
     for epoch in range(4):
         pairs = sampler.epoch(epoch)
-        assert sorted(first.picture for first, _ in pairs) == [0, 1, 4]  # one emotion only: left out
-        assert all(first.caption == len(EXAMPLES[first.picture].captions) - 1 for first, _ in pairs)
-    partners = {second.caption for epoch in range(30) for first, second in sampler.epoch(epoch) if first.picture == 0}
+        assert sorted(first.image for first, _ in pairs) == [0, 1, 4]  # one emotion only: left out
+        assert all(first.caption == len(EXAMPLES[first.image].captions) - 1 for first, _ in pairs)
+    partners = {second.caption for epoch in range(30) for first, second in sampler.epoch(epoch) if first.image == 0}
     assert partners == {1, 2}  # never the other caption of the anchor's emotion
 
 
@@ -60,10 +59,10 @@ def test_last_caption_is_the_published_sampling() -> None:
 @given(examples=collections, epoch=st.integers(0, 50), seed=st.integers(0, 5))
 def test_pairs_hold_for_any_data(examples: list[TrainingExample], epoch: int, seed: int) -> None:
     pairs = PairSampler(examples, "every-caption", seed).epoch(epoch)
-    assert sorted(first.picture for first, _ in pairs) == list(range(len(examples)))
+    assert sorted(first.image for first, _ in pairs) == list(range(len(examples)))
     for first, second in pairs:
-        painting = examples[first.picture]
-        assert second.picture == first.picture
+        painting = examples[first.image]
+        assert second.image == first.image
         if len(painting.emotions) > 1:
             assert painting.captions[first.caption][0] != painting.captions[second.caption][0]
         elif len(painting.captions) > 1:
@@ -93,7 +92,7 @@ def test_seeds_and_epochs_differ() -> None:
 @given(examples=collections, seed=st.integers(0, 5))
 def test_negatives_are_wrong_explanations(examples: list[TrainingExample], seed: int) -> None:
     rows = [row for pair in PairSampler(examples, "every-caption", seed).epoch(0) for row in pair]
-    emotions = [examples[row.picture].captions[row.caption][0] for row in rows]
+    emotions = [examples[row.image].captions[row.caption][0] for row in rows]
     negatives = draw_negatives(rows, emotions, random.Random(seed))
     if len(examples) == 1:
         assert negatives is None  # not its own negative
@@ -102,17 +101,17 @@ def test_negatives_are_wrong_explanations(examples: list[TrainingExample], seed:
     assert len(negatives.swap) == len(negatives.semantic) == len(rows)
     for index, row in enumerate(rows):
         swap, semantic = int(negatives.swap[index]), int(negatives.semantic[index])
-        assert rows[semantic].picture != row.picture
-        if len(examples[row.picture].emotions) > 1:
+        assert rows[semantic].image != row.image
+        if len(examples[row.image].emotions) > 1:
             assert swap == index ^ 1
         else:
-            assert rows[swap].picture != row.picture
+            assert rows[swap].image != row.image
         if any(other != emotions[index] for other in emotions):
             assert emotions[swap] != emotions[index]
 
 
 def test_every_other_picture_can_be_the_semantic_negative() -> None:
-    rows = [Row(picture, caption) for picture in range(3) for caption in range(2)]
+    rows = [CaptionRef(picture, caption) for picture in range(3) for caption in range(2)]
     drawn: set[int] = set()
     for seed in range(50):
         negatives = draw_negatives(rows, ["awe", "fear"] * 3, random.Random(seed))

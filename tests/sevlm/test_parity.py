@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sevlm.parity.__main__ import main
-from sevlm.parity.report import Report
-from sevlm.parity.run import compare_fixture
+from sevlm.parity.__main__ import compare_fixture, main
+from sevlm.parity.fixture import Report
 
 WEIGHTS = "nle_model_best-res/pytorch_model.bin"
 STATS = "ckpt_stats_best-res.tar"
@@ -190,7 +189,7 @@ def test_infinities_must_stand_in_the_same_places() -> None:
 
 
 def test_the_released_rule_for_paths_outside_ascii() -> None:
-    from sevlm.parity.images import escaped_path
+    from sevlm.parity.checks_model import escaped_path
 
     assert escaped_path("a/na\u00efve-e\u0301.jpg") == "a/na#U00efve-#U00e9.jpg"
     assert escaped_path("x\u0336.jpg") == "x#U0336.jpg"  # a mark that nothing composes with

@@ -23,13 +23,11 @@ from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sevlm import SEVLM
-from sevlm.errors import SEVLMError
-from sevlm.examples import TrainingExample
-from sevlm.lexicon import load_lexicon
+from sevlm.config import SEVLMError
+from sevlm.data import TrainingExample
+from sevlm.recipe import Recipe, prepare
 from sevlm.train import Trainer, train
-from sevlm.training_config import Recipe
-from sevlm.training_setup import prepare
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import VADLookup, load_lexicon
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +300,7 @@ def test_training_goes_on_from_a_released_checkpoint(
     official_model: SEVLM,
     recipe: Callable[..., Recipe],
     examples: list[TrainingExample],
+    folder: Path,
     tmp_path: Path,
 ) -> None:
     config = official_model.config
@@ -318,7 +317,9 @@ def test_training_goes_on_from_a_released_checkpoint(
     start = {"init_from": str(golden / inner), **anew}
     run(recipe(**start, **frozen, feature_cache=str(tmp_path / "features")), examples, tmp_path / "out", validation=0)
     trained = SEVLM.from_pretrained(tmp_path / "out")
-    assert trained.config == dataclasses.replace(config, **anew)
+    lexicon = load_lexicon(folder / "lexicon.txt")
+    remembered = {"lexicon_name": lexicon.name, "lexicon_sha256": lexicon.fingerprint()}
+    assert trained.config == dataclasses.replace(config, **anew, **remembered)
     for name, value in official_model.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], value, atol=1e-5, rtol=0)
 
@@ -332,7 +333,7 @@ def test_unreadable_pictures_are_left_out_and_listed(
     summary = train(recipe(epochs=1), [*examples[:4], *bad], [], tmp_path / "out", "cpu", False)
     assert summary["pictures"] == 4
     assert set(summary["unreadable"]) == {str(broken), str(tmp_path / "gone")}
-    with pytest.raises(SEVLMError, match="no training picture can be read"):
+    with pytest.raises(SEVLMError, match="no training image can be read"):
         train(recipe(), bad, [], tmp_path / "other", "cpu", False)
 
 

@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import GPT2Config, GPT2Model
 
-from sevlm.caption_scores import corpus_bleu, words
-from sevlm.config import SEVLMConfig
-from sevlm.errors import SEVLMError
-from sevlm.gpt2_weights import load_gpt2_weights
-from sevlm.lexicon import load_lexicon
-from sevlm.model import SEVLM
-from sevlm.optimization import AdamW, build_optimizer, linear_schedule
-from sevlm.training_config import Recipe, TrainingConfig, load_recipe
+from sevlm.checkpoint import SEVLM, load_gpt2_weights
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.recipe import Recipe, TrainingConfig, load_recipe
+from sevlm.train import AdamW, build_optimizer, corpus_bleu, linear_schedule
+from sevlm.vad import load_lexicon, words
 
 
 class TestRecipes:

@@ -5,10 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from sevlm.config import SEVLMConfig
-from sevlm.errors import SEVLMError
-from sevlm.model import SEVLM
-from sevlm.vad_encoder import VADEncoder
+from sevlm.checkpoint import SEVLM
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.model import VADEncoder
 
 
 def encoder(**settings: object) -> VADEncoder:

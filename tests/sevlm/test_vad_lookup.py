@@ -10,9 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sevlm.config import SEVLMConfig
-from sevlm.lemmatizer import IdentityLemmatizer, SimplemmaLemmatizer
-from sevlm.lexicon import VADLexicon
-from sevlm.vad_lookup import VADLookup
+from sevlm.vad import IdentityLemmatizer, SimplemmaLemmatizer, VADLexicon, VADLookup
 
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 LEXICON = VADLexicon(

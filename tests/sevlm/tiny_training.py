@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from sevlm.examples import TrainingExample
-from sevlm.training_config import Recipe, load_recipe
+from sevlm.data import TrainingExample
+from sevlm.recipe import Recipe, load_recipe
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
 LEXICON = "red\t0.5\t0.9\t0.4\nblue\t0.3\t-0.6\t0.1\ngreen\t0.6\t-0.2\t0.2\nblack\t-0.5\t0.1\t-0.3\n"
 
 
-def save_tower(folder: Path) -> Path:
-    """A CLIP visual tower of random weights: 4 patches of 16 features."""
+def save_tower(folder: Path, width: int = 16) -> Path:
+    """A CLIP visual tower of random weights: 4 patches of `width` features."""
     torch.manual_seed(5)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {"hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=16, **sizes)).save_pretrained(folder)
     return folder
 

@@ -1,0 +1,352 @@
+"""Training data: images with captions, which captions stand side by side in a batch, and batches as tensors.
+
+A batch holds pairs: rows 2i and 2i+1 are two captions of one image, of different emotions if it has two. The
+contrastive loss asks of each row: is this the explanation of this image and this emotion? Wrong ones are taken from
+the batch: the partner's (same image, other emotion) and another image's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.images import FeatureStore
+from sevlm.model import Negatives, SoftLabels
+from sevlm.tokenization import IGNORE_INDEX, EncodedCaption, Tokenizer, encode_caption, encode_label
+from sevlm.vad import VADLookup
+
+Sampling: TypeAlias = Literal["every-caption", "last-caption"]
+SoftToken: TypeAlias = tuple[int, int, float]
+"""Position in the caption, token, share of annotators times weight."""
+
+_MIDDLE = 1e-6
+"""A rating in the middle of its scale: zeros mean a word that the lexicon does not know."""
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One image with its captions.
+
+    Attributes:
+        id: unique within the training.
+        image_path: the image file.
+        captions: (emotion, explanation) per annotation, in file order; never empty.
+        histogram: annotators per emotion, counted before any text filter; None counts the captions.
+        vad: people's mean valence, arousal and dominance before the image, each in -1..1, 0 if it was not asked
+            for; the VAD head learns it from captions without explanation, whose words tell it nothing.
+    """
+
+    id: str
+    image_path: Path
+    captions: tuple[tuple[str, str], ...]
+    histogram: Mapping[str, int] | None = None
+    vad: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an image that nobody described."""
+        if not self.captions:
+            raise SEVLMError(f"training example {self.id!r} has no caption")
+
+    @property
+    def emotions(self) -> frozenset[str]:
+        """The emotions that its captions name."""
+        return frozenset(emotion for emotion, _ in self.captions)
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether no caption says why."""
+        return not any(explanation for _, explanation in self.captions)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Annotators per emotion."""
+        return self.histogram if self.histogram is not None else Counter(emotion for emotion, _ in self.captions)
+
+    @property
+    def dominant_emotion(self) -> str | None:
+        """The emotion of strictly more than half of the annotators, else None."""
+        counts = self.counts
+        total = sum(counts.values())
+        return next((emotion for emotion, count in counts.items() if 2 * count > total), None)
+
+
+# ------------------------------------------------------------------------------------------------- pairs
+
+
+class CaptionRef(NamedTuple):
+    """One caption: its index among the captions of an image, and the index of the image."""
+
+    image: int
+    caption: int
+
+
+class PairSampler:
+    """Draws the pairs of each epoch: one per image, a function of seed and epoch alone.
+
+    * `every-caption`: the anchor walks through a shuffled order of the image's captions, so that each is anchor
+      once in as many epochs as there are captions. Its partner has another emotion; if the image has one emotion
+      only, any other caption (or, with one caption, the anchor again).
+    * `last-caption`, what the published loader does in effect: the last caption is always the anchor, and images
+      with one emotion are left out. (Its anchor index walks backwards, but every epoch's worker processes start anew.)
+    """
+
+    def __init__(self, examples: Sequence[TrainingExample], sampling: Sampling, seed: int) -> None:
+        self.examples = examples
+        self.sampling = sampling
+        self.seed = seed
+        keep_all = sampling == "every-caption"
+        self.images = [i for i, example in enumerate(examples) if keep_all or len(example.emotions) > 1]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def epoch(self, epoch: int) -> list[tuple[CaptionRef, CaptionRef]]:
+        """The pairs of one epoch, shuffled."""
+        order = list(self.images)
+        random.Random(f"order {self.seed} {epoch}").shuffle(order)
+        return [self._pair(image, epoch) for image in order]
+
+    def batches(self, epoch: int, images_per_batch: int) -> list[list[tuple[CaptionRef, CaptionRef]]]:
+        """The pairs of one epoch in batches; a last batch of one image joins the batch before it.
+
+        An image alone has no other image's explanation to be told from: in the published code it becomes its own
+        negative.
+        """
+        pairs = self.epoch(epoch)
+        batches = [pairs[i : i + images_per_batch] for i in range(0, len(pairs), images_per_batch)]
+        if images_per_batch > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+            last = batches.pop()
+            batches[-1] = batches[-1] + last
+        return batches
+
+    def batch_count(self, images_per_batch: int) -> int:
+        """Batches of an epoch, the same for all epochs."""
+        full, rest = divmod(len(self.images), images_per_batch)
+        joined = rest == 1 and full > 0
+        return full + (rest > 0 and not joined)
+
+    def _pair(self, image: int, epoch: int) -> tuple[CaptionRef, CaptionRef]:
+        captions = self.examples[image].captions
+        anchor = self._anchor(image, epoch)
+        emotion = captions[anchor][0]
+        others = [i for i, (other, _) in enumerate(captions) if other != emotion]
+        others = others or [i for i in range(len(captions)) if i != anchor] or [anchor]
+        partner = random.Random(f"partner {self.seed} {image} {epoch}").choice(others)
+        return CaptionRef(image, anchor), CaptionRef(image, partner)
+
+    def _anchor(self, image: int, epoch: int) -> int:
+        count = len(self.examples[image].captions)
+        if self.sampling == "last-caption":
+            return count - 1
+        lap, position = divmod(epoch, count)
+        order = list(range(count))
+        random.Random(f"anchor {self.seed} {image} {lap}").shuffle(order)
+        return order[position]
+
+
+def draw_negatives(rows: Sequence[CaptionRef], emotions: Sequence[str], generator: random.Random) -> Negatives | None:
+    """For each row of a batch, a row whose explanation is wrong for it.
+
+    `swap` is the partner in the pair if its emotion differs, else a row of another image with another emotion
+    if there is one, else of any other image. `semantic` is a row of another image.
+
+    Args:
+        rows: B rows, 2i and 2i+1 a pair.
+        emotions: their emotions.
+        generator: the source of chance.
+
+    Returns:
+        Indices into the batch, or None if the batch holds a single image.
+    """
+    if len({row.image for row in rows}) < 2:
+        return None
+    swap, semantic = [], []
+    for index, (row, emotion) in enumerate(zip(rows, emotions, strict=True)):
+        elsewhere = [i for i, other in enumerate(rows) if other.image != row.image]
+        semantic.append(generator.choice(elsewhere))
+        partner = index ^ 1
+        if emotions[partner] != emotion:
+            swap.append(partner)
+        else:
+            swap.append(generator.choice([i for i in elsewhere if emotions[i] != emotion] or elsewhere))
+    return Negatives(torch.tensor(swap), torch.tensor(semantic))
+
+
+# ---------------------------------------------------------------------------------------------- captions
+
+
+class EmotionLabels:
+    """Soft labels: the emotion of a caption as the shares of annotators who chose each, instead of one of them.
+
+    A caption's emotion is one person's, and pairs are drawn with two different emotions, so that rare emotions are
+    shown more often than people choose them. With soft labels each token of the emotion, and the "because" after it, is
+    scored against the share of annotators whose emotion continues with it, given the tokens before, and counts
+    `config.emotion_weight` times. Explanations stay as they are. Remembered by emotion and histogram.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
+        self._length, self._weight = config.max_length, config.emotion_weight
+        self._ids = lru_cache(maxsize=None)(
+            lambda emotion: _label_ids(encode_label(tokenizer, config, emotion))  # few emotions
+        )
+        self._soft = lru_cache(maxsize=100_000)(self._compute)
+
+    def __call__(self, emotion: str, histogram: Mapping[str, int]) -> tuple[SoftToken, ...]:
+        """Soft tokens of a caption that names `emotion`; with weight 1, a position whose token is certain has none."""
+        return self._soft(emotion, tuple(sorted(histogram.items())))
+
+    def _compute(self, emotion: str, histogram: tuple[tuple[str, int], ...]) -> tuple[SoftToken, ...]:
+        start, own = self._ids(emotion)
+        found: list[SoftToken] = []
+        for index in range(min(len(own), self._length - start)):
+            shares: Counter[int] = Counter()
+            for other, count in histogram:
+                ids = self._ids(other)[1]
+                if count and ids[:index] == own[:index]:
+                    shares[ids[index]] += count
+            if len(shares) > 1 or (shares and self._weight != 1):
+                scale = self._weight / shares.total()
+                found += [(start + index, token, scale * count) for token, count in sorted(shares.items())]
+        return tuple(found)
+
+
+def stack_soft(rows: Sequence[Sequence[SoftToken]]) -> SoftLabels | None:
+    """The soft labels of a batch; None if no row has any."""
+    entries = [(row, *entry) for row, soft in enumerate(rows) for entry in soft]
+    if not entries:
+        return None
+    row, position, token, share = zip(*entries, strict=True)
+    return SoftLabels(torch.tensor(row), torch.tensor(position), torch.tensor(token), torch.tensor(share))
+
+
+def _label_ids(encoded: EncodedCaption) -> tuple[int, tuple[int, ...]]:
+    """First position of the emotion, and the ids of the emotion and "because"."""
+    start = sum(label == IGNORE_INDEX for label in encoded.labels)
+    return start, encoded.input_ids[start:]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B = 2N captions of N images; rows 2i and 2i+1 are two captions of image i.
+
+    Attributes:
+        image_grid: (N, P, E) float32.
+        input_ids, labels, segment_ids: (B, T) int64.
+        vad: (B, T, 3) float32 in -1..1.
+        negatives: rows with wrong explanations, None if the batch holds a single image.
+        soft_labels: the annotators' emotions, None if the model is trained on each caption's own.
+    """
+
+    image_grid: Tensor
+    input_ids: Tensor
+    labels: Tensor
+    segment_ids: Tensor
+    vad: Tensor
+    negatives: Negatives | None
+    soft_labels: SoftLabels | None
+
+
+class EncodedCaptions:
+    """All captions of a training as compact tensors: 30 tokens take about 0.7 kB.
+
+    Attributes:
+        examples: the images, in order.
+        truncated: share of captions that lose their end to `config.max_length`, in 0..1.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[TrainingExample],
+        tokenizer: Tokenizer,
+        config: SEVLMConfig,
+        lookup: VADLookup,
+        progress: bool = False,
+    ) -> None:
+        self.examples = examples
+        self.config = config
+        self._starts = list(accumulate((len(example.captions) for example in examples), initial=0))
+        total, length = self._starts[-1], config.max_length
+        self._ids = torch.empty((3, total, length), dtype=torch.int32)  # input, label, segment
+        self._vad = torch.empty((total, length, 3), dtype=torch.float32)
+        self._soft: list[tuple[SoftToken, ...]] = []
+        soft_labels = EmotionLabels(tokenizer, config)
+        captions = ((example, caption) for example in examples for caption in example.captions)
+        cut = 0
+        bar = tqdm(captions, desc="captions", unit="caption", total=total, disable=not progress)
+        for index, (example, (emotion, explanation)) in enumerate(bar):
+            encoded = encode_caption(tokenizer, config, emotion, explanation)
+            self._soft.append(soft_labels(emotion, example.counts) if config.soft_emotion_labels else ())
+            self._ids[:, index] = torch.tensor([encoded.input_ids, encoded.labels, encoded.segment_ids])
+            self._vad[index] = lookup(encoded.words)
+            if config.rates_pictures and example.vad is not None and not explanation:
+                end = encoded.input_ids.index(config.bos_token_id, config.prefix_length + 1)
+                self._vad[index, end] = torch.tensor([value or _MIDDLE for value in example.vad])
+            cut += encoded.truncated
+        self.truncated = cut / total if total else 0.0
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def rows(self, rows: Sequence[CaptionRef]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Input ids, labels, segment ids, each (B, T) int64, and affect values (B, T, 3) of B captions.
+
+        T is the longest caption's length if no result depends on padding, else `config.max_length`.
+        """
+        picked = torch.tensor(self._indices(rows))
+        ids = self._ids[:, picked].to(torch.int64)
+        length = ids.shape[2]
+        if not _padding_matters(self.config):
+            length = int((ids[0] != self.config.pad_token_id).sum(dim=1).max())
+        return ids[0, :, :length], ids[1, :, :length], ids[2, :, :length], self._vad[picked, :length]
+
+    def soft_labels(self, rows: Sequence[CaptionRef]) -> SoftLabels | None:
+        """The annotators' emotions of B captions; None if the configuration wants none."""
+        return stack_soft([self._soft[index] for index in self._indices(rows)])
+
+    def _indices(self, rows: Sequence[CaptionRef]) -> list[int]:
+        return [self._starts[row.image] + row.caption for row in rows]
+
+
+def _padding_matters(config: SEVLMConfig) -> bool:
+    """Whether pads change what the model computes for other tokens, as they do in the released code."""
+    encoder_sees_pads = config.use_vad_features and not config.causal_vad_encoder
+    return encoder_sees_pads or not config.mask_padding_in_means or config.fusion_boundary == "fixed6"
+
+
+class Collator:
+    """Pairs -> a batch on the device that computes."""
+
+    def __init__(self, captions: EncodedCaptions, store: FeatureStore, device: torch.device | str) -> None:
+        self.captions = captions
+        self.store = store
+        self.device = device
+
+    def __call__(self, pairs: Sequence[tuple[CaptionRef, CaptionRef]], generator: random.Random) -> Batch:
+        """N pairs -> 2N rows; each image's features are read once."""
+        examples = self.captions.examples
+        rows = [row for pair in pairs for row in pair]
+        emotions = [examples[row.image].captions[row.caption][0] for row in rows]
+        negatives = draw_negatives(rows, emotions, generator)
+        grid = self.store.grid([examples[first.image].image_path for first, _ in pairs]).to(self.device)
+        input_ids, labels, segment_ids, vad = (part.to(self.device) for part in self.captions.rows(rows))
+        soft_labels = self.captions.soft_labels(rows)
+        return Batch(
+            grid.float(),
+            input_ids,
+            labels,
+            segment_ids,
+            vad,
+            None if negatives is None else Negatives(*(index.to(self.device) for index in negatives)),
+            None if soft_labels is None else SoftLabels(*(part.to(self.device) for part in soft_labels)),
+        )

@@ -1,0 +1,507 @@
+"""How a model is trained: hyper-parameters, recipes that pair them with a model's configuration, and all that must be
+ready before the first update.
+
+A recipe is a YAML file with the keys `mode` (`official` or `improved`, the defaults of the model), `model` (keys of
+`SEVLMConfig` that differ from the mode's) and `training` (keys of `TrainingConfig`). Three come with the library:
+`official`, `small` and `demo`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+import yaml
+from accelerate.accelerator import Accelerator
+from accelerate.state import AcceleratorState
+
+from sevlm.checkpoint import SEVLM, Progress, load_gpt2_weights, model_from_official
+from sevlm.config import SEVLMConfig, SEVLMError, check_fields, unknown_key, write_text
+from sevlm.data import EncodedCaptions, Sampling, TrainingExample
+from sevlm.images import FeatureCache, FeatureStore, ImageOpener, find_device, load_image_encoder, open_image
+from sevlm.official import OFFICIAL_MODEL, read_official
+from sevlm.tokenization import Tokenizer, caption_text, config_for_tokenizer, pretrained_gpt2, train_bpe
+from sevlm.vad import VADLookup, load_lexicon, words
+
+Mode: TypeAlias = Literal["official", "improved"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+Schedule: TypeAlias = Literal["linear", "cosine"]
+Score: TypeAlias = Literal["accuracy", "bleu_4", "lm_loss", "last"]
+
+RECIPES = Path(__file__).with_name("configs")
+_PATHS = ("decoder_init", "tokenizer", "lexicon", "init_from", "feature_cache")
+_POSITIVE = (
+    *("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience", "evaluate_every"),
+    *("learning_rate", "vad_learning_rate", "adam_epsilon", "feature_cache_gb"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Hyper-parameters. The defaults are those of the paper's released script.
+
+    Raises:
+        SEVLMError: a value outside its range or choices.
+    """
+
+    # --- start
+    decoder_init: str | None = "distilgpt2"  # GPT-2 weights, hub id or folder; null: from scratch
+    tokenizer: str = "distilgpt2"  # hub id or folder; `train:4000`: a BPE of that many pieces from the captions
+    lexicon: str = ""  # path of a VAD lexicon file, or `vader` (valence only: not the published model)
+    # SEVLM checkpoint to go on from, ours or the released script's folder; replaces decoder_init, tokenizer and the
+    # model keys (of a released one all but image_encoder and lemmatizer).
+    init_from: str | None = None
+
+    # --- data
+    sampling: Sampling = "every-caption"  # `last-caption` is what the released loader does in effect
+    feature_cache: str | None = None  # folder for frozen image features; null: `sevlm-features` beside the output
+    feature_cache_gb: float = 40.0  # ViT-B/16 needs 0.3 MB per picture
+
+    # --- optimisation
+    epochs: int = 35  # an epoch shows one pair of captions per picture
+    batch_pictures: int = 32  # pairs per step: 64 captions
+    accumulate: int = 1  # batches per update and process
+    learning_rate: float = 2e-5
+    vad_learning_rate: float = 4e-5  # of the VAD encoder
+    weight_decay: float = 0.0
+    adam_epsilon: float = 1e-6  # large beside the gradients of a small model from scratch: 1.0e-8 there
+    schedule: Schedule = "linear"  # to 0 at the last update; or `cosine`
+    warmup_steps: int = 0
+    max_grad_norm: float | None = None  # null: no clipping
+    precision: Precision = "fp32"  # bf16, fp16: autocast; weights and optimiser stay fp32
+    seed: int = 0
+
+    # --- evaluation during training
+    evaluate_every: int | None = 2000  # updates; null: once per epoch
+    evaluation_batch: int = 64
+    patience: int = 11  # evaluations without gain in accuracy and BLEU-4 before stopping (released: the 11th stops)
+    # Whose best weights become the checkpoint; `last`: those of the last evaluation. The best of accuracy and of
+    # BLEU-4 are kept beside it, in `best-accuracy` and `best-bleu_4`, where they are others.
+    keep_best_by: Score = "bleu_4"
+    log_every: int = 20  # updates between lines of the log
+    tensorboard: bool = False  # also write TensorBoard's files (extra `[tensorboard]`)
+
+    def __post_init__(self) -> None:
+        check_fields(self, _POSITIVE)
+        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+            if (getattr(self, name) or 0) < 0:
+                raise SEVLMError(f"{name} must be at least 0, not {getattr(self, name)!r}")
+        if self.max_grad_norm == 0:
+            raise SEVLMError("max_grad_norm must be more than 0; null clips nothing")
+        for name in _PATHS:
+            if str(getattr(self, name)).startswith("~"):  # no shell expands it behind `key=`, nor in a file
+                object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model's configuration and how it is trained.
+
+    Attributes:
+        mode: whose defaults the model has.
+        model: keys of `SEVLMConfig` that differ from them.
+        training: hyper-parameters.
+    """
+
+    mode: Mode = "improved"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("official", "improved"):
+            raise SEVLMError(f"mode must be one of official, improved, not {self.mode!r}")
+
+    def model_config(self) -> SEVLMConfig:
+        """The model's configuration, before the tokenizer decides the vocabulary."""
+        if self.mode == "official":
+            return SEVLMConfig.official(**self.model)
+        return SEVLMConfig.from_dict(self.model)
+
+    def updated(self, settings: Mapping[str, Any]) -> Recipe:
+        """The recipe with other settings: `mode`, the mappings `model` and `training`, or any key of theirs alone.
+
+        Raises:
+            SEVLMError: an unknown key (the nearest known one is suggested) or a bad value.
+        """
+        flat: dict[str, Any] = {}
+        for key, value in settings.items():
+            if key not in ("model", "training"):
+                flat[key] = value
+            elif isinstance(value, Mapping):
+                flat |= value
+            else:
+                raise SEVLMError(f"{key!r} must hold keys and values, not {value!r}")
+        mode = flat.pop("mode", self.mode)
+        model, training = dict(self.model), dataclasses.asdict(self.training)
+        model_keys = [entry.name for entry in dataclasses.fields(SEVLMConfig)]
+        for key, value in flat.items():
+            if key not in training and key not in model_keys:
+                raise unknown_key("training setting", key, [*training, *model_keys, "mode"])
+            (training if key in training else model)[key] = value
+        return Recipe(mode, model, TrainingConfig(**training))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as YAML or JSON values."""
+        return {"mode": self.mode, "model": dict(self.model), "training": dataclasses.asdict(self.training)}
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe that comes with the library, by name, or a YAML file.
+
+    Raises:
+        SEVLMError: no such recipe, not YAML, or an unknown key.
+    """
+    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    path = RECIPES / f"{name_or_path}.yaml" if str(name_or_path) in known else Path(name_or_path)
+    try:
+        values = _read_recipe(path, Recipe().updated)
+    except OSError:
+        raise SEVLMError(f"no recipe {name_or_path}: expected {', '.join(known)} or the path of a YAML file") from None
+    return Recipe().updated(values)
+
+
+# ---------------------------------------------------------------------------------------- recipes in YAML
+
+_DEEPEST = 50
+"""Levels of nesting; reading very deep YAML takes time that grows with the square of the depth."""
+_GROUPS = ("model", "training")
+
+
+def _read_recipe(path: Path, check: Callable[[Mapping[str, Any]], object]) -> dict[str, Any]:
+    """The keys and values of a recipe: plain values only, each mistake reported with its line.
+
+    Args:
+        path: a YAML file without aliases, which a few bytes can expand without bound.
+        check: raises `SEVLMError` for settings that cannot be; called with one key at a time, to know its line.
+
+    Raises:
+        SEVLMError: not UTF-8, not YAML, not a mapping, a key given twice, or refused by `check`; the message names the
+            line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        root = yaml.compose(text, Loader=_PlainLoader)
+    except UnicodeDecodeError as error:
+        raise SEVLMError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SEVLMError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    values: dict[str, Any] = {}
+    for key, line, node in _entries(path, root):
+        entries = [(key, line, node)] if key not in _GROUPS else list(_entries(path, node))
+        found = {name: _plain(path, at, inner) for name, at, inner in entries}
+        for name, at, _ in entries:
+            try:
+                check({name: found[name]})
+            except SEVLMError as error:
+                raise SEVLMError(f"{path}, line {at}: {error}") from None
+        values[key] = found if key in _GROUPS else found[key]
+    return values
+
+
+class _PlainLoader(yaml.SafeLoader):
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not supported; repeat the value", problem_mark=mark)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.YAMLError(f"more than {_DEEPEST} levels deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _entries(path: Path, node: yaml.Node | None) -> Iterator[tuple[str, int, yaml.Node]]:
+    """Key, line and value of each entry of a mapping."""
+    if not isinstance(node, yaml.MappingNode):
+        line = f", line {node.start_mark.line + 1}" if node is not None else ""
+        raise SEVLMError(f"{path}{line} must hold the keys mode, model and training, with values")
+    seen: set[str] = set()
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode) or key.value in seen:
+            raise SEVLMError(f"{path}, line {line}: expected a key of text, each once, got {str(key.value)[:60]!r}")
+        seen.add(key.value)
+        yield key.value, line, value
+
+
+def _plain(path: Path, line: int, node: yaml.Node) -> Any:
+    constructor = yaml.constructor.SafeConstructor()
+    try:
+        return constructor.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SEVLMError(f"{path}, line {line}: not a plain value: {getattr(error, 'problem', error)}") from None
+
+
+# ------------------------------------------------------------------------------------ before the first update
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training, ready to start.
+
+    Attributes:
+        recipe: what was asked for.
+        model: on the device, in training mode, with its tokenizer.
+        lookup: affect of words.
+        train, validation: captions of readable pictures; validation may be empty.
+        store: their image features.
+        encoder_fingerprint: of the frozen image encoder.
+        accelerator: this process and the others, and the precision they compute in.
+        device: of this process.
+    """
+
+    recipe: Recipe
+    model: SEVLM
+    lookup: VADLookup
+    train: EncodedCaptions
+    validation: EncodedCaptions
+    store: FeatureStore
+    encoder_fingerprint: str
+    accelerator: Accelerator
+    device: torch.device
+
+    def identity(self) -> dict[str, Any]:
+        """What the training computes; an interrupted one may only be resumed with the same."""
+        values = self.recipe.to_dict()
+        for name in ("feature_cache", "feature_cache_gb", "log_every", "tensorboard", "lexicon"):
+            del values["training"][name]  # they change no weight; the lexicon's content stands below
+        return {
+            **values,
+            "lexicon": self.lookup.lexicon.fingerprint(),
+            "image encoder": self.encoder_fingerprint,
+            "training data": _data_hash(self.train.examples, self.store),
+            "validation data": _data_hash(self.validation.examples, self.store),
+            "number of processes": self.accelerator.num_processes,
+        }
+
+
+COVERAGE_SAMPLE = 20_000
+"""Captions over which the lexicon's coverage is counted."""
+
+
+def prepare(
+    recipe: Recipe,
+    train: Sequence[TrainingExample],
+    validation: Sequence[TrainingExample],
+    out: Path,
+    device: str | None = None,
+    progress: bool = True,
+    open_image: ImageOpener = open_image,
+) -> Setup:
+    """Load or make everything that a training needs; see `sevlm.train.train`."""
+    settings = recipe.training
+    if not train:
+        raise SEVLMError("no training example")
+    accelerator, place = start_processes(device, settings.precision)
+    torch.manual_seed(settings.seed)
+    if not settings.lexicon:
+        raise SEVLMError(
+            "training needs a VAD lexicon: set lexicon to an NRC-VAD, Glasgow or Warriner file, "
+            "or to 'vader' (valence only, not the published SEVLM)"
+        )
+    lexicon = load_lexicon(settings.lexicon)
+    base = _base(recipe) if settings.init_from else None
+    config = base.config if base is not None else recipe.model_config()
+    rated = config.causal_vad_encoder and any(e.vad is not None and e.is_unexplained for e in train)
+    config = dataclasses.replace(
+        config,
+        vad_dimensions=lexicon.dimensions,
+        lexicon_name=lexicon.name,
+        lexicon_sha256=lexicon.fingerprint(),
+        rates_pictures=rated,
+    )
+    if config.prefix_length:
+        raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
+    encoder = load_image_encoder(config)
+    folder = Path(settings.feature_cache) if settings.feature_cache else out.parent / "sevlm-features"
+    cache = FeatureCache(folder, settings.feature_cache_gb, progress=progress, open_image=open_image)
+    with accelerator.main_process_first():  # the others then find the features in the cache
+        store = cache.build(encoder, [example.image_path for example in (*train, *validation)], str(place))
+    kept = [[example for example in part if example.image_path in store] for part in (train, validation)]
+    if not kept[0]:
+        raise SEVLMError(f"no training image can be read; the first: {next(iter(store.unreadable.values()))}")
+    model = _model(base, config, settings, kept[0]).to(place)
+    model.lookup = lookup = VADLookup.from_config(model.config, lexicon)
+    encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
+    fingerprint = encoder.fingerprint()
+    return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, accelerator, place)
+
+
+def start_processes(device: str | None, precision: Precision) -> tuple[Accelerator, torch.device]:
+    """The processes of one training, this one alone or several that `accelerate launch` started, and this one's device.
+
+    Several processes on GPUs get one each, whatever is asked for; a process alone takes the device of this name.
+
+    Raises:
+        SEVLMError: there is no such device, or it lacks the precision.
+    """
+    place = find_device(device)
+    if precision == "fp16" and place.type != "cuda":
+        raise SEVLMError("precision fp16 needs a CUDA device; use bf16 or fp32")
+    AcceleratorState._reset_state(reset_partial_state=True)  # another training of this process had its own
+    mixed = "no" if precision == "fp32" else precision
+    accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision=mixed)
+    return accelerator, place if accelerator.num_processes == 1 else accelerator.device
+
+
+def _base(recipe: Recipe) -> SEVLM:
+    """The model to go on from: a checkpoint of this library, or a folder of the released training script.
+
+    A released folder with several checkpoints is told apart by naming its `nle_model_<name>` folder. Of a released
+    checkpoint the recipe chooses image encoder and lemmatiser: no file says where their weights and data lie.
+    """
+    folder = Path(str(recipe.training.init_from))
+    if folder.name.startswith(OFFICIAL_MODEL):
+        model = model_from_official(read_official(folder.parent, folder.name.removeprefix(OFFICIAL_MODEL)))
+    elif any(folder.glob(f"{OFFICIAL_MODEL}*")):
+        model = model_from_official(read_official(folder))
+    else:
+        return SEVLM.from_pretrained(str(recipe.training.init_from))
+    chosen = {key: recipe.model[key] for key in ("image_encoder", "lemmatizer") if key in recipe.model}
+    model.config = dataclasses.replace(model.config, **chosen)
+    return model
+
+
+def _model(
+    base: SEVLM | None, config: SEVLMConfig, settings: TrainingConfig, train: Sequence[TrainingExample]
+) -> SEVLM:
+    if base is not None:
+        base.config = config
+        return base
+    tokenizer = _tokenizer(config, settings.tokenizer, train)
+    model = SEVLM(config_for_tokenizer(config, tokenizer), tokenizer)
+    if settings.decoder_init is not None:
+        load_gpt2_weights(model, settings.decoder_init)
+        return model
+    # VAD features are of order 1. Beside GPT-2's 0.02 they drown the words, and a decoder that starts from nothing
+    # needs about twice the updates; pretrained embeddings are large enough.
+    for embedding in (model.decoder.wte, model.decoder.wpe):
+        torch.nn.init.normal_(embedding.weight, std=float(config.n_embd) ** -0.5)
+    return model
+
+
+def _tokenizer(config: SEVLMConfig, name: str, train: Sequence[TrainingExample]) -> Tokenizer:
+    kind, _, size = name.partition(":")
+    if kind != "train":
+        return pretrained_gpt2(name)
+    if not size.isdecimal():
+        raise SEVLMError(f"tokenizer must be a hub id, a folder, or train:SIZE such as train:4000; got {name}")
+    return train_bpe([caption_text(config, *caption) for e in train for caption in e.captions], int(size))
+
+
+def _data_hash(examples: Sequence[TrainingExample], store: FeatureStore) -> str:
+    content = [
+        (e.id, store.digest(e.image_path), e.captions, sorted((e.histogram or {}).items()), e.vad) for e in examples
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------ what a training says about itself
+
+_TRAINING_CARD = """
+## Training
+
+| | |
+|---|---|
+| pictures, captions | {pictures:,}, {captions:,} |
+| captions cut at the maximal length | {truncated:.1%} |
+| VAD lexicon | {name} ({dimensions}), sha256 `{fingerprint}` |
+| running words that the lexicon knows | {coverage:.1%} |
+| epochs, updates | {epochs}, {updates} |
+| weights kept from update | {kept} |
+| device, hours | {device}, {hours:.2f} |
+"""
+_VALENCE_ONLY = """
+**Not the published SEVLM.** Its lexicon (NRC-VAD) measures valence, arousal and dominance; this model was trained with
+a lexicon of valence only, and its arousal and dominance inputs are always 0. Do not report its numbers as SEVLM's.
+"""
+
+
+def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: bool) -> dict[str, Any]:
+    """The contents of `training.json`."""
+    examples, lexicon = setup.train.examples, setup.lookup.lexicon
+    captions = (explanation for example in examples for _, explanation in example.captions)
+    kept_update = progress.kept[setup.recipe.training.keep_best_by]
+    kept = next((e for e in progress.evaluations if e["update"] == kept_update), None)
+    return {
+        "identity": setup.identity(),
+        "recipe": setup.recipe.to_dict(),
+        "pictures": len(examples),
+        "captions": len(setup.train),
+        "validation_pictures": len(setup.validation.examples),
+        "unreadable": {str(path): reason for path, reason in setup.store.unreadable.items()},
+        "truncated": setup.train.truncated,
+        "lexicon": {
+            "name": lexicon.name,
+            "source": setup.recipe.training.lexicon,
+            "fingerprint": lexicon.fingerprint(),
+            "dimensions": list(lexicon.dimensions),
+            "entries": len(lexicon),
+            "coverage": setup.lookup.coverage(map(words, islice(captions, COVERAGE_SAMPLE))),
+        },
+        "departures_from_published": departures(setup),
+        "image_encoder_fingerprint": setup.encoder_fingerprint,
+        "parameters": setup.model.parameter_counts(),
+        "epochs": progress.epoch,
+        "updates": progress.update,
+        "planned_updates": planned,
+        "stopped_early": stopped_early,
+        "kept_update": kept_update,
+        "kept_updates": progress.kept,
+        "kept_scores": kept,
+        "evaluations": progress.evaluations,
+        "wall_s": round(progress.seconds, 2),
+        "device": torch.cuda.get_device_name(setup.device)
+        if setup.device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
+        "processes": setup.accelerator.num_processes,
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "safetensors", "pillow")},
+    }
+
+
+def departures(setup: Setup) -> list[str]:
+    """What keeps a model from being the published SEVLM: configuration keys, `lexicon`, `decoder_init`."""
+    official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
+    no_choice = {"vocab_size", "lexicon_name", "lexicon_sha256", *(name for name in own if name.endswith("_token_id"))}
+    found = [name for name in own if own[name] != official[name] and name not in no_choice]
+    if not setup.lookup.lexicon.name.startswith("nrc-vad"):
+        found.append("lexicon")
+    if setup.recipe.training.decoder_init != "distilgpt2" or setup.recipe.training.init_from:
+        found.append("decoder_init")
+    return found
+
+
+def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Append the training to the checkpoint's model card."""
+    lexicon = summary["lexicon"]
+    text = _TRAINING_CARD.format(
+        pictures=summary["pictures"],
+        captions=summary["captions"],
+        truncated=summary["truncated"],
+        name=lexicon["name"],
+        dimensions=", ".join(lexicon["dimensions"]),
+        fingerprint=lexicon["fingerprint"][:16],
+        coverage=lexicon["coverage"],
+        epochs=summary["epochs"],
+        updates=summary["updates"],
+        kept=summary["kept_update"],
+        device=summary["device"],
+        hours=summary["wall_s"] / 3600,
+    )
+    if lexicon["dimensions"] == ["valence"]:
+        text += _VALENCE_ONLY
+    card = folder / "README.md"
+    written = card.read_text(encoding="utf-8").split("\n## Training\n")[0]  # a resumed finish writes it once
+    write_text(card, written + text)

@@ -1,0 +1,415 @@
+"""Valence, arousal and dominance of words: lexicon files, lemmas, and the look-up that feeds the VAD encoder.
+
+No lexicon comes with this library. NRC-VAD, which the published SEVLM uses, is given out by its authors on request
+(https://saifmohammad.com/WebPages/nrc-vad.html); Glasgow norms are CC BY 4.0. `VADLexicon.vader()` reads the file of
+the installed vaderSentiment package: it knows **valence only**, so a model trained with it is not the published SEVLM.
+
+Layouts, recognised by their columns:
+
+| layout | scale | source |
+|---|---|---|
+| NRC-VAD v1, tab separated, header optional | 0..1 | Mohammad 2018 |
+| NRC-VAD v1 bipolar, tab separated, no header | -1..1 | the same, `BipolarScale/` folder |
+| NRC-VAD v2.1, tab separated, header `term valence arousal dominance` | -1..1 | Mohammad 2025, arXiv 2503.23547 |
+| Glasgow norms, comma separated, two header rows | 1..9 | Scott et al. 2019 |
+| Warriner norms, comma separated, columns `V.Mean.Sum` ... | 1..9 | Warriner, Kuperman & Brysbaert 2013 |
+| VADER, tab separated: term, mean, deviation, ratings | -4..4 | Hutto & Gilbert 2014 |
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError, VADLookupUnit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values: TypeAlias = tuple[float, float, float]
+UNKNOWN: Values = (0.0, 0.0, 0.0)
+"""Fed for words without an entry; the VAD loss leaves such tokens out, as the published code does."""
+
+RowLookup: TypeAlias = "Callable[[Sequence[str]], Tensor]"
+"""VAD values of the T words of one row, (T, 3) float in -1..1, zeros where unknown; for example a `VADLookup`.
+
+It gets whole rows, because a tagger needs the neighbours of a word.
+"""
+
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_LAYOUTS = "NRC-VAD v1, bipolar or v2.1 (tab separated), Glasgow CSV, Warriner CSV, VADER"
+
+
+@dataclass(frozen=True)
+class VADLexicon:
+    """Words and their affect, on one scale whatever file they came from.
+
+    Attributes:
+        name: layout of the file: `nrc-vad-0-1`, `nrc-vad-bipolar`, `glasgow`, `warriner` or `vader`.
+        dimensions: what the lexicon measures: an ordered subset of `VAD_DIMENSIONS`.
+        entries: word -> one value in -1..1 for each of `dimensions`, in their order. Look-up is by exact string.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    entries: Mapping[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        """Refuse dimensions that nothing downstream could place."""
+        known = tuple(name for name in VAD_DIMENSIONS if name in self.dimensions)
+        if known != self.dimensions or not known:
+            raise SEVLMError(f"lexicon dimensions must be a subset of {VAD_DIMENSIONS} in order, got {self.dimensions}")
+
+    @classmethod
+    def load(cls, path: Path | str) -> VADLexicon:
+        """Read a lexicon file, recognising its layout by its columns.
+
+        Raises:
+            SEVLMError: no such file, not text, an unknown layout, a value off its scale, or no entry at all; the
+                message names the line.
+        """
+        path = Path(os.path.expanduser(path))
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except FileNotFoundError:
+            raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
+        header = lines[0] if lines else ""
+        columns = header.split("\t")
+        dimensions: tuple[str, ...] = VAD_DIMENSIONS
+        if "AROU" in header and "VAL" in header and "DOM" in header:
+            name, entries = "glasgow", _glasgow(lines, path)
+        elif "V.Mean.Sum" in header:
+            name, entries = "warriner", _warriner(lines, path)
+        elif len(columns) == 4 and columns[3].lstrip().startswith("["):
+            name, entries, dimensions = "vader", _vader(lines, path), ("valence",)
+        else:
+            name, entries = _nrc(lines, path)
+        if not entries:
+            raise SEVLMError(f"{path.name}: no lexicon entry was read; the layouts known are {_LAYOUTS}")
+        return cls(name, dimensions, entries)
+
+    @classmethod
+    def vader(cls) -> VADLexicon:
+        """The valence lexicon of the vaderSentiment package (MIT): no arousal, no dominance.
+
+        Raises:
+            SEVLMError: vaderSentiment is not installed.
+        """
+        spec = find_spec("vaderSentiment")
+        if spec is None or spec.origin is None:
+            raise SEVLMError("lexicon 'vader' needs the package vaderSentiment; type: pip install vaderSentiment")
+        return cls.load(Path(spec.origin).with_name("vader_lexicon.txt"))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self.entries
+
+    def get(self, word: str) -> Values | None:
+        """Valence, arousal, dominance of exactly `word`, or None if it is unknown.
+
+        A dimension that the lexicon does not measure is 0 here; `dimensions` tells it from a true 0.
+        """
+        found = self.entries.get(word)
+        if found is None:
+            return None
+        values = dict(zip(self.dimensions, found, strict=True))
+        valence, arousal, dominance = (values.get(name, 0.0) for name in VAD_DIMENSIONS)
+        return valence, arousal, dominance
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the dimensions and all entries to four decimals.
+
+        Equal content gives an equal fingerprint, whatever the file's order or scale: NRC-VAD's 0..1 and bipolar files
+        are one lexicon.
+        """
+        entries = sorted((word, [round(v, 4) + 0.0 for v in values]) for word, values in self.entries.items())
+        content = json.dumps([self.dimensions, entries], ensure_ascii=False)
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def load_lexicon(name_or_path: Path | str) -> VADLexicon:
+    """`vader`, or the path of a lexicon file."""
+    return VADLexicon.vader() if str(name_or_path) == "vader" else VADLexicon.load(name_or_path)
+
+
+# ----------------------------------------------------------------------------------------- lexicon layouts
+
+
+def _nrc(lines: list[str], path: Path) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """Lines of exactly four tab-separated columns; others are skipped and later duplicates win.
+
+    Both rules are those of the official reader (`get_VADdict` of the published code), which the released
+    checkpoints were trained with.
+    """
+    fields = [line.split("\t") for line in lines]
+    first = [name.strip().lower() for name in fields[0]] if fields else []
+    header = first[1:] == list(VAD_DIMENSIONS)
+    raw: list[tuple[str, tuple[float, ...]]] = []
+    for row, columns in enumerate(fields[header:], start=1 + header):
+        if len(columns) == 4:
+            raw.append((columns[0], tuple(_number(text.strip(), path, row, -1, 1) for text in columns[1:])))
+    if (header and first[0] == "term") or any(value < 0 for _, values in raw for value in values):
+        return "nrc-vad-bipolar", dict(raw)
+    return "nrc-vad-0-1", {word: _rescale(values, 0, 1) for word, values in raw}
+
+
+def _glasgow(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
+    """Means on 1..9. Entries that name a sense in brackets, `aim (objective)`, are left out: no token has one."""
+    columns = _columns(lines, ("VAL", "AROU", "DOM"), path)
+    rows = ((row, cells) for row, cells in _cells(lines, 2, path) if "(" not in cells[0])
+    return {cells[0]: _norms(cells, columns, path, row) for row, cells in rows}
+
+
+def _warriner(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
+    word, *columns = _columns(lines, ("Word", *(f"{letter}.Mean.Sum" for letter in "VAD")), path)
+    entries = {}
+    for row, cells in _cells(lines, 1, path):
+        values = _norms(cells, columns, path, row)
+        if len(cells) <= word:
+            raise SEVLMError(f"{path.name} line {row}: no word in column {word + 1}")
+        entries[cells[word]] = values
+    return entries
+
+
+def _vader(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
+    rows = ((row, line.split("\t")) for row, line in enumerate(lines, start=1))
+    return {cells[0]: _rescale([_number(cells[1], path, row, -4, 4)], -4, 4) for row, cells in rows if len(cells) == 4}
+
+
+def _number(text: str, path: Path, row: int, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise SEVLMError(f"{path.name} line {row}: expected a number in {low:g}..{high:g}, got {text!r}")
+    return value
+
+
+def _rescale(values: Sequence[float], low: float, high: float) -> tuple[float, ...]:
+    middle, half = (low + high) / 2, (high - low) / 2
+    return tuple((value - middle) / half for value in values)
+
+
+def _cells(lines: list[str], skip: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Row number and cells of each row below the header that is not empty."""
+    reader = csv.reader(lines)
+    try:
+        for row, cells in enumerate(reader, start=1):
+            if row > skip and cells:
+                yield row, cells
+    except csv.Error as error:
+        raise SEVLMError(f"{path.name} line {reader.line_num}: not a table: {error}") from None
+
+
+def _columns(lines: list[str], names: Sequence[str], path: Path) -> list[int]:
+    """Positions of these names in the header."""
+    header = next((cells for _, cells in _cells(lines[:1], 0, path)), [])
+    for name in names:
+        if name not in header:
+            raise SEVLMError(f"{path.name} line 1: expected a column {name!r}, got {', '.join(header)[:200]}")
+    return [header.index(name) for name in names]
+
+
+def _norms(cells: list[str], columns: Sequence[int], path: Path, row: int) -> tuple[float, ...]:
+    if len(cells) <= max(columns):
+        raise SEVLMError(f"{path.name} line {row}: expected more than {max(columns)} columns, got {len(cells)}")
+    return _rescale([_number(cells[column], path, row, 1, 9) for column in columns], 1, 9)
+
+
+# -------------------------------------------------------------------------------------------------- lemmas
+
+
+_WORDNET_CLASS = {"J": "a", "V": "v", "N": "n", "R": "r"}
+
+
+class Lemmatizer(Protocol):
+    """Turns the words of one text into lemmas.
+
+    The published model tags and lemmatises with NLTK, whose data must be downloaded. `simplemma` comes with pip alone
+    and gives the same lemma for about 95 % of running words; `identity` looks the form itself up.
+
+    Attributes:
+        name: how the lemmatiser is chosen and recorded.
+        contextual: True if a word's lemma may depend on the words around it, so that nothing may be cached by word.
+    """
+
+    name: str
+    contextual: bool
+
+    def lemmatize(self, words: Sequence[str]) -> list[str]:
+        """One lemma per word, in order."""
+        ...
+
+
+class IdentityLemmatizer:
+    """Every form is its own lemma."""
+
+    name = "identity"
+    contextual = False
+
+    def lemmatize(self, words: Sequence[str]) -> list[str]:
+        """The words unchanged."""
+        return list(words)
+
+
+class SimplemmaLemmatizer:
+    """English lemmas from simplemma's dictionary and rules; no part of speech is used."""
+
+    name = "simplemma"
+    contextual = False
+
+    def __init__(self) -> None:
+        try:
+            from simplemma import lemmatize
+        except ImportError:
+            raise SEVLMError("lemmatizer 'simplemma' needs the package; type: pip install simplemma") from None
+        self._lemma: Callable[[str], str] = lru_cache(maxsize=100_000)(lambda word: lemmatize(word, lang="en"))
+
+    def lemmatize(self, words: Sequence[str]) -> list[str]:
+        """Lemmas of the words; a word without a letter stays as it is."""
+        return [self._lemma(word) if any(c.isalpha() for c in word) else word for word in words]
+
+
+class NLTKLemmatizer:
+    """`nltk.pos_tag` over the whole sequence, then the WordNet lemma of each word: the published recipe.
+
+    Tags depend on the neighbours, special tokens included, so a word's lemma may change when the text goes on.
+    """
+
+    name = "nltk"
+    contextual = True
+
+    def __init__(self) -> None:
+        try:
+            from nltk import pos_tag
+            from nltk.stem.wordnet import WordNetLemmatizer
+
+            self._pos_tag: Callable[[list[str]], list[tuple[str, str]]] = pos_tag
+            wordnet = WordNetLemmatizer()
+            self._lemma: Callable[[str, str], str] = lru_cache(maxsize=100_000)(wordnet.lemmatize)
+            self.lemmatize(["word"])
+        except ImportError:
+            raise SEVLMError("lemmatizer 'nltk' needs the package nltk; type: pip install nltk") from None
+        except (LookupError, OSError):
+            wanted = "averaged_perceptron_tagger_eng wordnet"
+            raise SEVLMError(f"lemmatizer 'nltk' needs its data; type: python -m nltk.downloader {wanted}") from None
+
+    def lemmatize(self, words: Sequence[str]) -> list[str]:
+        """Lemmas by part of speech; other tags than noun, verb, adjective and adverb count as nouns."""
+        return [self.lemma(word, tag) for word, tag in self._pos_tag(list(words))]
+
+    def lemma(self, word: str, tag: str) -> str:
+        """The WordNet lemma of `word` under a Penn Treebank tag."""
+        return self._lemma(word, _WORDNET_CLASS.get(tag[:1], "n"))
+
+
+_LEMMATIZERS: dict[str, Callable[[], Lemmatizer]] = {
+    "identity": IdentityLemmatizer,
+    "simplemma": SimplemmaLemmatizer,
+    "nltk": NLTKLemmatizer,
+}
+
+
+def load_lemmatizer(name: str) -> Lemmatizer:
+    """A lemmatiser by name: `identity`, `simplemma` or `nltk`.
+
+    Raises:
+        SEVLMError: another name, or the package or its data are missing; the message says what to type.
+    """
+    if name not in _LEMMATIZERS:
+        raise SEVLMError(f"lemmatizer must be one of {', '.join(_LEMMATIZERS)}; got {name!r}")
+    return _LEMMATIZERS[name]()
+
+
+# ------------------------------------------------------------------------------------------------- look-up
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words of a text, without punctuation."""
+    return _WORD.findall(text.lower())
+
+
+class VADLookup:
+    """Words -> valence, arousal, dominance: lemmatise, look up, remember.
+
+    Two sets of rules, chosen by `config.vad_lookup`:
+
+    * `piece`, the published one: the lemma of each BPE piece, by exact string; the form itself is never tried.
+    * `word`: each whole word as it stands, then in lower case, then its lemma. The first that the lexicon has counts.
+
+    Values are remembered by word, or by whole row if the lemmatiser looks at the context.
+    """
+
+    def __init__(self, lexicon: VADLexicon, lemmatizer: Lemmatizer, unit: VADLookupUnit = "word") -> None:
+        self.lexicon = lexicon
+        self.lemmatizer = lemmatizer
+        self.unit = unit
+        self._word = lru_cache(maxsize=200_000)(self._look_up_word)
+        self._row = lru_cache(maxsize=4_096)(self._look_up_row)
+
+    @classmethod
+    def from_config(cls, config: SEVLMConfig, lexicon: VADLexicon) -> VADLookup:
+        """The look-up that a model with this configuration was or will be trained with.
+
+        Raises:
+            SEVLMError: the lemmatiser's package or data are missing.
+        """
+        return cls(lexicon, load_lemmatizer(config.lemmatizer), config.vad_lookup)
+
+    @property
+    def contextual(self) -> bool:
+        """Whether a word's values may depend on the words around it."""
+        return self.lemmatizer.contextual
+
+    def __call__(self, words: Sequence[str]) -> Tensor:
+        """T words of one text -> (T, 3) float32 in -1..1, zeros where unknown or not measured."""
+        import torch
+
+        return torch.tensor(self.values(words), dtype=torch.float32).reshape(len(words), 3)
+
+    def values(self, words: Sequence[str]) -> list[Values]:
+        """The same as plain numbers."""
+        if self.contextual:
+            return list(self._row(tuple(words)))
+        return [self._word(word) for word in words]
+
+    def coverage(self, texts: Iterable[Sequence[str]]) -> float:
+        """Share of running words with a letter that have an entry, in 0..1; 0 for no such word."""
+        known = total = 0
+        for words in texts:
+            for word, values in zip(words, self.values(words), strict=True):
+                counts = any(character.isalpha() for character in word)
+                total += counts
+                known += counts and values != UNKNOWN
+        return known / total if total else 0.0
+
+    def _look_up_word(self, word: str) -> Values:
+        return self._look_up_row((word,))[0]
+
+    def _look_up_row(self, words: tuple[str, ...]) -> tuple[Values, ...]:
+        if self.unit == "piece":
+            return tuple(self.lexicon.get(lemma) or UNKNOWN for lemma in self.lemmatizer.lemmatize(words))
+        lowered = [word.lower() for word in words]
+        lemmas = self.lemmatizer.lemmatize(lowered)
+        return tuple(self._first(forms) for forms in zip(words, lowered, lemmas, strict=True))
+
+    def _first(self, forms: Sequence[str]) -> Values:
+        for form in forms:
+            found = self.lexicon.get(form)
+            if found is not None:
+                return found
+        return UNKNOWN
