@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.suggestions import nearest
-from harness.tasks.readers.label_spelling import LabelSpelling
+from harness.tasks.readers.base import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.types import Annotation, UserError
 
@@ -31,7 +31,7 @@ class AffectVisDialReader(LayoutReader):
     """
 
     options: ClassVar[tuple[str, ...]] = (*LayoutReader.options, "moment", "edited")
-    annotations_say: ClassVar[str] = "FOLDER_OF_PKL_FILES"
+    annotations_metavar: ClassVar[str] = "FOLDER_OF_PKL_FILES"
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """Entries in order of the files; a dialogue without an emotion is counted and left out."""
@@ -48,9 +48,7 @@ class AffectVisDialReader(LayoutReader):
                 where = f"{path}, dialogue {number + 1}"
                 emotion, explanation = self._said(dialogue, moment, where)
                 notes = (Annotation(spelled(emotion, where), explanation),) if emotion else ()
-                yield Entry(
-                    f"{split}-{number}", _picture(dialogue, where), notes, split, {}, context=_context(dialogue)
-                )
+                yield Entry(f"{split}-{number}", _image(dialogue, where), notes, split, {}, context=_context(dialogue))
 
     def _said(self, dialogue: Mapping[str, Any], moment: str, where: str) -> tuple[str, str]:
         key = "answerer_emotion" if moment == "answerer" else f"emotion_{moment}"
@@ -92,7 +90,7 @@ def _text(value: Any) -> str:
     return "" if text.casefold() in _ABSENT else text
 
 
-def _picture(dialogue: Mapping[str, Any], where: str) -> str:
+def _image(dialogue: Mapping[str, Any], where: str) -> str:
     name = _text(dialogue.get("img_src"))
     if not name:
         raise UserError(f"{where}: no img_src")

@@ -2,14 +2,16 @@
 
 Steps and order follow `artemis/language/basics.py` of github.com/optas/artemis: lower case, words out of their
 quotes, contractions spelled out, punctuation to spaces, NLTK's Treebank word tokens. Two of its steps are left out
-because their word lists are not at hand: hand-made corrections, and SymSpell repair of words outside GloVe-6B.
-The tokens equal those of NLTK 3.10; the NLTK of 2021 treated an opening apostrophe differently (17 utterances in
-33,412).
+because their word lists are not available: hand-made corrections, and SymSpell repair of words outside GloVe-6B.
+The NLTK of 2021 treated an
+opening apostrophe differently from that of today (17 utterances in 33,412).
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import Any
 
 _QUOTED_WORD = re.compile(r"""['"|](\w+)['"|]""")
 _PUNCTUATION = str.maketrans(dict.fromkeys(".?!,:;/\\-~*_=[–]{}$^@|%#<—>", " "))
@@ -90,46 +92,17 @@ _CONTRACTIONS = _expansions()
 # No word boundary to the left, as in the official pattern: "spirit's" becomes "spirit is".
 _CONTRACTION = re.compile("|".join(sorted(map(re.escape, _CONTRACTIONS), key=len, reverse=True)))
 
-# The rules of NLTK's word tokenizer (Penn Treebank) that can still apply once `_PUNCTUATION` is gone, in its order.
-_TREEBANK = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"([«“‘„]|`+)", r" \1 "),
-        (r'^"', r"``"),
-        (r"(``)", r" \1 "),
-        (r"""([ (])("|'{2})""", r"\1 `` "),
-        (r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "' "),
-        (r"[&\u2012-\u2015]", r" \g<0> "),
-        (r"([^'])' ", r"\1 ' "),
-        (r"[()]", r" \g<0> "),
-        (r"^|$", " "),
-        (r"([»”’])", r" \1 "),
-        (r"''", " '' "),
-        (r'"', " '' "),
-        (r"\s+", " "),
-        (r"([^' ])('[smd]|') ", r"\1 \2 "),
-        (r"([^' ])('ll|'re|'ve|n't) ", r"\1 \2 "),
-        (r"\b(can)(not)\b", r" \1 \2 "),
-        (r"\b(d)('ye)\b", r" \1 \2 "),
-        (r"\b(gim|lem)(me)\b", r" \1 \2 "),
-        (r"\b(gon)(na)\b", r" \1 \2 "),
-        (r"\b(got)(ta)\b", r" \1 \2 "),
-        (r"\b(more)('n)\b", r" \1 \2 "),
-        (r"\b(wan)(na)(?=\s)", r" \1 \2 "),
-        (r" ('t)(is|was)\b", r" \1 \2 "),
-    )
-]
-
 
 def tokens(utterance: str) -> list[str]:
     """Clean one utterance and split it into lower-case tokens; joined by spaces they are the reference text."""
     text = _QUOTED_WORD.sub(r" \1 ", utterance.lower())
     text = _CONTRACTION.sub(lambda match: _CONTRACTIONS[match[0]], text)
-    return treebank_tokens(text.translate(_PUNCTUATION))
+    return [str(token) for token in _treebank().tokenize(text.translate(_PUNCTUATION))]
 
 
-def treebank_tokens(text: str) -> list[str]:
-    """Penn Treebank word tokens of lower-case text from which sentence punctuation was removed."""
-    for pattern, replacement in _TREEBANK:
-        text = pattern.sub(replacement, text)
-    return text.split()
+@cache
+def _treebank() -> Any:
+    # regular expressions only, no data; imported late because NLTK is large
+    from nltk.tokenize.destructive import NLTKWordTokenizer
+
+    return NLTKWordTokenizer()

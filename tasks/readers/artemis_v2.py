@@ -3,7 +3,7 @@
 What the official scripts do (`dataset/combine.py`, `dataset/create_parts.py` of github.com/Vision-CAIR/artemis-v2) is
 done here on the same rows in the same order: names in decomposed Unicode (NFD), the split drawn again over the
 paintings of both releases, rows sampled by seed 42. Two things cannot be the same: spelling is not repaired (see
-`artemis_prepare`), so rows at the length limits may differ; and the official script draws `test_old` from an unordered
+`artemis`), so rows at the length limits may differ; and the official script draws `test_old` from an unordered
 Python set, so every run of it draws another half. Here the half is drawn from the sorted names.
 
 Options of the card:
@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.suggestions import nearest
-from harness.tasks.readers import artemis_prepare
-from harness.tasks.readers.artemis import COLUMNS, ArtemisReader
-from harness.tasks.readers.artemis_release import Release, read_release
-from harness.tasks.readers.base import PreparedTable
+from harness.tasks.readers.artemis import COPIED_COLUMNS, SHORTEST, ArtemisReader, Release, read_release
 from harness.types import Task, UserError
 
 if TYPE_CHECKING:
@@ -55,10 +52,10 @@ class ArtemisV2Reader(ArtemisReader):
     """Reads a prepared copy; `train` and `val` come from the train set, `test` is the test set."""
 
     options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder", "train_set", "test_set")
-    columns: ClassVar[tuple[str, ...]] = (*COLUMNS, "version", "old_small", "old_large", "old_half")
+    columns: ClassVar[tuple[str, ...]] = (*COPIED_COLUMNS, "version", "old_small", "old_large", "old_half")
     default_preprocessing: ClassVar[str] = "deep-net"
     default_folder: ClassVar[str] = "artemis-v2"
-    annotations_say: ClassVar[str] = f"FOLDER_OF_{OLD_FILE}_AND_{NEW_FILE}"
+    annotations_metavar: ClassVar[str] = f"FOLDER_OF_{OLD_FILE}_AND_{NEW_FILE}"
 
     def __init__(self, task: Task, data_root: Path) -> None:
         super().__init__(task, data_root)
@@ -87,12 +84,11 @@ class ArtemisV2Reader(ArtemisReader):
             elif learnt := [r for r in rows if r["split_deep_net"] in ("train", "val") and self._train(r)]:
                 yield learnt
 
-    def prepare(self, annotations: Path, images: Path, progress: bool = True) -> PreparedTable:
-        """Check both csv files of the folder `annotations` against WikiArt's folder and write the local copy."""
-        self.__dict__.pop("_record", None)
-        return artemis_prepare.prepare(
-            self.task, annotations, images, self.folder, progress, read=read_both, extend=add_sets
-        )
+    def _release(self, annotations: Path) -> Release:
+        return read_both(annotations, self.task)
+
+    def _extend(self, rows: pd.DataFrame, limit: float) -> None:
+        add_sets(rows, limit)
 
 
 def read_both(folder: Path, task: Task) -> Release:
@@ -111,7 +107,7 @@ def read_both(folder: Path, task: Task) -> Release:
     for column in ("art_style", "painting", "anchor_painting"):
         rows[column] = rows[column].fillna("").map(lambda name: unicodedata.normalize("NFD", name))
     rows["order"] = range(len(rows))
-    return Release(rows, new.mended_labels + old.mended_labels, new.files + old.files)
+    return Release(rows, new.respelled_labels + old.respelled_labels, new.files + old.files)
 
 
 def add_sets(rows: pd.DataFrame, limit: float) -> None:
@@ -123,7 +119,7 @@ def add_sets(rows: pd.DataFrame, limit: float) -> None:
     """
     import numpy as np
 
-    kept = rows[rows["tokens"].between(artemis_prepare.SHORTEST, limit)].sort_values("order")
+    kept = rows[rows["tokens"].between(SHORTEST, limit)].sort_values("order")
     new, old = kept[kept["version"] == "new"], kept[kept["version"] == "old"]
     for name, size in (("old_small", len(new)), ("old_large", 2 * len(new))):
         chosen = old.sample(min(size, len(old)), random_state=SAMPLE_SEED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,7 +78,7 @@ class Reader(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """JSON-serialisable identity of the data: checksums and sizes. Cheap: pictures are not read."""
+        """JSON-serialisable identity of the data: checksums and sizes. Cheap: images are not read."""
 
     @abstractmethod
     def check(self) -> PreparedTable:
@@ -102,7 +102,7 @@ class Reader(ABC):
 
         Args:
             annotations: the file that the dataset's authors give out.
-            images: the folder of pictures; it is read where it lies, not copied.
+            images: the folder of images; it is read where it lies, not copied.
             progress: show progress bars.
 
         Raises:
@@ -130,6 +130,28 @@ class Reader(ABC):
         base = self.task.source.parent if self.task.source else Path()
         return base / Path(self.option(name)).expanduser()
 
+    def number(self, name: str, default: float) -> float:
+        """A numeric option.
+
+        Raises:
+            UserError: it is no number.
+        """
+        value = self.task.options.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{self._where()}: option {name!r} must be a number, got {value!r}")
+        return float(value)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An option that is true or false.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.task.options.get(name, default)
+        if not isinstance(value, bool):
+            raise UserError(f"{self._where()}: option {name!r} must be true or false, got {value!r}")
+        return value
+
     def _where(self) -> str:
         return str(self.task.source or f"task {self.task.name!r}")
 
@@ -150,3 +172,30 @@ def check_label(emotion: str, task: Task, where: str) -> str:
 def count_splits(examples: Iterable[Example]) -> dict[str, int]:
     """Examples per split, in order of appearance."""
     return dict(Counter(example.split for example in examples))
+
+
+class LabelSpelling:
+    """Recognises a task's labels in other capitals, with surrounding blanks, and under a dataset's other names.
+
+    Args:
+        task: its `emotions` are the labels.
+        aliases: the dataset's other names, in lower case -> label; those of another task's labels do no harm.
+        remarks: gets the number of labels that had to be re-spelled.
+    """
+
+    def __init__(self, task: Task, remarks: Counter[str], aliases: Mapping[str, str] | None = None) -> None:
+        self._task = task
+        self._remarks = remarks
+        known = {label.casefold(): label for label in task.emotions}
+        self._known = {k: v for k, v in (aliases or {}).items() if v in task.emotions} | known
+
+    def __call__(self, written: str, where: str) -> str:
+        """The label.
+
+        Raises:
+            UserError: it is none of the task's; the message starts with `where`.
+        """
+        label = self._known.get(written.strip().casefold(), written)
+        if label != written:
+            self._remarks["labels in another spelling"] += 1
+        return check_label(label, self._task, where)

@@ -1,4 +1,4 @@
-"""EmoSet-118K: `train.json`, `val.json`, `test.json` and one attribute file per picture."""
+"""EmoSet-118K: `train.json`, `val.json`, `test.json` and one attribute file per image."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.file_names import inside
-from harness.tasks.readers.label_spelling import LabelSpelling
+from harness.tasks.readers.base import LabelSpelling
+from harness.tasks.readers.image_files import inside
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.tasks.readers.tables import read_text
 from harness.types import Annotation, UserError
@@ -19,16 +19,16 @@ SPLITS = ("train", "val", "test")
 
 
 class EmoSetReader(LayoutReader):
-    """Reads the dataset's folder: lists of [label, id, picture, attribute file], or EmoVIT's without the id.
+    """Reads the dataset's folder: lists of [label, id, image, attribute file], or EmoVIT's without the id.
 
-    Attributes become `meta`; an attribute that a picture lacks is absent (the official loader writes -1), the
+    Attributes become `meta`; an attribute that an image lacks is absent (the official loader writes -1), the
     multi-label `object` is joined by commas.
     """
 
-    annotations_say: ClassVar[str] = "EMOSET_FOLDER"
+    annotations_metavar: ClassVar[str] = "EMOSET_FOLDER"
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
-        """One entry per listed picture."""
+        """One entry per listed image."""
         lists = {split: annotations / f"{split}.json" for split in SPLITS}
         present = {split: path for split, path in lists.items() if path.is_file()}
         if not present:
@@ -38,11 +38,11 @@ class EmoSetReader(LayoutReader):
             for number, item in enumerate(_listed(path), 1):
                 where = f"{path}, entry {number}"
                 if not (isinstance(item, list) and len(item) in (3, 4) and all(isinstance(i, str) for i in item)):
-                    raise UserError(f"{where}: expected [label, id, picture, attribute file], got {str(item)[:80]}")
-                label, picture, attributes = item[0], item[-2], item[-1]
-                id_ = item[1] if len(item) == 4 else Path(picture).stem
+                    raise UserError(f"{where}: expected [label, id, image, attribute file], got {str(item)[:80]}")
+                label, image, attributes = item[0], item[-2], item[-1]
+                id_ = item[1] if len(item) == 4 else Path(image).stem
                 meta = _attributes(annotations, attributes, remarks)
-                yield Entry(id_, picture, (Annotation(spelled(label, where), ""),), split, meta)
+                yield Entry(id_, image, (Annotation(spelled(label, where), ""),), split, meta)
 
 
 def _listed(path: Path) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from harness.tasks.readers.label_spelling import LabelSpelling
+from harness.tasks.readers.base import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.tasks.readers.tables import read_rows, read_text
 from harness.types import Annotation, UserError
@@ -25,8 +25,8 @@ class FeelingBlueReader(LayoutReader):
     of the least emotional say what a painting does not evoke and are counted, not used.
     """
 
-    annotations_say: ClassVar[str] = "feelingblue.csv"
-    pictures_anywhere: ClassVar[bool] = True
+    annotations_metavar: ClassVar[str] = "feelingblue.csv"
+    images_anywhere: ClassVar[bool] = True
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """One entry per painting chosen at least once, in order of first choice."""
@@ -37,11 +37,11 @@ class FeelingBlueReader(LayoutReader):
         for where, row in read_rows(annotations, (*COLUMNS, *names), encoding=self.option("encoding", "utf-8")):
             files = {row[f"image{i}_id"]: row[f"image{i}_filename"] for i in (1, 2, 3, 4)}
             if row["selected_image_id"] not in files:
-                raise UserError(f"{where}: selected_image_id {row['selected_image_id']!r} is none of the four pictures")
+                raise UserError(f"{where}: selected_image_id {row['selected_image_id']!r} is none of the four images")
             if row["min/max"].upper() not in ("MIN", "MAX"):
                 raise UserError(f"{where}: min/max must be MIN or MAX, got {row['min/max']!r}")
             if row["min/max"].upper() == "MIN":
-                remarks["choices of the least emotional picture, not used"] += 1
+                remarks["choices of the least emotional image, not used"] += 1
                 continue
             said = found.setdefault(files[row["selected_image_id"]], [])
             said.append(Annotation(spelled(row["emotion"], where), row["rationale"]))
@@ -49,7 +49,7 @@ class FeelingBlueReader(LayoutReader):
             if name in splits:
                 yield Entry(Path(name).stem, name, tuple(said), splits[name])
             else:
-                remarks["pictures in no split, left out"] += 1
+                remarks["images in no split, left out"] += 1
 
 
 def _splits(path: Path) -> Mapping[str, str]:

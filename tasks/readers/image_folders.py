@@ -1,4 +1,4 @@
-"""Pictures sorted into one folder per label (FI), perhaps below one folder per split (Emo8)."""
+"""Images sorted into one folder per label (FI), perhaps below one folder per split (Emo8)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from harness.tasks.readers.label_spelling import LabelSpelling
+from harness.tasks.readers.base import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.types import Annotation, UserError
 
@@ -19,17 +19,17 @@ class ImageFoldersReader(LayoutReader):
     """Reads the tree itself: `--annotations` and `--images` are the same folder.
 
     Options:
-        split_folders: true where the labels lie below `train`, `val`, `test` (default false: splits are drawn).
+        split_folders: true if the labels lie below `train`, `val`, `test` (default false: splits are drawn).
     """
 
     options: ClassVar[tuple[str, ...]] = (*LayoutReader.options, "split_folders")
-    annotations_say: ClassVar[str] = "FOLDER"
+    annotations_metavar: ClassVar[str] = "FOLDER"
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
-        """One entry per picture file, by sorted path."""
+        """One entry per image file, by sorted path."""
         if annotations.resolve() != images.resolve():
             raise UserError(
-                f"{annotations}: the labels are the folders of pictures; give the same --annotations and --images"
+                f"{annotations}: the labels are the folders of images; give the same --annotations and --images"
             )
         spelled = LabelSpelling(self.task, remarks)
         for split, folder in self._roots(images):
@@ -37,7 +37,7 @@ class ImageFoldersReader(LayoutReader):
                 annotation = Annotation(spelled(labelled.name, str(labelled)), "")
                 for path in sorted(labelled.iterdir()):
                     if path.suffix.lower() not in SUFFIXES:
-                        remarks["files that are no pictures"] += 1
+                        remarks["files that are no images"] += 1
                         continue
                     name = path.relative_to(images).as_posix()
                     yield Entry(name, name, (annotation,), split)

@@ -1,31 +1,33 @@
-"""The examples file: one JSON object per line, pictures relative to the file.
+"""The examples file: one JSON object per line, images relative to the file.
 
     {"id": "1", "image": "images/1.jpg", "split": "test", "meta": {"style": "Cubism"},
      "annotations": [{"emotion": "awe", "explanation": "the light ..."}]}
 
-`split` defaults to `test`; `meta` may be absent. Where the card says `explanations: false`, `explanation` may be absent
-or empty; where it has `ratings`, a line may have `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
-The file is streamed: eight bytes per id are kept.
+`split` defaults to `test`; `meta` may be absent. `image` may be absent too: then only models that ignore images can
+answer, and outcomes made elsewhere be scored. If the card says `explanations: false`, `explanation` may be absent or
+empty; if it has `ratings`, a line may have `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from harness.suggestions import nearest
-from harness.tasks.file_names import inside
-from harness.tasks.pictures import picture_problem
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
+from harness.tasks.readers.image_files import image_problem, inside
 from harness.types import Annotation, Example, Task, UserError, histogram
 
 _KEYS = ("id", "image", "split", "annotations", "meta", "ratings")
 _ANNOTATION_KEYS = ("emotion", "explanation")
+DEMO_DATA = Path(__file__).parent.parent / "demo_data"
+ABSENT = ".absent"
+"""Suffix of the path of an image that a line does not name."""
 
 
 class JsonlReader(Reader):
@@ -42,30 +44,20 @@ class JsonlReader(Reader):
         """Stream the file in its order.
 
         Raises:
-            UserError: no such file; or a line that is not an example (malformed, no such picture, unknown label), at
-                the end an id that was given twice: the message names the line and the key.
+            UserError: no such file; or a line that is not an example (malformed, no such image, unknown label, an id
+                that was given before): the message names the line and the key.
         """
-        digests = array("Q")
+        lines: dict[str, int] = {}
         for number, text in self._lines():
             where = f"{self.path}, line {number}"
             example = example_from_json(_load(text, where), self.task, self.path.parent, where)
-            digests.append(_digest(example.id))
+            if example.id in lines:
+                raise UserError(f"{where}: key 'id': {example.id!r} was given in line {lines[example.id]} already")
+            lines[example.id] = number
             if split is None or example.split == split:
                 yield example
-        if not digests:
+        if not lines:
             raise UserError(f"{self.path}: holds no example; expected one JSON object per line")
-        if _repeated(digests):
-            self._refuse_repeated()
-
-    def _refuse_repeated(self) -> None:
-        """Name the first id that was given twice (two different ids may share a digest)."""
-        first: dict[str, int] = {}
-        for number, text in self._lines():
-            where = f"{self.path}, line {number}"
-            id_ = _text(_load(text, where), "id", where)
-            if id_ in first:
-                raise UserError(f"{where}: key 'id': {id_!r} was given in line {first[id_]} already")
-            first[id_] = number
 
     def splits(self) -> dict[str, int]:
         """Examples per split, in order of appearance."""
@@ -78,17 +70,18 @@ class JsonlReader(Reader):
             return {"examples_sha256": digest, "examples_bytes": file.tell()}
 
     def check(self) -> PreparedTable:
-        """Read every line and decode every picture; one that cannot be decoded is counted and named."""
+        """Read every line and decode every image; one that cannot be decoded is counted and named."""
         examples = list(self.examples())
         annotations = [annotation for example in examples for annotation in example.annotations]
-        pictures = {example.image for example in examples}
-        corrupt = sorted(path.name for path in pictures if picture_problem(path))
+        images = {example.image for example in examples if example.image.suffix != ABSENT}
+        corrupt = sorted(path.name for path in images if image_problem(path))
         rows = [
             TableRow("examples", len(examples), str(self.path)),
             TableRow("without a majority emotion", sum(e.dominant_emotion is None for e in examples)),
             TableRow("annotations", len(annotations)),
-            TableRow("pictures", len(pictures)),
-            TableRow("pictures that cannot be decoded", len(corrupt), ", ".join(corrupt[:5])),
+            TableRow("images", len(images)),
+            TableRow("images that cannot be decoded", len(corrupt), ", ".join(corrupt[:5])),
+            TableRow("examples without an image", sum(example.image.suffix == ABSENT for example in examples)),
         ]
         rows += [TableRow(f"split {name}", count) for name, count in count_splits(examples).items()]
         counts = histogram(annotations)
@@ -116,18 +109,22 @@ class JsonlReader(Reader):
             ) from None
 
 
-def _digest(id_: str) -> int:
-    """64 bits of an id's BLAKE2b."""
-    data = id_.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+class DemoReader(JsonlReader):
+    """Reads the demonstration data that comes with the harness (see its DATA_CARD.md); needs no preparing."""
 
+    options: ClassVar[tuple[str, ...]] = ()
 
-def _repeated(digests: array[int]) -> bool:
-    """Whether a number comes twice."""
-    import numpy as np
+    @property
+    def path(self) -> Path:
+        """The packaged examples file."""
+        return DEMO_DATA / "examples.jsonl"
 
-    ordered = np.sort(np.frombuffer(digests, np.uint64))
-    return bool((ordered[1:] == ordered[:-1]).any())
+    def notes(self) -> list[str]:
+        """The warning that belongs on every page made from this data."""
+        return [
+            "The demo's annotations are machine-written illustrations, not human judgements: "
+            "its numbers show what the harness does and must never be reported as a result."
+        ]
 
 
 def _load(text: str, where: str) -> Mapping[str, Any]:
@@ -150,7 +147,7 @@ def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: st
         where: start of every error message.
 
     Raises:
-        UserError: unknown, missing or mistyped key; label of another set; picture absent or outside `root`.
+        UserError: unknown, missing or mistyped key; label of another set; image absent or outside `root`.
     """
     for key in line:
         if key not in _KEYS:
@@ -158,7 +155,7 @@ def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: st
     annotations = _annotations(line, task, where)
     return Example(
         id=_text(line, "id", where),
-        image=_picture(line, root, where),
+        image=_image(line, root, where),
         annotations=annotations,
         emotion_histogram=histogram(annotations),
         split=_text(line, "split", where) if "split" in line else "test",
@@ -174,14 +171,17 @@ def _text(line: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _picture(line: Mapping[str, Any], root: Path, where: str) -> Path:
+def _image(line: Mapping[str, Any], root: Path, where: str) -> Path:
+    """The image; for a line without one, a path named by the id, at which there is no file."""
+    if line.get("image") is None:
+        return root / f"{quote(_text(line, 'id', where), safe='')}{ABSENT}"
     name = _text(line, "image", where)
     try:
         path = inside(root, name)
     except UserError as error:
         raise UserError(f"{where}: key 'image': {error}") from None
     if not path.is_file():
-        raise UserError(f"{where}: key 'image': no such picture {path}")
+        raise UserError(f"{where}: key 'image': no such image {path}")
     return path
 
 
@@ -204,7 +204,7 @@ def _annotation(entry: Any, task: Task, where: str) -> Annotation:
 
 
 def _ratings(line: Mapping[str, Any], task: Task, where: str) -> dict[str, float]:
-    """The ratings that the card declares, all of them or, for a picture that nobody rated, none."""
+    """The ratings that the card declares, all of them or, for an image that nobody rated, none."""
     if "ratings" not in line:
         return {}
     found = line["ratings"]

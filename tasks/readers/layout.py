@@ -1,50 +1,228 @@
-"""The shape that most readers share: official files -> entries -> a checked copy -> examples.
+"""Prepared data: official files are read once, checked against the image folder, and kept as a local copy.
 
-A reader says how its dataset's files are laid out, as `entries`; everything else is here and in `layout_copy`. The copy
-lies in `<data root>/<task>`; pictures are read where they are.
+`PreparedReader` is the copy: where it lies, what it records, whether it is still what it was. `LayoutReader` is the
+shape that most datasets share: a reader says how the files are laid out, as `entries`; the search for images, the
+splits and the table of what was found come with it. Images are read where they are.
+
+<data root>/<task>/examples.parquet  one row per image, in the order of the official files
+<data root>/<task>/left_out.csv      images that are missing, corrupt or ambiguous
+<data root>/<task>/prepared.txt      the table printed at the end
+<data root>/<task>/prepared.json     what the copy was made from, checksums; written last
 """
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import json
 import shlex
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.file_names import AS_WRITTEN, inside
+from harness.atomic import atomic_write, write_atomically
+from harness.suggestions import nearest
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.drawn_splits import drawn_splits
-from harness.tasks.readers.layout_copy import EXAMPLES, SCHEMA, Entry, example_rows, read_rows, table_rows, write_copy
-from harness.tasks.readers.picture_search import Picture, find_pictures
-from harness.tasks.readers.prepared import prepared_record, sha256
+from harness.tasks.readers.image_files import AMBIGUOUS, AS_WRITTEN, FoundImage, find_images, inside
 from harness.types import Annotation, Example, UserError, histogram
 
-__all__ = ["Entry", "LayoutReader"]
+SCHEMA = 3
+SEED = 2021
+"""The seed of ArtEmis's own split, kept for every drawn one."""
 
 
-class LayoutReader(Reader):
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class PreparedReader(Reader):
+    """A reader of the copy that `harness data prepare` made.
+
+    Class attributes:
+        copy_name: the Parquet file of the copy.
+        annotations_metavar: what `--annotations` names, for messages.
+        images_metavar: what `--images` names.
+    """
+
+    copy_name: ClassVar[str] = "examples.parquet"
+    annotations_metavar: ClassVar[str] = "FILE"
+    images_metavar: ClassVar[str] = "FOLDER"
+
+    @property
+    def folder(self) -> Path:
+        """Where the copy lies."""
+        return self.data_root / self.task.name
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether an example without an image is left out."""
+        return True
+
+    @property
+    def images(self) -> Path:
+        """The image folder.
+
+        Raises:
+            UserError: not prepared, changed since, or the folder is gone although images are needed.
+        """
+        images = Path(self.record["images"])
+        if self.needs_images and not images.is_dir():
+            raise UserError(f"{images}: the image folder is gone since {self.folder} was prepared; {self._command()}")
+        return images
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """What `prepare` wrote down.
+
+        Raises:
+            UserError: not prepared, or changed since.
+        """
+        path, copy = self.folder / "prepared.json", self.folder / self.copy_name
+        if not (path.is_file() and copy.is_file()):
+            raise UserError(
+                f"task {self.task.name!r}: nothing prepared in {self.folder} (data root from --data-root or "
+                f"HARNESS_DATA); {self._command()}"
+            )
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            found = None
+        record: dict[str, Any] = found if isinstance(found, dict) else {}
+        if record.get("schema") != SCHEMA or sha256(copy) != record.get("sha256"):
+            raise UserError(f"{self.folder}: prepared by another version, or changed since; {self._command()}")
+        return record
+
+    def copied_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Stream the rows of the copy."""
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(self.folder / self.copy_name) as file:
+            for batch in file.iter_batches(4096, columns=None if columns is None else list(columns)):
+                yield from batch.to_pylist()
+
+    def keep_copy(
+        self,
+        write: Callable[[Path], object],
+        found: Mapping[str, FoundImage],
+        rows: Sequence[TableRow],
+        annotations: Path,
+        images: Path,
+        **record: Any,
+    ) -> PreparedTable:
+        """Write the four files.
+
+        Args:
+            write: writes the Parquet file to the path it is given.
+            found: image -> what became of it.
+            rows: of the table.
+            annotations, images: what the command named.
+            record: further entries of `prepared.json`.
+        """
+        self.__dict__.pop("record", None)
+        copy, table = (
+            self.folder / self.copy_name,
+            PreparedTable(f"{self.task.name}: prepared in {self.folder}", (*rows,)),
+        )
+        atomic_write(copy, write)
+        out = io.StringIO()
+        left_out = [(name, image.problem) for name, image in found.items() if image.path is None]
+        csv.writer(out, lineterminator="\n").writerows([("image", "problem"), *left_out])
+        write_atomically(self.folder / "left_out.csv", out.getvalue())
+        write_atomically(self.folder / "prepared.txt", f"{table}\n")
+        whole = {
+            "schema": SCHEMA,
+            "annotations": str(annotations.resolve()),
+            "images": str(images.resolve()),
+            "sha256": sha256(copy),
+            "title": table.title,
+            "rows": [astuple(row) for row in table.rows],
+        } | record
+        write_atomically(self.folder / "prepared.json", json.dumps(whole, indent=1, ensure_ascii=False))
+        return table
+
+    def table(self) -> PreparedTable:
+        """What `prepare` counted."""
+        return PreparedTable(self.record["title"], tuple(TableRow(*row) for row in self.record["rows"]))
+
+    def splits(self) -> dict[str, int]:
+        """Examples per split."""
+        return count_splits(self.examples())
+
+    def notes(self) -> list[str]:
+        """How many images are left out, or that none was looked for."""
+        if not self.needs_images:
+            return ["Images were not required: run only models that ignore them, or score existing outcomes."]
+        counts = self.table().counts()
+        without = counts["images missing"] + counts["images corrupt"]
+        if not without:
+            return []
+        return [f"{without:,} of {counts['images']:,} images are missing or cannot be decoded and are left out."]
+
+    def check(self) -> PreparedTable:
+        """The table of `prepare`, after verifying the copy's checksum and that every image is still there."""
+        gone = sorted(e.id for e in self.examples() if not e.image.is_file()) if self.needs_images else []
+        table = self.table()
+        return PreparedTable(table.title, (*table.rows, TableRow("images gone since", len(gone), ", ".join(gone[:3]))))
+
+    def _command(self) -> str:
+        built_in = self.task.source is not None and self.task.source.parent == Path(__file__).parent.parent / "cards"
+        name = self.task.name if built_in or self.task.source is None else shlex.quote(str(self.task.source))
+        return (
+            f"type: harness data prepare {name} --annotations {self.annotations_metavar} --images "
+            f"{self.images_metavar} --data-root {shlex.quote(str(self.data_root))}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image as a dataset's files describe it.
+
+    Attributes:
+        id: unique within the dataset.
+        image: path relative to the image folder, as the dataset writes it.
+        annotations: what people said; `explanation` is empty in data without explanations.
+        split: the official one; None if the dataset has none.
+        meta, ratings, context: as in `harness.types.Example`.
+    """
+
+    id: str
+    image: str
+    annotations: tuple[Annotation, ...]
+    split: str | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    context: str = ""
+
+
+class LayoutReader(PreparedReader):
     """A reader of official files; a subclass gives `entries`.
 
     Class attributes:
-        annotations_say: what `--annotations` names, for messages.
-        pictures_anywhere: pictures may lie in any sub-folder, found by their file name.
-        shows_pictures: False for data whose pictures cannot be shown here; none is looked for.
+        images_anywhere: images may lie in any sub-folder, found by their file name.
 
     Options of every such reader:
-        val_share, test_share: shares drawn by picture where the files give no split (default 0.05 and 0.1).
+        val_share, test_share: shares drawn by image if the files give no split (default 0.05 and 0.1).
         stratify: draw within each class (default false).
-        encoding: of text files (default `utf-8`).
-        without_pictures: true keeps everything without looking for pictures (default false): enough for models that
-            look at none, such as `majority`, and for scoring outcomes made elsewhere.
+        split: `test` (or another name) puts every example into that split; no split is drawn.
+        encoding: of text files (default `utf-8`; UTF-16 with a byte-order mark is recognised).
+        images_anywhere: true to find images by file name in any sub-folder.
+        ambiguous_images: what to do if two files of one name differ: `refuse` (default), `first` or `leave_out`.
+        without_images: true keeps everything without looking for images (default false): enough for models that
+            ignore them, such as `majority`, and for scoring outcomes made elsewhere.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("val_share", "test_share", "stratify", "encoding", "without_pictures")
-    annotations_say: ClassVar[str] = "FILE"
-    pictures_anywhere: ClassVar[bool] = False
-    shows_pictures: ClassVar[bool] = True
+    options: ClassVar[tuple[str, ...]] = (
+        "val_share", "test_share", "stratify", "split", "encoding", "images_anywhere", "ambiguous_images",
+        "without_images", "without_pictures",
+    )  # fmt: skip
+    images_anywhere: ClassVar[bool] = False
 
     @abstractmethod
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
@@ -52,159 +230,225 @@ class LayoutReader(Reader):
 
         Args:
             annotations: file or folder given by `--annotations`.
-            images: picture folder.
-            remarks: counts of whatever was mended or dropped; they become lines of the table.
+            images: image folder.
+            remarks: counts of whatever was fixed or dropped; they become lines of the table.
 
         Raises:
             UserError: the files are not what they should be; names file and line.
         """
 
     @property
-    def needs_pictures(self) -> bool:
-        """Whether an entry without a picture is left out."""
-        return self.shows_pictures and self.task.options.get("without_pictures", False) is not True
-
-    # ------------------------------------------------------------------ reading the copy
-
-    @property
-    def folder(self) -> Path:
-        """Where the copy lies."""
-        return self.data_root / self.task.name
+    def needs_images(self) -> bool:
+        """Whether an entry without an image is left out."""
+        return not (self.flag("without_images") or self.flag("without_pictures"))
 
     def examples(self, split: str | None = None) -> Iterator[Example]:
-        """Stream the pictures of the copy, in the order of the official files.
+        """Stream the images of the copy, in the order of the official files.
 
         Raises:
-            UserError: not prepared, changed since, or the picture folder is gone.
+            UserError: not prepared, changed since, or the image folder is gone.
         """
-        images = Path(self._record["images"])
-        if self.needs_pictures and not images.is_dir():
-            raise UserError(f"{images}: the picture folder is gone since {self.folder} was prepared; {self._command()}")
-        for row in read_rows(self.folder):
+        images = self.images
+        for row in self.copied_rows():
             if split in (None, row["split"]):
-                yield self._example(row, images)
-
-    def _example(self, row: Mapping[str, Any], images: Path) -> Example:
-        annotations = tuple(Annotation(**note) for note in row["annotations"])
-        for annotation in annotations:
-            check_label(annotation.emotion, self.task, str(self.folder))
-        return Example(
-            id=row["id"],
-            image=inside(images, row["picture"]),
-            annotations=annotations,
-            emotion_histogram=histogram(annotations),
-            split=row["split"],
-            meta=dict(row["meta"]),
-            ratings=dict(row["ratings"]),
-            context=row["context"],
-        )
-
-    def splits(self) -> dict[str, int]:
-        """Examples per split."""
-        return count_splits(self.examples())
+                annotations = tuple(Annotation(**note) for note in row["annotations"])
+                for annotation in annotations:
+                    check_label(annotation.emotion, self.task, str(self.folder))
+                yield Example(
+                    id=row["id"],
+                    image=inside(images, row["image"]),
+                    annotations=annotations,
+                    emotion_histogram=histogram(annotations),
+                    split=row["split"],
+                    meta=dict(row["meta"]),
+                    ratings=dict(row["ratings"]),
+                    context=row["context"],
+                )
 
     def fingerprint(self) -> dict[str, Any]:
         """Checksum of the copy and of the file it was made from."""
-        return {"annotations_sha256": self._record["annotations_sha256"], "prepared_sha256": self._record["sha256"]}
-
-    def notes(self) -> list[str]:
-        """How many pictures are left out, or that none was looked for."""
-        if not self.needs_pictures:
-            return [
-                "Pictures were not looked for: only models that look at none can answer, and given outcomes be scored."
-            ]
-        counts = self._table().counts()
-        without = counts["pictures missing"] + counts["pictures corrupt"]
-        if not without:
-            return []
-        return [f"{without:,} of {counts['pictures']:,} pictures are missing or cannot be decoded and are left out."]
-
-    def check(self) -> PreparedTable:
-        """The table of `prepare`, after verifying the copy's checksum and that every picture is still there."""
-        gone = sorted(e.id for e in self.examples() if not e.image.is_file()) if self.needs_pictures else []
-        table = self._table()
-        return PreparedTable(
-            table.title, (*table.rows, TableRow("pictures gone since", len(gone), ", ".join(gone[:3])))
-        )
-
-    def _table(self) -> PreparedTable:
-        return PreparedTable(self._record["title"], tuple(TableRow(*row) for row in self._record["rows"]))
-
-    @cached_property
-    def _record(self) -> Mapping[str, Any]:
-        path, copy = self.folder / "prepared.json", self.folder / EXAMPLES
-        if not (path.is_file() and copy.is_file()):
-            raise UserError(
-                f"task {self.task.name!r}: nothing prepared in {self.folder} (data root from --data-root or "
-                f"HARNESS_DATA); {self._command()}"
-            )
-        record = prepared_record(path)
-        if record.get("schema") != SCHEMA or sha256(copy) != record.get("sha256"):
-            raise UserError(f"{self.folder}: prepared by another version, or changed since; {self._command()}")
-        return record
-
-    def _command(self) -> str:
-        card = self.task.name if self.task.source is None else self.task.source
-        name = self.task.name if self._is_builtin() else shlex.quote(str(card))
-        root = shlex.quote(str(self.data_root))
-        return (
-            f"type: harness data prepare {name} --annotations {self.annotations_say} --images FOLDER --data-root {root}"
-        )
-
-    def _is_builtin(self) -> bool:
-        return self.task.source is not None and self.task.source.parent == Path(__file__).parent.parent / "cards"
-
-    # ------------------------------------------------------------------ making the copy
+        return {"annotations_sha256": self.record["annotations_sha256"], "prepared_sha256": self.record["sha256"]}
 
     def prepare(self, annotations: Path, images: Path, progress: bool = True) -> PreparedTable:
-        """Read the official files, look for every picture, draw splits where there are none, write the copy.
+        """Read the official files, look for every image, draw splits if there are none, write the copy.
 
         Raises:
-            UserError: the files or the picture folder are not what they should be.
+            UserError: the files or the image folder are not what they should be.
         """
         remarks: Counter[str] = Counter()
         entries = list(self.entries(annotations, images, remarks))
-        self._check_entries(entries, annotations)
-        pictures = self._pictures(entries, images, progress)
-        kept = list(example_rows(entries, pictures, self._drawn(entries)))
-        if not kept:
-            raise UserError(f"{annotations}: no picture with a usable annotation")
-        title = f"{self.task.name}: prepared in {self.folder}"
-        rows = tuple(table_rows(entries, kept, pictures, remarks, self.task.emotions))
-        table = PreparedTable(title, rows)
-        self.__dict__.pop("_record", None)
-        write_copy(self.folder, kept, pictures, table, annotations, images)
-        return table
-
-    def _check_entries(self, entries: list[Entry], annotations: Path) -> None:
         for entry in entries:
             for annotation in entry.annotations:
                 check_label(annotation.emotion, self.task, f"{annotations}, {entry.id}")
         repeated = [id_ for id_, count in Counter(entry.id for entry in entries).items() if count > 1]
         if repeated:
             raise UserError(f"{annotations}: {repeated[0]!r} is described {len(repeated)} times; ids must be unique")
+        found, ambiguous = self._found(entries, images, progress)
+        kept = list(_example_rows(entries, found, self._splits_of(entries)))
+        if not kept:
+            raise UserError(f"{annotations}: no image with a usable annotation")
+        rows = tuple(_table_rows(entries, kept, found, remarks, ambiguous, self.task.emotions))
+        checksum = sha256(annotations) if annotations.is_file() else None
+        return self.keep_copy(
+            lambda path: _write_rows(path, kept), found, rows, annotations, images, annotations_sha256=checksum
+        )
 
-    def _pictures(self, entries: list[Entry], images: Path, progress: bool) -> dict[str, Picture]:
-        if self.needs_pictures:
-            names = (entry.picture for entry in entries)
-            return find_pictures(names, images, progress, anywhere=self.pictures_anywhere)
-        return {e.picture: Picture(e.picture, AS_WRITTEN) for e in entries}
-
-    def _drawn(self, entries: list[Entry]) -> dict[str, str]:
-        """Splits of the pictures that have no official one, drawn over all of them, found or not."""
-        without = {e.picture: e.annotations[0].emotion for e in entries if e.split is None and e.annotations}
-        if not without:
-            return {}
-        val, test = self.number("val_share", 0.05), self.number("test_share", 0.1)
-        return drawn_splits(without, val, test, self.task.options.get("stratify", False) is True)
-
-    def number(self, name: str, default: float) -> float:
-        """A numeric option.
+    def _found(
+        self, entries: Sequence[Entry], images: Path, progress: bool
+    ) -> tuple[dict[str, FoundImage], dict[str, str]]:
+        """Image -> what became of it, and the ambiguous ones with their paths.
 
         Raises:
-            UserError: it is no number.
+            UserError: ambiguous images, unless the card says what to do with them.
         """
-        value = self.task.options.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{self._where()}: option {name!r} must be a number, got {value!r}")
-        return float(value)
+        if not self.needs_images:
+            return {e.image: FoundImage(e.image, AS_WRITTEN) for e in entries}, {}
+        anywhere = self.images_anywhere or self.flag("images_anywhere")
+        found = find_images((entry.image for entry in entries), images, progress, anywhere=anywhere)
+        ambiguous = {name: image.problem for name, image in found.items() if image.problem.startswith(AMBIGUOUS)}
+        choice = self.option("ambiguous_images", "refuse")
+        if choice not in ("refuse", "first", "leave_out"):
+            raise UserError(f"{self._where()}: ambiguous_images: {nearest(choice, ('refuse', 'first', 'leave_out'))}")
+        if ambiguous and choice == "refuse":
+            shown = "; ".join(f"{name}: {problem}" for name, problem in list(ambiguous.items())[:3])
+            raise UserError(
+                f"{images}: {len(ambiguous)} image names belong to several files of different content: {shown}; remove "
+                "the wrong ones, or add options: {ambiguous_images: first} (or leave_out) to a copy of the card"
+            )
+        if choice == "first":
+            first = find_images(
+                [problem[len(AMBIGUOUS) + 2 : -1].split(", ")[0] for problem in ambiguous.values()], images, False
+            )
+            found |= dict(zip(ambiguous, first.values(), strict=True))
+        return found, ambiguous
+
+    def _splits_of(self, entries: Sequence[Entry]) -> Mapping[str, str]:
+        """Splits of the images that have no official one, drawn over all of them, found or not."""
+        without = {e.image: e.annotations[0].emotion for e in entries if e.split is None and e.annotations}
+        if "split" in self.task.options:
+            return dict.fromkeys(without, self.option("split"))
+        if not without:
+            return {}
+        return drawn_splits(
+            without, self.number("val_share", 0.05), self.number("test_share", 0.1), self.flag("stratify")
+        )
+
+
+def drawn_splits(images: Mapping[str, str], val: float, test: float, stratify: bool) -> dict[str, str]:
+    """Assign each image to `train`, `val` or `test`; independent of the order in which they are given.
+
+    Args:
+        images: image -> its class, used when `stratify`.
+        val, test: shares in 0..1, `test` above 0, together below 1.
+        stratify: draw within each class (classes with a single image are drawn together).
+
+    Raises:
+        UserError: too few images, or shares that are impossible.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
+        raise UserError(
+            f"shares val {val:g} and test {test:g} must leave some images for training and for testing; "
+            "to test on everything write options: {split: test}"
+        )
+    names = sorted(images)
+    held = round((val + test) * len(names))
+    if round(test * len(names)) < 1 or held >= len(names):
+        raise UserError(
+            f"{len(names)} images are too few to split into train, val and test; "
+            "to test on everything write options: {split: test}"
+        )
+    classes = _strata(names, images) if stratify else None
+    train, rest = train_test_split(names, test_size=held, random_state=SEED, stratify=classes)
+    validation: list[str] = []
+    if val and round(test * len(names)) < len(rest):
+        again = _strata(rest, images) if stratify else None
+        validation, rest = train_test_split(rest, test_size=round(test * len(names)), random_state=SEED, stratify=again)
+    parts = {"train": train, "val": validation, "test": rest}
+    return {name: split for split, members in parts.items() for name in members}
+
+
+def _strata(names: list[str], classes: Mapping[str, str]) -> list[str] | None:
+    """The class of each name, rare ones merged; None if some class could not be in every part."""
+    counts = Counter(classes[name] for name in names)
+    merged = [classes[name] if counts[classes[name]] > 1 else "" for name in names]
+    groups = Counter(merged)
+    return merged if len(groups) > 1 and min(groups.values()) > 1 and len(groups) * 2 <= len(names) else None
+
+
+def _example_rows(
+    entries: Sequence[Entry], found: Mapping[str, FoundImage], drawn: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the copy: the entries that have an annotation and an image."""
+    for entry in entries:
+        path = found[entry.image].path
+        if path is not None and entry.annotations:
+            yield {
+                "id": entry.id,
+                "image": path,
+                "split": entry.split or drawn[entry.image],
+                "annotations": [asdict(annotation) for annotation in entry.annotations],
+                "meta": list(entry.meta.items()),
+                "ratings": list(entry.ratings.items()),
+                "context": entry.context,
+            }
+
+
+def _table_rows(
+    entries: Sequence[Entry],
+    rows: Sequence[Mapping[str, Any]],
+    found: Mapping[str, FoundImage],
+    remarks: Mapping[str, int],
+    ambiguous: Mapping[str, str],
+    labels: Sequence[str],
+) -> Iterator[TableRow]:
+    """What the table of `data prepare` shows."""
+    yield TableRow("entries", len(entries))
+    yield TableRow("annotations", sum(len(entry.annotations) for entry in entries))
+    most = max((len(entry.annotations) for entry in entries), default=0)
+    yield TableRow("most annotations of one entry", most)
+    yield TableRow("entries without a usable annotation", sum(not entry.annotations for entry in entries))
+    yield from (TableRow(what, count) for what, count in sorted(remarks.items()))
+    yield from image_rows(found)
+    if ambiguous:
+        yield TableRow("images of ambiguous name", len(ambiguous), ", ".join(list(ambiguous)[:3]))
+    yield TableRow("examples", len(rows))
+    for split, count in Counter(row["split"] for row in rows).items():
+        yield TableRow(f"examples in {split}", count)
+    counts = Counter(note["emotion"] for row in rows for note in row["annotations"])
+    yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
+
+
+def image_rows(found: Mapping[str, FoundImage]) -> Iterator[TableRow]:
+    """How many images there are, and how many were repaired, missing or corrupt."""
+    there = [image for image in found.values() if image.path]
+    missing = [name for name, image in found.items() if image.problem == "missing"]
+    yield TableRow("images", len(found))
+    yield TableRow("images found", len(there), "decoded to the end")
+    yield TableRow("images found under another spelling", sum(image.repair != AS_WRITTEN for image in there))
+    yield TableRow("images missing", len(missing), ", ".join(missing[:3]))
+    corrupt = sum(image.problem.startswith("corrupt") for image in found.values())
+    yield TableRow("images corrupt", corrupt, "left out; see left_out.csv")
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.string()
+    schema = pa.schema(
+        {
+            "id": text,
+            "image": text,
+            "split": text,
+            "annotations": pa.list_(pa.struct({"emotion": text, "explanation": text})),
+            "meta": pa.map_(text, text),
+            "ratings": pa.map_(text, pa.float64()),
+            "context": text,
+        }
+    )
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{error.object[:80]!a}: a text or file name that is no Unicode; fix it first") from None

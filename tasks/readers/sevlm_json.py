@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.file_names import inside, locate, picture_names
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.prepared import sha256
+from harness.tasks.readers.image_files import image_names, inside, locate
+from harness.tasks.readers.layout import sha256
 from harness.types import Annotation, Example, Task, UserError, histogram
 
 SPLITS = ("train", "val", "test")
@@ -36,7 +36,7 @@ class SEVLMJsonReader(Reader):
     options: ClassVar[tuple[str, ...]] = ("folder", "images", "files")
 
     def examples(self, split: str | None = None) -> Iterator[Example]:
-        """Stream the entries whose picture is there, in file order.
+        """Stream the entries whose image is there, in file order.
 
         Raises:
             UserError: no file, or an entry that is not as described; the message names file, id and key.
@@ -54,19 +54,19 @@ class SEVLMJsonReader(Reader):
         return {f"{split}_sha256": sha256(path) for split, path in self._files.items()}
 
     def notes(self) -> list[str]:
-        """How many entries are left out for want of a picture."""
+        """How many entries are left out for want of an image."""
         entries = sum(len(_read(path)) for path in self._files.values())
         left_out = entries - sum(self.splits().values())
-        return [f"{left_out:,} of {entries:,} paintings have no picture and are left out."] if left_out else []
+        return [f"{left_out:,} of {entries:,} entries have no image and are left out."] if left_out else []
 
     def check(self) -> PreparedTable:
-        """Count entries, pictures and annotations per split."""
+        """Count entries, images and annotations per split."""
         rows = []
         for split, path in self._files.items():
             examples = list(self._split_examples(split, path))
             rows += [
                 TableRow(f"entries in {split}", len(_read(path)), path.name),
-                TableRow(f"pictures found for {split}", len(examples)),
+                TableRow(f"images found for {split}", len(examples)),
                 TableRow(f"annotations in {split}", sum(len(e.annotations) for e in examples)),
             ]
         return PreparedTable(f"{self.task.name}: SEVLM json files", tuple(rows))
@@ -82,7 +82,7 @@ class SEVLMJsonReader(Reader):
 
     @cached_property
     def _present(self) -> frozenset[str]:
-        return picture_names(self.option_path("images"))
+        return image_names(self.option_path("images"))
 
     def _split_examples(self, split: str, path: Path) -> Iterator[Example]:
         for key, entry in _read(path).items():

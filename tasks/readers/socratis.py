@@ -16,17 +16,17 @@ from harness.types import Annotation, UserError
 
 
 class SocratisReader(LayoutReader):
-    """Reads the json file: id -> [[picture, caption, emotions, explanations, person], ...].
+    """Reads the json file: id -> [[image, caption, emotions, explanations, person], ...].
 
     People used words of their own. Each is mapped to the task's labels by `emotion_words.EMOTION_WORDS`; words that it
     does not hold are counted and their annotations left out. The caption is the context.
 
     Options:
-        words: `map` (default), or `own` where the card's labels are the words themselves.
+        words: `map` (default), or `own` if the card's labels are the words themselves.
     """
 
     options: ClassVar[tuple[str, ...]] = (*LayoutReader.options, "words")
-    annotations_say: ClassVar[str] = "imCaptionEmotionExplanation_formatted.json"
+    annotations_metavar: ClassVar[str] = "imCaptionEmotionExplanation_formatted.json"
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """One entry per image-caption pair."""
@@ -62,7 +62,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _notes(person: Any, words: Mapping[str, str], remarks: Counter[str], where: str) -> Iterator[Annotation]:
     """One person's annotations: emotions and explanations side by side, or one explanation for all emotions."""
     if not isinstance(person, list) or len(person) < 4:
-        raise UserError(f"{where}: expected [picture, caption, emotions, explanations, person], got {str(person)[:60]}")
+        raise UserError(f"{where}: expected [image, caption, emotions, explanations, person], got {str(person)[:60]}")
     emotions, explanations = (_texts(value, where) for value in person[2:4])
     if len(explanations) == 1:
         explanations *= len(emotions)

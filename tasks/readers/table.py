@@ -1,88 +1,197 @@
-"""Any table with a row per annotation, its columns named by the card."""
+"""Any table with a row per annotation or per image; the card says which columns hold what.
+
+    options:
+      columns: {image: "{style}/{file}.jpg", emotion: feeling, explanation: why, language: "{language|lower}"}
+
+A role's value is a column, or a pattern that holds columns in braces; after a bar may follow `lower`, `capitalize`,
+`spaces` (underscores become blanks), `stem` (of a file name) or `artist` (of a WikiArt file name). Roles are `image`,
+`emotion`, `explanation`, `split`, `context`, `id` (default: the image), `valence`, `arousal`, `dominance`, or `vad` for
+a list of the three; any other name becomes `meta`, along which results can be sliced.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from harness.suggestions import nearest
-from harness.tasks.readers.label_spelling import LabelSpelling
+from harness.tasks.loading import builtin_cards, load_task
+from harness.tasks.readers.base import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
-from harness.tasks.readers.tables import number, read_rows
-from harness.types import Annotation, UserError
+from harness.tasks.readers.tables import number, read_rows, text_list
+from harness.types import Annotation, Task, UserError
 
-ROLES = ("picture", "emotion", "explanation", "split", "context", "valence", "arousal", "dominance")
+DIMENSIONS = ("valence", "arousal", "dominance")
+ROLES = ("image", "emotion", "explanation", "split", "context", "id", *DIMENSIONS, "vad")
+FILTERS: Mapping[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "capitalize": str.capitalize,
+    "spaces": lambda text: text.replace("_", " "),
+    "stem": lambda text: PurePosixPath(text).stem,
+    "artist": lambda text: text.partition("_")[0].replace("-", " "),
+}
+_PART = re.compile(r"\{([^{}|]*)(?:\|(\w+))?\}")
+
+_Row = tuple[str, dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pattern:
+    """What a role is made of: text with columns in it."""
+
+    text: str
+
+    def columns(self) -> list[str]:
+        return [match[1] for match in _PART.finditer(self.text)] if "{" in self.text else [self.text]
+
+    def fill(self, row: Mapping[str, str]) -> str:
+        if "{" not in self.text:
+            return row[self.text]
+        return _PART.sub(lambda match: FILTERS.get(match[2], str)(row[match[1]]), self.text)
 
 
 class TableReader(LayoutReader):
-    """One row per annotation; rows of one picture need not follow each other.
+    """One entry per image (or per `id`), in order of first appearance; its rows need not follow each other.
 
     Options:
-        columns: role -> column; `picture` and `emotion` are needed; also `explanation`, `split`, `context`, `valence`,
-            `arousal`, `dominance` (ratings are averaged over a picture's rows) and, under any other name, text
-            for slices.
-        delimiter: between cells (default a comma; `tab` for tab).
+        columns: role -> column or pattern, see above; `image` and `emotion` are needed (but for `marks` and
+            `valence_bands`). Ratings are averaged over an entry's rows; the other roles come from its first row.
+        duplicates: `keep` (default) counts a row that repeats another word for word as one more annotation, as votes
+            are; `drop` leaves it out.
+        marks: for tables with a column of 0 and 1 per label: the column's name, `{}` standing for the label.
+        valence_bands: instead of `emotion`: upper limits of the mean valence for all labels but the last.
+        delimiter: between cells (default: found by the header; `tab` for tab).
         header_rows: rows above the data (default 1; with two, a column is called `first/second`).
         aliases: the file's label, in lower case -> the task's.
-        picture_name: pattern of the picture's path in which `{}` is the cell (default `{}`).
+        picture_name: pattern of the image's path in which `{}` is the cell (default `{}`).
     """
 
     options: ClassVar[tuple[str, ...]] = (
-        *LayoutReader.options, "columns", "delimiter", "header_rows", "aliases", "picture_name",
+        *LayoutReader.options, "columns", "duplicates", "marks", "valence_bands", "delimiter", "header_rows", "aliases",
+        "picture_name",
     )  # fmt: skip
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
-        """One entry per picture, in order of first appearance; a row repeated word for word is dropped."""
-        roles = self._roles(annotations)
+        """One entry per image or id."""
+        roles, marks, bands = self._roles(annotations), self._marks(), self._bands()
         spelled = LabelSpelling(self.task, remarks, self.task.options.get("aliases"))
-        found: dict[str, dict[tuple[str, ...], tuple[str, dict[str, str]]]] = {}
-        for where, row in self._rows_of(annotations, roles):
-            rows = found.setdefault(row[roles["picture"]], {})
-            key = tuple(row.values())
-            remarks["repeated rows dropped"] += key in rows
-            rows.setdefault(key, (where, row))
-        pattern = self.option("picture_name", "{}")
-        for name, rows in found.items():
-            yield _entry(name, pattern, list(rows.values()), roles, spelled)
+        drop = self._drops_duplicates()
+        found: dict[str, list[_Row]] = {}
+        seen: set[tuple[str, ...]] = set()
+        wanted = [*(column for pattern in roles.values() for column in pattern.columns()), *marks.values()]
+        for where, row in self._rows_of(annotations, wanted):
+            cells = tuple(row.values())
+            if cells in seen:
+                remarks["repeated rows dropped" if drop else "repeated rows, counted as annotations"] += 1
+            if cells not in seen or not drop:
+                id_ = (roles.get("id") or roles["image"]).fill(row).lstrip("/")
+                found.setdefault(id_, []).append((where, row))
+            seen.add(cells)
+        for id_, rows in found.items():
+            entry = self._entry(id_, rows, roles)
+            if bands:
+                label = self.task.emotions[sum(entry.ratings["valence"] >= limit for limit in bands)]
+                notes: list[Annotation] = [Annotation(label, "")]
+            elif marks:
+                notes = [
+                    Annotation(label, "")
+                    for where, row in rows
+                    for label, column in marks.items()
+                    if number(row[column], where, column) > 0
+                ]
+                remarks["entries with several emotions"] += len(notes) > len(rows)
+            else:
+                said = roles.get("explanation")
+                notes = [
+                    Annotation(spelled(roles["emotion"].fill(r), w), said.fill(r) if said else "") for w, r in rows
+                ]
+            yield dataclasses.replace(entry, annotations=tuple(notes))
 
-    def _rows_of(self, path: Path, roles: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-        delimiter = self.option("delimiter", ",")
+    def _entry(self, id_: str, rows: Sequence[_Row], roles: Mapping[str, _Pattern]) -> Entry:
+        where, first = rows[0]
+        splits = {roles["split"].fill(row) for _, row in rows} if "split" in roles else {""}
+        if len(splits) > 1:
+            raise UserError(f"{where}: {id_!r} is in several splits: {', '.join(sorted(splits))}")
+        ratings = {
+            dimension: sum(number(roles[dimension].fill(r), w, roles[dimension].text) for w, r in rows) / len(rows)
+            for dimension in DIMENSIONS
+            if dimension in roles
+        }
+        if "vad" in roles:
+            lists = [_three_numbers(roles["vad"].fill(row), where, roles["vad"].text) for where, row in rows]
+            ratings |= {d: sum(v) / len(rows) for d, v in zip(DIMENSIONS, zip(*lists, strict=True), strict=True)}
+        return Entry(
+            id=id_,
+            image=self.option("picture_name", "{}").replace("{}", roles["image"].fill(first)).lstrip("/"),
+            annotations=(),
+            split=splits.pop() or None,
+            meta={role: pattern.fill(first) for role, pattern in roles.items() if role not in ROLES},
+            ratings=ratings,
+            context=roles["context"].fill(first) if "context" in roles else "",
+        )
+
+    def _rows_of(self, path: Path, columns: Sequence[str]) -> Iterator[_Row]:
+        delimiter = self.task.options.get("delimiter")
         return read_rows(
             path,
-            list(roles.values()),
+            columns,
             encoding=self.option("encoding", "utf-8"),
             delimiter="\t" if delimiter == "tab" else delimiter,
             header_rows=int(self.number("header_rows", 1)),
         )
 
-    def _roles(self, annotations: Path) -> dict[str, str]:
-        roles: Any = self.task.options.get("columns")
-        if isinstance(roles, dict) and {"picture", "emotion"} <= roles.keys():
-            return {str(role): str(column) for role, column in roles.items()}
-        try:
-            header = ", ".join(next(self._rows_of(annotations, {}))[1])
-        except StopIteration:
-            header = "no row"
+    def _roles(self, annotations: Path) -> dict[str, _Pattern]:
+        given: Any = self.task.options.get("columns")
+        roles = {str(role): _Pattern(str(text)) for role, text in given.items()} if isinstance(given, dict) else {}
+        if "picture" in roles:
+            roles["image"] = roles.pop("picture")
+        labelled = {"emotion"} if not ({"marks", "valence_bands"} & self.task.options.keys()) else set()
+        if {"image"} | labelled <= roles.keys():
+            return roles
+        header = ", ".join(next(self._rows_of(annotations, ()), ("", {"no row": ""}))[1])
         raise UserError(
             f"task {self.task.name!r}: which columns hold what is a setting; copy {self.task.source} and add "
-            "options: {columns: {picture: COLUMN, emotion: COLUMN, explanation: COLUMN}} with columns of "
-            f"{annotations}: {header}; known roles: {nearest('', ROLES).removeprefix('known: ')}"
+            "options: {columns: {image: COLUMN, emotion: COLUMN, explanation: COLUMN}} with columns of "
+            f"{annotations}: {header}; roles: {', '.join(ROLES)}"
         )
 
+    def _drops_duplicates(self) -> bool:
+        choice = self.option("duplicates", "keep")
+        if choice not in ("keep", "drop"):
+            raise UserError(f"{self._where()}: option 'duplicates': {nearest(choice, ('keep', 'drop'))}")
+        return choice == "drop"
 
-def _entry(
-    name: str, pattern: str, rows: list[tuple[str, dict[str, str]]], roles: dict[str, str], spelled: LabelSpelling
-) -> Entry:
-    where, first = rows[0]
-    text = roles.get("explanation")
-    notes = [Annotation(spelled(r[roles["emotion"]], w), r[text] if text else "") for w, r in rows]
-    splits = {row[roles["split"]] for _, row in rows} if "split" in roles else {""}
-    if len(splits) > 1:
-        raise UserError(f"{where}: picture {name!r} is in several splits: {', '.join(sorted(splits))}")
-    rated: list[str] = [role for role in ("valence", "arousal", "dominance") if role in roles]
-    means: dict[str, float] = {d: sum(number(r[roles[d]], w, roles[d]) for w, r in rows) / len(rows) for d in rated}
-    meta = {role: first[column] for role, column in roles.items() if role not in ROLES}
-    context = first[roles["context"]] if "context" in roles else ""
-    return Entry(name, pattern.replace("{}", name), tuple(notes), splits.pop() or None, meta, means, context)
+    def _marks(self) -> dict[str, str]:
+        """Label -> its column of 0 and 1; empty if the labels stand in one column."""
+        pattern = self.option("marks", "-")
+        return {label: pattern.replace("{}", label) for label in self.task.emotions} if pattern != "-" else {}
+
+    def _bands(self) -> list[float]:
+        limits: Any = self.task.options.get("valence_bands", [])
+        numbers = isinstance(limits, list) and all(isinstance(limit, int | float) for limit in limits)
+        if limits and (not numbers or len(limits) != len(self.task.emotions) - 1 or sorted(limits) != limits):
+            raise UserError(
+                f"{self._where()}: option 'valence_bands' must hold {len(self.task.emotions) - 1} rising numbers, one "
+                f"fewer than there are labels, got {limits!r}"
+            )
+        return [float(limit) for limit in limits]
+
+
+def _three_numbers(cell: str, where: str, column: str) -> list[float]:
+    values = text_list(cell, where)
+    if len(values) != len(DIMENSIONS):
+        raise UserError(f"{where}: {column} must hold 3 numbers, got {cell!r}")
+    return [number(value, where, column) for value in values]
+
+
+class KnownTableReader(TableReader):
+    """The table of a built-in task by that task's name (`dataset: dvisa`): its card's options under the card's own."""
+
+    def __init__(self, task: Task, data_root: Path) -> None:
+        known = load_task(builtin_cards()[task.dataset])
+        super().__init__(dataclasses.replace(task, options={**known.options, **task.options}), data_root)
+        self.task = dataclasses.replace(self.task, source=task.source)

@@ -1,48 +1,61 @@
-"""Rows of comma- or tab-separated files, however they were saved."""
+"""Rows of tables, however they were saved: comma, semicolon or tab, UTF-8 or UTF-16, Excel or Parquet."""
 
 from __future__ import annotations
 
 import ast
+import codecs
 import csv
+import importlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from harness.suggestions import nearest
 from harness.types import UserError
 
 csv.field_size_limit(1 << 24)
+DELIMITERS = (",", "\t", ";", "|")
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """A whole text file without its byte-order mark.
+    """A whole text file without its byte-order mark, which also tells UTF-16 from any other encoding.
 
     Raises:
         UserError: it cannot be read, or is in another encoding.
     """
     try:
-        return path.read_bytes().decode(encoding).removeprefix("\ufeff")
+        data = path.read_bytes()
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
+        return data.decode(encoding).removeprefix("\ufeff")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: byte {error.start} is not {encoding} text; if the file is in another encoding, name it in a copy "
-            "of the task's card: options: {encoding: latin-1}"
+            f"{path}: byte {error.start} is not {encoding} text; save the file as UTF-8, or, for tables, name its "
+            "encoding in a copy of the task's card: options: {encoding: latin-1}"
         ) from None
     except LookupError:
         raise UserError(f"{path}: option 'encoding': no encoding is called {encoding!r}") from None
 
 
 def read_rows(
-    path: Path, columns: Sequence[str], *, encoding: str = "utf-8", delimiter: str = ",", header_rows: int = 1
+    path: Path,
+    columns: Sequence[str],
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+    header_rows: int = 1,
 ) -> Iterator[tuple[str, dict[str, str]]]:
     r"""Stream the rows of a table. Byte-order mark, `\n`, `\r\n`, bare `\r` and quoted line ends are taken in stride.
 
     Args:
-        path: the file.
+        path: the file; `.xlsx` and `.parquet` are read as what they are, anything else as text.
         columns: names that the header must hold; others are kept too. A column without a name is called ``.
-        encoding: of the file.
-        delimiter: between cells.
+        encoding: of a text file.
+        delimiter: between cells; None for the one of `DELIMITERS` under which the header holds `columns`.
         header_rows: rows above the data; with two, a column is called `first/second`, an empty cell of the first row
             repeating its left neighbour.
 
@@ -52,27 +65,84 @@ def read_rows(
     Raises:
         UserError: unreadable, a column is missing, or a row has more or fewer cells than the header.
     """
-    reader = csv.reader(io.StringIO(read_text(path, encoding), newline=""), delimiter=delimiter)
+    if path.suffix.lower() in (".xlsx", ".parquet"):
+        lines = _excel_lines(path) if path.suffix.lower() == ".xlsx" else _parquet_lines(path)
+        header = _header(lines, header_rows)
+        _refuse_missing(path, columns, header)
+        yield from _rows(path, header, lines)
+        return
+    text = read_text(path, encoding)
+    found = delimiter or find_delimiter(text, columns, header_rows)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=found)
     try:
         header = _header(reader, header_rows)
-        for column in columns:
-            if column not in header:
-                raise UserError(f"{path}: no column {column!r}; {nearest(column, header)}")
-        for number, cells in enumerate(filter(None, reader), 1):
-            where = f"{path}, row {number}"
-            if len(cells) != len(header):
-                raise UserError(f"{where}: {len(cells)} cells, but the header has {len(header)}")
-            yield where, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        _refuse_missing(path, columns, header)
+        yield from _rows(path, header, reader)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not a table: {error}") from None
 
 
-def _header(reader: Iterator[list[str]], rows: int) -> list[str]:
-    lines = [[cell.strip() for cell in next(reader, [])] for _ in range(rows)]
-    for line in lines[:-1]:
+def find_delimiter(text: str, columns: Sequence[str], header_rows: int = 1) -> str:
+    """The delimiter under which the header holds most of the columns, and most cells."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        try:
+            header = _header(csv.reader(io.StringIO(text[:100_000], newline=""), delimiter=delimiter), header_rows)
+        except csv.Error:
+            return (-1, 0)
+        return sum(column in header for column in columns), len(header)
+
+    return max(DELIMITERS, key=score)
+
+
+def _excel_lines(path: Path) -> Iterator[list[str]]:
+    try:
+        openpyxl: Any = importlib.import_module("openpyxl")
+    except ImportError:
+        raise UserError(f"{path}: reading Excel files needs openpyxl: pip install 'sevlm-harness[excel]'") from None
+    try:
+        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
+        for row in sheet.iter_rows(values_only=True):
+            yield ["" if cell is None else str(cell) for cell in row] if any(c is not None for c in row) else []
+    except Exception as error:  # a broken workbook may fail in any way
+        raise UserError(f"{path}: not an Excel workbook ({error})") from None
+
+
+def _parquet_lines(path: Path) -> Iterator[list[str]]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            yield list(file.schema_arrow.names)
+            for batch in file.iter_batches(4096):
+                columns = [column.to_pylist() for column in batch.columns]
+                yield from (["" if cell is None else str(cell) for cell in row] for row in zip(*columns, strict=True))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a Parquet file ({error})") from None
+
+
+def _refuse_missing(path: Path, columns: Sequence[str], header: Sequence[str]) -> None:
+    for column in columns:
+        if column not in header:
+            raise UserError(f"{path}: no column {column!r}; {nearest(column, header)}")
+
+
+def _rows(path: Path, header: list[str], lines: Iterable[list[str]]) -> Iterator[tuple[str, dict[str, str]]]:
+    for number, cells in enumerate(filter(None, lines), 1):
+        where = f"{path}, row {number}"
+        if len(cells) != len(header):
+            shown = " | ".join(cells)[:80]
+            raise UserError(f"{where}: {len(cells)} cells, but the header has {len(header)}: {shown}")
+        yield where, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+
+
+def _header(lines: Iterator[list[str]], rows: int) -> list[str]:
+    above = [[cell.strip() for cell in line] for line in islice(lines, rows)]
+    for line in above[:-1]:
         for i in range(1, len(line)):
             line[i] = line[i] or line[i - 1]
-    return ["/".join(filter(None, parts)) for parts in zip(*lines, strict=False)]
+    return ["/".join(filter(None, parts)) for parts in zip(*above, strict=False)]
 
 
 def text_list(cell: str, where: str) -> list[str]:
@@ -102,5 +172,6 @@ def number(cell: str, where: str, column: str) -> float:
     except ValueError:
         value = float("nan")
     if value != value or value in (float("inf"), float("-inf")):
-        raise UserError(f"{where}: {column} is no number: {cell!r}")
+        hint = "; write a decimal point, not a comma" if cell.count(",") == 1 else ""
+        raise UserError(f"{where}: {column} is no number: {cell!r}{hint}")
     return value

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from harness.types import Annotation, UserError
+from harness.types import Annotation
+from harness.yaml_file import Settings
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -23,7 +24,7 @@ class TextClassifier(ABC):
     """
 
     kind: ClassVar[str]
-    defaults: ClassVar[Mapping[str, Any]]
+    settings_model: ClassVar[type[Settings]]
     labels: tuple[str, ...]
 
     @classmethod
@@ -42,10 +43,10 @@ class TextClassifier(ABC):
         Args:
             labels: the label set; utterances have no other labels.
             train: what is learned from.
-            val: what the best epoch is chosen by, where there are epochs; may be empty.
-            settings: `defaults`, overridden by the user.
+            val: what the best epoch is chosen by, if there are epochs; may be empty.
+            settings: those of `settings_model`.
             seed: of initialisation and order.
-            device: `cpu`, `cuda`, ... or None for cuda where there is one.
+            device: `cpu`, `cuda`, ... or None for cuda if there is one.
 
         Raises:
             UserError: a setting cannot be used.
@@ -72,25 +73,6 @@ def accuracy(classifier: TextClassifier, utterances: Sequence[Annotation]) -> fl
     likeliest = classifier.probabilities([u.explanation for u in utterances]).argmax(axis=1)
     right = sum(classifier.labels[i] == u.emotion for i, u in zip(likeliest.tolist(), utterances, strict=True))
     return float(right) / len(utterances)
-
-
-def merged_settings(kind: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults with the user's values, converted to the defaults' types.
-
-    Raises:
-        UserError: an unknown name, or a value of the wrong type.
-    """
-    settings = dict(defaults)
-    for name, value in given.items():
-        if name not in defaults:
-            known = ", ".join(sorted(defaults))
-            raise UserError(f"text-emotion kind={kind} has no setting {name!r}; known: {known}")
-        wanted = type(defaults[name])
-        number = wanted in (int, float) and isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number or isinstance(value, wanted)) or (wanted is int and value != int(value)):
-            raise UserError(f"text-emotion: {name}={value}: expected {wanted.__name__}")
-        settings[name] = wanted(value)
-    return settings
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.tasks.text_emotion.base import FloatArray, TextClassifier, accuracy, merged_settings
+from harness.tasks.text_emotion.base import FloatArray, TextClassifier, accuracy
 from harness.types import Annotation, UserError
+from harness.yaml_file import check_settings
 
 KINDS: Mapping[str, str] = {
     "tfidf": "harness.tasks.text_emotion.tfidf:TfidfClassifier",
@@ -83,7 +84,7 @@ def train_classifier(
     """
     given = dict(settings or {})
     kind = find_kind(str(given.pop("kind", "tfidf")))
-    chosen = merged_settings(kind.kind, kind.defaults, given)
+    chosen = check_settings(given, kind.settings_model, f"text-emotion kind={kind.kind}").model_dump()
     written = [u for u in train if u.explanation.strip()]
     if not written:
         raise UserError("text-emotion: the training split holds no explanations")

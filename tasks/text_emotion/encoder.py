@@ -8,12 +8,26 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from harness.tasks.text_emotion.base import FloatArray, TextClassifier
 from harness.types import Annotation, UserError
+from harness.yaml_file import Settings
 
 _BATCH = 256
+
+
+class EncoderSettings(Settings):
+    """Settings of `kind=encoder`; `encoder` is a folder or a hub name."""
+
+    key_description: ClassVar[str] = "setting"
+    encoder: str = ""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    longest: int = Field(default=64, ge=1)
+    weight_decay: float = Field(default=0.01, ge=0)
 
 
 class EncoderClassifier(TextClassifier):
@@ -23,9 +37,7 @@ class EncoderClassifier(TextClassifier):
     """
 
     kind = "encoder"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "encoder": "", "learning_rate": 5e-5, "epochs": 3, "batch_size": 32, "longest": 64, "weight_decay": 0.01,
-    }  # fmt: skip
+    settings_model: ClassVar[type[Settings]] = EncoderSettings
 
     def __init__(self, labels: Sequence[str], source: Path | str, longest: int) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer

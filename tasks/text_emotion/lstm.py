@@ -9,19 +9,76 @@ vectors; here word vectors start at random.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from harness.tasks.text_emotion.base import FloatArray, TextClassifier
-from harness.tasks.text_emotion.vocabulary import PAD, Vocabulary, tokenise
 from harness.types import Annotation
+from harness.yaml_file import Settings
 
+SPECIALS = ("<pad>", "<sos>", "<eos>", "<unk>")
+PAD, SOS, EOS, UNK = range(4)
 _BATCH = 1024
+
+_TOKEN = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-case words (with an inner apostrophe) and single punctuation marks."""
+    return _TOKEN.findall(text.lower())
+
+
+class Vocabulary:
+    """Word -> number: four specials, then the words in sorted order.
+
+    Args:
+        words: distinct words, without the specials.
+
+    Source: ArtEmis `artemis/utils/vocabulary.py`, SEVLM `basics.Vocabulary`.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = (*SPECIALS, *sorted(words))
+        self.ids: Mapping[str, int] = {word: number for number, word in enumerate(self.words)}
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[str]], min_count: int = 1) -> Vocabulary:
+        """The words that occur at least `min_count` times in tokenised texts."""
+        counts = Counter(word for text in texts for word in text)
+        return cls(word for word, count in counts.items() if count >= min_count)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, texts: Sequence[Sequence[str]], longest: int) -> npt.NDArray[np.int64]:
+        """Numbers (n, longest + 2): start, at most `longest` words, end, then padding; unknown words are `<unk>`."""
+        table = np.full((len(texts), longest + 2), PAD, dtype=np.int64)
+        for row, text in zip(table, texts, strict=True):
+            ids = [SOS, *(self.ids.get(word, UNK) for word in text[:longest]), EOS]
+            row[: len(ids)] = ids
+        return table
+
+
+class LSTMSettings(Settings):
+    """Settings of `kind=lstm`; the defaults are ArtEmis's."""
+
+    key_description: ClassVar[str] = "setting"
+    width: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.25, ge=0, lt=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    epochs: int = Field(default=50, ge=1)
+    batch_size: int = Field(default=1024, ge=1)
+    min_count: int = Field(default=5, ge=1)
+    longest: int = Field(default=51, ge=1)
 
 
 class _Network(nn.Module):
@@ -47,14 +104,11 @@ class LSTMClassifier(TextClassifier):
     Args:
         labels: the emotions.
         vocabulary: known words.
-        settings: see `defaults`.
+        settings: of `LSTMSettings`.
     """
 
     kind = "lstm"
-    defaults: ClassVar[Mapping[str, Any]] = {
-        "width": 256, "dropout": 0.25, "learning_rate": 5e-4, "epochs": 50, "batch_size": 1024, "min_count": 5,
-        "longest": 51,
-    }  # fmt: skip
+    settings_model: ClassVar[type[Settings]] = LSTMSettings
 
     def __init__(self, labels: Sequence[str], vocabulary: Vocabulary, settings: Mapping[str, Any]) -> None:
         self.labels = tuple(labels)

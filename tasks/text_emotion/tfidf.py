@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
 from harness.tasks.text_emotion.base import FloatArray, TextClassifier, softmax
 from harness.types import Annotation, UserError
+from harness.yaml_file import Settings
+
+
+class TfidfSettings(Settings):
+    """Settings of `kind=tfidf`."""
+
+    key_description: ClassVar[str] = "setting"
+    min_count: int = Field(default=2, ge=1)
+    max_terms: int = Field(default=100_000, ge=1)
+    inverse_penalty: float = Field(default=2.0, gt=0)
 
 
 class TfidfClassifier(TextClassifier):
@@ -25,7 +36,7 @@ class TfidfClassifier(TextClassifier):
     """
 
     kind = "tfidf"
-    defaults: ClassVar[Mapping[str, Any]] = {"min_count": 2, "max_terms": 100_000, "inverse_penalty": 2.0}
+    settings_model: ClassVar[type[Settings]] = TfidfSettings
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from harness.adapters.endpoint_images import data_url
 from harness.images import max_pixels
-from harness.tasks.pictures import picture_problem
+from harness.tasks.readers.image_files import image_problem
 from harness.types import ImageError, UserError, open_image
 
 SECONDS = 5.0
@@ -75,7 +75,7 @@ def test_each_is_decoded_or_refused_with_its_reason(pictures: dict[Path, Hostile
         assert time.monotonic() - started < SECONDS, path.name
         if hostile.says != "open":
             assert (readable, hostile.says in reason) == (hostile.readable, True), (path.name, reason)
-        assert (picture_problem(path) is None) == readable, path.name
+        assert (image_problem(path) is None) == readable, path.name
 
 
 def test_endpoints_refuse_the_same(pictures: dict[Path, Hostile]) -> None:

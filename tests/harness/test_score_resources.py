@@ -100,7 +100,7 @@ def test_a_trained_classifier_is_used_instead(harness: Harness, card: Path, tmp_
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["epochs=3"], "kind=tfidf has no setting 'epochs'"),
+        (["epochs=3"], "kind=tfidf: unknown setting 'epochs'"),
         (["kind=svm"], "expected one of tfidf, lstm, encoder"),
         (["--config", "x.yaml"], "--config has no meaning here"),
     ],

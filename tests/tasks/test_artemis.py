@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from harness.tasks.loading import builtin_cards, load_task
-from harness.tasks.readers.artemis import ArtemisReader
-from harness.tasks.readers.artemis_release import official_splits, read_release
+from harness.tasks.readers.artemis import ArtemisReader, official_splits, read_release
 from harness.types import UserError
 
 TASK = load_task(builtin_cards()["artemis"])
@@ -45,7 +44,7 @@ def csv_text(rows: Sequence[Sequence[str]], header: str = HEADER) -> str:
 
 @pytest.fixture
 def release(tmp_path: Path, draw: Callable[..., Path]) -> tuple[Path, Path]:
-    """A made-up release and its picture folder."""
+    """A made-up release and its image folder."""
     images = tmp_path / "wikiart"
     for index, (style, painting) in enumerate(PAINTINGS):
         if index != 5:
@@ -86,8 +85,11 @@ class TestRelease:
             f'{HEADER},more\nCubism,a_b,awe,"so, big",1,x\n',
             'repetition,utterance,emotion,painting,art_style\n1,"so, big",awe,a_b,Cubism\n',
             f'{HEADER}\nCubism,a_b, Awe,"so, big",1',
+            f"{HEADER}\nCubism,a_b,awe,so, big,1\n".replace(",", ";").replace("so; big", "so, big"),
+            f"{HEADER}\nCubism,a_b,awe,so, big,1\n".replace(",", "\t").replace("so\t big", "so, big"),
+            f'{HEADER}\nCubism,a_b,awe,"so, big",1.0\n',
         ],
-        ids=["plain", "bom", "crlf", "cr", "extra column", "other order", "label case"],
+        ids=["plain", "bom", "crlf", "cr", "extra column", "other order", "label case", "semicolons", "tabs", "1.0"],
     )
     def test_one_row_however_written(self, tmp_path: Path, content: str) -> None:
         assert read(tmp_path, content) == [self.ROW]
@@ -105,18 +107,19 @@ class TestRelease:
         ("content", "says"),
         [
             ("art_style,painting,emotion,repetition\nA,b,awe,1\n", "no column utterance; found art_style, painting"),
-            ("art_style;painting;emotion;utterance;repetition\nA;b;awe;x;1\n", "found art_style;painting"),
+            ("art_style;painting;emotion;utterance\nA;b;awe;x\n", "no column repetition; found art_style, painting"),
+            ('{"1": {"emotions": ["awe"]}}', "SEVLM's files have dataset: sevlm-json"),
             (f"{HEADER}\n", "no annotation"),
             ("", "not a csv file"),
             (f"{HEADER}\nA,b,awe,x,1,too,many\n", "more fields than the header"),
             (f"{HEADER}\nA,b,awe,x,1\nA,b,awe,x,1,too,many\n", "Expected 5 fields in line 3, saw 7"),
             (f"{HEADER}\nA,b,awe,x,1\nA,b,contentmnt,x,1\n", "annotation 2 (b): emotion 'contentmnt'"),
             (f"{HEADER}\nA,b,contentmnt,x,1\n", "did you mean contentment"),
-            (f"{HEADER}\nA,,awe,x,1\n", "annotation 1: no painting"),
-            (f"{HEADER}\nA,b,awe,x,many\n", "annotation 1: repetition is no whole number"),
-            (f"{HEADER}\nA,b,awe\n", "annotation 1: repetition"),
-            (f"{HEADER}\nA,b,awe,caf\xe9,1\n".encode("latin-1"), "not UTF-8"),
-            (b"PAR1\x00\xff\xfe", "not UTF-8"),
+            (f"{HEADER}\nA,,awe,x,1\n", "annotation 1 (A/): painting is empty: ''"),
+            (f"{HEADER}\nA,b,awe,x,many\n", "annotation 1 (A/b): repetition is not a whole number: 'many'"),
+            (f"{HEADER}\nA,b,awe\n", "annotation 1 (A/b): repetition"),
+            (f"{HEADER}\nA,b,awe,caf\xe9,1\n".encode("latin-1"), "not utf-8 text"),
+            (b"PAR1\x00\xff\xfe", "not utf-8 text"),
         ],
     )
     def test_mistakes(self, tmp_path: Path, content: str | bytes, says: str) -> None:
@@ -126,7 +129,7 @@ class TestRelease:
         assert "r.csv" in str(caught.value)
 
     def test_absent(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="cannot read the annotations file"):
+        with pytest.raises(UserError, match="cannot be read"):
             read_release(tmp_path / "absent.csv", TASK)
 
 
@@ -153,9 +156,9 @@ class TestPrepared:
         counts = table.counts()
         assert counts["annotations"] == 19 * 3 + 42
         assert counts["paintings"] == 20
-        assert counts["pictures found"] == 18
-        assert counts["pictures found under another spelling"] == 1
-        assert (counts["pictures missing"], counts["pictures corrupt"]) == (1, 1)
+        assert counts["images found"] == 18
+        assert counts["images found under another spelling"] == 1
+        assert (counts["images missing"], counts["images corrupt"]) == (1, 1)
         assert counts["paintings in rest (deep-net)"] == 1
         folder = tmp_path / "data" / "artemis"
         assert (folder / "prepared.txt").read_text("utf-8") == f"{table}\n"
@@ -163,8 +166,8 @@ class TestPrepared:
         assert left_out[1].startswith("Rococo/ann-other_picture-4,corrupt")
         assert left_out[2] == "Cubism/ann-other_picture-5,missing"
         assert not list(folder.glob(".*.tmp"))
-        assert reader().check().counts()["pictures gone since"] == 0
-        assert reader().notes()[0] == "2 of 20 paintings have no usable picture and are left out."
+        assert reader().check().counts()["images gone since"] == 0
+        assert reader().notes()[0] == "2 of 20 images are missing or cannot be decoded and are left out."
 
     def test_examples(self, release: tuple[Path, Path], reader: Reader) -> None:
         reader().prepare(*release, progress=False)
@@ -226,9 +229,9 @@ class TestPrepared:
     ) -> None:
         reader().prepare(*release, progress=False)
         (release[1] / "Rococo" / "ann-other_picture-0.jpg").unlink()
-        assert reader().check().counts()["pictures gone since"] == 1
+        assert reader().check().counts()["images gone since"] == 1
         release[1].rename(tmp_path / "moved")
-        with pytest.raises(UserError, match="picture folder is gone"):
+        with pytest.raises(UserError, match="image folder is gone"):
             next(reader().examples())
         parquet = tmp_path / "data" / "artemis" / "annotations.parquet"
         parquet.write_bytes(parquet.read_bytes() + b"x")
@@ -249,7 +252,7 @@ class TestPrepared:
     def test_names_that_leave_the_folder(self, release: tuple[Path, Path], reader: Reader, bad: str) -> None:
         annotations, images = release
         annotations.write_text(annotations.read_text("utf-8").replace("ann-other_picture-9", bad), encoding="utf-8")
-        with pytest.raises(UserError, match="inside the picture folder"):
+        with pytest.raises(UserError, match="inside the image folder"):
             reader().prepare(annotations, images, progress=False)
 
     def test_a_picture_that_links_out(self, release: tuple[Path, Path], reader: Reader, tmp_path: Path) -> None:
@@ -261,9 +264,9 @@ class TestPrepared:
             reader().prepare(*release, progress=False)
 
     def test_wrong_picture_folder(self, release: tuple[Path, Path], reader: Reader, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="no such picture folder"):
+        with pytest.raises(UserError, match="no such image folder"):
             reader().prepare(release[0], tmp_path / "absent", progress=False)
-        with pytest.raises(UserError, match=r"none of 20 pictures is there; expected <art_style>/<painting>\.jpg"):
+        with pytest.raises(UserError, match=r"none of 20 images is there; expected <art_style>/<painting>\.jpg"):
             reader().prepare(release[0], release[1].parent, progress=False)
         assert not (tmp_path / "data").exists()
 
@@ -281,12 +284,12 @@ def test_real_release(real_artemis: Path, tmp_path: Path) -> None:
     annotations = real_artemis / "artemis_dataset_release_v0.csv"
     counts = reader.prepare(annotations, real_artemis / "images", progress=False).counts()
     assert (counts["annotations"], counts["paintings"]) == (33_412, 5_833)
-    assert (counts["pictures found"], counts["pictures missing"], counts["pictures corrupt"]) == (2_284, 3_549, 0)
+    assert (counts["images found"], counts["images missing"], counts["images corrupt"]) == (2_284, 3_549, 0)
     assert counts["paintings with a non-ASCII name"] == 65
     assert counts["paintings in test (none, minimal)"] == 583
     assert counts["paintings in rest (deep-net)"] == 57
     assert sum(reader.splits().values()) == 2_284
-    assert reader.notes()[0] == "3,549 of 5,833 paintings have no usable picture and are left out."
+    assert reader.notes()[0] == "3,549 of 5,833 images are missing or cannot be decoded and are left out."
     example = next(reader.examples("test"))
     with annotations.open(encoding="utf-8", newline="") as file:
         mine = [row for row in csv.DictReader(file) if f"{row['art_style']}/{row['painting']}" == example.id]

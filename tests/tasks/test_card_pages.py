@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
-from harness.tasks.card_pages import task_page, word_page
 from harness.tasks.loading import builtin_cards
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = runpy.run_path(str(ROOT / "scripts" / "card_pages.py"))
+task_page, word_page = PAGES["task_page"], PAGES["word_page"]
 
 
 def test_the_pages_are_those_of_the_cards() -> None:
-    again = "write it again: python -m harness.tasks.card_pages"
+    again = "write it again: python scripts/card_pages.py"
     assert (DOCS / "tasks.md").read_text("utf-8") == task_page(), f"{again} > docs/tasks.md"
     assert (DOCS / "emotion-words.md").read_text("utf-8") == word_page(), f"{again} words > docs/emotion-words.md"
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from harness.tasks.loading import builtin_cards, load_task
-from harness.tasks.readers.demo import DEMO_DATA, DemoReader
+from harness.tasks.readers.jsonl import DEMO_DATA, DemoReader
 from harness.types import Example
 
 TASK = load_task(builtin_cards()["demo"])
@@ -27,7 +27,7 @@ def test_sizes_and_splits(examples: list[Example]) -> None:
 
 
 def test_pictures_are_small_and_decode(examples: list[Example]) -> None:
-    assert READER.check().counts()["pictures that cannot be decoded"] == 0
+    assert READER.check().counts()["images that cannot be decoded"] == 0
     for example in examples:
         with Image.open(example.image) as picture:
             assert max(picture.size) <= 320

@@ -40,7 +40,7 @@ def test_the_card_and_the_examples_file(weather: Path) -> None:
     one, two = JsonlReader(task, Path()).examples()
     assert (one.split, two.split) == ("train", "test")
     assert two.meta == {"style": "Naive"}
-    assert JsonlReader(task, Path()).check().counts()["pictures that cannot be decoded"] == 0
+    assert JsonlReader(task, Path()).check().counts()["images that cannot be decoded"] == 0
 
 
 def test_the_mistake_shown(weather: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_reader(tmp_path: Path, draw: Callable[..., Path]) -> None:
     reader: Reader = names["CsvReader"](task, tmp_path)
     (example,) = reader.examples("test")
     assert (example.dominant_emotion, example.image) == ("joy", tmp_path / "a.png")
-    assert reader.check().counts() == {"examples": 1, "pictures missing": 0}
+    assert reader.check().counts() == {"examples": 1, "images missing": 0}
     (tmp_path / "t.csv").write_text("file,emotion,reason\na.png,jy,sun\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"t.csv, line 2.*did you mean joy"):
         list(reader.examples())
@@ -82,7 +82,7 @@ def test_the_reader_of_official_files(tmp_path: Path, draw: Callable[..., Path])
     task = Task("moods", "my_package:MoodReader", ("joy", "gloom"), ratings={"valence": (0, 14)})
     reader: Reader = names["MoodReader"](task, tmp_path / "data")
     counts = reader.prepare(tmp_path / "moods.csv", tmp_path / "pictures", progress=False).counts()
-    assert (counts["pictures missing"], counts["labels in another spelling"], counts["examples"]) == (1, 8, 13)
+    assert (counts["images missing"], counts["labels in another spelling"], counts["examples"]) == (1, 8, 13)
     third = next(example for example in reader.examples() if example.id == "3.png")
     assert (len(third.annotations), third.ratings) == (2, {"valence": 3.0})
     assert sum(reader.splits().values()) == 13

@@ -56,9 +56,9 @@ def test_splits_filter_and_fingerprint(examples_task: BuildTask) -> None:
     [
         ({"id": ""}, "key 'id' must be a non-empty string"),
         ({"id": 7}, "key 'id' must be a non-empty string, got 7"),
-        ({"image": None}, "key 'image'"),
-        ({"image": "b.png"}, "key 'image': no such picture"),
-        ({"image": "../a.png"}, "key 'image': picture '../a.png'"),
+        ({"image": 5}, "key 'image' must be a non-empty string, got 5"),
+        ({"image": "b.png"}, "key 'image': no such image"),
+        ({"image": "../a.png"}, "key 'image': image '../a.png'"),
         ({"image": "/etc/passwd"}, "key 'image'"),
         ({"split": 1}, "key 'split'"),
         ({"annotations": []}, "key 'annotations' must be a list with at least one entry"),
@@ -118,8 +118,8 @@ def test_check_counts_and_names_corrupt_pictures(
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) * 2 // 3])
     table = JsonlReader(task, Path()).check()
     counts = table.counts()
-    assert (counts["examples"], counts["pictures"], counts["annotated awe"]) == (2, 2, 2)
-    assert counts["pictures that cannot be decoded"] == 1
+    assert (counts["examples"], counts["images"], counts["annotated awe"]) == (2, 2, 2)
+    assert counts["images that cannot be decoded"] == 1
     assert (counts["split test"], counts["split train"]) == (1, 1)
     assert "half.jpg" in str(table)
 
@@ -204,3 +204,13 @@ def test_ratings_off_the_card_are_refused(examples_task: BuildTask, ratings: obj
 def test_ratings_that_no_card_declares_are_refused(examples_task: BuildTask) -> None:
     with pytest.raises(UserError, match="declares no `ratings`"):
         read(examples_task(AWE | {"ratings": {"valence": 4}}))
+
+
+def test_images_may_be_absent(examples_task: BuildTask, tmp_path: Path) -> None:
+    lines = [{"id": f"é/{i}", "annotations": [{"emotion": "awe", "explanation": "the light"}]} for i in range(3)]
+    reader = JsonlReader(examples_task(*lines), tmp_path)
+    examples = list(reader.examples())
+    assert [e.id for e in examples] == ["é/0", "é/1", "é/2"]
+    assert not any(e.image.exists() for e in examples)
+    counts = reader.check().counts()
+    assert (counts["images"], counts["examples without an image"]) == (0, 3)

@@ -26,7 +26,7 @@ def test_dvisa_with_the_pictures_that_artemis_shares(development_data: Path, tmp
     reader = reader_of("dvisa", tmp_path)
     images = development_data / "artemis" / "images"
     counts = reader.prepare(development_data / "dvisa" / "D-ViSA.csv", images, progress=False).counts()
-    assert (counts["entries"], counts["pictures missing"], counts["examples"]) == (2_782, 2_592, 190)
+    assert (counts["entries"], counts["images missing"], counts["examples"]) == (2_782, 2_592, 190)
     known = {
         picture_key(dataclasses.replace(e, image=path))
         for e in [next(reader.examples())]
@@ -39,7 +39,7 @@ def test_oasis(development_data: Path, tmp_path: Path) -> None:
     reader = reader_of("oasis", tmp_path)
     folder = development_data / "oasis"
     counts = reader.prepare(folder / "OASIS.csv", folder / "images", progress=False).counts()
-    assert (counts["entries"], counts["examples"], counts["pictures corrupt"]) == (900, 135, 0)
+    assert (counts["entries"], counts["examples"], counts["images corrupt"]) == (900, 135, 0)
     acorns = next(e for e in reader.examples() if e.id == "Acorns 2")
     assert acorns.ratings == {"valence": 4.519607843, "arousal": 2.227722772}
     assert acorns.meta == {"category": "Object"}

@@ -82,7 +82,7 @@ def test_from_official_files_to_examples(name: str, layout_of: Callable[[str], L
         assert explained == reader.task.explanations
         assert bool(example.context) == any(CONTEXT_MARK in p for p in rendered(reader.task)) or name == "emer"
     assert sum(1 for split in reader.splits() for _ in reader.examples(split)) == len(examples)
-    assert reader.check().counts()["pictures gone since"] == 0
+    assert reader.check().counts()["images gone since"] == 0
     again = open_reader(task_for(name, layout), tmp_path)
     assert again.fingerprint() == reader.fingerprint()
     assert json.dumps(again.fingerprint())

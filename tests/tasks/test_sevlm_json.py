@@ -47,7 +47,7 @@ def test_one_entry(read: Read) -> None:
     assert example.dominant_emotion == "awe"
     assert reader.splits() == {"test": 1}
     assert reader.notes() == []
-    assert reader.check().counts() == {"entries in test": 1, "pictures found for test": 1, "annotations in test": 2}
+    assert reader.check().counts() == {"entries in test": 1, "images found for test": 1, "annotations in test": 2}
 
 
 def test_histogram_without_distribution_is_counted(read: Read) -> None:
@@ -59,7 +59,7 @@ def test_histogram_without_distribution_is_counted(read: Read) -> None:
 def test_missing_pictures_are_left_out_and_said(read: Read) -> None:
     reader = read(image_name="Made_Up/absent.jpg")
     assert list(reader.examples()) == []
-    assert reader.notes() == ["1 of 1 paintings have no picture and are left out."]
+    assert reader.notes() == ["1 of 1 entries have no image and are left out."]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from harness.tasks.text_emotion.checkpoint import RECORD, TrainedClassifier, load, save, train_classifier
-from harness.tasks.text_emotion.vocabulary import Vocabulary, tokenise
+from harness.tasks.text_emotion.lstm import Vocabulary, tokenise
 from harness.types import Annotation, UserError
 
 LABELS = ("joy", "calm", "fear")
@@ -116,8 +116,8 @@ def test_the_same_utterances_give_the_same_fingerprint() -> None:
     ("settings", "message"),
     [
         ({"kind": "svm"}, "expected one of tfidf, lstm, encoder"),
-        ({"epochs": 3}, "kind=tfidf has no setting 'epochs'; known: inverse_penalty"),
-        ({"kind": "lstm", "epochs": "many"}, "epochs=many: expected int"),
+        ({"epochs": 3}, "kind=tfidf: unknown setting 'epochs'; known: inverse_penalty"),
+        ({"kind": "lstm", "epochs": "many"}, "kind=lstm: epochs: expected a whole number, got 'many'"),
         ({"kind": "encoder"}, "needs encoder=PATH"),
         ({"kind": "encoder", "encoder": "/nowhere/at/all"}, "cannot be loaded"),
     ],

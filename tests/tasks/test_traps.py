@@ -23,8 +23,8 @@ from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import java
 from harness.tasks.readers.affectvisdial import read_pickle
 from harness.tasks.readers.artemis_v2 import TEST_SETS, ArtemisV2Reader
-from harness.tasks.readers.drawn_splits import drawn_splits
 from harness.tasks.readers.emotion_words import EMOTION_WORDS, WORDS_OF_LABEL
+from harness.tasks.readers.layout import drawn_splits
 from harness.tasks.readers.tables import read_rows, text_list
 from harness.types import Example, Task, UserError
 
@@ -86,7 +86,7 @@ class TestReaders:
     def test_dvisa_lists_and_repeated_rows(self, tmp_path: Path) -> None:
         examples, counts = prepared("dvisa", LAYOUTS["dvisa"](tmp_path), tmp_path / "data")
         assert counts["repeated rows dropped"] == 1
-        assert counts["pictures missing"] == 1
+        assert counts["images missing"] == 1
         first = examples["an-artist_work-2"]
         assert first.ratings == {"valence": 0.1, "arousal": 0.30000000000000004, "dominance": 0.9}
         assert first.image.parent.name == "Cubism"
@@ -122,7 +122,7 @@ class TestReaders:
         with pytest.raises(UserError, match=r"copy .*affection.yaml and add .*: file, response/emotion, response/text"):
             prepared("affection", bare, tmp_path / "data")
         examples, counts = prepared("affection", layout, tmp_path / "data")
-        assert counts["repeated rows dropped"] == 14
+        assert counts["repeated rows, counted as annotations"] == 14
         assert examples["coco/3.jpg"].annotations[0].explanation.startswith("café the grey sky")
 
     def test_affectvisdial_moments(self, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ class TestReaders:
 
     def test_feelingblue_uses_the_most_emotional_choice(self, tmp_path: Path) -> None:
         examples, counts = prepared("feelingblue", LAYOUTS["feelingblue"](tmp_path), tmp_path / "data")
-        assert counts["choices of the least emotional picture, not used"] == 8
-        assert counts["pictures in no split, left out"] == 1
+        assert counts["choices of the least emotional image, not used"] == 8
+        assert counts["images in no split, left out"] == 1
         assert examples["blue-3"].split == "val"
         assert examples["blue-3"].emotion_histogram == {"anger": 1, "sadness": 1}
 
@@ -210,14 +210,14 @@ class TestReaders:
 
     def test_wikiart_emotions_several_marks_are_no_majority(self, tmp_path: Path) -> None:
         examples, counts = prepared("wikiart-emotions", LAYOUTS["wikiart-emotions"](tmp_path), tmp_path / "data")
-        assert counts["artworks with several emotions"] == 1
+        assert counts["entries with several emotions"] == 1
         assert counts["entries without a usable annotation"] == 1
         assert examples["id5"].dominant_emotion is None
         assert examples["id4"].dominant_emotion == "anger"  # the second of the labels in alphabetical order is marked
 
     def test_without_pictures(self, tmp_path: Path) -> None:
         layout = LAYOUTS["dvisa"](tmp_path)._replace(images=tmp_path / "nowhere")
-        with pytest.raises(UserError, match="no such picture folder"):
+        with pytest.raises(UserError, match="no such image folder"):
             prepared("dvisa", layout, tmp_path / "data")
         examples, _ = prepared("dvisa", layout, tmp_path / "data", without_pictures=True)
         assert len(examples) == 14
@@ -228,7 +228,7 @@ class TestReaders:
         broken.write_bytes(broken.read_bytes()[:-40])
         examples, counts = prepared("oasis", layout, tmp_path / "data")
         assert "Fence 5" not in examples
-        assert counts["pictures corrupt"] == 1
+        assert counts["images corrupt"] == 1
         left_out = (tmp_path / "data" / "oasis" / "left_out.csv").read_text("utf-8")
         assert "Fence 0.jpg,missing" in left_out
         assert "Fence 5.jpg,corrupt" in left_out

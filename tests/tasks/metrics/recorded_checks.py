@@ -18,7 +18,7 @@ from harness.tasks.metrics.java import MeteorProcess
 from harness.tasks.metrics.novelty import Corpus, LCSNovelty
 from harness.tasks.metrics.style import SIMILE_MARKERS
 from harness.tasks.text_emotion.base import softmax
-from harness.tasks.text_emotion.vocabulary import SPECIALS, Vocabulary
+from harness.tasks.text_emotion.lstm import SPECIALS, Vocabulary
 from harness.types import Annotation, Answer, Example, Task, histogram
 
 EMOTIONS = (

@@ -1,4 +1,4 @@
-"""The cards as one page of documentation: `python -m harness.tasks.card_pages > docs/tasks.md`.
+"""The cards as one page of documentation: `python scripts/card_pages.py > docs/tasks.md`.
 
 A test compares the page with what this module renders, so that it never lags behind the cards.
 """
@@ -15,20 +15,20 @@ from harness.types import Task
 INTRODUCTION = """\
 # Tasks
 
-<!-- Written by `python -m harness.tasks.card_pages`; edit the cards in tasks/cards instead. -->
+<!-- Written by `python scripts/card_pages.py`; edit the cards in tasks/cards instead. -->
 
 Every task that the harness knows, from its card. No dataset comes with this package except `demo`: each card says whom
 to ask and under which terms. What a card calls NOT FOUND is unknown to us and never filled in.
 
 Reliability of published numbers: **P** primary (the authors' own code or notebooks), **R** reported by another group,
 **W** a web page. They are what others report on their own test sets; a cell of this harness is comparable only
-where protocol, split and preprocessing are the same.
+if protocol, split and preprocessing are the same.
 """
 
 WORDS = """\
 # Emotion words
 
-<!-- Written by `python -m harness.tasks.card_pages words`; edit tasks/readers/emotion_words.py instead. -->
+<!-- Written by `python scripts/card_pages.py words`; edit tasks/readers/emotion_words.py instead. -->
 
 In `socratis` people used words of their own. This table, which is the project's own, says which word counts as which
 label of ArtEmis. A word stands in it only where it is an inflection or a plain synonym of one label. Words for joy,

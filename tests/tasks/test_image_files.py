@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.tasks.file_names import AS_WRITTEN, candidates, inside, locate, official_attempts, picture_names
+from harness.tasks.readers.image_files import AS_WRITTEN, candidates, image_names, inside, locate, official_attempts
 from harness.types import UserError
 
 ACCENTED = "Cubism/andré-lhote_l-escale-1913.jpg"
@@ -85,7 +85,7 @@ def test_mojibake_once_and_twice_is_undone(name: str) -> None:
 class TestInside:
     @pytest.mark.parametrize("name", ["", "../x.jpg", "a/../../x.jpg", "/etc/passwd", "a/..", "x\0.jpg"])
     def test_ways_out(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(UserError, match="picture folder"):
+        with pytest.raises(UserError, match="image folder"):
             inside(tmp_path, name)
 
     def test_links(self, tmp_path: Path) -> None:
@@ -96,15 +96,15 @@ class TestInside:
         (root / "a" / "real.jpg").write_bytes(b"x")
         (root / "in.jpg").symlink_to(root / "a" / "real.jpg")
         assert inside(root, "in.jpg") == root / "in.jpg"
-        with pytest.raises(UserError, match="leaves the picture folder"):
+        with pytest.raises(UserError, match="leaves the image folder"):
             inside(root, "out.jpg")
 
     def test_a_linked_root_is_fine_but_a_linked_style_folder_is_not(self, tmp_path: Path) -> None:
         (tmp_path / "real" / "Cubism").mkdir(parents=True)
         (tmp_path / "real" / "Cubism" / "x.jpg").write_bytes(b"x")
         (tmp_path / "root").symlink_to(tmp_path / "real")
-        assert picture_names(tmp_path / "root") == {"Cubism/x.jpg"}
+        assert image_names(tmp_path / "root") == {"Cubism/x.jpg"}
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "real" / "Rococo").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(UserError, match="leaves the picture folder"):
-            picture_names(tmp_path / "root")
+        with pytest.raises(UserError, match="leaves the image folder"):
+            image_names(tmp_path / "root")
