@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from harness.reports.numbers import MetricInfo, headline_metrics, metric_facts, number_or_none
 from harness.score.predictions import Reading, read_readings
-from harness.store.run_folder import RowKey, RunFolder
+from harness.store.run_folder import RowKey, RunFolder, adapter_kind
 from harness.types import Example, Outcome
 
 RowKind: TypeAlias = Literal["model", "reference", "control"]
@@ -22,9 +22,6 @@ KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
 
 ANSWERED_ENOUGH = 0.95
 """A row that answers less than this share of its images is marked and not ranked."""
-
-_KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline", "nearest": "baseline"}
-"""Kinds of adapters of runs whose manifest does not say them."""
 
 HELD_OUT = ("leave_one_out", "leave_half_out")
 """Sets of references that remain when annotators answer: one (`human`), or half of them together (`crowd`)."""
@@ -289,16 +286,16 @@ def _row_ids(run: Run, task: str) -> list[RowId]:
 def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> LeaderboardRow:
     run = next(run for run in runs if run.index == row_id.run)
     entry = run.model_entry(row_id.model)
-    adapter_kind = entry.get("kind") or _KIND_OF_ADAPTER.get(str(entry.get("adapter") or row_id.model), "model")
+    adapter = adapter_kind({"model": row_id.model, **entry})
     label = row_id.model if row_id.control is None else f"{row_id.model}, {row_id.control} image"
-    kind: RowKind = "reference" if adapter_kind in ("person", "baseline") else "model"
+    kind: RowKind = "reference" if adapter in ("person", "baseline") else "model"
     if row_id.control is not None:
         kind = "control"
     return LeaderboardRow(
         row_id,
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
         kind,
-        adapter_kind == "person",
+        adapter == "person",
         tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
         _coverage(run, task, row_id),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),

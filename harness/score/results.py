@@ -10,6 +10,7 @@ from harness.plan.manifest import task_from_json
 from harness.plan.registry import metric_registry
 from harness.plan.tasks import data_root, open_reader
 from harness.score.groups import group_records
+from harness.score.headline import Contest, contest, headline_record
 from harness.score.predictions import write_readings
 from harness.score.resources import emotion_reader, text_similarity, word_affect
 from harness.score.scoring import Resources, TaskScores, score_task
@@ -82,6 +83,8 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "metrics": metric_records(),
         "headlines": list(HEADLINES),
         "calibration": [],
+        "headline": [],
+        "differences": [],
         "planes": [],
         "classifiers": [],
         "programs": programs(),
@@ -92,12 +95,16 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             task = task_from_json(record)
             reader = emotion_reader(task, root or data_root(manifest.get("data_root")))
             resources = Resources(meteor, store, reader, lexicon, similarity)
-            scores = _task_scores(folder, manifest, record, task, root, resources)
+            sides = contest(manifest, task.name)
+            scores = _task_scores(folder, manifest, record, task, root, resources, sides)
             results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])
             results["coverage"] += scores.coverage
             results["confusion"] += scores.confusion
             results["comparisons"] += scores.comparisons
             results["calibration"] += scores.calibration
+            results["differences"] += scores.differences
+            if sides is not None:
+                results["headline"].append(headline_record(sides, results, task.name, scores.shares))
             results["planes"] += scores.planes
             for row, readings in scores.readings.items():
                 write_readings(folder, task.name, row, readings)
@@ -137,6 +144,7 @@ def _task_scores(
     task: Task,
     root: Path | None,
     resources: Resources,
+    sides: Contest | None,
 ) -> TaskScores:
     reader_root = root or data_root(manifest.get("data_root"))
     limited = record["examples"] < record["available"]
@@ -150,6 +158,7 @@ def _task_scores(
         preprocessing=record["preprocessing"],
         whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
         resources=resources,
+        sides=sides,
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from harness.plan.registry import metric_registry
 from harness.score.cells import Scorer
 from harness.score.compare import compare
+from harness.score.headline import Contest, shares, slice_differences
 from harness.score.planes import plane_records
 from harness.score.predictions import Reading
 from harness.score.rows import Sheet, checked_outcomes, sheets
@@ -72,6 +73,8 @@ class TaskScores:
     comparisons: list[dict[str, Any]]
     calibration: list[dict[str, Any]]
     planes: list[dict[str, Any]]
+    shares: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
     readings: dict[RowKey, dict[str, Reading]]
 
 
@@ -87,6 +90,7 @@ def score_task(
     preprocessing: str = "none",
     whole_split: Sequence[Example] | None = None,
     resources: Resources = _NONE,
+    sides: Contest | None = None,
 ) -> TaskScores:
     """Score every row of a task.
 
@@ -102,6 +106,7 @@ def score_task(
         whole_split: all paintings of the split where `examples` are a part of it (`--limit`): CIDEr's document
             frequencies are theirs.
         resources: programs, classifier, lexicon.
+        sides: the small model and the larger ones, for `shares` and `differences`.
 
     Raises:
         UserError: outcomes of unknown or repeated ids, labels outside the task's, or an unknown metric name.
@@ -124,6 +129,8 @@ def score_task(
             compare(scorer, found),
             [record for sheet in found if (record := calibration_record(context, sheet)) is not None],
             plane_records(task, resources.lexicon, examples, outcomes) if resources.lexicon is not None else [],
+            shares(scorer, found, sides) if sides is not None else [],
+            slice_differences(scorer, found, sides.names) if sides is not None else [],
             {sheet.key: readings_of(scorer.metrics, sheet) for sheet in found if sheet.is_main},
         )
 

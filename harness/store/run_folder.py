@@ -74,6 +74,15 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+_KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline", "nearest": "baseline"}
+"""Kinds of adapters of runs whose manifest does not say them."""
+
+
+def adapter_kind(model: Mapping[str, Any]) -> str:
+    """`person`, `baseline` or `model`: what an entry of the manifest's `models` answers with."""
+    return str(model.get("kind") or _KIND_OF_ADAPTER.get(str(model.get("adapter") or model.get("model")), "model"))
+
+
 def to_json(value: Any, *, indent: int | None = 1) -> str:
     """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
     return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
