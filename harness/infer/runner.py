@@ -23,7 +23,7 @@ from harness.plan.transfer import mapped
 from harness.redact import redact_known, redact_text
 from harness.store.outcomes import OutcomeLog
 from harness.store.request_log import RequestLog
-from harness.tasks.rating_parser import read_ratings
+from harness.tasks.parser.ratings import read_ratings
 from harness.types import CONTEXT_MARK, Answer, Example, Failed, Item, Outcome, Unparsed
 
 MESSAGE_LIMIT = 500

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.tasks.rating_parser import read_ratings
+from harness.tasks.parser.ratings import read_ratings
 
 SCALES = {"valence": (1.0, 7.0), "arousal": (1.0, 7.0)}
 

@@ -1,0 +1,159 @@
+"""Read a label and an explanation out of what a model said: never a wrong class, never a default one.
+
+The stages: `reply` takes thoughts, frames and marks away; `fields` reads named fields in any form, `prose` what running
+text claims, both over the label names of `labels` and the words of `vocabulary.yaml`. What cannot be read is `Unparsed`
+with its reason and counts against the model; a text that claims two different labels is not decided for it.
+`PARSER_VERSION` belongs to the identity of every result that this parser produced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.tasks.parser.fields import Found, read_fields, without_asides
+from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
+from harness.tasks.parser.prose import line_form, sentence_form, tidy
+from harness.tasks.parser.reply import BLANK, Reply, has_words, split_reply
+from harness.tasks.parser.words import words
+from harness.types import Answer, Failed, Refusal, Unparsed, Usage
+
+__all__ = ["PARSER_VERSION", "SYNONYMS", "Reply", "label_place", "parse_answer", "split_reply"]
+
+PARSER_VERSION = "3"
+"""Changes whenever some raw text may be read differently: forms, synonyms, or anything in `vocabulary.yaml`."""
+
+LONGEST_TEXT = 2_000_000
+"""Characters of a whole reply, thoughts included; longer ones are not looked at."""
+LONGEST_ANSWER = 20_000
+"""Characters of an answer without its thoughts; a longer one is a loop, and unparsed."""
+
+UNKNOWN_USAGE = Usage()
+
+
+def parse_answer(
+    raw: str,
+    labels: Sequence[str],
+    usage: Usage = UNKNOWN_USAGE,
+    *,
+    truncated: bool = False,
+    explained: bool = True,
+    reasoning: str = "",
+) -> Answer | Refusal | Unparsed | Failed:
+    """Turn a model's text into an outcome; never raises.
+
+    Args:
+        raw: the model's text, kept as it is in the outcome.
+        labels: the task's labels; names that differ only in case, spaces or hyphens cannot be told apart and
+            are never answered.
+        usage: what the answer cost, kept in the outcome.
+        truncated: the text was cut off by the token limit.
+        explained: an answer must give an explanation; False on tasks of labels alone (`Item.explanations`), where a
+            bare label is an answer.
+        reasoning: thoughts that came beside the text, in a field of their own.
+
+    Returns:
+        `Answer` when the text claims exactly one label and, if it must, gives an explanation; `Failed` (`truncated`)
+        when it was cut off before that, `Failed` (`no-answer`) when it holds thoughts and nothing else; `Refusal` when
+        it claims no label and holds a refusal; `Unparsed` with its reason otherwise.
+    """
+    if len(raw) > LONGEST_TEXT:
+        return Unparsed(raw, usage, "too long", reasoning)
+    reply = split_reply(raw, reasoning)
+    thoughts = reply.reasoning
+    if len(reply.answer) > LONGEST_ANSWER:
+        return Unparsed(raw, usage, "too long", thoughts)
+    found = _read(raw, reply, label_names(tuple(labels)), explained)
+    if len(found.labels) == 1 and (found.explanation or not explained):
+        cut = truncated or found.is_cut
+        return Answer(next(iter(found.labels)), found.explanation, None, raw, usage, truncated=cut, reasoning=thoughts)
+    is_empty = not has_words(reply.answer)
+    if truncated and (is_empty or len(found.labels) == 1):
+        what = "while the model was still thinking" if is_empty and thoughts else "before any explanation"
+        return Failed("truncated", f"the answer was cut off by the token limit {what}", raw, usage, thoughts)
+    if is_empty and thoughts:
+        return Failed("no-answer", "the reply holds thoughts and no answer after them", raw, usage, thoughts)
+    if not found.labels and _refuses(reply.answer):
+        return Refusal(raw, usage, thoughts)
+    return Unparsed(raw, usage, _reason(found, is_empty), thoughts)
+
+
+def label_place(raw: str, labels: Sequence[str]) -> tuple[int, int] | None:
+    """Where in a text the label stands that `parse_answer` reads from it.
+
+    Returns:
+        Start and end, or None if no label is read, or it stands there in another spelling (an escape).
+    """
+    if len(raw) > LONGEST_TEXT:
+        return None
+    reply = split_reply(raw)
+    if len(reply.answer) > LONGEST_ANSWER:
+        return None
+    found = _read(raw, reply, label_names(tuple(labels)), explained=False)
+    return found.place if len(found.labels) == 1 else None
+
+
+def _reason(found: Found, is_empty: bool) -> str:
+    if is_empty:
+        return "empty"
+    if len(found.labels) > 1:
+        return "two labels"
+    if found.labels:
+        return "no explanation"
+    return "label outside the task" if found.outside else "no label"
+
+
+def _read(raw: str, reply: Reply, names: LabelNames, explained: bool) -> Found:
+    """What an answer says, its place counted in the whole text."""
+    found = _placed(_claimed(reply.answer, names), reply.start)
+    if reply.whole is not None and not found.labels:
+        return _placed(_claimed(reply.whole.answer, names), reply.whole.start)
+    if reply.loose and not found.labels:
+        whole = _claimed(raw, names)
+        is_first = whole.place is not None and not has_words(raw, 0, whole.place[0])
+        return whole if is_first else found
+    if reply.whole is not None and len(found.labels) == 1 and not found.explanation and explained:
+        return _with_surroundings(found, reply, names)
+    return found
+
+
+def _placed(found: Found, start: int | None) -> Found:
+    place = None if found.place is None or start is None else (found.place[0] + start, found.place[1] + start)
+    return replace(found, place=place)
+
+
+def _with_surroundings(found: Found, reply: Reply, names: LabelNames) -> Found:
+    """A framed label with the explanation that stands around its frame, unless that claims another label."""
+    for around in (reply.after, reply.before):
+        because = (
+            re.match(rf"[\s{BLANK}*.,]*(?:{words().because})", around, re.IGNORECASE) if around is reply.after else None
+        )
+        text = around[because.end() :] if because else around
+        claimed = _claimed(around, names).labels | {m.label for m in names.mentions(text)}
+        if len(tidy(text).split()) >= 3 and not claimed - found.labels:
+            return replace(found, explanation=tidy(text))
+    return found
+
+
+def _claimed(answer: str, names: LabelNames) -> Found:
+    """What a text claims: its fields, else its lines, else its sentences."""
+    found = read_fields(answer, names)
+    if found.labels:
+        return found
+    text = without_asides(answer)
+    for form in (line_form, sentence_form):
+        claims = form(text, names)
+        if claims:
+            stated = frozenset[str]().union(*(claim.labels for claim in claims))
+            explanation = next((claim.explanation for claim in claims if claim.explanation), "")
+            return Found(stated, explanation, (claims[0].start, claims[0].end), found.outside)
+    stripped = re.match(r"[\s\x1f]*(?:assistant)?final(?=\w)", answer)  # what is left of a channel's mark
+    if stripped is not None:
+        return _placed(_claimed(answer[stripped.end() :], names), stripped.end())
+    return found
+
+
+def _refuses(text: str) -> bool:
+    plain = " ".join(text.lower().replace("’", "'").split())
+    return any(phrase in plain for phrase in words().refusals)

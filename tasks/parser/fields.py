@@ -1,0 +1,440 @@
+"""Named fields of an answer, in whatever form they come: JSON, elements, tables, headings, `Name: value`.
+
+All forms give the same fields, and one rule turns fields into a claim.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+from harness.tasks.parser.labels import LabelNames
+from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects
+from harness.tasks.parser.prose import Claim, line_form, read_value, tidy
+from harness.tasks.parser.words import field_kind, is_final, words
+
+MOST_FIELDS = 200
+MOST_LINES = 500
+"""Fields and lines that are looked at; an answer has fewer."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named value.
+
+    Attributes:
+        kind: see `field_kind`.
+        value: the text in which it stands, from `start` to `end`.
+        start, end: its place in that text.
+        is_final: its name says that it outranks other fields.
+        is_exact: the value is a string of its own (of JSON), kept as it is.
+        is_cut: the text ended within it.
+        is_placed: `value` is the text that is read as a whole, so that its places are the text's.
+    """
+
+    kind: str
+    value: str
+    start: int
+    end: int
+    is_final: bool = False
+    is_exact: bool = False
+    is_cut: bool = False
+    is_placed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value as a sentence."""
+        return (
+            self.value[self.start : self.end].strip()
+            if self.is_exact
+            else tidy(_unfolded(self.value[self.start : self.end]))
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the fields of an answer say.
+
+    Attributes:
+        labels: all labels claimed.
+        explanation: the reason.
+        place: where the label stands in the text, None if it stands there in another spelling.
+        outside: a field names a label that the task does not have.
+        is_cut: the explanation was cut off.
+        is_record: there were fields at all.
+    """
+
+    labels: frozenset[str] = frozenset()
+    explanation: str = ""
+    place: tuple[int, int] | None = None
+    outside: bool = False
+    is_cut: bool = False
+    is_record: bool = False
+
+
+def read_fields(text: str, names: LabelNames) -> Found:
+    """What an answer's fields say: those of objects; if there are none, those of other forms."""
+    fields, rest = _object_fields(text)
+    if any(field.kind == "label" for field in fields):
+        return _combined(_with_rest(fields, rest, names), names)
+    return _combined([*_table_fields(text), *_line_fields(text, names)], names)
+
+
+def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
+    """One answer from all fields: the labels of the final ones, else of all; the first reason."""
+    reasons = [field for field in fields if field.kind == "reason" and field.text]
+    weak = [field for field in fields if field.kind == "weak reason" and field.text]
+    claims: list[tuple[Field, Claim]] = []
+    is_outside = False
+    for field in fields:
+        if field.kind in ("label", "second") and not (field.is_cut and field.is_exact):
+            claim = read_value(
+                field.value, field.start, field.end, names, is_whole=bool(reasons or field.kind == "second")
+            )
+            if claim is not None:
+                claims.append((field, claim))
+            else:
+                is_outside |= bool(field.text)
+    claims = [pair for pair in claims if pair[0].is_final] or claims
+    if not claims:
+        return Found(outside=is_outside, is_record=bool(fields))
+    field, claim = claims[0]
+    own = next((claim for _, claim in claims if claim.explanation), None)
+    explained = next((f for f in reasons), None) if own is None or reasons else None
+    explanation = explained.text if explained else own.explanation if own else weak[0].text if weak else ""
+    is_cut = bool(explained and explained.is_cut)
+    labels = frozenset[str]().union(*(claim.labels for _, claim in claims))
+    return Found(labels, explanation, (claim.start, claim.end) if field.is_placed else None, False, is_cut, True)
+
+
+def _unfolded(text: str) -> str:
+    """A YAML block without its indicator and indentation; other text as it is."""
+    block = re.match(r"\s{0,9}([|>])[+-]?[0-9]?[ \t]{0,9}\n", text)
+    if block is None:
+        return text
+    lines = [line.strip() for line in text[block.end() :].split("\n")]
+    return (" " if block[1] == ">" else "\n").join(lines)
+
+
+# --------------------------------------------------------------------------------------------- objects
+
+
+def _object_fields(text: str) -> tuple[list[Field], str]:
+    """The fields of all objects in a text, and the text after the last one."""
+    decoded = decoded_text(text)
+    source = text if decoded is None else decoded
+    fields: list[Field] = []
+    end = 0
+    pair = read_list(source)
+    if pair is not None and len(pair) == 2 and all(isinstance(node, Scalar) for node in pair):
+        label, reason = pair
+        if isinstance(label, Scalar) and isinstance(reason, Scalar):
+            return [_field("label", label, source), _field("reason", reason, source)], ""
+    for record in read_objects(source):
+        fields += _fields_of(record, source, decoded is None)
+        end = record.end
+        if len(fields) > MOST_FIELDS:
+            break
+    return fields, source[end:]
+
+
+def _field(kind: str, scalar: Scalar, source: str, *, final: bool = False, placed: bool = False) -> Field:
+    if source[scalar.start : scalar.end] == scalar.text and placed:
+        return Field(kind, source, scalar.start, scalar.end, final, True, not scalar.is_whole, True)
+    return Field(kind, scalar.text, 0, len(scalar.text), final, True, not scalar.is_whole)
+
+
+def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterator[Field]:
+    """The fields of an object and of those within it."""
+    if isinstance(node, list):
+        for inner in node:
+            yield from _fields_of(inner, source, placed, depth)
+    if not isinstance(node, Record):
+        return
+    for key, value in node.pairs:
+        kind = field_kind(key)
+        if kind is None and len(node.pairs) == 1 and isinstance(value, Scalar) and " " in value.text.strip():
+            yield Field("label", key, 0, len(key))  # {"awe": "the sky is vast"}, if the key names a label
+            kind = "reason"
+        if kind in ("aside", "thought", "measure"):
+            continue
+        yield from _fields_of_value(kind, key, value, source, placed, depth)
+
+
+def _fields_of_value(kind: str | None, key: str, value: Node, source: str, placed: bool, depth: int) -> Iterator[Field]:
+    final = is_final(key)
+    if isinstance(value, Scalar):
+        inner = value.text.lstrip()
+        if inner.startswith("{") and depth < 3:
+            yield from _fields_of(list(read_objects(inner)), inner, False, depth + 1)
+        elif kind is not None:
+            yield _field(kind, value, source, final=final, placed=placed)
+    elif isinstance(value, list) and kind is not None and all(isinstance(inner, Scalar) for inner in value):
+        scalars = [inner for inner in value if isinstance(inner, Scalar)]
+        if kind in ("label", "second"):
+            yield from (_field(kind, scalar, source, final=final, placed=placed) for scalar in scalars)
+        elif scalars:
+            joined = " ".join(scalar.text for scalar in scalars)
+            yield Field(kind, joined, 0, len(joined), final, True, not scalars[-1].is_whole)
+    elif isinstance(value, Record) and kind in ("label", "second", "reason"):
+        yield from _fields_of_named(kind, value, source, placed, depth)
+    else:
+        yield from _fields_of(value, source, placed, depth)
+
+
+def _fields_of_named(kind: str, record: Record, source: str, placed: bool, depth: int) -> Iterator[Field]:
+    """The fields of an object that is a value: `{"label": "awe", "score": 0.9}`, `{"text": "..."}`, `{"awe": 0.9}`."""
+    for key, value in record.pairs:
+        own = field_kind(key)
+        if own in ("aside", "thought", "measure"):
+            continue
+        if isinstance(value, Scalar) and own is None and re.fullmatch(r"[\d.]+%?|true|True", value.text):
+            yield Field(kind, key, 0, len(key))  # scores by label: each is claimed
+        elif isinstance(value, Scalar) and (own is None or (kind == "reason" and own == "weak reason")):
+            yield _field(kind, value, source, placed=placed)
+        else:
+            yield from _fields_of_value(own, key, value, source, placed, depth + 1)
+
+
+def _with_rest(fields: list[Field], rest: str, names: LabelNames) -> list[Field]:
+    """The fields, and what the text after the object says: another claim, or the reason that the object lacks."""
+    more = list(fields)
+    if any(True for _ in names.mentions(rest[:2000])):
+        for claim in line_form(rest[:2000], names):
+            more += [Field("label", label, 0, len(label)) for label in claim.labels]
+    elif not any(f.kind in ("reason", "weak reason") for f in fields) and len(tidy(rest).split()) >= 3:
+        more.append(Field("weak reason", rest, 0, len(rest)))
+    return more
+
+
+# ----------------------------------------------------------------------------------------------- tables
+
+
+def _table_fields(text: str) -> list[Field]:
+    """The fields of a Markdown table (names in its head or its first column), or of a csv with a line of names."""
+    lines = [(m.start(), m[0]) for m in islice(_LINE.finditer(text), MOST_FIELDS)]
+    rows = [_cells(line, start) for start, line in lines if line.count("|") >= 1]
+    rows = [row for row in rows if row]
+    is_ruled = any("|" in line and re.fullmatch(r"[\s|:+=-]{3,}", line) for _, line in lines)
+    framed = [line.strip() for _, line in lines if line.strip().startswith("|") and line.strip().endswith("|")]
+    if rows and (is_ruled or len(framed) > 1):
+        head = [field_kind(text[a:b]) for a, b in rows[0]]
+        if len([kind for kind in head if kind is not None]) > 1 and "label" in head:
+            return [
+                Field(kind, text, a, b, is_placed=True)
+                for row in rows[1:]
+                for kind, (a, b) in zip(head, row, strict=False)
+                if kind is not None
+            ]
+        return [
+            Field(kind, text, *row[1], is_final=is_final(text[slice(*row[0])]), is_placed=True)
+            for row in rows
+            if len(row) > 1 and (kind := field_kind(text[slice(*row[0])])) is not None
+        ]
+    return _csv_fields(text, lines)
+
+
+def _cells(line: str, start: int) -> list[tuple[int, int]]:
+    """The places of a table row's cells."""
+    if re.fullmatch(r"[\s|:+=-]*", line):
+        return []
+    cells, position = [], start
+    for cell in line.split("|"):
+        cells.append((position, position + len(cell)))
+        position += len(cell) + 1
+    cells = cells[1:] if not line.split("|")[0].strip() else cells
+    return cells[:-1] if cells and not line.rpartition("|")[2].strip() else cells
+
+
+def _csv_fields(text: str, lines: Sequence[tuple[int, str]]) -> list[Field]:
+    for (_, head), (start, row) in pairwise(lines):
+        for separator in (",", "\t", ";", "|"):
+            kinds = [field_kind(cell.strip(" \"'*`")) for cell in head.split(separator)]
+            if len(kinds) > 1 and None not in kinds and "label" in kinds and len(head) < 120:
+                found, position = [], start
+                for kind, cell in zip(kinds, row.split(separator, len(kinds) - 1), strict=False):
+                    found.append(Field(str(kind), text, position, position + len(cell), is_placed=True))
+                    position += len(cell) + 1
+                return found
+    return []
+
+
+# ------------------------------------------------------------------------------------- headings and lines
+
+
+@dataclass(frozen=True)
+class Head:
+    """A field's name in a text.
+
+    Attributes:
+        kind: of the field.
+        start: where what belongs to the name begins.
+        value: where its value begins.
+        end: where its value ends at the latest, if its form says so.
+    """
+
+    kind: str
+    start: int
+    value: int
+    is_final: bool = False
+    end: int | None = None
+    is_inline: bool = False
+
+
+_LINE = re.compile(r"[^\n]+")
+_LEAD = re.compile(r"(?:[^\w\n]|_)*+(?:(?:step\s)?(?:\d{1,2}|[a-zA-Z])\s?[.)](?=[\s*_\"'])(?:[^\w\n]|_)*+)?")
+_NAME_SIGN = re.compile(r"[\"'*_`”’\])】>]{0,6}\s{0,3}(?:[:：=]|->|→|=>|⇒|\s[-–—]\s|[\]】](?=\s|\w))[>*_`\"]{0,3}")
+_BRACKETED = re.compile(r"[\[【]\s?([^\[\]【】\n]{2,40})\s?[\]】]\s?[:：]?")
+_ELEMENT = re.compile(r"<([^\W\d][\w:.-]{0,40}+)(?:\s[^<>\n]{0,80}+)?>")
+_INLINE_SIGN = re.compile(r"[:：=]")
+_BOUNDARY = re.compile(r"[.,;|()\[\]!?。；，、\x1f]|\*\*|\s[-–—]\s|[\"”](?=\s)")
+
+
+def heads(text: str) -> list[Head]:
+    """All field names in a text, in order."""
+    found = [*_elements(text)]
+    if not found:
+        found = [*_bracketed(text)]
+        lines = (line for line in _LINE.finditer(text) if not line[0].isspace())
+        for line in islice(lines, MOST_LINES):
+            found += _heads_of_line(text, line.start(), line.end())
+            if len(found) > MOST_FIELDS:
+                break
+    found.sort(key=lambda head: head.start)
+    return found
+
+
+def _elements(text: str) -> Iterator[Head]:
+    for match in islice(_ELEMENT.finditer(text), MOST_LINES):
+        kind = field_kind(match[1])
+        if kind is not None:
+            end = text.find(f"</{match[1]}", match.end())
+            following = text.find("<", match.end())
+            stop = end if end >= 0 else following if following >= 0 else len(text)
+            yield Head(kind, match.start(), match.end(), is_final(match[1]), stop)
+
+
+def _bracketed(text: str) -> Iterator[Head]:
+    for match in islice(_BRACKETED.finditer(text), MOST_LINES):
+        kind = field_kind(match[1])
+        if kind in ("label", "reason", "thought", "measure"):
+            yield Head(kind, match.start(), match.end(), is_final(match[1]))
+
+
+def _heads_of_line(text: str, start: int, end: int) -> Iterator[Head]:
+    lead = _LEAD.match(text, start, end)
+    begin = lead.end() if lead else start
+    if lead is not None and re.search(r"[\[【]", lead[0]) and _BRACKETED.match(text, begin - 1, end):
+        return
+    sign = _NAME_SIGN.search(text, begin, min(end, begin + 100))
+    position = begin
+    if sign is not None:
+        name = _name(text[begin : sign.start()])
+        kind = field_kind(name)
+        if kind is not None:
+            position = sign.end()
+            yield Head(kind, start, sign.end(), is_final(name))
+    elif (kind := field_kind(_name(text[begin:end]))) in (
+        "label",
+        "reason",
+        "thought",
+        "second",
+        "aside",
+        "measure",
+    ) and ((lead is not None and re.search(r"[#*_\d]", lead[0])) or _stands_alone(text, start, end)):
+        yield Head(str(kind), start, end, is_final(text[begin:end]))
+        return
+    yield from _inline_heads(text, position, end)
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a line of one to three words is followed by a line that could be its value."""
+    return len(text[start:end].split()) <= 3 and re.match(r"\n[=-]{0,40}\s*\w", text[end : end + 60]) is not None
+
+
+def _inline_heads(text: str, start: int, end: int) -> Iterator[Head]:
+    """Names within a line, after a sentence's end, a comma, a bar or a bracket."""
+    last = start
+    for count, sign in enumerate(_INLINE_SIGN.finditer(text, start, end)):
+        if count > 60:
+            return
+        window = max(last, sign.start() - 60)
+        boundaries = list(_BOUNDARY.finditer(text, window, sign.start()))
+        if not boundaries:
+            continue
+        boundary = boundaries[-1]
+        name = _name(text[boundary.end() : sign.start()])
+        kind = field_kind(name)
+        if kind is not None and len(name.split()) <= 5:
+            closing = text.find(")", sign.end(), end) if text[boundary.start()] == "(" else -1
+            at = boundary.start() if text[boundary.start()] in "(*|[" else boundary.end()
+            value = re.compile(r"[*_`\"]{0,3}").match(text, sign.end())
+            yield Head(
+                kind, at, value.end() if value else sign.end(), is_final(name), closing if closing >= 0 else None, True
+            )
+            last = sign.end()
+
+
+def _name(text: str) -> str:
+    """A field's name without marks and without what stands in brackets after it."""
+    return re.sub(r"[(\[][^()\[\]]{0,80}[)\]]?\s*[\W_]*\Z", "", text).strip(" \t*_#\"'`“”‘’()[]{}<>【】-–—•\x1f")
+
+
+def _line_fields(text: str, names: LabelNames) -> list[Field]:
+    """The fields of headings, elements and lines; without a reason, what stands before the label is one."""
+    found = heads(text)
+    labelled = [head for head in found if head.kind in ("label", "second") and not head.is_inline]
+    kept: list[Head] = []
+    for head in found:
+        if head.is_inline and head.kind in ("label", "second") and not _starts_with_label(text, head, names):
+            continue
+        if head.is_inline and head.kind == "reason" and any(other.kind == "reason" for other in kept):
+            continue
+        kept.append(head)
+    if not any(head.kind in ("label", "second") for head in kept):
+        return []
+    fields = []
+    for head, following in zip(kept, [*kept[1:], None], strict=False):
+        stop = following.start if following else len(text)
+        end = stop if head.end is None else min(head.end, stop)
+        fields.append(Field(head.kind, text, head.value, end, head.is_final, is_placed=True))
+        after = _rest_of(text, head, stop)
+        if after is not None:
+            fields.append(after)
+    if not any(field.kind in ("reason",) for field in fields):
+        first = next(head for head in kept if head.kind in ("label", "second"))
+        if not any(head.kind == "thought" and head.start < first.start for head in kept):
+            fields.append(Field("weak reason", text, 0, min(first.start, kept[0].start if labelled else first.start)))
+    return fields
+
+
+def _rest_of(text: str, head: Head, stop: int) -> Field | None:
+    """What follows a measure in brackets ("awe (confidence: 90%) because ...") or an element, up to the next name."""
+    if head.end is None or head.end >= stop:
+        return None
+    rest = text[head.end : stop]
+    if head.kind == "measure" and head.is_inline:
+        because = re.match(r"\)?(?:" + words().because + ")", rest, re.IGNORECASE)
+        if because is not None:
+            return Field("reason", text, head.end + because.end(), stop)
+    return None
+
+
+def _starts_with_label(text: str, head: Head, names: LabelNames) -> bool:
+    return read_value(text, head.value, min(head.value + 60, len(text)), names, is_whole=False) is not None
+
+
+def without_asides(text: str) -> str:
+    """The text with blanks for the measures, alternatives and thoughts that it names, to the next name or line."""
+    pieces, position = [], 0
+    found = heads(text)
+    for head, following in zip(found, [*found[1:], None], strict=False):
+        if head.kind in ("measure", "aside", "thought", "second") and head.start >= position:
+            line_end = text.find("\n", head.value)
+            stop = min(len(text) if line_end < 0 else line_end, following.start if following else len(text))
+            end = min(stop, head.end + 1) if head.end is not None else stop
+            pieces += [text[position : head.start], "\x1f" * (end - head.start)]
+            position = end
+    return "".join(pieces) + text[position:]

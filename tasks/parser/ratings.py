@@ -1,0 +1,180 @@
+"""Reading valence, arousal and dominance out of what a model said: the number meant, or none.
+
+A number counts only if what stands around it says that it is one on the task's scale: no range, no fraction or
+percentage of another scale, no second number.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+
+from harness.tasks.parser.reply import BLANK, split_reply
+
+LONGEST = 20_000
+"""Characters of an answer that are looked at."""
+MOST_PLACES = 200
+
+_MARKS = r"[\"'*_`>)\]}“”‘’\x1f]{0,8}"
+_GAP = re.compile(rf"{_MARKS}\s{{0,20}}")
+_BRACKET = re.compile(r"[(\[{<]([^()\[\]{}<>\n]{0,200})[)\]}>]\s{0,5}")
+_SCALE_WORDS = re.compile(
+    r"(?:on\s{1,3}(?:a|the|an?)\s{1,3})?(?:scale\s{0,3})?(?:of|from)?\s{0,3}([-+]?[\d.]{1,8})\s{0,3}(?:to|-|–|through)\s{0,3}([-+]?[\d.]{1,8})(?:\s{0,3}scale)?\s{0,3}(?=[:=]|is\b)",
+    re.IGNORECASE,
+)
+_LINK = re.compile(
+    r"(?:(?:rating|score|level|value|estimate|of|is|at|as|=|:|：|\||->|→|=>|about|around|approximately|roughly|~|≈)(?![^\W\d_])\s{0,5}"
+    r"|[\"'*_`“”‘’]{1,4}\s{0,5}|\s[-–—]\s(?=[\d.])|[-–—]\s(?=[\d.])|\n{1,2}\s{0,4}){0,8}+",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"([(\[<{\"'*_`“]{0,4})\s?([-+]?(?:\d{1,9}(?:[.,]\d{1,9})?|[.,]\d{1,9}))")
+_FRACTION = re.compile(r"\s{0,3}(?:/|out\s{1,3}of|of|von|sur|de)\s{0,3}(\d{1,6}(?:[.,]\d{1,6})?)", re.IGNORECASE)
+_MORE = re.compile(
+    r"\s{0,3}(?:[-–—~→/+±×^:]|->|to\b|or\b|and\b|bis\b|through\b|oder\b|\.\.)\s{0,3}[-+]?[.,]?\d|[.,]?\d|\s{1,3}[-+]?\d|[^\W\d_]|\s?[?±]|\s{0,2}(?:/|→|->)"
+)
+_RANGE = re.compile(
+    r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.\.\.?|/|\||through|bis)\s{0,3}(?:to\s)?([-+]?\d{1,6}(?:\.\d{1,6})?)"
+)
+_JOINED = re.compile(
+    r"\s{0,3}(?:,|/|&|\band\b|\bund\b|\|)\s{0,3}[\"'*_]{0,3}\s{0,3}([^\W\d_]{3,20})\s{0,3}[\"'*_)\]]{0,3}\s{0,3}[:=(\[]",
+    re.IGNORECASE,
+)
+
+
+def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """The numbers that a text gives for dimensions, such as `valence: 4.5, arousal = 2/7`.
+
+    Args:
+        raw: the model's text; its thoughts are not looked at.
+        scales: dimension -> (lowest, highest).
+
+    Returns:
+        Dimension -> number, for the dimensions that the text states with exactly one value on the scale. Left out is a
+        dimension that is stated twice with different numbers, outside its scale, as a range, or on another scale than
+        the task's; a percentage is read on scales from 0 to 1 and from 0 to 100. Nothing is clipped.
+    """
+    reply = split_reply(raw)
+    text = (reply.whole or reply).answer[:LONGEST].translate(_PLAIN)
+    found = {dimension: list(_stated(text, dimension, scales)) for dimension in scales}
+    return {
+        dimension: number
+        for dimension, numbers in found.items()
+        if (number := _agreed(numbers)) is not None and scales[dimension][0] <= number <= scales[dimension][1]
+    }
+
+
+_PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":"} | {
+    code: str(unicodedata.digit(chr(code))) for code in range(0xFF10, 0xFF1A)
+}
+
+
+def _agreed(numbers: list[float | None]) -> float | None:
+    """The number that all statements give; None if one of them cannot be read."""
+    return numbers[0] if numbers and all(number == numbers[0] for number in numbers) else None
+
+
+def _stated(text: str, dimension: str, scales: Mapping[str, tuple[float, float]]) -> Iterator[float | None]:
+    """What is stated wherever the dimension is named and a number follows; None for one that cannot be taken."""
+    name = re.compile(
+        rf"(?<![^\W_])(?<!-){re.escape(dimension)}(?:_(?:rating|score|value|level))?(?![\w-])", re.IGNORECASE
+    )
+    others = "|".join(re.escape(other) for other in scales)
+    for count, match in enumerate(name.finditer(text)):
+        if count >= MOST_PLACES:
+            yield None
+            return
+        scale = scales[dimension]
+        if _is_shared(text, match.start(), match.end(), others):
+            yield None
+            continue
+        place, is_other_scale = _after_scale(text, match.end(), scale)
+        number = _NUMBER.match(text, place)
+        if number is None:
+            continue
+        yield None if is_other_scale else _number(text, number, scale)
+
+
+def _is_shared(text: str, start: int, end: int, dimensions: str) -> bool:
+    """Whether several dimensions share what follows ("valence, arousal: 0.8, 0.3")."""
+    joined = _JOINED.match(text, end)
+    before = re.search(
+        rf"(?:{dimensions})[\"'*_]{{0,3}}\s{{0,3}}(?:,|/|&|and|und|\|)\s{{0,3}}[\"'*_]{{0,3}}\Z",
+        text[max(0, start - 30) : start],
+        re.IGNORECASE,
+    )
+    return before is not None or (joined is not None and re.fullmatch(dimensions, joined[1], re.IGNORECASE) is not None)
+
+
+def _after_scale(text: str, place: int, scale: tuple[float, float]) -> tuple[int, bool]:
+    """Where a number would stand after a dimension's name and a scale, and whether that is another scale."""
+    is_other = False
+    for _ in range(4):
+        gap = _GAP.match(text, place)
+        place = gap.end() if gap else place
+        bracket = _BRACKET.match(text, place)
+        if bracket is not None and (
+            _NUMBER.fullmatch(bracket[1].strip()) is None or text[bracket.end() : bracket.end() + 1] in (":", "=")
+        ):
+            is_other |= not _describes(bracket[1], scale)
+            place = bracket.end()
+            continue
+        described = _SCALE_WORDS.match(text, place)
+        if described is not None:
+            is_other |= (_float(described[1]), _float(described[2])) != scale
+            place = described.end()
+            continue
+        link = _LINK.match(text, place)
+        if link is None or link.end() == place:
+            break
+        if re.search(r"[-–—]", link[0]) and scale[0] < 0:
+            is_other = True  # a dash or a minus
+        place = link.end()
+    return place, is_other
+
+
+def _describes(bracket: str, scale: tuple[float, float]) -> bool:
+    """Whether the numbers within brackets are the ends of the scale (or there are none)."""
+    numbers = [
+        _float(number)
+        for number in re.findall(
+            r"(?<![\d.])[-+]?\d{1,9}(?:\.\d{1,9})?", re.sub(r"(?<=\d)\s{0,3}[-–—]\s{0,3}(?=\d)", " ", bracket)
+        )
+    ]
+    return not numbers or {min(numbers), max(numbers)} == {float(scale[0]), float(scale[1])}
+
+
+def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> float | None:
+    """The number on the scale; None if what follows says that it is another one."""
+    low, high = scale
+    value = _float(number[2])
+    end = number.end()
+    if number[1].endswith("<") and not text[end : end + 3].lstrip().startswith(">"):
+        return None
+    closing = re.compile(r"[\"'*_`)\]}>”’]{0,6}").match(text, end)
+    after = closing.end() if closing else end
+    percent = re.compile(r"\s{0,2}(?:%|percent\b|prozent\b)", re.IGNORECASE).match(text, after)
+    if percent is not None:
+        return value / 100 if (low, high) == (0, 1) else value if (low, high) == (0, 100) else None
+    fraction = _FRACTION.match(text, after)
+    if fraction is not None:
+        if _float(fraction[1]) != high or low < 0 or _MORE.match(text, fraction.end()):
+            return None
+        after = fraction.end()
+    elif _MORE.match(text, after):
+        return None
+    return None if _names_another_scale(text, after, scale) else value
+
+
+def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> bool:
+    """Whether a scale that is not the task's follows the number ("5 (on a scale from 1 to 10)", "5 out of 10")."""
+    line = re.split(r"[\n;]|,(?=\s)|\.\s", text[place : place + 120])[0]
+    ranges = _RANGE.findall(line)
+    out_of = re.search(r"\b(?:out\s{1,3}of|von|sur)\s{1,3}(\d{1,6})", line, re.IGNORECASE)
+    if out_of is not None and _float(out_of[1]) != scale[1]:
+        return True
+    return any({_float(a), _float(b)} != {float(scale[0]), float(scale[1])} for a, b in ranges[:5])
+
+
+def _float(digits: str) -> float:
+    return float(digits.replace(",", ".").rstrip(".") or "nan") if re.search(r"\d", digits) else float("nan")

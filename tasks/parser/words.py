@@ -1,0 +1,114 @@
+"""The words by which answers are taken apart, read once from `vocabulary.yaml`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PATH = Path(__file__).with_name("vocabulary.yaml")
+
+
+@dataclass(frozen=True)
+class Words:
+    """The vocabulary, ready for matching.
+
+    Attributes:
+        date: of the last change.
+        marks: kind of mark -> names.
+        speakers: `model` and `people` -> their names before a colon.
+        passages: `opens` and `ends` -> phrases, in small letters.
+        refusals: phrases of all languages, in small letters.
+        fields: kind of field -> words.
+        other_fields: names of fields in other languages -> kind.
+        because: regular expression source for one connective, with the comma and the blanks before it.
+        denials: words that deny the label after them.
+        prose: kinds of words in sentences.
+    """
+
+    date: str
+    marks: dict[str, frozenset[str]]
+    speakers: dict[str, tuple[str, ...]]
+    passages: dict[str, tuple[str, ...]]
+    refusals: tuple[str, ...]
+    fields: dict[str, frozenset[str]]
+    other_fields: dict[str, str]
+    because: str
+    denials: frozenset[str]
+    prose: dict[str, frozenset[str]]
+
+
+@cache
+def words() -> Words:
+    """The vocabulary of this version of the parser."""
+    given: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    fields = dict(given["fields"])
+    others: dict[str, list[str]] = fields.pop("others")
+    return Words(
+        date=str(given["date"]),
+        marks={kind: frozenset(names) for kind, names in given["marks"].items()},
+        speakers={kind: tuple(names) for kind, names in given["speakers"].items()},
+        passages={kind: tuple(phrases) for kind, phrases in given["passages"].items()},
+        refusals=tuple(phrase for phrases in given["refusals"].values() for phrase in phrases),
+        fields={kind: frozenset(names) for kind, names in fields.items()},
+        other_fields={name: kind for kind, names in others.items() for name in names},
+        because=_because([phrase for row in given["connectives"] for phrase in row]),
+        denials=frozenset(given["denials"]),
+        prose={kind: frozenset(found) for kind, found in given["prose"].items()},
+    )
+
+
+def _because(phrases: Iterable[str]) -> str:
+    """One of the connectives as a whole word; those of scripts without blanks may touch what follows."""
+    longest_first = sorted(phrases, key=len, reverse=True)
+    apart = "|".join(r"\s{1,9}".join(map(re.escape, p.split())) for p in longest_first if not is_unspaced(p))
+    apart = apart.replace("|as|", r"|as(?!\s{1,9}(?:well|if|though)\b)|")
+    touching = "|".join(map(re.escape, filter(is_unspaced, longest_first)))
+    return rf"\s{{0,9}}[,，、;]?\s{{0,9}}(?:(?<!\w)(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether the text ends in a script that puts no blanks between words (Chinese, Japanese)."""
+    return bool(re.search(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]\Z", text))
+
+
+@lru_cache(maxsize=4096)
+def field_kind(name: str) -> str | None:
+    """What a field of this name holds.
+
+    Either `label`, `second` (another claim), `aside`, `reason`, `weak reason`, `thought`, `measure` or None.
+
+    >>> field_kind("dominantEmotion"), field_kind("Secondary emotion"), field_kind("emotion of the man")
+    ('label', 'second', None)
+    """
+    plain = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name[:80])).strip().lower()
+    others = words().other_fields
+    if not plain or plain in others:
+        return others.get(plain)
+    named, fields = set(plain.split()), words().fields
+    if len(plain.split()) > 10:
+        return None
+    answers = fields["heads"] | fields["modifiers"]
+    asides = answers | fields["reasons"] | fields["aside"] | fields["second"] | fields["measures"]
+    rules = (
+        ("aside", fields["aside"], asides),
+        ("measure", fields["measures"], asides),
+        ("thought", fields["thoughts"], asides | fields["thoughts"]),
+        ("reason", fields["reasons"], answers | fields["reasons"] | {"short", "brief", "detailed"}),
+        ("second", fields["second"], answers | fields["second"]),
+        ("label", fields["heads"], answers),
+    )
+    for kind, needed, allowed in rules:
+        if named & needed and named <= allowed and (kind != "second" or named & fields["heads"]):
+            return kind
+    return "weak reason" if named & fields["weak_reasons"] and len(named) <= 3 else None
+
+
+def is_final(name: str) -> bool:
+    """Whether a field's name says that it outranks the others."""
+    return bool(re.search(r"\bfinal\b|最终|最終|endgültig|endantwort|définitive", name.lower().replace("_", " ")))
