@@ -66,7 +66,7 @@ def checked_outcomes(
 
 
 def _check_answer(task: Task, where: str, example: Example, answer: Answer) -> None:
-    if answer.emotion not in task.emotions:
+    if answer.emotion and answer.emotion not in task.emotions:
         raise UserError(f"{where}: emotion {answer.emotion!r} is not one of {', '.join(task.emotions)}")
     if not all(0 <= index < len(example.annotations) for index in _indexes(answer)):
         raise UserError(f"{where}: held_out {answer.held_out} of {len(example.annotations)} annotations")

@@ -1,41 +1,49 @@
-"""Turning outcome files made by anybody into a run folder that can be scored and reported."""
+"""Turning predictions made elsewhere into a run folder that can be scored and reported."""
 
 from __future__ import annotations
 
-import filecmp
 import json
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.atomic import atomic_write
+from harness.atomic import write_atomically
 from harness.plan.manifest import check_resumable, new_manifest, run_record
 from harness.plan.models import ModelSpec
 from harness.plan.plan import Options, Plan, make_plan
 from harness.plan.registry import Registry
 from harness.plan.tasks import data_root
-from harness.score.rows import checked_outcomes
-from harness.store.outcomes import read_outcomes
+from harness.store.outcomes import KINDS, outcome_to_json
+from harness.store.prediction_files import Columns, read_predictions
 from harness.store.run_folder import RowKey, RunFolder, check_name
-from harness.types import UserError
+from harness.types import Answer, Outcome, Unparsed, UserError
 
-SHOWN_IDS = 5
+SHOWN = 5
 
 
 def import_outcomes(
-    task: str, files: Sequence[str], out: Path, *, split: str, root: str | None, command: list[str]
+    task: str,
+    files: Sequence[str],
+    out: Path,
+    *,
+    split: str,
+    root: str | None,
+    command: list[str],
+    columns: Columns | None = None,
+    format_name: str | None = None,
+    positions: bool = False,
 ) -> RunFolder:
-    """Make a run folder from outcome files, after checking their ids against the task; or go on with one.
+    """Make a run folder from files of predictions, after checking their ids against the task; or resume one.
 
     Args:
-        files: `[NAME=]FILE.jsonl`; the file's stem names the row when NAME is absent.
+        files: `[NAME=]FILE`; the file's stem names the row if NAME is absent.
+        columns, format_name: how to read them, see `read_predictions`.
+        positions: ids are row numbers: 0 is the first example of the split.
 
     Raises:
-        UserError: a file is missing or has a wrong line, duplicate or unknown ids, or labels of another task, or `out`
-            is in use for anything but these outcomes.
+        UserError: a file is missing or cannot be read, holds duplicate or unknown ids, or `out` is in use for anything
+            but these predictions.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder")
@@ -44,20 +52,29 @@ def import_outcomes(
         raise UserError(f"{out} is not empty; choose another --out")
     sources = dict(_named(file) for file in files)
     if len(sources) != len(files):
-        raise UserError("--outcomes: two files share a name; tell them apart as NAME=FILE.jsonl")
-    plan = _plan(task, list(sources), split, root)
+        raise UserError("--outcomes: two files share a name; tell them apart as NAME=FILE")
+    registry = Registry("model", {"outcomes": "harness.store.import_outcomes:import_outcomes"})
+    specs = [ModelSpec(name, "outcomes") for name in sources]
+    plan = make_plan([task], specs, registry, Options(data_root(root), split=split))
     asked = plan.tasks[0]
-    ids = {e.id for e in asked.examples}
-    for name, path in sources.items():
-        _check_ids(path, name, ids)
-        # before anything is written: else the mended file would meet a folder that holds the wrong one
-        checked_outcomes(asked.task, list(asked.examples), RowKey(name), dict(read_outcomes(path)))
+    examples = list(asked.examples)
+    ids = [example.id for example in examples]
+    texts: dict[str, str] = {}
+    for name, path in sources.items():  # all are read before anything is written
+        found = read_predictions(path, asked.task, columns, format_name)
+        if positions:
+            found = [(_at(ids, path, id_), outcome) for id_, outcome in found]
+        _check_ids(path, name, found, ids)
+        _check_held_out(path, found, {example.id: len(example.annotations) for example in examples})
+        _report(name, found)
+        lines = (json.dumps(outcome_to_json(*pair), ensure_ascii=False, allow_nan=False) + "\n" for pair in found)
+        texts[name] = "".join(lines)
     folder = RunFolder(out)
     if begun:
         check_resumable(folder, plan)
     else:
         _begin(folder, plan, sources, command)
-    _copy(folder, plan, sources)
+    _write(folder, plan, sources, texts)
     return folder
 
 
@@ -70,21 +87,24 @@ def _named(file: str) -> tuple[str, Path]:
     return check_name(name if equals else source.stem, "outcomes name"), source
 
 
-def _plan(task: str, names: Sequence[str], split: str, root: str | None) -> Plan:
-    registry = Registry("model", {"outcomes": "harness.store.import_outcomes:import_outcomes"})
-    specs = [ModelSpec(name, "outcomes") for name in names]
-    return make_plan([task], specs, registry, Options(data_root(root), split=split))
+def _at(ids: Sequence[str], path: Path, position: str) -> str:
+    if not position.isdecimal() or int(position) >= len(ids):
+        raise UserError(f"{path}: id {position!r} is no row number from 0 to {len(ids) - 1}")
+    return ids[int(position)]
 
 
-def _check_ids(path: Path, name: str, ids: set[str]) -> None:
-    counts = Counter(example_id for example_id, _ in read_outcomes(path))
-    duplicates = sorted(i for i, n in counts.items() if n > 1)
-    unknown = sorted(counts.keys() - ids)
-    missing = sorted(ids - counts.keys())
+def _check_ids(path: Path, name: str, found: Sequence[tuple[str, Outcome]], ids: Sequence[str]) -> None:
+    counts = Counter(id_ for id_, _ in found)
+    duplicates = [id_ for id_, n in counts.items() if n > 1]
+    unknown = sorted(counts.keys() - set(ids))
+    missing = [id_ for id_ in ids if id_ not in counts]
     if duplicates:
         raise UserError(f"{path}: {len(duplicates)} ids appear twice or more: {_some(duplicates)}")
     if unknown:
-        raise UserError(f"{path}: {len(unknown)} ids are not in this task and split: {_some(unknown)}")
+        hint = f"; ids of the task: {_some(ids[:2])}" if len(unknown) == len(counts) else ""
+        if hint and all(id_.isdecimal() and int(id_) < len(ids) for id_ in unknown):
+            hint += "; if they are row numbers of the split, counted from 0, add --positions"
+        raise UserError(f"{path}: {len(unknown)} ids are not in this task and split: {_some(unknown)}{hint}")
     if missing:
         print(
             f"{name}: {len(missing)} of {len(ids)} examples missing, counted as failed: {_some(missing)}",
@@ -92,11 +112,34 @@ def _check_ids(path: Path, name: str, ids: set[str]) -> None:
         )
 
 
+def _check_held_out(path: Path, found: Sequence[tuple[str, Outcome]], annotations: Mapping[str, int]) -> None:
+    for id_, outcome in found:
+        held_out = outcome.held_out if isinstance(outcome, Answer) else None
+        indexes = held_out if isinstance(held_out, tuple) else () if held_out is None else (held_out,)
+        if not all(0 <= index < annotations[id_] for index in indexes):
+            raise UserError(f"{path}: {id_!r}: held_out {held_out} of {annotations[id_]} annotations")
+
+
+def _report(name: str, found: Sequence[tuple[str, Outcome]]) -> None:
+    """Say what was read unless everything is an answer, with what could not be."""
+    kinds = Counter(KINDS[type(outcome)] for _, outcome in found)
+    if kinds["answer"] == len(found):
+        return
+    reasons = Counter(o.reason or "no answer read" for _, o in found if isinstance(o, Unparsed))
+    outside = Counter(o.raw for _, o in found if isinstance(o, Unparsed) and o.reason == "label outside the task")
+    print(f"{name}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}", file=sys.stderr)
+    for reason, count in reasons.most_common():
+        print(f"{name}: {count} unparsed: {reason}", file=sys.stderr)
+    if outside:
+        shown = ", ".join(f"{json.dumps(label[:40])} {count}" for label, count in outside.most_common(SHOWN))
+        print(f"{name}: labels outside the task: {shown}", file=sys.stderr)
+
+
 def _some(ids: Sequence[str]) -> str:
-    return ", ".join(json.dumps(i) for i in ids[:SHOWN_IDS]) + (" …" if len(ids) > SHOWN_IDS else "")
+    return ", ".join(json.dumps(i) for i in ids[:SHOWN]) + (" …" if len(ids) > SHOWN else "")
 
 
-def _begin(folder: RunFolder, plan: Plan, sources: dict[str, Path], command: list[str]) -> None:
+def _begin(folder: RunFolder, plan: Plan, sources: Mapping[str, Path], command: list[str]) -> None:
     """Write the manifest: whatever follows can then be repeated by the same command."""
     manifest = new_manifest(plan, command)
     for name, path in sources.items():
@@ -104,18 +147,18 @@ def _begin(folder: RunFolder, plan: Plan, sources: dict[str, Path], command: lis
     folder.save_manifest(manifest)
 
 
-def _copy(folder: RunFolder, plan: Plan, sources: dict[str, Path]) -> None:
-    """Copy examples and outcomes, but for those that an earlier command copied.
+def _write(folder: RunFolder, plan: Plan, sources: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+    """Write examples and outcomes, but for those that an earlier command wrote.
 
     Raises:
-        UserError: it copied other outcomes.
+        UserError: it wrote other outcomes.
     """
     task = plan.tasks[0]
     if not folder.has_examples(task.task.name):
         folder.save_examples(task.task.name, task.examples)
-    for name, path in sources.items():
+    for name, text in texts.items():
         target = folder.outcomes_path(task.task.name, RowKey(name))
         if not target.exists():
-            atomic_write(target, partial(shutil.copyfile, path))
-        elif not filecmp.cmp(path, target, shallow=False):
-            raise UserError(f"{target} holds other outcomes than {path}; choose another --out")
+            write_atomically(target, text)
+        elif target.read_bytes() != text.encode("utf-8", errors="backslashreplace"):
+            raise UserError(f"{target} holds other outcomes than {sources[name]}; choose another --out")

@@ -40,7 +40,7 @@ def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
-    """Read one line of an outcomes file; a line with only id, emotion and explanation is an answer.
+    """Read one line of an outcomes file; one without `kind` is an answer: a label, an explanation or both.
 
     Raises:
         ValueError: a key is missing or of the wrong type; the message names it.
@@ -96,11 +96,9 @@ def _shown(value: object) -> str:
 
 
 def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage, reasoning: str) -> Answer:
-    emotion, explanation = line.get("emotion"), line.get("explanation")
-    if not isinstance(emotion, str) or not emotion:
-        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {_shown(emotion)}")
-    if not isinstance(explanation, str):
-        raise ValueError(f"key 'explanation' must be a string in an answer, got {_shown(explanation)}")
+    emotion, explanation = _of_type(line, "emotion", str, ""), _of_type(line, "explanation", str, "")
+    if not emotion and not explanation:
+        raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {_shown(line.get('emotion'))}")
     probs = line.get("emotion_probs")
     if probs is not None:
         if not isinstance(probs, Mapping) or not all(isinstance(v, int | float) for v in probs.values()):

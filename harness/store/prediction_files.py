@@ -1,0 +1,441 @@
+"""Predictions made elsewhere: any usual file of them becomes outcomes of a task.
+
+A file holds *records* (JSON Lines, a JSON list, csv, tsv, Excel, Parquet, an evaluation log); `Columns` says where in a
+record its id, text, label and so on stand. The known formats are such `Columns`; they are recognised by the keys of the
+first record. A column is a key (`prediction`), a path (`output.completion`, `choices.0.text`) or a pattern
+(`{art_style}/{painting}`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from harness.store.outcomes import outcome_from_json
+from harness.suggestions import nearest
+from harness.tasks.parser import parse_answer
+from harness.tasks.readers.tables import read_rows, read_text
+from harness.types import Answer, Failed, Outcome, Refusal, Task, Unparsed, Usage, UserError
+
+Record: TypeAlias = Mapping[str, Any]
+
+OUTSIDE = "label outside the task"
+_BECAUSE = re.compile(r"\s*\bbecause\b\s*", re.IGNORECASE)
+_BRACED = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where the parts of a prediction stand; None for what a file does not hold.
+
+    Attributes:
+        id: the example's id; numbers are taken as text.
+        text: what the model said; label and explanation are read from it as from any model's answer.
+        emotion, explanation: label and explanation apart, instead of `text`; one of them may be missing.
+        probs: what the columns of label probabilities start with (`p_` for `p_awe`), or one column with an object.
+        last_because: cut `text` after the last "because" instead of the first, as SEVLM's script does.
+        refusal, error: text that is there if the model declined, or no answer was got.
+        prompt_tokens, completion_tokens, latency_s, finish_reason: what the server reported.
+    """
+
+    id: str = "id"
+    text: str | None = None
+    emotion: str | None = None
+    explanation: str | None = None
+    probs: str | None = None
+    last_because: bool = False
+    refusal: str | None = None
+    error: str | None = None
+    prompt_tokens: str | None = None
+    completion_tokens: str | None = None
+    latency_s: str | None = None
+    finish_reason: str | None = None
+
+
+_CHOICE = "response.body.choices.0"
+_USAGE = "response.body.usage"
+FORMATS: Mapping[str, Columns] = {
+    "outcomes": Columns(),
+    "sevlm": Columns(id="image_id", text="caption", last_because=True),
+    "coco": Columns(id="image_id", explanation="caption"),
+    "artemis-speaker": Columns(id="{art_style}/{painting}", emotion="grounding_emotion", explanation="caption"),
+    "openai-batch": Columns(
+        id="custom_id",
+        text=f"{_CHOICE}.message.content",
+        refusal=f"{_CHOICE}.message.refusal",
+        error="error",
+        prompt_tokens=f"{_USAGE}.prompt_tokens",
+        completion_tokens=f"{_USAGE}.completion_tokens",
+        finish_reason=f"{_CHOICE}.finish_reason",
+    ),
+    "inspect": Columns(
+        text="output.completion",
+        error="error",
+        prompt_tokens="output.usage.input_tokens",
+        completion_tokens="output.usage.output_tokens",
+        latency_s="total_time",
+        finish_reason="output.choices.0.stop_reason",
+    ),
+    "lmms-eval": Columns(id="doc_id", text="filtered_resps"),
+    "vlmevalkit": Columns(id="index", text="prediction"),
+    "lighteval": Columns(id="doc.id", text="model_response.text"),
+}
+"""Names of `--format`."""
+_KEYS_OF = (
+    ("openai-batch", {"custom_id", "response"}),
+    ("inspect", {"output", "epoch"}),
+    ("lmms-eval", {"doc_id", "filtered_resps"}),
+    ("lighteval", {"doc", "model_response"}),
+    ("vlmevalkit", {"index", "prediction"}),
+    ("artemis-speaker", {"art_style", "painting", "grounding_emotion", "caption"}),
+    ("coco", {"image_id", "caption"}),
+)
+_OWN_KEYS = {"kind", "emotion", "explanation", "raw", "emotion_probs", "ratings"}
+
+
+def read_predictions(
+    path: Path, task: Task, columns: Columns | None = None, format_name: str | None = None
+) -> list[tuple[str, Outcome]]:
+    """Read a file of predictions.
+
+    Args:
+        path: the file.
+        task: its labels (and its card's `aliases`), and whether answers need an explanation.
+        columns: where the parts stand, for a file of one's own making.
+        format_name: a key of `FORMATS`; None to recognise it.
+
+    Returns:
+        (id, outcome) in the order of the file. A label that the task does not have is `Unparsed`.
+
+    Raises:
+        UserError: a file that holds no predictions, is cut off, or is in no known form; a record without an id, or with
+            a value of the wrong type; no label at all is one of the task's. Names file and record.
+    """
+    records = list(read_records(path))
+    if not records:
+        raise UserError(f"{path}: is empty; expected predictions, a record per example")
+    name = format_name or (None if columns else _recognised(path, records))
+    if name is not None and name not in FORMATS:
+        raise UserError(f"--format {name}: {nearest(name, FORMATS)}")
+    reader = _RecordReader(task, columns or FORMATS[name or "outcomes"])
+    if name == "inspect":
+        records = [(where, record) for where, record in records if record.get("epoch", 1) in (1, "1")]
+    found = []
+    for where, record in records:
+        try:
+            found.append(reader.own(record) if name == "outcomes" else reader.read(record))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: {error}") from None
+    labelled = [o for _, o in found if isinstance(o, Answer) or (isinstance(o, Unparsed) and o.reason == OUTSIDE)]
+    if labelled and all(isinstance(outcome, Unparsed) for outcome in labelled):
+        wrong = sorted({outcome.raw for outcome in labelled})[:3]
+        raise UserError(
+            f"{path}: no label is one of {', '.join(task.emotions)}; the file has {', '.join(map(repr, wrong))}"
+        )
+    return found
+
+
+def _recognised(path: Path, records: Sequence[tuple[str, Record]]) -> str:
+    """The format, by the keys of the first record.
+
+    Raises:
+        UserError: none; names the keys and what to type.
+    """
+    keys = set(records[0][1])
+    if "id" in keys and keys & _OWN_KEYS:
+        return "outcomes"
+    for name, expected in _KEYS_OF:
+        if expected <= keys:
+            captions = [str(record.get("caption", "")) for _, record in records]
+            if name == "coco" and 2 * sum(bool(_BECAUSE.search(caption)) for caption in captions) > len(captions):
+                return "sevlm"
+            return name
+    shown = ", ".join(sorted(map(str, keys))[:12])
+    raise UserError(
+        f"{path}: which columns hold what? It has {shown}. Type --id COLUMN and --text COLUMN (or --emotion COLUMN, "
+        f"--explanation COLUMN), or --format with one of {', '.join(FORMATS)}; see docs/predictions.md"
+    )
+
+
+# ------------------------------------------------------------------------------------------ records of a file
+
+
+def read_records(path: Path) -> Iterator[tuple[str, Record]]:
+    """The records of a file, each with where it stands (`FILE:3`, `FILE, entry 3`, `FILE, row 3`).
+
+    Raises:
+        UserError: not in the form that its name or its beginning promises, or cut off.
+    """
+    match path.suffix.lower():
+        case ".csv" | ".tsv" | ".xlsx":
+            yield from read_rows(path, ())
+        case ".parquet":
+            yield from _parquet_records(path)
+        case ".eval":
+            yield from _inspect_records(path)
+        case _:
+            text = read_text(path)
+            first = text.lstrip()[:1]
+            if first == "[" or (first == "{" and not _is_json(text.lstrip().splitlines()[0])):
+                yield from _json_records(path, text)
+            else:
+                yield from _json_lines(path, text)
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Record]]:
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
+        if line.strip():
+            where = f"{path}:{number}"
+            value = _loaded(line, where)
+            if not isinstance(value, dict):
+                raise UserError(f"{where}: expected an object, got {type(value).__name__}")
+            yield where, value
+
+
+def _json_records(path: Path, text: str) -> Iterator[tuple[str, Record]]:
+    value = _loaded(text, str(path))
+    if isinstance(value, dict):  # an evaluation log, or id -> record
+        records = value.get("samples")
+        if records is None:
+            records = [{"id": key, **(v if isinstance(v, dict) else {"raw": v})} for key, v in value.items()]
+        value = records
+    for number, record in enumerate(value if isinstance(value, list) else [], 1):
+        where = f"{path}, entry {number}"
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: expected an object, got {type(record).__name__}")
+        yield where, record
+
+
+def _loaded(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error})") from None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return line.rstrip().endswith("}") and '": ' in line and line.count("{") > line.count("[")
+    return True
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(4096) for row in batch.to_pylist())
+            yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, 1))
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a Parquet file ({error})") from None
+
+
+def _inspect_records(path: Path) -> Iterator[tuple[str, Record]]:
+    try:
+        log: Any = importlib.import_module("inspect_ai.log")
+    except ImportError:
+        raise UserError(
+            f"{path}: reading an .eval log needs the package inspect_ai; or type: inspect log convert {path} --to json "
+            "--output-dir FOLDER, and give the .json file"
+        ) from None
+    try:
+        samples = log.read_eval_log(str(path)).samples or []
+    except Exception as error:  # a broken archive may fail in any way
+        raise UserError(f"{path}: not a log of inspect_ai ({error})") from None
+    for number, sample in enumerate(samples, 1):
+        yield f"{path}, sample {number}", sample.model_dump(mode="json") | {"output": _output(sample)}
+
+
+def _output(sample: Any) -> dict[str, Any]:
+    """A sample's output; its `completion` is computed and left out of a dump."""
+    return {**sample.output.model_dump(mode="json"), "completion": sample.output.completion}
+
+
+# ------------------------------------------------------------------------------------------ a record's outcome
+
+
+class _RecordReader:
+    """Turns records into outcomes.
+
+    Args:
+        task: what is asked.
+        columns: where the parts stand.
+    """
+
+    def __init__(self, task: Task, columns: Columns) -> None:
+        self._task = task
+        self._columns = columns
+        aliases = task.options.get("aliases")
+        self._labels = {_plain(label): label for label in task.emotions}
+        if isinstance(aliases, Mapping):
+            self._labels = {_plain(str(k)): str(v) for k, v in aliases.items() if v in task.emotions} | self._labels
+
+    def own(self, record: Record) -> tuple[str, Outcome]:
+        """A line of an outcomes file: `id` and `emotion`, `explanation` or `raw`, and whatever else it holds."""
+        line = dict(record) | {"id": _id(record.get("id"))}
+        if line.get("kind") not in (None, "answer"):
+            return outcome_from_json(line)
+        if line.get("emotion") is None and line.get("explanation") is None:
+            if not isinstance(line.get("raw"), str):
+                raise ValueError("expected 'emotion', 'explanation' or 'raw'")
+            return line["id"], self._parsed(line["raw"], Usage(), cut_off=bool(line.get("truncated")))
+        emotion = line.get("emotion")
+        if isinstance(emotion, str) and emotion:
+            label = self._labels.get(_plain(emotion))
+            if label is None:
+                return line["id"], Unparsed(emotion, reason=OUTSIDE)
+            line["emotion"] = label
+        line["explanation"] = "" if line.get("explanation") is None else line["explanation"]
+        id_, outcome = outcome_from_json(line)
+        if isinstance(outcome, Answer) and outcome.emotion_probs is not None:
+            outcome = dataclasses.replace(outcome, emotion_probs=self._normalised(outcome.emotion_probs))
+        return id_, outcome
+
+    def read(self, record: Record) -> tuple[str, Outcome]:
+        """A record of another format."""
+        columns = self._columns
+        id_ = _id(_found(record, columns.id, "--id"))
+        usage = Usage(
+            prompt_tokens=_whole(_optional(record, columns.prompt_tokens)),
+            completion_tokens=_whole(_optional(record, columns.completion_tokens)),
+            latency_s=_optional(record, columns.latency_s),
+        )
+        cut_off = _optional(record, columns.finish_reason) in ("length", "max_tokens", "model_length")
+        if error := _optional(record, columns.error):
+            message = error.get("message", error) if isinstance(error, Mapping) else error
+            return id_, Failed("imported", str(message), usage=usage)
+        if refusal := _optional(record, columns.refusal):
+            return id_, Refusal(str(refusal), usage)
+        if columns.text is not None:
+            outcome = self._parsed(_first_text(_found(record, columns.text, "--text")), usage, cut_off)
+        else:
+            emotion = _found(record, columns.emotion, "--emotion") if columns.emotion else ""
+            explanation = _found(record, columns.explanation, "--explanation") if columns.explanation else ""
+            outcome = self._labelled(_text(emotion), _text(explanation), usage)
+        if columns.probs is not None and isinstance(outcome, Answer):
+            outcome = dataclasses.replace(outcome, emotion_probs=self._probabilities(record, columns.probs))
+        return id_, outcome
+
+    def _labelled(self, emotion: str, explanation: str, usage: Usage, raw: str = "") -> Outcome:
+        """An answer whose label and explanation are apart; without a label column, one of words alone."""
+        label = self._labels.get(_plain(emotion), "")
+        if self._columns.emotion and not emotion:
+            return Unparsed(raw or explanation, usage, "empty")
+        if emotion and not label:
+            return Unparsed(raw or emotion, usage, OUTSIDE)
+        if not label and not explanation:
+            return Unparsed(raw, usage, "empty")
+        return Answer(label, explanation, raw=raw, usage=usage)
+
+    def _parsed(self, text: str, usage: Usage, cut_off: bool = False) -> Outcome:
+        if self._columns.last_because and (pieces := _BECAUSE.split(text))[1:]:
+            label = self._labels.get(_plain(pieces[0]))
+            if label is not None:
+                return Answer(label, pieces[-1].strip(), raw=text, usage=usage)
+        if label := self._labels.get(_plain(text)):  # a bare label, also where people give explanations
+            return Answer(label, "", raw=text, usage=usage)
+        return parse_answer(text, self._task.emotions, usage, truncated=cut_off, explained=self._task.explanations)
+
+    def _probabilities(self, record: Record, prefix: str) -> dict[str, float]:
+        whole = _get(record, prefix)
+        if isinstance(whole, str):
+            whole = json.loads(whole)
+        given = (
+            {str(key): value for key, value in whole.items()}
+            if isinstance(whole, Mapping)
+            else {key.removeprefix(prefix): value for key, value in record.items() if key.startswith(prefix)}
+        )
+        found = {self._labels[_plain(key)]: float(v) for key, v in given.items() if _plain(key) in self._labels}
+        if not found:
+            raise ValueError(
+                f"no column is called {prefix}LABEL for any label, such as {prefix}{self._task.emotions[0]}"
+            )
+        return self._normalised(found)
+
+    def _normalised(self, probabilities: Mapping[str, float]) -> dict[str, float]:
+        """Probabilities that sum to 1 but for rounding to two decimals, divided by their sum.
+
+        Raises:
+            ValueError: negative, or another sum.
+        """
+        total = sum(probabilities.values())
+        tolerance = max(0.01, 0.005 * len(self._task.emotions)) + 1e-9
+        if not all(p >= 0 for p in probabilities.values()) or not abs(total - 1) <= tolerance:
+            raise ValueError(f"probabilities sum to {total:.4g}, expected 1")
+        return {label: probability / total for label, probability in probabilities.items()}
+
+
+def _plain(label: str) -> str:
+    """A label without case, surrounding blanks and full stop; underscores and hyphens are blanks."""
+    return re.sub(r"[\s_-]+", " ", label.strip().strip(".").strip()).casefold()
+
+
+def _id(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():  # whole numbers that pandas kept as 5.0
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError(f"the id must be text or a whole number, got {str(value)[:60]!r}")
+    return str(value)
+
+
+def _get(record: Record, column: str) -> Any:
+    """A value by key, by path, or None."""
+    if column in record:
+        return record[column]
+    value: Any = record
+    for step in column.split("."):
+        if isinstance(value, str) and value[:1] in "[{":  # a nested value that a table holds as text
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return None
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _found(record: Record, column: str, option: str) -> Any:
+    """A value that must be there; a pattern's columns are put together.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if "{" in column:
+        return _BRACED.sub(lambda match: str(_found(record, match[1], option)), column)
+    value = _get(record, column)
+    if value is None and column not in record and "." not in column:
+        raise ValueError(f"no column {column!r} ({option}); {nearest(column, map(str, record))}")
+    return value
+
+
+def _optional(record: Record, column: str | None) -> Any:
+    return None if column is None else _get(record, column)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _text(value: Any) -> str:
+    """Text; what tables hold for nothing (None, NaN) is empty."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _first_text(value: Any) -> str:
+    """The first text of a list of answers, which some logs nest once more."""
+    while isinstance(value, list | tuple):
+        value = value[0] if value else ""
+    return _text(value)
