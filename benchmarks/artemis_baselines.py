@@ -24,7 +24,7 @@ from machine import machine, write_result
 from PIL import Image
 
 from harness.cli import main as harness
-from harness.plan.tasks import find_task
+from harness.plan.registry import find_task
 from harness.score.text_emotion import train_text_emotion
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data")) / "artemis"

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from machine import machine, write_result
 
@@ -56,20 +56,17 @@ def make_dataset(folder: Path, pictures: int) -> Path:
     return folder / "waits.yaml"
 
 
-def asked(card: Path, out: Path, seconds: float, executor: str) -> dict[str, Any]:
+def asked(card: Path, out: Path, seconds: float, executor: Literal["local", "ray"]) -> dict[str, Any]:
     """Ask about everything; what the manifest says of it."""
-    from harness.cli import parse
-    from harness.cli.run import merge_config
-    from harness.session import ask, prepare
+    from harness.api import prepare
+    from harness.infer.run import run_inference
 
-    words = ["run", "--tasks", str(card), "--out", str(out), "--models", f"sleeps:seconds={seconds}"]
-    words += ["--adapter", f"sleeps={__file__}:Sleeps", "--batch-size", str(BATCH), "--executor", executor]
-    options = merge_config(parse(words))
-    plan, run = prepare(options, ["harness"])
+    model = [f"sleeps={__file__}:Sleeps"]
+    run = prepare(str(card), f"sleeps:seconds={seconds}", out=out, adapters=model, batch_size=BATCH, executor=executor)
     started = time.perf_counter()
-    ask(plan, run, options)
+    run_inference(*run)
     whole = time.perf_counter() - started
-    (record,) = run.manifest()["runs"]
+    (record,) = run.folder.manifest()["runs"]
     return {"wall_s": record["wall_s"], "whole_s": round(whole, 2)} | (record["placement"] or {})
 
 

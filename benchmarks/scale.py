@@ -83,23 +83,21 @@ def make_dataset(folder: Path, n: int) -> Path:
 
 def ask(folder: Path) -> None:
     """What `harness run` does before it scores."""
-    from harness.cli import parse
-    from harness.cli.run import merge_config
-    from harness.session import ask, prepare
+    from harness.api import prepare
+    from harness.infer.run import run_inference
 
-    model = ["--models", "cheap", "--adapter", f"cheap={__file__}:Cheap", "--batch-size", "32"]
-    where = ["--tasks", str(folder / "data" / "scale.yaml"), "--out", str(folder / "run")]
-    options = merge_config(parse(["run", *where, *model, "--data-root", str(folder / "root")]))
-    plan, run = prepare(options, ["harness"])
-    ask(plan, run, options)
+    where = {"out": folder / "run", "data_root": folder / "root"}
+    model = [f"cheap={__file__}:Cheap"]
+    run_inference(*prepare(str(folder / "data" / "scale.yaml"), "cheap", adapters=model, batch_size=32, **where))
 
 
 def score(folder: Path) -> None:
     """What `harness score` does."""
-    from harness.session import score
+    from harness.score.results import score_run
     from harness.store.run_folder import RunFolder
 
-    score(RunFolder.open(folder / "run"), folder / "root")
+    run = RunFolder.open(folder / "run")
+    run.save_results(score_run(run, root=folder / "root"))
 
 
 def score_everything(folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
@@ -28,3 +30,8 @@ def write_atomically(path: Path, text: str | Iterable[str]) -> None:
             file.writelines([text] if isinstance(text, str) else text)
 
     atomic_write(path, write)
+
+
+def to_json(value: Any, *, indent: int | None = 1) -> str:
+    """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from harness.types import ImageError, UserError
+from harness.errors import ImageError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,7 +47,7 @@ def max_pixels() -> int:
     return int(given)
 
 
-def decode(path: Path) -> Image:
+def open_image(path: Path) -> Image:
     """The first frame of a picture file as RGB, upright (EXIF orientation applied).
 
     Sixteen bits of grey become eight by dropping the lower ones (Pillow would make all but the darkest white).

@@ -6,11 +6,17 @@ This module imports nothing heavy, so that `harness --help` stays fast.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from harness.errors import ImageError as ImageError
+from harness.errors import RetryableError as RetryableError
+from harness.errors import UserError as UserError
+from harness.images import open_image as open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,39 +27,6 @@ VAD_DIMENSIONS = ("valence", "arousal", "dominance")
 
 CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 """Stands in a rendered prompt where each picture's `Example.context` is put."""
-
-
-class UserError(Exception):
-    """A mistake the user can mend: printed as one line, exit code 2, no traceback.
-
-    The message says what was expected, what was got, and what to type. What it quotes from files (column names, paths,
-    values) may hold anything, so it is brought to one printable line here, once for every message.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(in_one_line(message))
-
-
-def in_one_line(message: str) -> str:
-    """Take out of a message what would break its line or what a terminal would act on."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-
-
-class ImageError(Exception):
-    """A picture that cannot be read; the runner records it as `Failed`, the run goes on."""
-
-
-class RetryableError(Exception):
-    """An endpoint failure that may succeed when the request is sent again.
-
-    Attributes:
-        retry_after_s: seconds the endpoint asked to wait, or None.
-    """
-
-    def __init__(self, message: str, retry_after_s: float | None = None, kind: str = "endpoint") -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-        self.kind = kind
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -142,13 +115,6 @@ class Item:
             ImageError: missing, truncated, not a picture, or beyond the limits of `harness.images`.
         """
         return open_image(self.image)
-
-
-def open_image(path: Path) -> Image:
-    """Decode a picture file as RGB, upright; see `Item.open`."""
-    from harness.images import decode
-
-    return decode(path)
 
 
 # ------------------------------------------------------------------------------------------ outcomes
@@ -283,3 +249,39 @@ class Task:
     explanations: bool = True
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------- runs
+
+SCHEMA = 1
+"""Of manifest.json and results.json."""
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RowKey(NamedTuple):
+    """One row of a leaderboard: a model, as it is or under a control."""
+
+    model: str
+    control: str | None = None
+
+    @property
+    def stem(self) -> str:
+        """The file name of this row's outcomes, without suffix."""
+        return self.model if self.control is None else f"{self.model}@{self.control}"
+
+    @classmethod
+    def from_stem(cls, stem: str) -> RowKey:
+        """The inverse of `stem`."""
+        model, _, control = stem.partition("@")
+        return cls(model, control or None)
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is safe as a file name.
+
+    Raises:
+        UserError: it holds anything but letters, digits, `.`, `_`, `-`, or does not start with a letter or digit.
+    """
+    if not _SAFE_NAME.fullmatch(name) or len(name) > 100:
+        raise UserError(f"{what} {name!r}: use letters, digits, '.', '_' and '-' only (at most 100)")
+    return name

@@ -9,23 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from harness.check.installation import Finding
+from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.check import Finding
 from harness.infer.endpoint import drive
 from harness.infer.local import predict
-from harness.infer.runner import checked
+from harness.infer.run import checked
 from harness.plan.models import ModelSpec, typed_settings
-from harness.plan.registry import Registry
-from harness.plan.tasks import data_root, find_task, open_reader
+from harness.plan.registry import adapter_registry, data_root, find_task, open_reader
 from harness.redact import redact
 from harness.tasks.prompts import DEFAULT_PROMPT, render
 from harness.types import Answer, Example, Failed, Item, Outcome, Refusal, Unparsed, UserError
-
-if TYPE_CHECKING:
-    from harness.adapters import EndpointAdapter, LocalAdapter
 
 PAINTINGS = 5
 BUILD_ELSEWHERE = (
@@ -44,10 +41,8 @@ def build(target: str, settings: Mapping[str, str]) -> LocalAdapter | EndpointAd
     Raises:
         UserError: no such class, or settings that it does not take.
     """
-    from harness.plan.registry import adapter_registry
-
     is_file = ":" in target
-    registry: Registry = adapter_registry([f"checked={target}"] if is_file else [])
+    registry = adapter_registry([f"checked={target}"] if is_file else [])
     name = "checked" if is_file else target
     cls = registry.load(name)
     adapter: LocalAdapter | EndpointAdapter = cls(**typed_settings(cls, ModelSpec(name, name, settings), {"seed": 0}))
@@ -105,8 +100,6 @@ def prepare(adapter: LocalAdapter | EndpointAdapter, examples: Sequence[Example]
 
 def answers(adapter: LocalAdapter | EndpointAdapter, items: Sequence[Item]) -> list[Outcome | None]:
     """What the runner records for each item; None where nothing was recorded."""
-    from harness.adapters import EndpointAdapter
-
     if not isinstance(adapter, EndpointAdapter):
         return list(predict(adapter, items))
     recorded: dict[str, Outcome] = {}

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
-from harness.plan.environment import describe_environment
-from harness.plan.tasks import data_root, find_task, open_reader, task_cards
+from harness.check import Finding
+from harness.plan.manifest import describe_environment
+from harness.plan.registry import data_root, find_task, open_reader, task_cards
+from harness.tasks.metrics.java import find_java
 from harness.types import UserError
-
-
-class Finding(NamedTuple):
-    """One line of the doctor's."""
-
-    ok: bool
-    text: str
 
 
 def examine_installation(root: str | None) -> list[Finding]:
     """Versions, Java, GPU, and which tasks' data is prepared under the data root."""
     import torch  # noqa: F401 (loaded so that the GPU is seen)
-
-    from harness.tasks.metrics.java import find_java
 
     environment = describe_environment()
     versions = ", ".join(f"{name} {v}" for name, v in environment["packages"].items())

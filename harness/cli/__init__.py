@@ -1,26 +1,31 @@
-"""The command line: one file per verb, imported only when that verb is used."""
+"""The command line: one file per verb, imported only if that verb was typed."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
-from harness import __version__
-from harness.infer.interruption import EXIT_INTERRUPTED, interruptible
+from harness.errors import UserError, in_one_line
 from harness.redact import redact_text
-from harness.types import UserError, in_one_line
+from harness.version import __version__
 
 EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
 LONGEST = 1200
 """Characters of a message as printed; a name that it quotes from a file may be of any length."""
 EXIT_BUG = 70
-"""Of a mistake in the harness itself (`EX_SOFTWARE`)."""
+"""Of an error in the harness itself (`EX_SOFTWARE`)."""
+EXIT_INTERRUPTED = 130
 
 VERBS = {
-    "run": "ask models about a task's paintings, score the answers, write the report (repeat it to resume)",
+    "run": "ask models about a task's images, score the answers, write the report (repeat it to resume)",
     "score": "score a run again, or outcomes made elsewhere",
     "report": "write the HTML report of one run, or of several as one leaderboard",
     "compare": "paired differences between two models of a run",
@@ -48,8 +53,12 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see: {self.prog} --help")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs (used by the tests to check that documented commands parse)."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all verbs.
+
+    Args:
+        only: the verb whose arguments are needed; the others are then merely named. None: all.
+    """
     parser = _Parser(
         prog="harness",
         description="Evaluate how models name the emotion an artwork evokes, and say why.",
@@ -60,10 +69,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, summary in VERBS.items():
-        module = importlib.import_module(f"harness.cli.{verb.replace('-', '_')}")
         sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
-        module.add_arguments(sub)
-        sub.set_defaults(execute=module.execute, parser=sub)
+        if only in (None, verb):
+            module = importlib.import_module(f"harness.cli.{verb.replace('-', '_')}")
+            module.add_arguments(sub)
+            sub.set_defaults(execute=module.execute, parser=sub)
     return parser
 
 
@@ -80,8 +90,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         UserError: an argument that the verb does not know.
     """
-    parser = build_parser()
-    parsed, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser(next((word for word in words if not word.startswith("-")), ""))
+    parsed, rest = parser.parse_known_args(words)
     if hasattr(parsed, "settings"):
         parsed.settings += [piece for piece in rest if not piece.startswith("-")]
         rest = [piece for piece in rest if piece.startswith("-")]
@@ -94,31 +105,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 complete, 1 too many failures, 2 the user can mend it, 130 interrupted, 70 a mistake in the harness.
+        0 complete, 1 too many failures, 2 the user can fix it, 130 interrupted, 70 an error in the harness.
     """
     with interruptible():
         try:
             parsed = parse(arguments)
             return int(parsed.execute(parsed))
         except UserError as error:
-            return _told(str(error))
+            return _print_error(str(error))
         except KeyboardInterrupt:
             _close_progress_bars()
-            print("harness: interrupted; repeat the command to resume", file=sys.stderr)
+            print("harness: interrupted; rerun the same command to resume", file=sys.stderr)
             return EXIT_INTERRUPTED
         except Exception as error:
             if _is_storage_failure(error):
-                told = str(error) or type(error).__name__
+                reason = str(error) or type(error).__name__
                 if _torch_cannot_write(error):
-                    told = f"a file could not be written to its end (is the disk full?): {told}"
-                return _told(f"{told}; what was recorded before is intact, repeat the command to resume")
+                    reason = f"a file could not be written to its end (is the disk full?): {reason}"
+                return _print_error(f"{reason}; what was recorded before is intact, rerun the same command to resume")
             _close_progress_bars()
             print(redact_text(traceback.format_exc()), end="", file=sys.stderr)
-            print("harness: this is a mistake in the harness; please report it with these lines", file=sys.stderr)
+            print("harness: internal error; please report it with this traceback", file=sys.stderr)
             return EXIT_BUG
 
 
-def _told(message: str) -> int:
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into `KeyboardInterrupt`, and the second into an immediate exit code 130.
+
+    The first unwinds the stack, so that files are closed, records written and locks released. The second does not wait
+    for any of that: every outcome is on its way to the disk already, and whole files are only ever replaced. Outside
+    the main thread, where Python takes no signal handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os.write(2, b"\nharness: killed; rerun the same command to resume\n")
+            os._exit(EXIT_INTERRUPTED)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_error(message: str) -> int:
     """Print one line; it is shortened after secrets are out, lest half of one is left at its end."""
     line = in_one_line(redact_text(message))
     _close_progress_bars()

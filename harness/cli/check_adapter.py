@@ -6,6 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from harness.check.adapter import check_adapter
 from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES
 from harness.types import UserError
 
@@ -18,8 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print a line per rule; exit code 1 when one is broken."""
-    from harness.check.adapter import check_adapter
-
     settings = {}
     for piece in arguments.settings:
         key, equals, value = piece.partition("=")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.suggestions import nearest
+from harness.yaml_file import YamlFile
 
 if TYPE_CHECKING:
     import yaml
-
-    from harness.yaml_file import YamlFile
 
 COMMA_LISTS = ("tasks", "models", "controls")
 ONLY_TYPED = "trust_remote_code"
@@ -27,8 +26,6 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         UserError: no such file, not plain YAML, an unknown option or a value that the option does not take; the message
             names file, line and column.
     """
-    from harness.yaml_file import YamlFile
-
     document = YamlFile(path)
     known = {a.dest: a for a in parser._actions if a.option_strings and a.dest not in ("help", "config")}
     values: dict[str, Any] = {}

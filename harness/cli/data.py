@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.check.fetch import SOURCES, Download, fetch
 from harness.cli import EXIT_COMPLETE, add_data_root
+from harness.plan.registry import check_writable, data_root, find_task, open_reader
 from harness.types import UserError
 
 
@@ -34,8 +36,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Prepare, check or fetch; the exit code."""
     if arguments.action == "fetch":
         return _fetch(arguments)
-    from harness.plan.tasks import check_writable, data_root, find_task, open_reader
-
     root = data_root(arguments.data_root)
     reader = open_reader(find_task(arguments.task), root)
     if arguments.action == "check":
@@ -50,9 +50,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from harness.check.fetch import SOURCES, Download, fetch
-    from harness.plan.tasks import data_root
-
     source = SOURCES.get(arguments.name)
     if source is None:
         raise UserError(f"nothing is called {arguments.name!r}; data fetch knows {', '.join(SOURCES)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from harness.adapters.cards import CARDS, card_names, read_card
 from harness.cli import EXIT_COMPLETE
+from harness.plan.registry import adapter_registry, find_task, metric_registry, task_cards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +29,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _tasks() -> list[str]:
-    from harness.plan.tasks import find_task, task_cards
-
     tasks = [find_task(name) for name in task_cards()]
     width = max(len(t.name) for t in tasks)
     return [f"{t.name:<{width}}  {len(t.emotions)} emotions  {t.title}" for t in tasks]
 
 
 def _models(from_files: list[str]) -> list[str]:
-    from harness.plan.registry import adapter_registry
-
     registry = adapter_registry(from_files)
     width = max(len(name) for name in registry.names())
     lines = [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
@@ -44,8 +42,6 @@ def _models(from_files: list[str]) -> list[str]:
 
 
 def _cards() -> list[str]:
-    from harness.adapters.cards import CARDS, card_names, read_card
-
     cards = [read_card(CARDS / f"{name}.yaml") for name in card_names()]
     rows = []
     for card in cards:
@@ -56,8 +52,6 @@ def _cards() -> list[str]:
 
 
 def _metrics() -> list[str]:
-    from harness.plan.registry import metric_registry
-
     registry = metric_registry()
     width = max(len(name) for name in registry.names())
     return [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 
+from harness.api import Evaluation, write_report
+from harness.check.run import write_checksums
 from harness.cli import EXIT_COMPLETE
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
@@ -13,11 +16,11 @@ from harness.types import UserError
 
 def add_look(group: argparse._ActionsContainer) -> None:
     """Declare the options of the page that `run` and `report` share."""
-    group.add_argument("--blur", action="store_true", help="blur pictures in the report until they are clicked")
+    group.add_argument("--blur", action="store_true", help="blur images in the report until they are clicked")
     group.add_argument("--pictures", metavar="HOW", help="copy: small copies in the report (default); link: originals")
 
 
-def copies_pictures(how: str | None) -> bool:
+def copies_images(how: str | None) -> bool:
     """Whether `--pictures` asks for copies.
 
     Raises:
@@ -38,21 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Write the report; the exit code."""
-    from harness import session
-    from harness.store.checksums import write_checksums
-
     folders = [RunFolder.open(path) for path in arguments.runs]
     if len(folders) > 1 and arguments.out is None:
         raise UserError("report: several runs need --out DIR")
-    out = arguments.out or folders[0].path / "report"
-    copies = copies_pictures(arguments.pictures)
-    if out == folders[0].path / "report":
-        with session.locked(folders[0]):
-            page = session.report(folders, out, blur=arguments.blur, copies=copies)
+    own = folders[0].path / "report"
+    out = arguments.out or own
+    copy_images = copies_images(arguments.pictures)
+    with folders[0].locked() if out == own else nullcontext():
+        page = write_report(folders, out, blur=arguments.blur, copy_images=copy_images)
+        if out == own:
             write_checksums(folders[0].path)
-    else:
-        page = session.report(folders, out, blur=arguments.blur, copies=copies)
     print(f"report: {page}")
     if arguments.open:
         webbrowser.open(page.absolute().as_uri())
     return EXIT_COMPLETE
+
+
+def print_summary(done: Evaluation) -> None:
+    """The compact leaderboard, and where to read more."""
+    from harness.reports.terminal import leaderboard_table
+
+    for record in done.results["manifest"]["tasks"]:
+        print(leaderboard_table(dict(done.results), record["name"]))
+    page = done.folder / "report" / "index.html"
+    print(f"\nreport: {page}" if page.exists() else f"\nresults: {done.folder / 'results.json'}")

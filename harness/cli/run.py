@@ -1,17 +1,22 @@
-"""`harness run`: plan, ask, score, report."""
+"""`harness run`: the options of `harness.evaluate`, and what is printed of it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from harness.api import Evaluation, RunOptions, evaluate, prepare
 from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, add_data_root
 from harness.cli.config_file import read_config
-from harness.cli.report import add_look, copies_pictures
-from harness.types import UserError
+from harness.cli.report import add_look, copies_images, print_summary
+from harness.plan.plan import Plan, describe_requests
+from harness.store.outcomes import Recorded
+from harness.store.run_folder import RunFolder
+from harness.types import Failed, RowKey, UserError
 
 DEFAULTS: dict[str, Any] = {
     "split": "test",
@@ -32,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--split", help="split to answer (default: test)")
     what.add_argument("--limit", type=_positive, metavar="N", help="only the first N examples")
     what.add_argument("--ids-file", type=Path, metavar="F", help="only the examples whose ids are in F, one a line")
-    what.add_argument("--controls", metavar="C[,C]", help="also run on pictures made useless: blank, shuffled")
+    what.add_argument("--controls", metavar="C[,C]", help="also run on images made useless: blank, shuffled")
     where = parser.add_argument_group("where")
     where.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/<tasks>-<identity>)")
     add_data_root(where)
     where.add_argument("--config", type=Path, metavar="YAML", help="options of this command, by their long names")
     how = parser.add_argument_group("how")
-    how.add_argument("--batch-size", type=_positive, metavar="N", help="pictures a local model gets at once (8)")
+    how.add_argument("--batch-size", type=_positive, metavar="N", help="images a local model gets at once (8)")
     how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
     how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
     how.add_argument("--concurrency", type=_positive, metavar="N", help="requests to an endpoint at once (8)")
@@ -93,31 +98,82 @@ def execute(arguments: argparse.Namespace) -> int:
     for name in ("tasks", "models"):
         if not options[name]:
             raise UserError(f"--{name} is needed; for instance: harness run --tasks demo --models majority,nearest")
-    copies = copies_pictures(options["pictures"])
-    from harness import session
-    from harness.store.checksums import write_checksums
-
-    plan, folder = session.prepare(options, ["harness", *sys.argv[1:]])
+    copy_images = copies_images(options["pictures"])
+    asked = run_options(options)
+    command = ["harness", *sys.argv[1:]]
     if options["dry_run"]:
-        print(session.describe(plan, folder))
+        run = prepare(options["tasks"], options["models"], command=command, dry_run=True, **asked)
+        print(describe(run.plan, run.folder))
         return EXIT_COMPLETE
-    with session.locked(folder):  # to the end: another process would score what this one still writes
-        failure_rates = session.ask(plan, folder, options)
-        session.choose_for_scoring(folder, lexicon=str(options["lexicon"].absolute()) if options["lexicon"] else None)
-        current = folder.results_are_current()
-        results = folder.results() if current else session.score(folder, plan.options.data_root)
-        page = None
-        if not options["no_report"]:
-            page = session.report([folder], folder.path / "report", blur=options["blur"], copies=copies)
-        write_checksums(folder.path)
-    if options["open"] and page is not None:
-        webbrowser.open(page.absolute().as_uri())
-    session.print_summary(results, folder)
-    worst = max(failure_rates.values(), default=0.0)
-    if worst > options["max_error_rate"]:
-        session.print_failures(folder, failure_rates, options["max_error_rate"])
+    done = evaluate(
+        options["tasks"],
+        options["models"],
+        report=not options["no_report"],
+        blur=options["blur"],
+        copy_images=copy_images,
+        command=command,
+        **asked,
+    )
+    if options["open"] and done.page is not None:
+        webbrowser.open(done.page.absolute().as_uri())
+    print_summary(done)
+    if max(done.failure_rates.values(), default=0.0) > options["max_error_rate"]:
+        _print_failures(done, options["max_error_rate"])
         return EXIT_TOO_MANY_FAILURES
     return EXIT_COMPLETE
+
+
+def run_options(options: Mapping[str, Any]) -> RunOptions:
+    """The options of the command as `harness.evaluate` takes them.
+
+    Raises:
+        UserError: `--ids-file` cannot be read.
+    """
+    given = {name: options[name] for name in RunOptions.__annotations__ if name in options}
+    ids = _read_ids(options["ids_file"]) if options["ids_file"] else None
+    return cast(RunOptions, {**given, "adapters": options["adapter"], "ids": ids, "cache": not options["no_cache"]})
+
+
+def _read_ids(path: Path) -> frozenset[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--ids-file {path}: cannot be read ({error})") from error
+    ids = frozenset(line.strip() for line in lines if line.strip())
+    if not ids:
+        raise UserError(f"--ids-file {path}: holds no id; expected one a line")
+    return ids
+
+
+def describe(plan: Plan, folder: RunFolder) -> str:
+    """What `run` would do, for `--dry-run`."""
+    lines = [f"run folder: {folder.path}"]
+    for task in plan.tasks:
+        name = task.task.name
+        lines.append(f"task {name}: {len(task.examples)} of {task.examples.available} examples of split {task.split!r}")
+        lines += [f"  note: {note}" for note in task.reader.notes()]
+        for spec in plan.models:
+            for control in (None, *plan.options.controls):
+                row = RowKey(spec.name, control)
+                pending = Recorded(folder.each_outcome(name, row)).to_ask(task.examples.ids, retry_failed=False)
+                done = len(task.examples) - len(pending)
+                lines.append(f"  {row.stem} ({spec.adapter}): {done} done, {len(pending)} to ask")
+                examples = (e for e in task.examples if e.id in pending)
+                requests = describe_requests(plan, task, spec, examples, len(pending))
+                lines += [f"    {requests}"] if requests else []
+    return "\n".join(lines)
+
+
+def _print_failures(done: Evaluation, limit: float) -> None:
+    """Which rows failed too often, and with what."""
+    for name, rate in done.failure_rates.items():
+        if rate > limit:
+            task, _, stem = name.partition("/")
+            outcomes = RunFolder(done.folder).outcomes(task, RowKey.from_stem(stem)).values()
+            failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+            first = f"{failed[0].error_type}: {failed[0].message}"
+            print(f"harness: {name}: {len(failed)} failures ({rate:.1%} > {limit:.1%}), e.g. {first}", file=sys.stderr)
+    print("harness: fix the cause and rerun the command with --retry-failed", file=sys.stderr)
 
 
 def merge_config(arguments: argparse.Namespace) -> dict[str, Any]:

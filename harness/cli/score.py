@@ -7,7 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from harness.api import score_folder
 from harness.cli import EXIT_COMPLETE, add_data_root
+from harness.cli.report import print_summary
+from harness.store.import_outcomes import import_outcomes
 from harness.store.prediction_files import FORMATS, Columns
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
@@ -75,24 +78,14 @@ def _columns(arguments: argparse.Namespace) -> Columns | None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Score and report; the exit code."""
-    from harness import session
-    from harness.plan.tasks import data_root
-    from harness.store.checksums import write_checksums
-
-    root = data_root(arguments.data_root) if arguments.data_root else None
-    lexicon: Path | None = arguments.lexicon
-    if lexicon is not None and not lexicon.is_file():
-        raise UserError(f"--lexicon {lexicon}: no such file")
-    folder = _given_run(arguments)
-    with session.locked(folder):
-        session.choose_for_scoring(
-            folder, lexicon=str(lexicon.absolute()) if lexicon else None, bert_score=arguments.bert_score
-        )
-        results = session.score(folder, root)
-        if not arguments.no_report:
-            session.report([folder], folder.path / "report")
-        write_checksums(folder.path)
-    session.print_summary(results, folder)
+    done = score_folder(
+        _given_run(arguments),
+        data_root=arguments.data_root,
+        lexicon=arguments.lexicon,
+        bert_score=arguments.bert_score,
+        report=not arguments.no_report,
+    )
+    print_summary(done)
     return EXIT_COMPLETE
 
 
@@ -100,8 +93,6 @@ def _given_run(arguments: argparse.Namespace) -> RunFolder:
     if arguments.run and not (arguments.task or arguments.outcomes or arguments.out):
         return RunFolder.open(arguments.run)
     if not arguments.run and arguments.task and arguments.outcomes and arguments.out:
-        from harness.store.import_outcomes import import_outcomes
-
         return import_outcomes(
             arguments.task,
             arguments.outcomes,

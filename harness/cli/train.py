@@ -8,8 +8,18 @@ from typing import Any
 
 import yaml
 
+from harness.adapters import TrainRequest
 from harness.cli import EXIT_COMPLETE, add_data_root
-from harness.plan.tasks import TEXT_EMOTION
+from harness.images import max_pixels
+from harness.plan.contamination import record_training
+from harness.plan.registry import (
+    TEXT_EMOTION,
+    adapter_registry,
+    checkpoint_folder,
+    data_root,
+    find_task,
+    open_reader,
+)
 from harness.types import UserError
 
 
@@ -21,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
     parser.add_argument("--init-from", type=Path, metavar="DIR", help="weights to start from")
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda where there is one)")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     add_data_root(parser)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="override settings of the configuration")
@@ -31,12 +41,6 @@ def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
     if arguments.model == TEXT_EMOTION:
         return _train_text_emotion(arguments)
-    from harness.adapters import TrainRequest
-    from harness.images import max_pixels
-    from harness.plan.registry import adapter_registry
-    from harness.plan.tasks import checkpoint_folder, data_root, find_task, open_reader
-    from harness.plan.transfer import record_training
-
     cls = adapter_registry().load(arguments.model)
     max_pixels()  # a mistake in its variable ends here, not in the list of unreadable images
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
@@ -67,7 +71,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _train_text_emotion(arguments: argparse.Namespace) -> int:
     """The classifier that reads emotions from explanations: no adapter, but trained by the same command."""
-    from harness.plan.tasks import checkpoint_folder, data_root, find_task
     from harness.score.text_emotion import train_text_emotion
 
     for option in ("config", "init_from", "lexicon"):

@@ -14,8 +14,7 @@ from harness.adapters import EndpointAdapter
 from harness.adapters.base import Batches
 from harness.infer.batch_jobs import Job, Jobs
 from harness.infer.budget import Budget, BudgetReached
-from harness.infer.endpoint import MAX_ATTEMPTS, Record, wait_before_retry
-from harness.infer.interruption import run_until_interrupted
+from harness.infer.endpoint import MAX_ATTEMPTS, Record, run_until_interrupted, wait_before_retry
 from harness.types import Failed, ImageError, Item, Outcome, RetryableError, UserError
 
 MOST_JOBS_PER_ITEM = 3

@@ -18,9 +18,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
 from harness.store.outcomes import outcome_from_json, outcome_to_json
 from harness.types import Answer, Item, Outcome, Unparsed, UserError
+from harness.version import __version__
 
 if TYPE_CHECKING:
     from harness.adapters.base import Adapter

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
 from harness.infer.budget import Budget, BudgetReached
-from harness.infer.interruption import run_until_interrupted
 from harness.infer.throttle import AdaptiveLimit, PerMinute
-from harness.store.request_log import RequestLog, RequestLogError
+from harness.store.outcomes import RequestLog, RequestLogError
 from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Unparsed, Usage, UserError
 
 MAX_ATTEMPTS = 6
@@ -64,6 +63,25 @@ def drive(
     except BudgetReached:
         assert budget is not None
         raise budget.reached() from None
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run` for work that a first Ctrl-C may end at any step.
+
+    asyncio keeps the interrupt in the task as well, and prints a traceback because nobody fetches it from there.
+    """
+    interrupted = False
+
+    async def quietly() -> None:
+        nonlocal interrupted
+        try:
+            await work
+        except KeyboardInterrupt:
+            interrupted = True
+
+    asyncio.run(quietly())
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _first_cause(error: BaseException) -> BaseException:

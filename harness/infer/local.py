@@ -1,20 +1,19 @@
-"""A loaded local model and what it answers, wherever it computes: in this process, or (`executor_ray`) on a cluster."""
+"""A loaded local model and what it answers, in this process or (`harness.infer.ray`) on a cluster."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
+from harness.adapters import LocalAdapter
 from harness.infer.endpoint import with_usage
-from harness.plan.environment import gpu_name, peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.plan.manifest import gpu_name
 from harness.types import Example, Failed, Item, Outcome, UserError
-
-if TYPE_CHECKING:
-    from harness.adapters import LocalAdapter
 
 Executor = Literal["local", "ray"]
 EXECUTORS: tuple[Executor, ...] = get_args(Executor)
@@ -22,7 +21,7 @@ T = TypeVar("T")
 
 
 def check_executor(name: str) -> None:
-    """See that there is such an executor, and that it can be used here.
+    """Check that there is such an executor, and that it can be used here.
 
     Raises:
         UserError: there is not, or its package is missing.
@@ -34,7 +33,7 @@ def check_executor(name: str) -> None:
 
 
 class Asked(NamedTuple):
-    """One question: an item, and its example where the model may see references."""
+    """One question: an item, and its example if the model may see references."""
 
     item: Item
     example: Example | None = None
@@ -42,12 +41,12 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What only a loaded model tells.
+    """Known only once a model is loaded.
 
     Attributes:
         parameters, observed, cache_key: see the methods of `Adapter`.
         peak_memory_gb: highest memory allocated on a GPU since loading began; None without a GPU.
-        gpu: its name, where the model may use one.
+        gpu: its name, if the model may use one.
         placement: how many workers it had on a cluster, for the manifest.
     """
 
@@ -69,7 +68,7 @@ class Model(Protocol):
             UserError: the adapter broke its contract, or says that it cannot work at all.
         """
 
-    def facts(self) -> ModelInfo:
+    def info(self) -> ModelInfo:
         """What is known by now."""
 
     def close(self) -> None:
@@ -81,7 +80,7 @@ class InProcessModel:
 
     Args:
         adapter: as built; it is loaded here.
-        training: examples for `fit`, where the adapter needs some.
+        training: examples for `fit`, if the adapter needs some.
 
     Raises:
         UserError: it cannot be loaded.
@@ -95,7 +94,7 @@ class InProcessModel:
         adapter.load()
 
     def answers(self, asked: Iterable[Asked], batch_size: int) -> Iterator[tuple[Item, Outcome]]:
-        """One outcome per item, in order; the pictures of the next batch are announced before this one is answered."""
+        """One outcome per item, in order; the images of the next batch are announced before this one is answered."""
         announced = itertools.chain(batches(asked, batch_size), [[]])
         for batch, following in itertools.pairwise(announced):
             items = [one.item for one in batch]
@@ -104,7 +103,7 @@ class InProcessModel:
             self.adapter.prefetch([*items, *(one.item for one in following)])
             yield from zip(items, predict(self.adapter, items), strict=True)
 
-    def facts(self) -> ModelInfo:
+    def info(self) -> ModelInfo:
         """Size, memory, and what the adapter learned."""
         adapter = self.adapter
         memory, gpu = peak_gpu_memory_gb(), gpu_name()
@@ -123,7 +122,7 @@ def batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
-    """One outcome per item; a batch that raises is asked again item by item, so one bad picture costs one answer."""
+    """One outcome per item; a batch that raises is asked again item by item, so one bad image costs one answer."""
     started = time.monotonic()
     try:
         outcomes = adapter.predict(batch)
@@ -138,3 +137,18 @@ def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
         raise UserError(f"{name}.predict must return one outcome per item: got {len(outcomes)} for {len(batch)} items")
     share = (time.monotonic() - started) / len(batch)
     return [with_usage(outcome, share) for outcome in outcomes]
+
+
+def peak_gpu_memory_gb() -> float | None:
+    """Highest memory torch had allocated on the GPU since the last reset, in GB (10^9 bytes); None without a GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return float(torch.cuda.max_memory_allocated()) / 1e9
+
+
+def reset_peak_gpu_memory() -> None:
+    """Start a new measurement for `peak_gpu_memory_gb`."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

@@ -1,35 +1,64 @@
-"""The asking stage of `harness run`: every row that has unanswered examples, one after the other."""
+"""The inference stage of `harness run`: every row that has unanswered examples, each outcome recorded once it is known.
+
+run_inference -> RowRun.run -> the cache, else InProcessModel / RayModel / an endpoint -> checked -> OutcomeLog
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.adapters import EndpointAdapter
+from tqdm import tqdm
+
+from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters.cards import ModelCard, card_of
+from harness.infer.batch_drive import drive_batches
 from harness.infer.budget import Budget, budget_of
 from harness.infer.cache import ResponseCache, cache_of
-from harness.infer.local import InProcessModel, Model, ModelInfo
-from harness.infer.runner import Row, RowRun, RowTimes
-from harness.plan.controls import pictures_under
-from harness.plan.id_set import IdSet, Recorded
+from harness.infer.endpoint import drive
+from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo
+from harness.plan.controls import images_under
 from harness.plan.manifest import check_fingerprint, note_environment, run_record, task_record
 from harness.plan.models import ModelSpec
 from harness.plan.plan import Plan, TaskPlan
-from harness.redact import redact
-from harness.store.run_folder import RowKey, RunFolder
-from harness.types import Control, Example
+from harness.redact import redact, redact_known, redact_text
+from harness.store.outcomes import OutcomeLog, Recorded
+from harness.store.run_folder import RunFolder
+from harness.tasks.parser.ratings import read_ratings
+from harness.types import CONTEXT_MARK, Answer, Control, Example, Failed, Item, Outcome, RowKey, Unparsed
 
 if TYPE_CHECKING:
-    from harness.adapters import LocalAdapter
-    from harness.adapters.cards import ModelCard
     from harness.infer.ray import RayWorkers
 
+MESSAGE_LIMIT = 500
+"""Characters of a failure's message."""
 
-def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, float]:
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a run asks: the options of `harness run` that change no answer's meaning, by their names there."""
+
+    batch_size: int = 8
+    concurrency: int = 8
+    device: str | None = None
+    dtype: str | None = None
+    trust_remote_code: bool = False
+    executor: Executor = "local"
+    adapters: Sequence[str] = ()
+    retry_failed: bool = False
+    cache: bool = True
+    max_cost: float | None = None
+
+
+def run_inference(plan: Plan, folder: RunFolder, options: InferenceOptions) -> dict[str, float]:
     """Run every row that has unanswered examples; the caller holds the folder's lock.
 
     Returns:
@@ -39,138 +68,128 @@ def ask(plan: Plan, folder: RunFolder, options: Mapping[str, Any]) -> dict[str, 
         UserError: a model changed since the run was begun, or cannot work at all.
     """
     manifest = folder.manifest()
-    budget = budget_of(folder, [t.task.name for t in plan.tasks], options["max_cost"])
+    budget = budget_of(folder, [t.task.name for t in plan.tasks], options.max_cost)
     rates = {}
     with _workers(options) as workers:
         for task in plan.tasks:
             _snapshot(folder, manifest, task)
-            for spec in plan.models:
-                for control in (None, *plan.options.controls):
-                    asking = RowAsking(plan, folder, manifest, task, spec, control, options)
-                    asking.run(workers, budget)
-                    recorded = asking.recorded()
-                    rates[f"{task.task.name}/{asking.key.stem}"] = len(recorded.failed) / len(recorded)
+            for spec, control in itertools.product(plan.models, (None, *plan.options.controls)):
+                row = RowRun(plan, folder, manifest, task, spec, control, options)
+                row.run(workers, budget)
+                recorded = row.recorded()
+                rates[f"{task.task.name}/{row.key.stem}"] = len(recorded.failed) / len(recorded)
     return rates
 
 
 @contextmanager
-def _workers(options: Mapping[str, Any]) -> Iterator[RayWorkers | None]:
-    """The workers of a Ray cluster where they are asked for; None: local models compute in this process."""
-    if options["executor"] == "local":
+def _workers(options: InferenceOptions) -> Iterator[RayWorkers | None]:
+    """The workers of a Ray cluster, if they are asked for; None: local models compute in this process."""
+    if options.executor == "local":
         yield None
         return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
     from harness.infer.ray import connected
 
-    with connected(options["adapter"] or ()) as workers:
+    with connected(options.adapters) as workers:
         yield workers
 
 
 def _snapshot(folder: RunFolder, manifest: dict[str, Any], task: TaskPlan) -> None:
     """Keep the examples in the folder; a smaller `--limit` never shrinks what an earlier command selected."""
     name, selected = task.task.name, task.examples.ids
-    known = IdSet.of(e.id for e in folder.examples(name)) if folder.has_examples(name) else IdSet.of(())
+    known = {e.id for e in folder.examples(name)} if folder.has_examples(name) else set()
     new = selected - known
-    if len(new) or not len(known):
+    if new or not known:
         folder.save_examples(name, task.examples.with_those_of(known))
         record = next(t for t in manifest["tasks"] if t["name"] == name)
         record.update(redact(task_record(task)) | {"examples": len(known) + len(new)})
         folder.save_manifest(manifest)
 
 
-@dataclass(frozen=True)
-class RowAsking:
-    """One (task, model, control) of a run: what is left of it, and asking for that."""
+class RowRun:
+    """One (task, model, control) of a run: what is left of it, asking for that, recording what comes back.
 
-    plan: Plan
-    folder: RunFolder
-    manifest: dict[str, Any]
-    task: TaskPlan
-    spec: ModelSpec
-    control: Control | None
-    options: Mapping[str, Any]
+    Args:
+        plan, folder, task, spec, control: which row.
+        manifest: the folder's; brought up to date here.
+        options: how to ask.
+    """
 
-    @property
-    def key(self) -> RowKey:
-        """The row's name in the store."""
-        return RowKey(self.spec.name, self.control)
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """The row's part of the manifest."""
-        return run_record(self.manifest, self.task.task.name, self.key)
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        manifest: dict[str, Any],
+        task: TaskPlan,
+        spec: ModelSpec,
+        control: Control | None,
+        options: InferenceOptions,
+    ) -> None:
+        self.plan, self.folder, self.manifest, self.options = plan, folder, manifest, options
+        self.task, self.spec, self.control = task, spec, control
+        self.name, self.key = task.task.name, RowKey(spec.name, control)
+        self.record = run_record(manifest, self.name, self.key)
 
     def recorded(self) -> Recorded:
         """What the store holds of this row."""
-        return Recorded(self.folder.each_outcome(self.task.task.name, self.key))
+        return Recorded(self.folder.each_outcome(self.name, self.key))
 
     def run(self, workers: RayWorkers | None, budget: Budget | None) -> None:
         """Ask about every unanswered example and bring the manifest up to date.
 
         Raises:
-            UserError: see `ask`.
+            UserError: see `run_inference`.
+            OSError: an outcome could not be written.
         """
         adapter = self.plan.build(self.task, self.spec)
         fingerprint = adapter.fingerprint()
         check_fingerprint(self.record, fingerprint, self.folder.path)
-        pending = self.recorded().to_ask(self.task.examples.ids, retry_failed=self.options["retry_failed"])
+        pending = self.recorded().to_ask(self.task.examples.ids, retry_failed=self.options.retry_failed)
         self._note_requests()  # a command that was killed after its last outcome did not
-        if not len(pending):
+        if not pending:
             return
         self._begin(adapter, fingerprint, len(pending))
         if isinstance(adapter, EndpointAdapter):
-            times = self._ask_endpoint(adapter, pending, budget)
+            asking = self._ask_endpoint(adapter, pending, budget)
         else:
-            times = self._ask_model(adapter, pending, workers)
+            asking = self._ask_model(adapter, pending, workers)
         self._note(
-            wall_s=round(self.record.get("wall_s", 0.0) + times.seconds, 3),
-            asked=self.record.get("asked", 0) + len(pending) - times.cached,
-            cached=self.record.get("cached", 0) + times.cached,
+            wall_s=round(self.record.get("wall_s", 0.0) + asking.seconds, 3),
+            asked=self.record.get("asked", 0) + len(pending) - asking.cached,
+            cached=self.record.get("cached", 0) + asking.cached,
         )
 
     def _begin(self, adapter: LocalAdapter | EndpointAdapter, fingerprint: Mapping[str, Any], pending: int) -> None:
         total = len(self.task.examples)
         if pending < total:
-            name = f"{self.task.task.name}/{self.key.stem}"
-            print(f"{name}: {total - pending} of {total} done", file=sys.stderr)
-        how = {k: self.options[k] for k in ("batch_size", "concurrency", "device", "dtype", "trust_remote_code")}
-        executor = "local" if isinstance(adapter, EndpointAdapter) else self.options["executor"]
+            print(f"{self.name}/{self.key.stem}: {total - pending} of {total} done", file=sys.stderr)
+        how = {k: getattr(self.options, k) for k in ("batch_size", "concurrency", "device", "dtype")}
+        how["trust_remote_code"] = self.options.trust_remote_code
+        executor = "local" if isinstance(adapter, EndpointAdapter) else self.options.executor
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
-        card = self._card(fingerprint)
+        card = self.spec.card or _card_of_checkpoint(fingerprint.get("checkpoint"))
         self.record["card"] = None if card is None else card.record()
         note_environment(self.manifest)
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)
-
-    def _card(self, fingerprint: Mapping[str, Any]) -> ModelCard | None:
-        """The card that was asked for, or that of the checkpoint that was."""
-        from harness.adapters.cards import card_of
-
-        checkpoint = fingerprint.get("checkpoint")
-        return self.spec.card or (card_of(checkpoint) if isinstance(checkpoint, str) and "/" in checkpoint else None)
 
     def _note(self, **values: Any) -> None:
         self.record.update(values)
         self.folder.save_manifest(self.manifest)
 
-    # ------------------------------------------------------------------ local models
+    def _note_info(self, info: ModelInfo) -> None:
+        self._note(
+            parameters=info.parameters or (self.record.get("card") or {}).get("parameters"),
+            observed=redact(dict(info.observed)),
+            peak_memory_gb=info.peak_memory_gb,
+            gpu=info.gpu,
+            placement=None if info.placement is None else dict(info.placement),
+        )
 
-    def _ask_model(self, adapter: LocalAdapter, pending: IdSet, workers: RayWorkers | None) -> RowTimes:
-        model: Model
-        if workers is None:
-            model = InProcessModel(adapter, self._training(adapter))
-        else:
-            arguments = self.plan.arguments(self.task, self.spec)
-            trained_on = self.task.source(self.spec).name if "train" in adapter.needs else None
-            model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter))
-        loaded = model.facts()
-        # Now too: whoever is killed after the last answer asks nothing more when it is resumed.
-        self._note_facts(loaded)
-        try:
-            with self._row_run(adapter, loaded.cache_key, pending) as run:
-                references = "references" in adapter.needs
-                return run.ask_model(model, self.options["batch_size"], references=references)
-        finally:
-            self._note_facts(model.facts())
-            model.close()
+    def _note_requests(self) -> None:
+        lost = self.folder.requests_without_outcome(self.name, self.key)
+        found = {"requests": self.folder.requests(self.name, self.key), "requests_without_outcome": lost}
+        if found["requests"] and not found.items() <= self.record.items():
+            self._note(**found)
 
     def _training(self, adapter: LocalAdapter | EndpointAdapter) -> Sequence[Example] | None:
         """The training examples of an adapter that needs some."""
@@ -178,18 +197,32 @@ class RowAsking:
             return None
         return list(self.task.training(self.spec, self.plan.options.data_root))
 
-    def _note_facts(self, facts: ModelInfo) -> None:
-        self._note(
-            parameters=facts.parameters or (self.record.get("card") or {}).get("parameters"),
-            observed=redact(dict(facts.observed)),
-            peak_memory_gb=facts.peak_memory_gb,
-            gpu=facts.gpu,
-            placement=None if facts.placement is None else dict(facts.placement),
-        )
+    # ------------------------------------------------------------------ local models, endpoints
 
-    # ------------------------------------------------------------------ endpoints
+    def _ask_model(self, adapter: LocalAdapter, pending: set[str], workers: RayWorkers | None) -> _Asking:
+        model: Model
+        if workers is None:
+            model = InProcessModel(adapter, self._training(adapter))
+        else:
+            arguments = self.plan.arguments(self.task, self.spec)
+            trained_on = self.task.source(self.spec).name if "train" in adapter.needs else None
+            model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter))
+        loaded = model.info()
+        # Now too: whoever is killed after the last answer asks nothing more when it is resumed.
+        self._note_info(loaded)
+        references = "references" in adapter.needs
+        try:
+            with self._asking(adapter, loaded.cache_key, pending) as asking:
+                asked = (Asked(item, example if references else None) for item, example in asking.unknown())
+                for item, outcome in model.answers(asked, self.options.batch_size):
+                    asking.record(item, outcome)
+                    asking.progress.update()
+            return asking
+        finally:
+            self._note_info(model.info())
+            model.close()
 
-    def _ask_endpoint(self, adapter: EndpointAdapter, pending: IdSet, budget: Budget | None) -> RowTimes:
+    def _ask_endpoint(self, adapter: EndpointAdapter, pending: set[str], budget: Budget | None) -> _Asking:
         """Endpoints are asked from this process, whatever the executor: waiting for answers takes no cluster."""
         training = self._training(adapter)
         if training is not None:
@@ -197,49 +230,175 @@ class RowAsking:
         if "references" in adapter.needs:
             adapter.attach(list(self.task.examples))
         adapter.load()
-        self._note_facts(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
-        task, concurrency = self.task.task.name, self.options["concurrency"]
-        state = self.folder.path / "batches" / task / f"{self.key.stem}.json"
+        self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
         if lost := self.record.get("requests_without_outcome"):
-            told = f"{lost} requests were under way when a command was stopped and may be billed twice"
-            print(f"{task}/{self.key.stem}: {told}", file=sys.stderr)
+            stopped = f"{lost} requests were under way when a command was stopped and may be billed twice"
+            print(f"{self.name}/{self.key.stem}: {stopped}", file=sys.stderr)
+        state = self.folder.path / "batches" / self.name / f"{self.key.stem}.json"
         try:
             with (
-                self._row_run(adapter, adapter.cache_key(), pending) as run,
-                self.folder.open_requests(task, self.key) as requests,
+                self._asking(adapter, adapter.cache_key(), pending) as asking,
+                self.folder.open_requests(self.name, self.key) as requests,
             ):
-                return run.ask_endpoint(adapter, concurrency, budget, batch_state=state, requests=requests)
+                items: Iterator[Item] = (item for item, _ in asking.unknown())
+                first = list(itertools.islice(items, 1))  # an endpoint is not opened for nothing
+                items = itertools.chain(first, items)
+                batch_api = adapter.batches()
+                if first and batch_api is not None:
+                    drive_batches(adapter, batch_api, list(items), state, asking.record, asking.progress, budget)
+                elif first:
+                    concurrency = self.options.concurrency
+                    drive(adapter, items, concurrency, asking.record, asking.progress, budget, requests)
+            return asking
         finally:
             self._note_requests()
-            self._note_facts(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
+            self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
             adapter.close()
 
-    def _note_requests(self) -> None:
-        task = self.task.task.name
-        lost = self.folder.requests_without_outcome(task, self.key)
-        found = {"requests": self.folder.requests(task, self.key), "requests_without_outcome": lost}
-        if found["requests"] and not found.items() <= self.record.items():
-            self._note(**found)
-
-    # ------------------------------------------------------------------ both
-
     @contextmanager
-    def _row_run(
-        self, adapter: LocalAdapter | EndpointAdapter, depends_on: Mapping[str, Any] | None, pending: IdSet
-    ) -> Iterator[RowRun]:
+    def _asking(
+        self, adapter: LocalAdapter | EndpointAdapter, depends_on: Mapping[str, Any] | None, pending: set[str]
+    ) -> Iterator[_Asking]:
+        """The row at work: its questions, cache, log and progress bar, open for as long as it is asked."""
         task, spec, folder = self.task, self.spec, self.folder
-        everything = folder.examples(task.task.name)
-        row = Row(
-            f"{task.task.name}/{self.key.stem}",
-            task.labels(spec),
-            task.prompt(spec),
-            pictures_under(self.control, everything, self.plan.options.seed, folder.path / "controls"),
-            task.task.ratings,
-            task.task.explanations,
-            task.label_map(spec) if spec.trained_on else {},
-        )
-        root, used = self.plan.options.data_root, not self.options["no_cache"]
+        image = images_under(self.control, folder.examples(self.name), self.plan.options.seed, folder.path / "controls")
+        labels, prompt = task.labels(spec), task.prompt(spec)
+
+        def question(example: Example) -> Item:
+            text = prompt.replace(CONTEXT_MARK, example.context)
+            return Item(example.id, image(example), labels, text, task.task.ratings, task.task.explanations)
+
+        root = self.plan.options.data_root
         cache: ResponseCache | None
-        with cache_of(adapter, depends_on, root, used=used) as cache, folder.open_log(task.task.name, self.key) as log:
-            examples = (e for e in folder.examples(task.task.name) if e.id in pending)
-            yield RowRun(row, examples, len(pending), log, cache)
+        with (
+            cache_of(adapter, depends_on, root, used=self.options.cache) as cache,
+            folder.open_log(self.name, self.key) as log,
+            tqdm(total=len(pending), desc=f"{self.name}/{self.key.stem}", unit="img", dynamic_ncols=True) as progress,
+        ):
+            examples = (e for e in folder.examples(self.name) if e.id in pending)
+            label_map = task.label_map(spec) if spec.trained_on else None
+            asking = _Asking(examples, question, label_map, log, cache, progress)
+            yield asking
+            asking.seconds = time.monotonic() - asking.started
+
+
+class _Asking:
+    """Questions on their way out, outcomes on their way into the log."""
+
+    def __init__(
+        self,
+        pending: Iterator[Example],
+        question: Callable[[Example], Item],
+        label_map: Mapping[str, str] | None,
+        log: OutcomeLog,
+        cache: ResponseCache | None,
+        progress: tqdm[Any],
+    ) -> None:
+        self._pending, self._question, self._label_map = pending, question, label_map
+        self._log, self._cache, self.progress = log, cache, progress
+        self._count, self.cached = int(progress.total), 0
+        self.started = time.monotonic()
+        self.seconds = 0.0
+
+    def unknown(self) -> Iterator[tuple[Item, Example]]:
+        """What the cache does not know; what it knows is recorded and leaves the bar's total."""
+        for example in self._pending:
+            item = self._question(example)
+            outcome = None if self._cache is None else self._cache.find(item)
+            if outcome is None:
+                yield item, example
+            else:
+                self._append(item, outcome)
+                self.cached += 1
+                self.progress.total = self._count - self.cached
+
+    def record(self, item: Item, outcome: Outcome) -> None:
+        """Check an outcome, append it to the log and keep it in the cache."""
+        sound = checked(outcome, item.labels)
+        self._append(item, sound)
+        if self._cache is not None:
+            self._cache.store(item, sound)
+
+    def _append(self, item: Item, outcome: Outcome) -> None:
+        found = with_ratings(outcome, item.ratings)
+        self._log.append(item.id, mapped(found, self._label_map) if self._label_map else found)
+
+
+def _card_of_checkpoint(checkpoint: object) -> ModelCard | None:
+    return card_of(checkpoint) if isinstance(checkpoint, str) and "/" in checkpoint else None
+
+
+# ------------------------------------------------------------------ what is recorded of an outcome
+
+
+def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
+    """What is recorded: a label outside the task is no answer, probabilities must be a distribution over the labels.
+
+    A key that the model or its endpoint repeats is hidden.
+    """
+    outcome = _without_known_secrets(outcome)
+    match outcome:
+        case Failed():
+            message = " ".join(redact_text(outcome.message).split())[:MESSAGE_LIMIT]
+            return dataclasses.replace(outcome, message=message)
+        case Answer() if outcome.emotion not in labels:
+            return _outside(outcome)
+        case Answer() if outcome.emotion_probs is not None and not is_distribution(outcome.emotion_probs, labels):
+            message = "emotion_probs must be numbers >= 0 over the task's labels that sum to 1"
+            return Failed("InvalidProbabilities", message, outcome.raw, outcome.usage, outcome.reasoning)
+    return outcome
+
+
+def _outside(answer: Answer) -> Unparsed:
+    """An answer whose label is not one of the task's."""
+    raw = answer.raw or f"{answer.emotion} because {answer.explanation}"
+    return Unparsed(raw, answer.usage, "label outside the task", answer.reasoning)
+
+
+def _without_known_secrets(outcome: Outcome) -> Outcome:
+    raw, reasoning = redact_known(outcome.raw), redact_known(outcome.reasoning)
+    if (raw, reasoning) != (outcome.raw, outcome.reasoning):
+        outcome = dataclasses.replace(outcome, raw=raw, reasoning=reasoning)
+    if isinstance(outcome, Answer) and redact_known(outcome.explanation) != outcome.explanation:
+        return dataclasses.replace(outcome, explanation=redact_known(outcome.explanation))
+    return outcome
+
+
+def is_distribution(probabilities: Mapping[str, float], labels: Sequence[str]) -> bool:
+    """True for finite numbers >= 0 over known labels whose sum is 1 within 1e-3."""
+    values = probabilities.values()
+    sound = all(math.isfinite(p) and p >= 0 for p in values) and set(probabilities) <= set(labels)
+    return sound and abs(sum(values) - 1) <= 1e-3
+
+
+def with_ratings(outcome: Outcome, scales: Mapping[str, tuple[float, float]]) -> Outcome:
+    """The outcome with the ratings that an answer's raw text states, if the task wants some and it has none yet."""
+    if not scales or not isinstance(outcome, Answer) or outcome.ratings is not None:
+        return outcome
+    return dataclasses.replace(outcome, ratings=read_ratings(outcome.raw, scales) or None)
+
+
+def mapped(outcome: Outcome, label_map: Mapping[str, str]) -> Outcome:
+    """An answer in the labels of the task it was asked on.
+
+    Args:
+        outcome: in the labels of the task that the model was trained on.
+        label_map: label there -> label here.
+
+    Returns:
+        The answer with its label replaced and its probabilities summed by label and divided by their total (None if
+        that is 0); `Unparsed` if the label has no counterpart; anything but an answer as it is.
+    """
+    if not isinstance(outcome, Answer):
+        return outcome
+    if outcome.emotion not in label_map:
+        return _outside(outcome)
+    probabilities = None
+    if outcome.emotion_probs is not None:
+        summed = dict.fromkeys(label_map.values(), 0.0)
+        for label, probability in outcome.emotion_probs.items():
+            if label in label_map:
+                summed[label_map[label]] += probability
+        total = sum(summed.values())
+        probabilities = {label: p / total for label, p in summed.items()} if total > 0 else None
+    return dataclasses.replace(outcome, emotion=label_map[outcome.emotion], emotion_probs=probabilities)

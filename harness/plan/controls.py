@@ -1,7 +1,7 @@
-"""Controls: what a model says when it cannot see the painting, or sees another one.
+"""Controls: what a model says if it cannot see the image, or sees another one.
 
-`blank` shows a mid-grey picture, `shuffled` another painting of the same run. A model whose scores
-do not drop does not look at the picture.
+`blank` shows a mid-grey image, `shuffled` that of another example of the same run. A model whose scores do not drop
+does not look at the image.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def parse_controls(text: str | None) -> list[Control]:
     return [c for c in CONTROLS if c in wanted]
 
 
-def pictures_under(
+def images_under(
     control: Control | None, examples: Iterable[Example], seed: int, folder: Path
 ) -> Callable[[Example], Path]:
-    """The picture to show for an example.
+    """The image to show for an example.
 
     Args:
-        control: None shows each example's own picture.
+        control: None shows each example's own image.
         examples: all examples of the run (the permutation depends on their ids and the seed alone); read for
-            `shuffled` alone, which keeps the path of each one's picture.
-        folder: where grey pictures are written.
+            `shuffled` alone, which keeps the path of each one's image.
+        folder: where the grey image is written.
     """
     if control == "blank":
-        grey = _grey_picture(folder)
+        grey = _grey_image(folder)
         return lambda _: grey
     if control == "shuffled":
         others = _shuffled(examples, seed)
@@ -50,7 +50,7 @@ def pictures_under(
     return lambda example: example.image
 
 
-def _grey_picture(folder: Path) -> Path:
+def _grey_image(folder: Path) -> Path:
     path = folder / "blank.png"
     if not path.exists():
         from PIL import Image
@@ -61,7 +61,7 @@ def _grey_picture(folder: Path) -> Path:
 
 
 def _shuffled(examples: Iterable[Example], seed: int) -> dict[str, Path]:
-    """A cyclic shift of a seeded permutation: nobody sees the own picture (given two examples or more)."""
+    """A cyclic shift of a seeded permutation: nobody sees the own image (given two examples or more)."""
     order = sorted((e.id, e.image) for e in examples)
     random.Random(seed).shuffle(order)
     return {e: other for (e, _), (_, other) in zip(order, order[1:] + order[:1], strict=True)}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness import __version__
-from harness.plan.environment import describe_environment
-from harness.plan.identity import differences, identity_hash
+from harness.plan.plan import Plan, TaskPlan, differences, identity_hash
 from harness.redact import redact
-from harness.store.run_folder import SCHEMA, RowKey, RunFolder
-from harness.types import Task, UserError
-
-if TYPE_CHECKING:
-    from harness.plan.plan import Plan, TaskPlan
-
+from harness.types import SCHEMA, RowKey, Task, UserError
+from harness.version import __version__
 
 DECIDES_ANSWERS = ("dataset", "options", "emotions", "ratings", "explanations", "label_maps")
 """Keys of a card that decide what models are asked and may answer; others may change while a run is resumed."""
@@ -82,13 +81,12 @@ def task_from_json(record: Mapping[str, Any]) -> Task:
     return Task(**fields)
 
 
-def check_resumable(folder: RunFolder, plan: Plan) -> dict[str, Any]:
-    """The manifest of an existing folder, if this plan may go on in it.
+def check_resumable(manifest: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    """Refuse to continue the run of a manifest with another plan.
 
     Raises:
         UserError: another identity, or the data behind a task has changed; the message names the differences.
     """
-    manifest = folder.manifest()
     wanted = redact(plan.identity())
     found = differences(manifest.get("identity_of"), wanted)
     data = {t["name"]: t.get("fingerprint") for t in manifest["tasks"]}
@@ -99,8 +97,7 @@ def check_resumable(folder: RunFolder, plan: Plan) -> dict[str, Any]:
         found += differences(known, {key: now[key] for key in known}, f"card.{task.task.name}")
     if found:
         shown = "; ".join(found[:4]) + (f" (+{len(found) - 4} more)" if len(found) > 4 else "")
-        raise UserError(f"{folder.path} holds another run: {shown}. Choose another --out, or leave --out away")
-    return manifest
+        raise UserError(f"{folder} holds another run: {shown}. Choose another --out, or leave --out away")
 
 
 def note_environment(manifest: dict[str, Any]) -> None:
@@ -139,3 +136,62 @@ def check_fingerprint(record: Mapping[str, Any], fingerprint: Mapping[str, Any],
             f"model {record['model']!r} has changed since {folder} was begun: {'; '.join(found[:4])}. "
             f"Choose another --out for the changed model"
         )
+
+
+# --------------------------------------------------- the environment: never part of a run's identity
+
+HERE = Path(__file__).resolve()
+PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, processor, GPU, and git commits: of the working folder, and of the harness where it is a clone."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: v for name in PACKAGES if (v := package_version(name))},
+        "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
+        "gpu": gpu_name(),
+        "git": _git_state(Path.cwd()),
+        "harness_git": _git_state(HERE.parent) if _is_tracked(HERE) else None,
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """The first CUDA device's name, if torch is loaded and sees one."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
+
+
+def _cpu_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    commit = _git(folder, "rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))} if commit else None
+
+
+def _is_tracked(file: Path) -> bool:
+    """Whether a file belongs to the git repository around it, rather than to a package installed inside of one."""
+    return bool(_git(file.parent, "ls-files", "--", file.name))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -20,16 +20,13 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from harness.adapters.cards import ModelCard, find_card
 from harness.plan.registry import ADAPTERS
 from harness.redact import is_secret_name, keep_secret
-from harness.store.run_folder import check_name
 from harness.suggestions import nearest
-from harness.types import UserError
-
-if TYPE_CHECKING:
-    from harness.adapters.cards import ModelCard
+from harness.types import UserError, check_name
 
 NAMED_FIRST = {"hf": "checkpoint", "llava": "checkpoint", "openai": "model", "gpt4v": "model"}
 """Adapter -> the setting that may stand without its name right after the colon."""
@@ -116,8 +113,6 @@ def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:
 def _card(name: str) -> ModelCard | None:
     if name in ADAPTERS:
         return None
-    from harness.adapters.cards import find_card
-
     return find_card(name)
 
 

@@ -7,24 +7,24 @@ the same folder; data and weights are compared by fingerprint on top.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from harness.plan.identity import identity_hash
+from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.plan.contamination import Trained, image_key, refuse_overlap, trained_images
 from harness.plan.models import ModelSpec, typed_settings
-from harness.plan.registry import Registry, metric_registry
-from harness.plan.selection import Selection
-from harness.plan.tasks import checkpoint_folder, find_task, open_reader
-from harness.plan.transfer import Trained, picture_key, refuse_overlap, trained_pictures
+from harness.plan.registry import Registry, checkpoint_folder, find_task, metric_registry, open_reader
 from harness.suggestions import nearest
-from harness.types import Control, Example, Task, UserError
+from harness.tasks.prompts import DEFAULT_PROMPT, render
+from harness.tasks.readers.base import Reader
+from harness.types import CONTEXT_MARK, Control, Example, Item, Task, Usage, UserError
 
-if TYPE_CHECKING:
-    from harness.adapters import EndpointAdapter, LocalAdapter
-    from harness.tasks.readers.base import Reader
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Options:
     """The parts of a `harness run` command that shape what is asked and how.
 
     Attributes:
-        offered: values given to every adapter whose `__init__` takes them (device, dtype, seed, lexicon …).
+        offered: values given to every adapter whose `__init__` takes them (device, dtype, lexicon …).
     """
 
     data_root: Path
@@ -42,6 +42,52 @@ class Options:
     ids: frozenset[str] | None = None
     controls: tuple[Control, ...] = ()
     offered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Selection:
+    """The examples of a split that `--limit` and `--ids-file` leave, in the reader's order.
+
+    They are read from the dataset whenever they are needed and never all held at once; their ids are.
+
+    Args:
+        reader, split: where they come from.
+        limit: the first so many only; None: all.
+        ids: these only; None: all.
+
+    Attributes:
+        available: number of examples in the split before limit and ids.
+        ids: what is selected.
+
+    Raises:
+        UserError: the split is empty, or lacks one of the ids.
+    """
+
+    def __init__(self, reader: Reader, split: str, limit: int | None, ids: frozenset[str] | None) -> None:
+        self._reader, self._split = reader, split
+        self.available = 0
+        self.ids: set[str] = set()
+        unknown = set(ids or ())
+        for example in reader.examples(split):
+            self.available += 1
+            unknown.discard(example.id)
+            if (ids is None or example.id in ids) and len(self.ids) != limit:
+                self.ids.add(example.id)
+        task = reader.task.name
+        if not self.available:
+            raise UserError(f"task {task!r} has no examples in split {split!r}; {nearest('', reader.splits())}")
+        if unknown:
+            raise UserError(f"--ids-file: not in {task}/{split}: {', '.join(sorted(unknown)[:5])}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Example]:
+        found = (example for example in self._reader.examples(self._split) if example.id in self.ids)
+        return itertools.islice(found, len(self))
+
+    def with_those_of(self, known: set[str]) -> Iterator[Example]:
+        """The selected examples and those of `known`, in the reader's order."""
+        return (e for e in self._reader.examples(self._split) if e.id in self.ids or e.id in known)
 
 
 @dataclass(frozen=True)
@@ -90,13 +136,10 @@ class TaskPlan:
         Raises:
             UserError: the task has no prompt of that name.
         """
-        from harness.tasks.prompts import DEFAULT_PROMPT, render
-
         prompts = {"default": DEFAULT_PROMPT, **self.task.prompts}
         if spec.prompt not in prompts:
             raise UserError(f"task {self.task.name!r} has no prompt {spec.prompt!r}; {nearest(spec.prompt, prompts)}")
-        text: str = render(prompts[spec.prompt], self.labels(spec), self.task.ratings)
-        return text
+        return render(prompts[spec.prompt], self.labels(spec), self.task.ratings)
 
 
 @dataclass(frozen=True)
@@ -145,7 +188,7 @@ class Plan:
         return typed_settings(cls, spec, offered)
 
     def check_training(self, task: TaskPlan, spec: ModelSpec) -> None:
-        """See that there are training examples, for a model that needs some.
+        """Check that there are training examples, for a model that needs some.
 
         Raises:
             UserError: there are none.
@@ -155,30 +198,30 @@ class Plan:
             raise UserError(f"model {spec.name!r} needs training examples; task {source!r} has no split 'train'")
 
     def check_overlap(self, task: TaskPlan, spec: ModelSpec) -> None:
-        """Refuse a model that was trained on pictures it would be asked about, unless told `overlap=allow`.
+        """Refuse a model that was trained on images it would be asked about, unless `overlap=allow` was given.
 
-        Known are the pictures of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`,
+        Known are the images of `trained_on=TASK` and those recorded in the checkpoint's folder by `harness train`,
         those of the checkpoint that it started from included.
 
         Raises:
-            UserError: there are such pictures.
+            UserError: there are such images.
         """
         if not spec.overlap_allowed:
-            for trained_on, pictures in self._seen(task, spec):
-                refuse_overlap(spec.name, trained_on, pictures, task.task.name, task.examples)
+            for trained_on, images in self._seen(task, spec):
+                refuse_overlap(spec.name, trained_on, images, task.task.name, task.examples)
 
     def _seen(self, task: TaskPlan, spec: ModelSpec) -> list[Trained]:
-        """What a model was trained on, where that is known and not the training split of the task at hand."""
+        """What a model was trained on, if that is known and is not the training split of this very task."""
         source, root = task.source(spec), self.options.data_root
         weights = spec.settings.get("lora", spec.settings.get("checkpoint"))
         recorded: list[Trained] = []
         if weights is not None:
-            recorded = trained_pictures(Path(weights))
+            recorded = trained_images(Path(weights))
         elif getattr(self.registry.load(spec.adapter), "trained_per_task", False):
-            recorded = trained_pictures(checkpoint_folder(root, source.name, spec.adapter))[1:]
+            recorded = trained_images(checkpoint_folder(root, source.name, spec.adapter))[1:]
         if spec.trained_on is None or (weights is not None and recorded):
             return recorded
-        return [(source.name, frozenset(map(picture_key, task.training(spec, root)))), *recorded]
+        return [(source.name, frozenset(map(image_key, task.training(spec, root)))), *recorded]
 
     def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
         trained_on = task.source(spec).name
@@ -225,3 +268,78 @@ def _model_identity(spec: ModelSpec) -> dict[str, Any]:
 def _plan_task(task: Task, options: Options) -> TaskPlan:
     reader = open_reader(task, options.data_root)
     return TaskPlan(task, reader, options.split, Selection(reader, options.split, options.limit, options.ids))
+
+
+# ------------------------------------------------------------------------------------------ identity
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of an identity, hex."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Lines naming where two nested plain values differ, `path: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = list(dict.fromkeys([*old, *new]))
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))]
+    return [] if old == new else [f"{where}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# ----------------------------------------------------------------------- what endpoints take at most
+
+
+def largest_usage(adapter: EndpointAdapter, task: TaskPlan, spec: ModelSpec, examples: Iterable[Example]) -> Usage:
+    """The most that one request about each of `examples` can take, added up; None for what is unknown of any."""
+    labels, prompt = task.labels(spec), task.prompt(spec)
+    total = Usage(prompt_tokens=0, completion_tokens=0, cost_usd=0.0)
+    for e in examples:
+        most = adapter.max_usage(Item(e.id, e.image, labels, prompt.replace(CONTEXT_MARK, e.context)))
+        total = Usage(
+            prompt_tokens=_sum(total.prompt_tokens, most.prompt_tokens),
+            completion_tokens=_sum(total.completion_tokens, most.completion_tokens),
+            cost_usd=_sum(total.cost_usd, most.cost_usd),
+        )
+    return total
+
+
+def _sum(one: Number | None, other: Number | None) -> Number | None:
+    return None if one is None or other is None else one + other
+
+
+def describe_requests(
+    plan: Plan, task: TaskPlan, spec: ModelSpec, examples: Iterable[Example], count: int
+) -> str | None:
+    """One line about tokens and dollars of `count` requests; None for a model that sends none."""
+    adapter = plan.build(task, spec)
+    if not isinstance(adapter, EndpointAdapter):
+        return None
+    most = largest_usage(adapter, task, spec, examples)
+    tokens = "tokens unknown"
+    if most.prompt_tokens is not None and most.completion_tokens is not None:
+        tokens = f"at most {most.prompt_tokens:,} prompt and {most.completion_tokens:,} answer tokens"
+    dollars = "price unknown" if most.cost_usd is None else f"at most ${most.cost_usd:.2f}"
+    return f"{count} requests, {tokens}, {dollars} (retries that the endpoint bills come on top)"
+
+
+def check_prices(plan: Plan) -> None:
+    """Check that every request's price is known, which `--max-cost` needs.
+
+    Raises:
+        UserError: an endpoint's price is unknown.
+    """
+    for task in plan.tasks:
+        for spec in plan.models:
+            adapter = plan.build(task, spec)
+            if isinstance(adapter, EndpointAdapter):
+                most = largest_usage(adapter, task, spec, itertools.islice(task.examples, 1))
+                if most.cost_usd is None:
+                    raise UserError(
+                        f"--max-cost: the price of {spec.name!r} is unknown; give it in US$ per million tokens: "
+                        f"{spec.adapter}:price_in=…,price_out=…"
+                    )

@@ -1,4 +1,4 @@
-"""Names -> things: adapters, tasks, readers and metrics, built in or brought by installed packages.
+"""Names -> things: adapters, metrics, tasks, their readers and checkpoints, built in or brought by installed packages.
 
 Targets are `"module:attr"` strings and are imported only when asked for, so that listing stays fast. Installed
 packages add entries through the entry-point groups `harness.adapters`, `harness.tasks` and `harness.metrics`;
@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters.cards import card_names
 from harness.suggestions import nearest
-from harness.types import UserError
-
-if TYPE_CHECKING:
-    from harness.adapters.base import Adapter
+from harness.tasks import READERS
+from harness.tasks.loading import builtin_cards, load_task
+from harness.tasks.metrics import METRICS
+from harness.tasks.readers.base import Reader
+from harness.types import Task, UserError
 
 ADAPTERS: Mapping[str, str] = {
     "majority": "harness.adapters.majority:Majority",
@@ -126,7 +131,7 @@ class Registry:
 
 def adapter_registry(from_files: Iterable[str] = ()) -> Registry:
     """Adapters: built in, installed, and those given as `NAME=FILE.py:Class`."""
-    registry = Registry("model", ADAPTERS, "harness.adapters", _card_names)
+    registry = Registry("model", ADAPTERS, "harness.adapters", card_names)
     for definition in from_files:
         name, _, target = definition.partition("=")
         if not name or ":" not in target:
@@ -135,27 +140,17 @@ def adapter_registry(from_files: Iterable[str] = ()) -> Registry:
     return registry
 
 
-def _card_names() -> tuple[str, ...]:
-    from harness.adapters.cards import card_names
-
-    return card_names()
-
-
 def metric_registry() -> Registry:
     """Metrics: built in and installed."""
-    from harness.tasks.metrics import METRICS
-
     return Registry("metric", METRICS, "harness.metrics")
 
 
-def load_class_from_file(target: str) -> type[Adapter]:
+def load_class_from_file(target: str) -> type[LocalAdapter | EndpointAdapter]:
     """Import an adapter class from `FILE.py:Class`.
 
     Raises:
         UserError: no such file or class, the file fails to import, or the class is not an adapter.
     """
-    from harness.adapters import EndpointAdapter, LocalAdapter
-
     file_name, _, class_name = target.rpartition(":")
     path = Path(file_name)
     if not path.is_file():
@@ -174,3 +169,103 @@ def load_class_from_file(target: str) -> type[Adapter]:
     if not (isinstance(found, type) and issubclass(found, LocalAdapter | EndpointAdapter)):
         raise UserError(f"{target}: must be a subclass of harness.adapters.LocalAdapter or EndpointAdapter")
     return found
+
+
+# --------------------------------------------------------------------------- tasks and their data
+
+_MODULE_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+TEXT_EMOTION = "text-emotion"
+"""Name of the text classifier in `harness train` and of its checkpoint folder."""
+
+
+def task_cards() -> dict[str, Path]:
+    """Name -> YAML card of every known task: built in, and installed (entry points that give a path).
+
+    Raises:
+        UserError: two cards of one name.
+    """
+    cards = dict(builtin_cards())
+    for entry in entry_points(group="harness.tasks"):
+        if entry.name in cards:
+            raise UserError(f"task name {entry.name!r} is claimed by both {cards[entry.name]} and {entry.value}")
+        cards[entry.name] = Path(import_target(entry.value))
+    return cards
+
+
+def find_task(name: str) -> Task:
+    """Load a task by registry name or by path of a YAML card.
+
+    Raises:
+        UserError: unknown name (the nearest ones are suggested), or the card is wrong.
+    """
+    cards = task_cards()
+    if name in cards:
+        return load_task(cards[name])
+    if name.endswith((".yaml", ".yml")):
+        return load_task(Path(name))
+    raise UserError(f"unknown task {name!r}; {nearest(name, cards)} (or give the path of a task .yaml)")
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """The folder of prepared data and checkpoints: `given`, else `$HARNESS_DATA`, else the user's cache folder.
+
+    Raises:
+        UserError: it is a file.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = Path(given or os.environ.get("HARNESS_DATA") or Path(cache) / "sevlm-harness").expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"data root {root}: is a file, expected a folder (--data-root DIR, or HARNESS_DATA)")
+    return root
+
+
+def check_writable(root: Path) -> None:
+    """Check that files can be made in a data root, before hours are spent on what is to be written there.
+
+    Raises:
+        UserError: they cannot.
+    """
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"data root {root}: {there} cannot be written to; name another: --data-root DIR")
+
+
+def open_reader(task: Task, root: Path) -> Reader:
+    """Build the reader of a task's dataset: a registered name, or `module:Class`.
+
+    Raises:
+        UserError: unknown dataset, or a module that is not installed or holds no such reader.
+    """
+    if ":" not in task.dataset and task.dataset not in READERS:
+        raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {nearest(task.dataset, READERS)}")
+    if ":" in task.dataset:
+        _check_installed(task)
+    found = import_target(READERS.get(task.dataset, task.dataset))
+    if not (isinstance(found, type) and issubclass(found, Reader)):
+        raise UserError(
+            f"task {task.name!r}: dataset {task.dataset!r} is no subclass of harness.tasks.readers.base.Reader"
+        )
+    return found(task, root)
+
+
+def _check_installed(task: Task) -> None:
+    """Refuse a module that merely lies in the working folder, beside the card perhaps: a card is data, not a program.
+
+    Raises:
+        UserError: such a module, or one of Python's own.
+    """
+    package = task.dataset.partition(":")[0].partition(".")[0]
+    if not _MODULE_CLASS.fullmatch(task.dataset) or package in sys.stdlib_module_names:
+        raise UserError(f"task {task.name!r}: dataset {task.dataset!r}: expected a reader's name or module:Class")
+    spec = importlib.util.find_spec(package)
+    here = spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(Path.cwd())
+    if here and package not in packages_distributions():
+        raise UserError(
+            f"task {task.name!r}: dataset {task.dataset!r}: {package} lies in the working folder and is not installed; "
+            "if you trust it, type: pip install -e FOLDER"
+        )
+
+
+def checkpoint_folder(root: Path, task: str, model: str) -> Path:
+    """Where `harness train MODEL --task TASK` writes by default and `--models MODEL` looks."""
+    return root / task / "checkpoints" / model

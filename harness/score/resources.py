@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.plan.tasks import TEXT_EMOTION, checkpoint_folder, open_reader
+from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, open_reader
 from harness.tasks.metrics.base import Unavailable
 from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.similarity import TextSimilarity

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.plan.manifest import task_from_json
-from harness.plan.registry import metric_registry
-from harness.plan.tasks import data_root, open_reader
+from harness.plan.registry import data_root, metric_registry, open_reader
 from harness.score.groups import group_records
 from harness.score.headline import Contest, contest, headline_record
 from harness.score.predictions import write_readings

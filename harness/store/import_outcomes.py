@@ -12,12 +12,11 @@ from harness.atomic import write_atomically
 from harness.plan.manifest import check_resumable, new_manifest, run_record
 from harness.plan.models import ModelSpec
 from harness.plan.plan import Options, Plan, make_plan
-from harness.plan.registry import Registry
-from harness.plan.tasks import data_root
+from harness.plan.registry import Registry, data_root
 from harness.store.outcomes import KINDS, outcome_to_json
 from harness.store.prediction_files import Columns, read_predictions
-from harness.store.run_folder import RowKey, RunFolder, check_name
-from harness.types import Answer, Outcome, Unparsed, UserError
+from harness.store.run_folder import RunFolder
+from harness.types import Answer, Outcome, RowKey, Unparsed, UserError, check_name
 
 SHOWN = 5
 
@@ -71,7 +70,7 @@ def import_outcomes(
         texts[name] = "".join(lines)
     folder = RunFolder(out)
     if begun:
-        check_resumable(folder, plan)
+        check_resumable(folder.manifest(), plan, folder.path)
     else:
         _begin(folder, plan, sources, command)
     _write(folder, plan, sources, texts)

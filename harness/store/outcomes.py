@@ -1,4 +1,4 @@
-"""Outcome files: one JSON line per example, appended durably, read back strictly."""
+"""Outcome files: one JSON line per example, appended durably, read back strictly; requests are counted beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -130,7 +130,48 @@ def _ratings_from_json(line: Mapping[str, Any]) -> dict[str, float] | None:
     return {str(dimension): float(value) for dimension, value in ratings.items()}
 
 
-class OutcomeLog:
+class Recorded:
+    """Which examples have an outcome, and which of those failed; an example's last outcome counts.
+
+    Args:
+        outcomes: ids with outcomes in the order in which they were recorded; read once, not kept.
+    """
+
+    def __init__(self, outcomes: Iterable[tuple[str, Outcome]]) -> None:
+        failed = {example_id: isinstance(outcome, Failed) for example_id, outcome in outcomes}
+        self.failed = {example_id for example_id, last_failed in failed.items() if last_failed}
+        self.answered = failed.keys() - self.failed
+
+    def __len__(self) -> int:
+        return len(self.answered) + len(self.failed)
+
+    def to_ask(self, selected: set[str], *, retry_failed: bool) -> set[str]:
+        """Those of `selected` that have no outcome, or a failed one if failures are asked again."""
+        unanswered = selected - self.answered
+        return unanswered if retry_failed else unanswered - self.failed
+
+
+class _AppendOnly:
+    """A file that only grows, open for O_APPEND writes, which survive a killed process."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class OutcomeLog(_AppendOnly):
     """Appends outcomes to one file; each line is on its way to the disk before `append` returns.
 
     Every line is one `write` on an O_APPEND descriptor, so it survives a killed process; `fsync` follows at most once
@@ -138,8 +179,7 @@ class OutcomeLog:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        super().__init__(path)
         self._synced = time.monotonic()
 
     def append(self, example_id: str, outcome: Outcome) -> None:
@@ -163,15 +203,30 @@ class OutcomeLog:
     def close(self) -> None:
         """Flush to the disk and close."""
         os.fsync(self._descriptor)
-        os.close(self._descriptor)
+        super().close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class RequestLogError(OSError):
+    """A request could not be noted (the disk is full, say), so it was not sent."""
+
+
+class RequestLog(_AppendOnly):
+    """How often an endpoint was asked: one byte per request, written before the request is sent.
+
+    An outcome is recorded when it arrives. A command that is killed leaves requests behind whose outcome nobody
+    recorded: they are sent again when it is repeated, and may be billed twice. This file is how they are counted.
+    """
+
+    def begin(self) -> None:
+        """Note that a request is about to be sent.
+
+        Raises:
+            RequestLogError: it could not be written.
+        """
+        try:
+            os.write(self._descriptor, b".")
+        except OSError as error:
+            raise RequestLogError(error.errno, error.strerror) from error
 
 
 def read_outcomes(path: Path) -> Iterator[tuple[str, Outcome]]:

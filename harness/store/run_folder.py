@@ -14,23 +14,22 @@ neighbour and renamed, so that they are either old or new; outcomes are appended
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from filelock import FileLock, Timeout
+
+from harness.atomic import to_json as to_json
 from harness.atomic import write_atomically
-from harness.store.outcomes import OutcomeLog, cut_torn_line, json_lines, read_outcomes
-from harness.store.request_log import RequestLog
-from harness.types import (
-    Annotation,
-    Example,
-    Outcome,
-    UserError,
-)
+from harness.store.outcomes import OutcomeLog, RequestLog, cut_torn_line, json_lines, read_outcomes
+from harness.types import SCHEMA as SCHEMA
+from harness.types import Annotation, Example, Outcome, UserError
+from harness.types import RowKey as RowKey
+from harness.types import check_name as check_name
 
-SCHEMA = 1
 _LISTS: dict[str, dict[str, tuple[str, ...]]] = {
     "manifest.json": {"tasks": ("name",), "models": ("model",), "runs": ("task", "model", "control")},
     "results.json": {
@@ -42,38 +41,6 @@ _LISTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """What must be in a file for anything to be made of it: lists of objects, and the keys of each object."""
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-class RowKey(NamedTuple):
-    """One row of a leaderboard: a model, as it is or under a control."""
-
-    model: str
-    control: str | None = None
-
-    @property
-    def stem(self) -> str:
-        """The file name of this row's outcomes, without suffix."""
-        return self.model if self.control is None else f"{self.model}@{self.control}"
-
-    @classmethod
-    def from_stem(cls, stem: str) -> RowKey:
-        """The inverse of `stem`."""
-        model, _, control = stem.partition("@")
-        return cls(model, control or None)
-
-
-def check_name(name: str, what: str) -> str:
-    """Return `name` if it is safe as a file name.
-
-    Raises:
-        UserError: it holds anything but letters, digits, `.`, `_`, `-`, or does not start with a letter or digit.
-    """
-    if not _SAFE_NAME.fullmatch(name) or len(name) > 100:
-        raise UserError(f"{what} {name!r}: use letters, digits, '.', '_' and '-' only (at most 100)")
-    return name
-
-
 _KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline", "nearest": "baseline"}
 """Kinds of adapters of runs whose manifest does not say them."""
 
@@ -81,11 +48,6 @@ _KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline"
 def adapter_kind(model: Mapping[str, Any]) -> str:
     """`person`, `baseline` or `model`: what an entry of the manifest's `models` answers with."""
     return str(model.get("kind") or _KIND_OF_ADAPTER.get(str(model.get("adapter") or model.get("model")), "model"))
-
-
-def to_json(value: Any, *, indent: int | None = 1) -> str:
-    """Serialise strictly (NaN and infinities are refused) with stable, readable formatting."""
-    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -108,6 +70,23 @@ class RunFolder:
         if not (path / "manifest.json").is_file():
             raise UserError(f"{path}: not a run folder (no manifest.json); make one with: harness run")
         return cls(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder (the operating system frees the lock of a dead process).
+
+        Raises:
+            UserError: another process works in the folder.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{self.path}: another harness process works in this run folder; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     # ------------------------------------------------------------------ manifest, results
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from harness.adapters.hf_vlm import HFVisionLanguage
-from harness.plan.tasks import data_root, find_task, open_reader
+from harness.plan.registry import data_root, find_task, open_reader
 from harness.types import Answer, Item
 
 PAINTINGS, WORDS = 16, 6

@@ -11,9 +11,7 @@ from adapter_samples import LABELS, Picture, example
 from harness.adapters import LocalAdapter
 from harness.adapters import pictures as decoding
 from harness.adapters.pictures import PicturesAhead
-from harness.infer.local import InProcessModel
-from harness.infer.runner import Row, RowRun
-from harness.store.outcomes import OutcomeLog
+from harness.infer.local import Asked, InProcessModel
 from harness.types import Answer, ImageError, Item, Outcome
 
 
@@ -41,7 +39,7 @@ def test_what_was_started_is_taken_in_order_and_decoded_once(
     assert [p.size for p in ahead.take(paths[:1]) if not isinstance(p, ImageError)] == [(5, 4)]
 
 
-def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture: Picture, tmp_path: Path) -> None:
+def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture: Picture) -> None:
     class Slow(LocalAdapter):
         """Keeps what it was told to expect."""
 
@@ -60,7 +58,6 @@ def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture
 
     adapter = Slow()
     examples = [example(str(i), picture("red", f"{i}.png")) for i in range(5)]
-    row = Row("row", LABELS, "why?", lambda example: example.image)
-    with OutcomeLog(tmp_path / "log.jsonl") as log:
-        RowRun(row, examples, 5, log).ask_model(InProcessModel(adapter, None), 2, references=False)
+    asked = [Asked(Item(one.id, one.image, LABELS, "why?")) for one in examples]
+    assert len(list(InProcessModel(adapter, None).answers(asked, 2))) == 5
     assert adapter.expected == [["0", "1", "2", "3"], ["2", "3", "4"], ["4"]]

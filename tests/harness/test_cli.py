@@ -299,7 +299,7 @@ def test_scoring_outcomes_made_elsewhere_can_be_repeated(harness, dataset, tmp_p
         with monkeypatch.context() as patch:
             patch.setattr(f"harness.store.run_folder.{step}", interrupt)
             code, _, err = harness(*words)
-            assert (code, "repeat the command to resume" in err) == (130, True)
+            assert (code, "rerun the same command to resume" in err) == (130, True)
     code, _, err = harness(*words)
     assert code == 0, err
     before = (tmp_path / "out/results.json").read_bytes()
@@ -400,7 +400,7 @@ def test_an_interrupted_run_exits_130_and_resumes(harness, dataset, adapter_file
     arguments = ["--batch-size", 1]
     code, _, err = run_tiny(harness, dataset, adapter_file, *arguments)
     assert code == 130
-    assert "repeat the command to resume" in err
+    assert "rerun the same command to resume" in err
     assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5"]
     adapter_file.write_text(adapter_file.read_text().replace("raise KeyboardInterrupt", "pass"))
     sys.modules.pop("adapter_file_brightness")

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.images import decode
-from harness.plan.controls import GREY, parse_controls, pictures_under
+from harness.images import open_image
+from harness.plan.controls import GREY, images_under, parse_controls
 from harness.types import Example, UserError
 
 
@@ -14,7 +14,7 @@ def examples(n):
 
 def shown(control, some, seed, folder):
     """The picture's name for each example."""
-    picture = pictures_under(control, some, seed, folder)
+    picture = images_under(control, some, seed, folder)
     return [picture(example).name for example in some]
 
 
@@ -28,7 +28,7 @@ def test_nobody_sees_the_own_picture_when_shuffled(tmp_path):
 
 
 def test_blank_is_one_grey_picture(tmp_path):
-    (path,) = set(map(pictures_under("blank", examples(3), 0, tmp_path), examples(3)))
+    (path,) = set(map(images_under("blank", examples(3), 0, tmp_path), examples(3)))
     assert Image.open(path).getcolors() == [(336 * 336, (127, 127, 127))]
 
 
@@ -51,7 +51,7 @@ def test_a_grey_picture_is_whole_or_not_there(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("PIL.Image.Image.save", killed)
         with pytest.raises(KeyboardInterrupt):
-            pictures_under("blank", [], 0, tmp_path)
+            images_under("blank", [], 0, tmp_path)
     assert list(tmp_path.iterdir()) == []
     example = Example("a", tmp_path / "a.png", (), {})
-    assert decode(pictures_under("blank", [], 0, tmp_path)(example)).getpixel((0, 0)) == GREY
+    assert open_image(images_under("blank", [], 0, tmp_path)(example)).getpixel((0, 0)) == GREY

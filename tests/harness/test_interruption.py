@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 SLOW = "        import time\n        time.sleep(0.05 * len(items))\n"
+STAGES = {"score": "harness.score.results.score_run", "report": "harness.reports.build.build_report"}
 ENDS_WELL = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -59,7 +60,7 @@ def test_the_first_signal_ends_a_run_that_can_be_resumed(
     wait_for(lambda: len(recorded(tmp_path)) >= 2)
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
+    assert (process.returncode, last_line(err)) == (130, "harness: interrupted; rerun the same command to resume")
     done = recorded(tmp_path)
     assert 2 <= len(done) < 8
     assert harness(*words)[0] == 0
@@ -96,7 +97,7 @@ def test_the_second_signal_ends_at_once_and_loses_nothing(words: list[str], tmp_
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert time.monotonic() - asked < 5
-    assert (process.returncode, last_line(err)) == (130, "harness: ended at once; repeat the command to resume")
+    assert (process.returncode, last_line(err)) == (130, "harness: killed; rerun the same command to resume")
     assert recorded(tmp_path) == done
     adapter.write_text(adapter.read_text().replace("time.sleep(60)", "pass"))
     assert harness(*words)[0] == 0
@@ -163,7 +164,7 @@ def test_requests_under_way_are_sent_again_and_counted(
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     if number == signal.SIGTERM:
-        assert (process.returncode, last_line(err)) == (130, "harness: interrupted; repeat the command to resume")
+        assert (process.returncode, last_line(err)) == (130, "harness: interrupted; rerun the same command to resume")
     assert 2 <= len(recorded(tmp_path)) < 8
     code, _, err = harness(*endpoint_words)
     assert code == 0
@@ -187,12 +188,12 @@ def test_a_run_that_nothing_stopped_sent_nothing_twice(
 def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str], tmp_path: Path, harness) -> None:
     assert harness(*words, "--limit", 4)[0] == 0
     results = (tmp_path / "out/results.json").read_bytes()
-    hang = "import harness.session as s, time\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
-    process = started([verb, "out"], tmp_path, f"{hang}s.{verb} = hang\n")
+    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    process = started([verb, "out"], tmp_path, f"{hang}{STAGES[verb]} = hang\n")
     wait_for((tmp_path / "hung").exists)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "harness: interrupted; repeat the command to resume\n")
+    assert (process.returncode, err) == (130, "harness: interrupted; rerun the same command to resume\n")
     assert (tmp_path / "out/results.json").read_bytes() == results
     assert harness(verb, "out")[0] == 0
 
@@ -200,8 +201,8 @@ def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str]
 @pytest.mark.parametrize("stage", ["score", "report"])
 def test_the_folder_is_kept_until_the_run_has_ended(stage: str, words: list[str], tmp_path: Path, harness) -> None:
     words = [word for word in words if word != "--no-report"]
-    hang = "import harness.session as s, time\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
-    process = started(words, tmp_path, f"{hang}s.{stage} = hang\n")
+    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    process = started(words, tmp_path, f"{hang}{STAGES[stage]} = hang\n")
     try:
         wait_for((tmp_path / "hung").exists)
         others = [words, ["score", "out", "--bert-score", "x"], ["report", "out"]]

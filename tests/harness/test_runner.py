@@ -3,7 +3,7 @@ from PIL import Image
 
 from harness.adapters import LocalAdapter
 from harness.infer.local import predict
-from harness.infer.runner import checked
+from harness.infer.run import checked
 from harness.types import Answer, Failed, Item, Refusal, Unparsed, UserError
 
 LABELS = ("joy", "fear")

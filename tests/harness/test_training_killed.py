@@ -133,7 +133,7 @@ def test_an_interrupt_and_a_full_disk_can_be_gone_on_from(folder: Path, whole: P
     process = start(folder, command("stopped"))
     wait_for_update(process, folder, "stopped", 5)
     process.send_signal(signal.SIGINT)
-    assert told(process) == (130, "harness: interrupted; repeat the command to resume")
+    assert told(process) == (130, "harness: interrupted; rerun the same command to resume")
     state = (folder / "stopped" / "training_state.pt").read_bytes()
     code, line = told(start(folder, command("stopped"), LIMITED, str(len(state) // 2)))
     assert (code, "what was recorded before is intact" in line) == (2, True), line
@@ -149,7 +149,7 @@ def test_training_by_lora_can_be_gone_on_from_too(folder: Path) -> None:
     states = folder / "lora" / "state"
     wait_for(process, lambda: any(states.glob("checkpoint-*/trainer_state.json")))
     process.send_signal(signal.SIGINT)
-    assert told(process) == (130, "harness: interrupted; repeat the command to resume")
+    assert told(process) == (130, "harness: interrupted; rerun the same command to resume")
     largest = max(path.stat().st_size for path in states.rglob("*") if path.is_file())
     code, line = told(start(folder, lora_command("lora"), LIMITED, str(largest // 2)))
     assert code == 2, line

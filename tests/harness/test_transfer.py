@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from harness.cli import main
+from harness.infer.run import mapped
+from harness.plan.contamination import image_key, record_training, refuse_overlap, trained_images
 from harness.plan.models import parse_models
-from harness.plan.transfer import mapped, picture_key, record_training, refuse_overlap, trained_pictures
 from harness.types import Answer, Example, Failed, Unparsed, UserError
 
 MAP = {"amusement": "happiness", "contentment": "happiness", "fear": "fear"}
@@ -34,24 +35,22 @@ def test_a_label_without_counterpart_is_no_answer():
 
 def test_the_same_picture_under_other_spellings():
     names = ["a/ren\u00e9-magritte_la-clef.jpg", "b/rene\u0301-magritte_la-clef.png", "Rene-Magritte_la clef.jpg"]
-    assert len({picture_key(example(name)) for name in names}) == 1
-    assert picture_key(example("other.jpg")) != picture_key(example(names[0]))
+    assert len({image_key(example(name)) for name in names}) == 1
+    assert image_key(example("other.jpg")) != image_key(example(names[0]))
 
 
 def test_a_checkpoint_remembers_its_pictures(tmp_path):
-    assert trained_pictures(tmp_path) == []
+    assert trained_images(tmp_path) == []
     with record_training(tmp_path, "artemis", [example("x.jpg"), example("y.jpg")]):
-        assert trained_pictures(tmp_path) == []
-    ((task, seen),) = trained_pictures(tmp_path)
+        assert trained_images(tmp_path) == []
+    ((task, seen),) = trained_images(tmp_path)
     assert task == "artemis"
     refuse_overlap("sevlm", task, seen, "artemis-v2", [example("z.jpg")])
-    with pytest.raises(
-        UserError, match=r"trained on 1 of the 2 pictures of task 'artemis-v2' .*'artemis'\): v2/x.jpg\."
-    ):
+    with pytest.raises(UserError, match=r"trained on 1 of the 2 images of task 'artemis-v2' .*'artemis'\): v2/x.jpg\."):
         refuse_overlap("sevlm", task, seen, "artemis-v2", [example("v2/x.jpg"), example("z.jpg")])
     (tmp_path / "trained_on.json").write_text("{}")
     with pytest.raises(UserError, match="train again"):
-        trained_pictures(tmp_path)
+        trained_images(tmp_path)
 
 
 def test_settings_of_every_model():
@@ -97,7 +96,7 @@ def test_train_on_one_test_on_another_is_one_command(two_tasks, tmp_path, capsys
         str(tmp_path / "run"),
     ]
     assert main([*command, "--models", f"majority:trained_on={source}"]) == 2
-    assert "was trained on 1 of the 7 pictures of task 'target'" in capsys.readouterr().err
+    assert "was trained on 1 of the 7 images of task 'target'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main([*command, "--models", f"majority:trained_on={source},overlap=allow"]) == 0
     lines = [
@@ -125,7 +124,7 @@ def test_tasks_without_a_shared_label(two_tasks, tmp_path, capsys):
 
 def test_a_new_checkpoint_is_never_without_its_record_and_a_refused_one_leaves_nothing(tmp_path):
     with record_training(tmp_path / "new", "artemis", [example("x.jpg")]):
-        assert trained_pictures(tmp_path / "new")  # killed here, the record is there
+        assert trained_images(tmp_path / "new")  # killed here, the record is there
     with pytest.raises(UserError, match="no lexicon"), record_training(tmp_path / "refused", "artemis", []):
         raise UserError("no lexicon")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -138,10 +137,10 @@ def test_what_a_checkpoint_started_from_is_remembered_and_refused(two_tasks, tmp
         pass
     with record_training(second, "target", [example("target-6.png")], first):
         pass
-    assert [task for task, _ in trained_pictures(second)] == ["target", "source"]
+    assert [task for task, _ in trained_images(second)] == ["target", "source"]
     command = ["run", "--tasks", str(target), "--data-root", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
     assert main([*command, "--models", "sevlm"]) == 2
-    assert "trained on 1 of the 7 pictures of task 'target' (training split of 'source')" in capsys.readouterr().err
+    assert "trained on 1 of the 7 images of task 'target' (training split of 'source')" in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_a_record_is_taken_at_its_word(two_tasks, tmp_path, capsys):
@@ -149,4 +148,4 @@ def test_a_checkpoint_without_a_record_is_taken_at_its_word(two_tasks, tmp_path,
     (tmp_path / "converted").mkdir()
     model = f"sevlm:trained_on={source},checkpoint={tmp_path / 'converted'}"
     assert main(["run", "--tasks", str(target), "--models", model, "--out", str(tmp_path / "run")]) == 2
-    assert "trained on 1 of the 7 pictures of task 'target' (training split of 'source')" in capsys.readouterr().err
+    assert "trained on 1 of the 7 images of task 'target' (training split of 'source')" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.plan.tasks import find_task, open_reader
+from harness.plan.registry import find_task, open_reader
 from harness.tasks.loading import CARD_KEYS, load_task
 from harness.tasks.readers.base import Reader
 from harness.tasks.readers.jsonl import JsonlReader

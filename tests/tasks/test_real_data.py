@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.plan.tasks import open_reader
-from harness.plan.transfer import picture_key
+from harness.plan.contamination import image_key
+from harness.plan.registry import open_reader
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.readers.base import Reader
 
@@ -28,11 +28,9 @@ def test_dvisa_with_the_pictures_that_artemis_shares(development_data: Path, tmp
     counts = reader.prepare(development_data / "dvisa" / "D-ViSA.csv", images, progress=False).counts()
     assert (counts["entries"], counts["images missing"], counts["examples"]) == (2_782, 2_592, 190)
     known = {
-        picture_key(dataclasses.replace(e, image=path))
-        for e in [next(reader.examples())]
-        for path in images.glob("*/*")
+        image_key(dataclasses.replace(e, image=path)) for e in [next(reader.examples())] for path in images.glob("*/*")
     }
-    assert all(picture_key(example) in known for example in reader.examples())
+    assert all(image_key(example) in known for example in reader.examples())
 
 
 def test_oasis(development_data: Path, tmp_path: Path) -> None:

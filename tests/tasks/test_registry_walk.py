@@ -14,7 +14,7 @@ from layout_files import Layout
 from layouts import LAYOUTS
 
 from harness.cli import main
-from harness.plan.tasks import open_reader
+from harness.plan.registry import open_reader
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import java
 from harness.tasks.prompts import render

@@ -18,7 +18,7 @@ from layout_files import EIGHT, Layout, paint, said, table, v1_rows, write
 from layouts import LAYOUTS, dialogue
 
 from harness.cli import main
-from harness.plan.tasks import open_reader
+from harness.plan.registry import open_reader
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import java
 from harness.tasks.readers.affectvisdial import read_pickle
