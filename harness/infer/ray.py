@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util import ActorPool
 
 from harness.errors import UserError, first_line
@@ -60,8 +60,8 @@ class Recipe:
 class Worker:
     """A loaded model on some node; an instance lives in a Ray actor."""
 
-    def load(self, recipe: Recipe, training: Sequence[Example] | None) -> ModelInfo:
-        """Build the adapter and load its model.
+    def load(self, recipe: Recipe, training: Sequence[Example] | None) -> tuple[str, ModelInfo]:
+        """Build the adapter and load its model; the actor's id, and what the model says of itself.
 
         Raises:
             UserError: it could not be loaded on this node.
@@ -69,7 +69,7 @@ class Worker:
         os.chdir(recipe.folder)
         cls = adapter_registry(recipe.definitions).load(recipe.adapter)
         self._model = InProcessModel(cls(**recipe.arguments), training)
-        return self._model.info()
+        return ray.get_runtime_context().get_actor_id(), self._model.info()
 
     def answer(self, shard: int, asked: Sequence[Asked], batch_size: int) -> Answered:
         """The outcomes of a shard, in order."""
@@ -111,7 +111,9 @@ class RayModel:
         self._actors: list[Any] = []
         self._loading: dict[Any, Any] = {}  # the call of `load` -> its actor
         self._numbers = itertools.count()  # of shards; none is used twice, so that an answer to another row is known
-        self._loaded = self._working = self._lost = self._lost_loading = 0
+        self._ids: dict[Any, str] = {}  # of the actors that have loaded the model
+        self._lost: set[str | None] = set()  # ids of actors
+        self._lost_loading = 0
         self._look_at = 0.0
         self._reason = ""
         self._info: ModelInfo | None = None
@@ -132,7 +134,7 @@ class RayModel:
         """
         while self._info is None:
             self._hire(wait=True)
-        placement = {"workers": self._loaded, "lost": self._lost, "each": f"1 {self._resource}"}
+        placement = {"workers": len(self._ids), "lost": len(self._lost), "each": f"1 {self._resource}"}
         return dataclasses.replace(self._info, placement=placement)
 
     def close(self) -> None:
@@ -176,9 +178,8 @@ class RayModel:
             return None
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, UserError) else error) from None
-        except RayError as error:
-            if isinstance(error, ActorDiedError):  # else it is out of reach for now; the pool keeps it
-                self._note_lost(error)
+        except RayActorError as error:
+            self._note_lost(error)
             return None
         self._note_info(answered.info)
         return answered
@@ -197,7 +198,7 @@ class RayModel:
             room = _in_cluster(self._resource)
             if room == 0:
                 raise UserError(f"--executor ray: no node of the cluster has a {self._resource} for a worker")
-            for _ in range(self._working + len(self._loading), room):
+            for _ in range(len(self._actors) - len(self._lost), room):
                 actor = self._actor.remote()
                 self._actors.append(actor)
                 self._loading[actor.load.remote(self.recipe, self._training)] = actor
@@ -205,31 +206,30 @@ class RayModel:
         for call in ray.wait(calls, timeout=LOOK_EVERY_S if wait else 0)[0] if calls else ():
             actor = self._loading.pop(call)
             try:
-                self._note_info(ray.get(call))
+                self._ids[actor], info = ray.get(call)
             except RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, UserError) else error) from None
-            except RayError as error:
-                self._note_lost(error, loading=True)
+            except RayActorError as error:
+                self._note_lost(error)
+                self._lost_loading += 1
+                if self._lost_loading >= MAX_LOSSES:
+                    name = self.recipe.adapter
+                    raise UserError(
+                        f"{name}: {MAX_LOSSES} workers ended while loading the model: {self._reason}"
+                    ) from None
             else:
-                self._loaded, self._working = self._loaded + 1, self._working + 1
+                self._note_info(info)
                 self._pool.push(actor)
 
-    def _note_lost(self, error: RayError, *, loading: bool = False) -> None:
-        """Count a lost worker, whose place is free for another.
-
-        Raises:
-            UserError: workers were lost while loading the model, again and again.
-        """
-        self._reason = first_line(error)
-        self._lost, self._look_at = self._lost + 1, 0.0
-        if not loading:
-            self._working -= 1
-            return
-        self._lost_loading += 1
-        if self._lost_loading >= MAX_LOSSES:
-            raise UserError(
-                f"{self.recipe.adapter}: {MAX_LOSSES} workers ended while loading the model: {self._reason}"
-            )
+    def _note_lost(self, error: RayActorError) -> None:
+        """Count a lost worker, whose place is free for another; one that is out of reach is given up."""
+        self._lost.add(error.actor_id)
+        self._reason, self._look_at = first_line(error), 0.0
+        for actor in list(iter(self._pool.pop_idle, None)):
+            if self._ids[actor] in self._lost:
+                ray.kill(actor)
+            else:
+                self._pool.push(actor)
 
     def _note_info(self, info: ModelInfo) -> None:
         known = (self._info.peak_memory_gb if self._info else None, info.peak_memory_gb)

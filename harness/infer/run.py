@@ -296,7 +296,7 @@ class _Asking:
     ) -> None:
         self._pending, self._question, self._label_map = pending, question, label_map
         self._log, self._cache, self.progress = log, cache, progress
-        self._count, self.cached = int(progress.total), 0
+        self._count, self.cached = progress.total or 0, 0
         self.started = time.monotonic()
         self.seconds = 0.0
 

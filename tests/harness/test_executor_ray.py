@@ -193,7 +193,7 @@ def test_a_picture_that_ends_its_workers_fails_with_its_shard(cluster: Any, run:
     lost = [line["error"] for line in found.values() if line["error"] and line["error"]["type"] == "WorkerLost"]
     assert found["p9"]["error"] == lost[0]
     assert len(lost) == 8  # a shard: four batches of two
-    assert lost[0]["message"].startswith("3 workers were lost over these pictures: ")
+    assert lost[0]["message"].startswith("3 workers were lost over these images: ")
 
 
 def test_each_gpu_of_a_machine_gets_a_worker(cluster: Any, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,6 +212,6 @@ def test_each_gpu_of_a_machine_gets_a_worker(cluster: Any, run: Run, capsys: pyt
         cluster.remove_node(node)
 
 
-def test_what_the_user_can_mend_is_one_line(cluster: Any, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_user_can_fix_is_one_line(cluster: Any, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("grey:loads=loads,broken=true", "there", "--executor", "ray") == 2
     assert capsys.readouterr().err.splitlines()[-1] == "harness: grey: no such weights; type: grey:broken=false"
