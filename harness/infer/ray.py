@@ -69,7 +69,7 @@ class Worker:
         os.chdir(recipe.folder)
         cls = adapter_registry(recipe.definitions).load(recipe.adapter)
         self._model = InProcessModel(cls(**recipe.arguments), training)
-        return ray.get_runtime_context().get_actor_id(), self._model.info()
+        return str(ray.get_runtime_context().get_actor_id()), self._model.info()
 
     def answer(self, shard: int, asked: Sequence[Asked], batch_size: int) -> Answered:
         """The outcomes of a shard, in order."""
