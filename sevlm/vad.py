@@ -46,6 +46,10 @@ It gets whole rows, because a tagger needs the neighbours of a word.
 """
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
+_DIRECTIVE = re.compile(r"#\s*scale\s*=\s*(\S+)\s*")
+NRC_SCALES = {"0..1": "nrc-vad-0-1", "-1..1": "nrc-vad-bipolar"}
+MOST_UNREADABLE = 0.01
+"""Share of a lexicon's lines that may be no entries."""
 _LAYOUTS = "NRC-VAD v1, bipolar or v2.1 (tab separated), Glasgow CSV, Warriner CSV, VADER"
 
 
@@ -70,12 +74,20 @@ class VADLexicon:
             raise SEVLMError(f"lexicon dimensions must be a subset of {VAD_DIMENSIONS} in order, got {self.dimensions}")
 
     @classmethod
-    def load(cls, path: Path | str) -> VADLexicon:
+    def load(cls, path: Path | str, scale: str | None = None) -> VADLexicon:
         """Read a lexicon file, recognising its layout by its columns.
 
+        Words lose surrounding blanks and quotation marks. NRC-VAD's two scales are told apart by the values: a file
+        without a negative one is on 0..1, whatever its header is called.
+
+        Args:
+            path: the file.
+            scale: `0..1` or `-1..1`, for a file in NRC-VAD's layout whose values do not tell; a first line
+                `# scale=-1..1` in the file says the same.
+
         Raises:
-            SEVLMError: no such file, not text, an unknown layout, a value off its scale, or no entry at all; the
-                message names the line.
+            SEVLMError: no such file, not text, an unknown layout, a value off its scale, more than 1 % of lines that
+                are no entries, or no entry at all; the message names the line.
         """
         path = Path(os.path.expanduser(path))
         try:
@@ -84,6 +96,11 @@ class VADLexicon:
             raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
         except (OSError, UnicodeDecodeError) as error:
             raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
+        if lines and (directive := _DIRECTIVE.fullmatch(lines[0])):
+            scale, lines[0] = scale or directive[1], ""
+            lines = lines[1:]
+        if scale not in (None, *NRC_SCALES):
+            raise SEVLMError(f"{path.name}: scale={scale}: expected {' or '.join(NRC_SCALES)}")
         header = lines[0] if lines else ""
         columns = header.split("\t")
         dimensions: tuple[str, ...] = VAD_DIMENSIONS
@@ -94,7 +111,7 @@ class VADLexicon:
         elif len(columns) == 4 and columns[3].lstrip().startswith("["):
             name, entries, dimensions = "vader", _vader(lines, path), ("valence",)
         else:
-            name, entries = _nrc(lines, path)
+            name, entries = _nrc(lines, path, scale)
         if not entries:
             raise SEVLMError(f"{path.name}: no lexicon entry was read; the layouts known are {_LAYOUTS}")
         return cls(name, dimensions, entries)
@@ -148,29 +165,54 @@ def load_lexicon(name_or_path: Path | str) -> VADLexicon:
 # ----------------------------------------------------------------------------------------- lexicon layouts
 
 
-def _nrc(lines: list[str], path: Path) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """Lines of exactly four tab-separated columns; others are skipped and later duplicates win.
+def _nrc(lines: list[str], path: Path, scale: str | None) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """Lines of four columns between tabs, commas or semicolons; others are left out and later duplicates win.
 
     Both rules are those of the official reader (`get_VADdict` of the published code), which the released
-    checkpoints were trained with.
+    checkpoints were trained with; that many lines are left out is an error here.
     """
-    fields = [line.split("\t") for line in lines]
+    delimiter = max("\t,;", key=lambda mark: sum(line.count(mark) == 3 for line in lines[:100]))
+    fields = list(csv.reader(lines, delimiter=delimiter)) if delimiter != "\t" else [x.split("\t") for x in lines]
     first = [name.strip().lower() for name in fields[0]] if fields else []
     header = first[1:] == list(VAD_DIMENSIONS)
     raw: list[tuple[str, tuple[float, ...]]] = []
+    unreadable: list[int] = []
     for row, columns in enumerate(fields[header:], start=1 + header):
         if len(columns) == 4:
-            raw.append((columns[0], tuple(_number(text.strip(), path, row, -1, 1) for text in columns[1:])))
-    if (header and first[0] == "term") or any(value < 0 for _, values in raw for value in values):
-        return "nrc-vad-bipolar", dict(raw)
-    return "nrc-vad-0-1", {word: _rescale(values, 0, 1) for word, values in raw}
+            texts = [text.strip().replace(",", ".") for text in columns[1:]]  # decimal commas, as Excel may write them
+            raw.append((_word_of(columns[0]), tuple(_number(text, path, row, -1, 1) for text in texts)))
+        elif any(column.strip() for column in columns):
+            unreadable.append(row)
+    if raw and len(unreadable) > MOST_UNREADABLE * (len(raw) + len(unreadable)):
+        raise SEVLMError(
+            f"{path.name}: {len(unreadable)} of {len(raw) + len(unreadable)} lines do not have four columns, "
+            f"first line {unreadable[0]}: {lines[unreadable[0] - 1][:60]!r}"
+        )
+    if scale is None:
+        scale = "-1..1" if any(value < 0 for _, values in raw for value in values) else "0..1"
+    if scale == "-1..1":
+        return NRC_SCALES[scale], dict(raw)
+    for word, values in raw:
+        if min(values) < 0:
+            raise SEVLMError(f"{path.name}: scale=0..1, but {word!r} has {min(values):g}")
+    return NRC_SCALES[scale], {word: _rescale(values, 0, 1) for word, values in raw}
+
+
+def _word_of(text: str) -> str:
+    """A word without surrounding blanks and quotation marks."""
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def _glasgow(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
-    """Means on 1..9. Entries that name a sense in brackets, `aim (objective)`, are left out: no token has one."""
+    """Means on 1..9, below one header row or two (the second without a word in its first cell).
+
+    Entries that name a sense in brackets, `aim (objective)`, are left out: no token has one.
+    """
     columns = _columns(lines, ("VAL", "AROU", "DOM"), path)
-    rows = ((row, cells) for row, cells in _cells(lines, 2, path) if "(" not in cells[0])
-    return {cells[0]: _norms(cells, columns, path, row) for row, cells in rows}
+    second = next((cells for row, cells in _cells(lines[:2], 1, path)), [""])
+    rows = ((row, cells) for row, cells in _cells(lines, 1 if second[0].strip() else 2, path) if "(" not in cells[0])
+    return {_word_of(cells[0]): _norms(cells, columns, path, row) for row, cells in rows}
 
 
 def _warriner(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
@@ -180,7 +222,7 @@ def _warriner(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
         values = _norms(cells, columns, path, row)
         if len(cells) <= word:
             raise SEVLMError(f"{path.name} line {row}: no word in column {word + 1}")
-        entries[cells[word]] = values
+        entries[_word_of(cells[word])] = values
     return entries
 
 

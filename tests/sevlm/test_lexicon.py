@@ -42,7 +42,13 @@ def written(folder: Path, text: str) -> VADLexicon:
         ("awe\t0.469\t0.740\t0.300\n", "nrc-vad-0-1", {"awe": (-0.062, 0.48, -0.4)}),
         ("Word\tValence\tArousal\tDominance\nawe\t0.5\t1\t0\n", "nrc-vad-0-1", {"awe": (0, 1, -1)}),
         ("awe\t-0.062\t0.48\t-0.4\n", "nrc-vad-bipolar", {"awe": (-0.062, 0.48, -0.4)}),
-        ("term\tvalence\tarousal\tdominance\nin awe\t0.5\t0.6\t0.7\n", "nrc-vad-bipolar", {"in awe": (0.5, 0.6, 0.7)}),
+        ("term\tvalence\tarousal\tdominance\nin awe\t0.5\t1\t0\n", "nrc-vad-0-1", {"in awe": (0, 1, -1)}),
+        ("term\tvalence\tarousal\tdominance\nawe\t0.5\t-0.6\t0\n", "nrc-vad-bipolar", {"awe": (0.5, -0.6, 0)}),
+        ("# scale=-1..1\nterm\tvalence\tarousal\tdominance\nawe\t0.5\t1\t0\n", "nrc-vad-bipolar", {"awe": (0.5, 1, 0)}),
+        ("Word,Valence,Arousal,Dominance\nawe,0.5,1,0\n", "nrc-vad-0-1", {"awe": (0, 1, -1)}),
+        ("Word;Valence;Arousal;Dominance\nawe;0,5;1;0\n", "nrc-vad-0-1", {"awe": (0, 1, -1)}),
+        ('"awe"\t0.5\t1\t0\nsea \t0.5\t1\t1\n', "nrc-vad-0-1", {"awe": (0, 1, -1), "sea": (0, 1, 1)}),
+        ("word,VAL,AROU,DOM\ncalm,7,3,5\ndark,1,9,5\n", "glasgow", {"calm": (0.5, -0.5, 0), "dark": (-1, 1, 0)}),
         (GLASGOW, "glasgow", {"abbey": (1, -0.5, 0), "aim": (0, -1, 0.5)}),
         (WARRINER, "warriner", {"aardvark": (0.5, -1, 0), "cash, and carry": (0, 1, -0.5)}),
     ],
@@ -68,6 +74,7 @@ def test_vader_measures_valence_only() -> None:
 
 def test_published_rules(tmp_path: Path) -> None:
     text = "sea\t-0.5\t0\t0\nSea\t0.9\t0.9\t0.9\nbroken\t0.5\t0.25\nsquare\t0\t0\t0\nsea\t0.1\t0.2\t0.3\n"
+    text += "".join(f"word{i}\t0\t0\t0\n" for i in range(100))
     lexicon = written(tmp_path, text)
     assert lexicon.get("sea") == (0.1, 0.2, 0.3)  # the later duplicate
     assert lexicon.get("Sea") == (0.9, 0.9, 0.9)  # case counts
@@ -137,6 +144,9 @@ def test_glasgow_round_trip(entries: dict[str, tuple[float, ...]], tmp_path_fact
         ("just a sentence\nand another\n", "no lexicon entry"),
         ("awe\t0.469\t0.740\tmuch\n", "line 1: expected a number in -1..1, got 'much'"),
         ("term\tvalence\tarousal\tdominance\nawe\t1.469\t0\t0\n", "line 2: expected a number in -1..1"),
+        ("# scale=0..1\nawe\t0.4\t-0.1\t0\n", "scale=0..1, but 'awe' has -0.1"),
+        ("# scale=1..9\nawe\t0.4\t0.1\t0\n", "scale=1..9: expected 0..1 or -1..1"),
+        ("sea\t0.1\t0\t0\n" + "a b 0.1 0.2\n" * 9, "9 of 10 lines do not have four columns, first line 2: 'a b 0.1"),
         (GLASGOW.replace("9.000", "9.100"), "line 3: expected a number in 1..9"),
         (GLASGOW + "short,5\n", "line 6: expected more than"),
     ],
