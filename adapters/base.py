@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from harness.types import Example, Item, Outcome, Task, Usage
+from harness.types import Example, Item, Outcome, Task, Usage, UserError
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Adapter(ABC):
 
     Class attributes:
         name: registry name.
+        kind: what answers: a model, people, or a baseline that no model should fall short of; people and baselines are
+            not ranked.
         needs: `"train"` (gets training examples through `fit`) or `"references"` (gets the examples it is asked
             about, annotations included, through `attach`, batch by batch); shown in the report.
         trained_per_task: True when the model must have been trained by `harness train NAME --task T` first;
@@ -59,6 +61,7 @@ class Adapter(ABC):
     """
 
     name: ClassVar[str] = ""
+    kind: ClassVar[Literal["person", "baseline", "model"]] = "model"
     needs: frozenset[str] = frozenset()
     trained_per_task: ClassVar[bool] = False
 
@@ -114,9 +117,7 @@ class Adapter(ABC):
         Raises:
             UserError: this kind of model cannot be trained here.
         """
-        from harness.types import UserError
-
-        raise UserError(f"{cls.name or cls.__name__} cannot be trained; models that can: sevlm")
+        raise UserError(f"{cls.name or cls.__name__} cannot be trained; models that can: sevlm, llava, text-emotion")
 
 
 class LocalAdapter(Adapter):

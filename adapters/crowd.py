@@ -21,6 +21,7 @@ class Crowd(LocalAdapter):
     """
 
     name = "crowd"
+    kind = "person"
     needs = frozenset({"references"})
 
     def __init__(self, seed: int = 0) -> None:

@@ -19,6 +19,7 @@ class Human(LocalAdapter):
     """
 
     name = "human"
+    kind = "person"
     needs = frozenset({"references"})
 
     def __init__(self, seed: int = 0) -> None:

@@ -31,6 +31,7 @@ class Majority(LocalAdapter):
     """
 
     name = "majority"
+    kind = "baseline"
     needs = frozenset({"train"})
 
     def __init__(self) -> None:

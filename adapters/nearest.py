@@ -37,6 +37,7 @@ class Nearest(LocalAdapter):
     """
 
     name = "nearest"
+    kind = "baseline"
     needs = frozenset({"train"})
 
     def __init__(self, encoder: str = "efficientnet-lite0", device: str | None = None) -> None:

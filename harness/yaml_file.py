@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from harness.suggestions import nearest
@@ -283,6 +292,23 @@ def check_settings(values: Mapping[str, Any], model: type[_Model], where: str) -
         raise UserError(f"{where}: {_message(details, repr(_plain(details['input'])))}") from None
 
 
+def typed_value(text: str, hint: Any, where: str) -> Any:
+    """The text of a `key=value` setting as what the parameter's annotation wants.
+
+    >>> typed_value("8", int | None, "llava:shots"), typed_value("yes", bool, "llava:probs")
+    (8, True)
+
+    Raises:
+        UserError: `WHERE=TEXT: expected ...`.
+    """
+    try:
+        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(text)
+    except ValidationError as error:
+        details = next(d for d in error.errors(include_url=False) if d["type"] != "none_required")
+        message = _message({**details, "loc": ()}, repr(text)).removesuffix(f", got {text!r}")
+        raise UserError(f"{where}={text}: {message}") from None
+
+
 def _remembered(value: Any, written: str) -> Any:
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         value = float(value)
@@ -298,9 +324,12 @@ _EXPECTED = {
     "string_too_short": "text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
+    "bool_parsing": "true or false",
     "list_type": "a list",
     "tuple_type": "a list",
     "dict_type": "a mapping (key: value)",

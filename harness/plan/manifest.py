@@ -43,6 +43,7 @@ def new_manifest(plan: Plan, command: list[str]) -> dict[str, Any]:
                     "settings": dict(m.settings),
                     "prompt": m.prompt,
                     "group": m.group,
+                    "kind": getattr(plan.registry.load(m.adapter), "kind", "model"),
                 }
                 for m in plan.models
             ],

@@ -13,10 +13,8 @@ pictures that it was trained on.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +25,11 @@ from harness.plan.registry import ADAPTERS
 from harness.redact import is_secret_name, keep_secret
 from harness.suggestions import nearest
 from harness.types import UserError, check_name
+from harness.yaml_file import typed_value
 
 NAMED_FIRST = {"hf": "checkpoint", "llava": "checkpoint", "openai": "model", "gpt4v": "model"}
 """Adapter -> the setting that may stand without its name right after the colon."""
 _SETTING = re.compile(r"[a-z][a-z0-9_]*=")
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -124,12 +122,12 @@ def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> di
     """
     parameters = inspect.signature(cls).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy: unsound on an instance)
+    hints = typing.get_type_hints(getattr(cls, "__init__"), include_extras=True)  # noqa: B009 (mypy: unsound)
     arguments: dict[str, Any] = {}
     for key, value in spec.settings.items():
         if key not in parameters and not open_ended:
             raise UserError(f"model {spec.name!r} has no setting {key!r}; {nearest(key, parameters)}")
-        arguments[key] = _convert(value, hints.get(key), f"{spec.name}:{key}")
+        arguments[key] = typed_value(value, hints.get(key, Any), f"{spec.name}:{key}")
     for key, value in offered.items():
         if key in parameters and key not in arguments and value is not None:
             arguments[key] = value
@@ -137,33 +135,12 @@ def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> di
         for key, value in spec.card.settings.items():
             if key not in parameters and not open_ended:
                 raise UserError(f"card {spec.card.name!r} has a setting {key!r}; {nearest(key, parameters)}")
-            arguments.setdefault(key, _convert(str(value), hints.get(key), f"{spec.card.name}:{key}"))
+            arguments.setdefault(key, typed_value(str(value), hints.get(key, Any), f"{spec.card.name}:{key}"))
     for key, parameter in parameters.items():
         variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         if key not in arguments and parameter.default is inspect.Parameter.empty and not variadic:
             raise UserError(f"model {spec.name!r} needs {key}=…; type: {spec.adapter}:{key}=VALUE")
     return arguments
-
-
-def _convert(value: str, hint: Any, where: str) -> Any:
-    choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    try:
-        if bool in choices:
-            return _BOOLEANS[value.lower()]
-        if int in choices:
-            return int(value)
-        if float in choices:
-            return _finite(float(value))
-    except (KeyError, ValueError):
-        expected = next(t.__name__ for t in (bool, int, float) if t in choices)
-        raise UserError(f"{where}={value}: expected {expected}") from None
-    return value
-
-
-def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError
-    return number
 
 
 def keep_model_secrets(specs: Iterable[ModelSpec]) -> None:

@@ -13,7 +13,7 @@ from harness.score.headline import Contest, contest, headline_record
 from harness.score.predictions import write_readings
 from harness.score.resources import emotion_reader, text_similarity, word_affect
 from harness.score.scoring import Resources, TaskScores, score_task
-from harness.store.run_folder import SCHEMA, RowKey, RunFolder
+from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
 from harness.tasks.metrics import HEADLINES
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import MeteorProcess, jar_hashes, java_version
@@ -177,6 +177,7 @@ def model_record(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> dict[
     same = all(f == distinct[0] for f in distinct)
     return {
         "model": model["model"],
+        "kind": adapter_kind(model),
         "fingerprint": (distinct[0] if distinct else None) if same else fingerprints,
         "parameters": next((r["parameters"] for r in rows if r.get("parameters") is not None), None),
         "card": next((r["card"] for r in rows if r.get("card")), None),

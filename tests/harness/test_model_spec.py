@@ -111,9 +111,9 @@ def test_settings_are_converted_by_their_annotations():
     [
         ("m:checkpont=x", "did you mean checkpoint"),
         ("m:batch=3", "needs checkpoint="),
-        ("m:checkpoint=x,batch=many", "expected int"),
-        ("m:checkpoint=x,fast=maybe", "expected bool"),
-        ("m:checkpoint=x,warmth=nan", "expected float"),
+        ("m:checkpoint=x,batch=many", "expected a whole number"),
+        ("m:checkpoint=x,fast=maybe", "expected true or false"),
+        ("m:checkpoint=x,warmth=nan", "expected a finite number"),
     ],
 )
 def test_settings_that_do_not_fit(text, message):
