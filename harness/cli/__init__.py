@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TextIO
 
 from harness.errors import UserError, in_one_line
 from harness.redact import redact_text
@@ -107,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 complete, 1 too many failures, 2 the user can fix it, 130 interrupted, 70 an error in the harness.
     """
-    with interruptible():
+    with forgiving_output(), interruptible():
         try:
             parsed = parse(arguments)
             return int(parsed.execute(parsed))
@@ -127,6 +129,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(redact_text(traceback.format_exc()), end="", file=sys.stderr)
             print("harness: internal error; please report it with this traceback", file=sys.stderr)
             return EXIT_BUG
+
+
+class _Output:
+    """A text stream that shows what it cannot encode as `?`, and is silent once its reader has gone (`... | head`)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Send what is still to come to nowhere, also what Python writes when it ends."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextmanager
+def forgiving_output() -> Iterator[None]:
+    """Let neither the terminal's encoding nor a reader that has gone change what a command does or its exit code."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Output(before[0]), _Output(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = before
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -136,7 +136,7 @@ def run_options(options: Mapping[str, Any]) -> RunOptions:
 
 def _read_ids(path: Path) -> frozenset[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--ids-file {path}: cannot be read ({error})") from error
     ids = frozenset(line.strip() for line in lines if line.strip())

@@ -287,7 +287,7 @@ class LayoutReader(PreparedReader):
         kept = list(_example_rows(entries, found, self._splits_of(entries)))
         if not kept:
             raise UserError(f"{annotations}: no image with a usable annotation")
-        rows = tuple(_table_rows(entries, kept, found, remarks, ambiguous, self.task.emotions))
+        rows = tuple(_table_rows(entries, kept, found, remarks, ambiguous, self.task.emotions, self.needs_images))
         checksum = sha256(annotations) if annotations.is_file() else None
         return self.keep_copy(
             lambda path: _write_rows(path, kept), found, rows, annotations, images, annotations_sha256=checksum
@@ -402,6 +402,7 @@ def _table_rows(
     remarks: Mapping[str, int],
     ambiguous: Mapping[str, str],
     labels: Sequence[str],
+    decoded: bool,
 ) -> Iterator[TableRow]:
     """What the table of `data prepare` shows."""
     yield TableRow("entries", len(entries))
@@ -410,7 +411,7 @@ def _table_rows(
     yield TableRow("most annotations of one entry", most)
     yield TableRow("entries without a usable annotation", sum(not entry.annotations for entry in entries))
     yield from (TableRow(what, count) for what, count in sorted(remarks.items()))
-    yield from image_rows(found)
+    yield from image_rows(found, decoded)
     if ambiguous:
         yield TableRow("images of ambiguous name", len(ambiguous), ", ".join(list(ambiguous)[:3]))
     yield TableRow("examples", len(rows))
@@ -420,12 +421,12 @@ def _table_rows(
     yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
 
 
-def image_rows(found: Mapping[str, FoundImage]) -> Iterator[TableRow]:
+def image_rows(found: Mapping[str, FoundImage], decoded: bool = True) -> Iterator[TableRow]:
     """How many images there are, and how many were repaired, missing or corrupt."""
     there = [image for image in found.values() if image.path]
     missing = [name for name, image in found.items() if image.problem == "missing"]
     yield TableRow("images", len(found))
-    yield TableRow("images found", len(there), "decoded to the end")
+    yield TableRow("images found", len(there), "decoded to the end" if decoded else "not looked for")
     yield TableRow("images found under another spelling", sum(image.repair != AS_WRITTEN for image in there))
     yield TableRow("images missing", len(missing), ", ".join(missing[:3]))
     corrupt = sum(image.problem.startswith("corrupt") for image in found.values())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from harness.cli import build_parser, main, parse
 from harness.cli.compare import comparison_table
 from harness.cli.train import parse_settings
 from harness.types import UserError
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def run_tiny(harness, dataset, adapter_file, *more):
@@ -241,7 +245,7 @@ def test_dry_run_writes_nothing(harness, dataset, adapter_file, tmp_path):
 
 
 def test_ids_file_and_config(harness, dataset, adapter_file, tmp_path):
-    (tmp_path / "ids.txt").write_text("p2\np7\n")
+    (tmp_path / "ids.txt").write_text("\ufeffp2\np7\n", encoding="utf-8")
     (tmp_path / "options.yaml").write_text(
         f"tasks: [{dataset / 'tiny.yaml'}]\nmodels: majority\nids-file: ids.txt\nout: out\n"
     )
@@ -452,3 +456,26 @@ def test_training_settings_may_stand_anywhere():
 def test_every_verb_has_help():
     parser = build_parser()
     assert parser.format_help().count("\n  harness ") >= 6
+
+
+def command(words, folder, **environment):
+    return [sys.executable, "-m", "harness", *map(str, words)], {
+        "cwd": folder, "env": os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_the_encoding_of_the_output_changes_no_exit_code(harness, dataset, adapter_file, tmp_path, encoding):
+    assert run_tiny(harness, dataset, adapter_file, "--no-report")[0] == 0
+    words, settings = command(["score", "out", "--no-report"], tmp_path, PYTHONIOENCODING=encoding)
+    done = subprocess.run(words, **settings, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Accuracy ?" in done.stdout
+
+
+def test_a_reader_that_has_gone_ends_the_output_quietly(tmp_path):
+    words, settings = command(["list", "metrics"], tmp_path)
+    with subprocess.Popen(words, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
