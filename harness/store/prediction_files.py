@@ -159,7 +159,7 @@ def _recognised(path: Path, records: Sequence[tuple[str, Record]]) -> str:
     shown = ", ".join(sorted(map(str, keys))[:12])
     raise UserError(
         f"{path}: which columns hold what? It has {shown}. Type --id COLUMN and --text COLUMN (or --emotion COLUMN, "
-        f"--explanation COLUMN), or --format with one of {', '.join(FORMATS)}; see docs/predictions.md"
+        f"--explanation COLUMN), or --format with one of {', '.join(FORMATS)}; see docs/files.md"
     )
 
 
