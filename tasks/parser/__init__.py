@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.tasks.parser.fields import Found, read_fields, without_asides
+from harness.tasks.parser.fields import Found, apart_from_reason, read_fields, without_asides
 from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
 from harness.tasks.parser.prose import line_form, sentence_form, tidy
 from harness.tasks.parser.reply import BLANK, Reply, has_words, split_reply
@@ -141,12 +141,12 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     found = read_fields(answer, names)
     if found.labels:
         return found
-    text = without_asides(answer)
+    text, reason = apart_from_reason(without_asides(answer))
     for form in (line_form, sentence_form):
         claims = form(text, names)
         if claims:
             stated = frozenset[str]().union(*(claim.labels for claim in claims))
-            explanation = next((claim.explanation for claim in claims if claim.explanation), "")
+            explanation = reason or next((claim.explanation for claim in claims if claim.explanation), "")
             return Found(stated, explanation, (claims[0].start, claims[0].end), found.outside)
     stripped = re.match(r"[\s\x1f]*(?:assistant)?final(?=\w)", answer)  # what is left of a channel's mark
     if stripped is not None:

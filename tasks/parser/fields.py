@@ -98,7 +98,7 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
             else:
                 is_outside |= bool(field.text)
     claims = [pair for pair in claims if pair[0].is_final] or claims
-    if not claims:
+    if all(field.kind == "second" for field, _ in claims):
         return Found(outside=is_outside, is_record=bool(fields))
     field, claim = claims[0]
     own = next((claim for _, claim in claims if claim.explanation), None)
@@ -309,11 +309,11 @@ def heads(text: str) -> list[Head]:
 def _elements(text: str) -> Iterator[Head]:
     for match in islice(_ELEMENT.finditer(text), MOST_LINES):
         kind = field_kind(match[1])
-        if kind is not None:
+        if kind not in (None, "thought"):
             end = text.find(f"</{match[1]}", match.end())
             following = text.find("<", match.end())
             stop = end if end >= 0 else following if following >= 0 else len(text)
-            yield Head(kind, match.start(), match.end(), is_final(match[1]), stop)
+            yield Head(str(kind), match.start(), match.end(), is_final(match[1]), stop)
 
 
 def _bracketed(text: str) -> Iterator[Head]:
@@ -344,7 +344,8 @@ def _heads_of_line(text: str, start: int, end: int) -> Iterator[Head]:
         "aside",
         "measure",
     ) and ((lead is not None and re.search(r"[#*_\d]", lead[0])) or _stands_alone(text, start, end)):
-        yield Head(str(kind), start, end, is_final(text[begin:end]))
+        rule = re.compile(r"\n[ \t]{0,9}[=-]{3,80}[ \t]{0,9}(?=\n)").match(text, end)
+        yield Head(str(kind), start, rule.end() if rule else end, is_final(text[begin:end]))
         return
     yield from _inline_heads(text, position, end)
 
@@ -426,13 +427,26 @@ def _starts_with_label(text: str, head: Head, names: LabelNames) -> bool:
     return read_value(text, head.value, min(head.value + 60, len(text)), names, is_whole=False) is not None
 
 
+def apart_from_reason(text: str) -> tuple[str, str]:
+    """The text with blanks for a reason that has a name of its own line, and that reason; empty if there is none."""
+    found = heads(text)
+    for head, following in zip(found, [*found[1:], None], strict=False):
+        if head.kind == "reason" and not head.is_inline and head.start > 0:
+            stop = following.start if following else len(text)
+            end = stop if head.end is None else min(head.end, stop)
+            reason = Field("reason", text, head.value, end).text
+            if reason:
+                return text[: head.start] + "\x1f" * (end - head.start) + text[end:], reason
+    return text, ""
+
+
 def without_asides(text: str) -> str:
     """The text with blanks for the measures, alternatives and thoughts that it names, to the next name or line."""
     pieces, position = [], 0
     found = heads(text)
     for head, following in zip(found, [*found[1:], None], strict=False):
         if head.kind in ("measure", "aside", "thought", "second") and head.start >= position:
-            line_end = text.find("\n", head.value)
+            line_end = -1 if head.kind == "thought" else text.find("\n", head.value)
             stop = min(len(text) if line_end < 0 else line_end, following.start if following else len(text))
             end = min(stop, head.end + 1) if head.end is not None else stop
             pieces += [text[position : head.start], "\x1f" * (end - head.start)]

@@ -231,7 +231,8 @@ class _Reader:
             sign = text[following : following + 1]
             if not in_record:
                 return sign in _QUOTES or sign in ("", "]", ")", "{", "[") or sign.isalnum()
-            return sign in ("", "}") or self._is_key(following)
+            is_cut_key = sign in _QUOTES and re.compile(r"[\w \"'“‘-]{0,40}\Z").match(text, following) is not None
+            return sign in ("", "}") or self._is_key(following) or is_cut_key
         if sign == "`" or text.startswith("</", following):
             return True
         return following > place and sign in _QUOTES and in_record and self._is_key(following)

@@ -42,7 +42,7 @@ OPENING = re.compile(
     rf"{_DECOR}*+(?:(?:option\s{{1,3}})?\(?(?:\d{{1,2}}|[a-z])\s?[.):](?=[\s*_\"'(\[“]){_DECOR}*+)?", re.IGNORECASE
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
-CLOSING = r"[*_\"'`”’)\]}>»」]{0,8}+"
+CLOSING = r"(?:[*_\"'`”’)\]}>»」\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
 _SIGN = r"(?:\s{0,9}(?:->|=>|[.:;!(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
 _STRONG = (
     r"(?:\b(?:because|since|as(?!\s{1,9}(?:well|if|though)\b)|due\s{1,9}to|owing\s{1,9}to|weil|porque|"
@@ -84,7 +84,8 @@ _BRACKETS = {"}": "{", "]": "[", ")": "(", ">": "<"}
 def _without_closings(text: str) -> str:
     """The text without the marks and brackets at its end that nothing before them opens."""
     core = text.rstrip(" \n\t\r}])>*`|")
-    core = re.sub(r"\n[#=-]{1,9}\Z", "", core) if core[-1:] in "#=-" else core
+    core = re.sub(r"\s[#=.-]{1,9}\Z", "", core) if core[-1:] in ("#", "=", "-", ".") else core
+    core = core[:-1].rstrip() if core.endswith((":", "：")) else core
     for sign in text[len(core) : len(core) + 10]:
         is_smiley = sign == ")" and core[-1:] in (":", ";")
         if not (sign in _BRACKETS and (core.count(_BRACKETS[sign]) > core.count(sign) or is_smiley)):
@@ -202,6 +203,7 @@ def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set
 
 
 _GAP = re.compile(r"[^\w]{0,12}")
+_TOUCHING = re.compile("以及|还有|和|与|與|跟|及|或者|或|并|且|と|や|それとも")
 
 
 def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention | None:
@@ -217,6 +219,9 @@ def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention
             if mention.end > end:
                 return None
             return mention
+        if (touching := _TOUCHING.match(text, place, end)) is not None:
+            place, count, is_joined = touching.end(), count + 1, True
+            continue
         word = _WORD.match(text, place, end)
         if word is None or not (
             word[0].lower() in words().prose["joining"] or (word[0].lower() != "the" and _is_filler(word[0]))
@@ -233,12 +238,16 @@ def _labels_alone(text: str, start: int, end: int, names: LabelNames) -> set[str
     found: set[str] = set()
     line = text.find("\n", start, end)
     for _ in range(60):
-        if line < 0:
+        if line < 0 or line + 1 >= end:
             break
         opening = OPENING.match(text, line + 1, end)
         mention = names.at(text, opening.end() if opening else line + 1)
         following = text.find("\n", line + 1, end)
-        if mention is not None and re.fullmatch(r"\W*", text[mention.end : end if following < 0 else following]):
+        if (
+            mention is not None
+            and mention.end <= end
+            and re.fullmatch(r"\W*", text[mention.end : end if following < 0 else following])
+        ):
             found.add(mention.label)
         line = following
     return found

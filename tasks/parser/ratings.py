@@ -16,25 +16,29 @@ LONGEST = 20_000
 """Characters of an answer that are looked at."""
 MOST_PLACES = 200
 
-_MARKS = r"[\"'*_`>)\]}“”‘’\x1f]{0,8}"
-_GAP = re.compile(rf"{_MARKS}\s{{0,20}}")
+_TAG_END = re.compile(r"\s{0,2}>\s{0,3}(?=[-+]?[.\d])")
+_GAP = re.compile(r"[\"'*_`)\]}“”‘’\x1f]{0,8}\s{0,20}")
 _BRACKET = re.compile(r"[(\[{<]([^()\[\]{}<>\n]{0,200})[)\]}>]\s{0,5}")
 _SCALE_WORDS = re.compile(
-    r"(?:on\s{1,3}(?:a|the|an?)\s{1,3})?(?:scale\s{0,3})?(?:of|from)?\s{0,3}([-+]?[\d.]{1,8})\s{0,3}(?:to|-|–|through)\s{0,3}([-+]?[\d.]{1,8})(?:\s{0,3}scale)?\s{0,3}(?=[:=]|is\b)",
+    r",?\s{0,3}(?:on\s{1,3}(?:a|the|an?)\s{1,3})?(?:scale\s{0,3})?(?:of|from)?\s{0,3}([-+]?[\d.]{1,8})\s{0,3}"
+    r"(?:to|-|–|through)\s{0,3}([-+]?[\d.]{1,8})(?:\s{0,3}scale)?\s{0,3}(?=[:=]|is\b)",
     re.IGNORECASE,
 )
 _LINK = re.compile(
-    r"(?:(?:rating|score|level|value|estimate|of|is|at|as|=|:|：|\||->|→|=>|about|around|approximately|roughly|~|≈)(?![^\W\d_])\s{0,5}"
+    r"(?:(?:rating|score|level|value|estimate|of|is|at|as|=>|=|:|：|\||->|→|about|around|approximately|roughly|~|≈)"
+    r"(?![^\W\d_])\s{0,5}"
     r"|[\"'*_`“”‘’]{1,4}\s{0,5}|\s[-–—]\s(?=[\d.])|[-–—]\s(?=[\d.])|\n{1,2}\s{0,4}){0,8}+",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"([(\[<{\"'*_`“]{0,4})\s?([-+]?(?:\d{1,9}(?:[.,]\d{1,9})?|[.,]\d{1,9}))")
 _FRACTION = re.compile(r"\s{0,3}(?:/|out\s{1,3}of|of|von|sur|de)\s{0,3}(\d{1,6}(?:[.,]\d{1,6})?)", re.IGNORECASE)
 _MORE = re.compile(
-    r"\s{0,3}(?:[-–—~→/+±×^:]|->|to\b|or\b|and\b|bis\b|through\b|oder\b|\.\.)\s{0,3}[-+]?[.,]?\d|[.,]?\d|\s{1,3}[-+]?\d|[^\W\d_]|\s?[?±]|\s{0,2}(?:/|→|->)"
+    r"\s{0,3}(?:[-–—~→/+±×^:,.]|->|to\b|or\b|and\b|bis\b|through\b|oder\b|\.{2,3})\s{0,3}[-+]?[.,]?\d|[.,]?\d|\s{1,3}[-+]?\d"
+    r"|[^\W\d_]|\s?[?±\\]|\s{0,2}(?:/|→|->)|\s{0,3}(?:stars?|points?|pts|degrees?|°)|\s{0,3}[(\[]\s?±"
 )
 _RANGE = re.compile(
-    r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.\.\.?|/|\||through|bis)\s{0,3}(?:to\s)?([-+]?\d{1,6}(?:\.\d{1,6})?)"
+    r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.{2,3}|/|\||through|bis)\s{0,3}(?:to\s)?"
+    r"([-+]?\d{1,6}(?:\.\d{1,6})?)"
 )
 _JOINED = re.compile(
     r"\s{0,3}(?:,|/|&|\band\b|\bund\b|\|)\s{0,3}[\"'*_]{0,3}\s{0,3}([^\W\d_]{3,20})\s{0,3}[\"'*_)\]]{0,3}\s{0,3}[:=(\[]",
@@ -88,7 +92,8 @@ def _stated(text: str, dimension: str, scales: Mapping[str, tuple[float, float]]
         if _is_shared(text, match.start(), match.end(), others):
             yield None
             continue
-        place, is_other_scale = _after_scale(text, match.end(), scale)
+        tag = _TAG_END.match(text, match.end()) if text[match.start() - 1 : match.start()] == "<" else None
+        place, is_other_scale = _after_scale(text, tag.end() if tag else match.end(), scale)
         number = _NUMBER.match(text, place)
         if number is None:
             continue
@@ -138,7 +143,8 @@ def _describes(bracket: str, scale: tuple[float, float]) -> bool:
     numbers = [
         _float(number)
         for number in re.findall(
-            r"(?<![\d.])[-+]?\d{1,9}(?:\.\d{1,9})?", re.sub(r"(?<=\d)\s{0,3}[-–—]\s{0,3}(?=\d)", " ", bracket)
+            r"(?<![\d.])[-+]?\d{1,9}(?:\.\d{1,9})?",
+            re.sub(r"(?<=\d)\s{0,3}(?:[-–—]|\.{2,3})\s{0,3}(?=\d)", " ", bracket),
         )
     ]
     return not numbers or {min(numbers), max(numbers)} == {float(scale[0]), float(scale[1])}
@@ -168,7 +174,7 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
 
 def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> bool:
     """Whether a scale that is not the task's follows the number ("5 (on a scale from 1 to 10)", "5 out of 10")."""
-    line = re.split(r"[\n;]|,(?=\s)|\.\s", text[place : place + 120])[0]
+    line = re.split(r"[\n;]|\.\s", text[place : place + 120])[0]
     ranges = _RANGE.findall(line)
     out_of = re.search(r"\b(?:out\s{1,3}of|von|sur)\s{1,3}(\d{1,6})", line, re.IGNORECASE)
     if out_of is not None and _float(out_of[1]) != scale[1]:

@@ -84,7 +84,10 @@ def split_reply(text: str, reasoning: str = "") -> Reply:
     marks = _without_fields(find_marks(text))
     plain = _blanked(text, marks)
     cut, is_loose = _end_of_thoughts(plain, marks)
+    final = _final_channel(plain, [mark for mark in marks if mark.start >= cut], cut)
+    cut = len(plain) if final == -1 else final or cut
     start, end, is_open = _own_turn(plain, [mark for mark in marks if mark.start >= cut], cut)
+    is_open |= final == -1
     thoughts = [plain[:cut], plain[end:] if is_open else ""]
     if cut and not is_open and not has_words(plain, start, end):
         opened = next((mark for mark in marks if mark.kind in (Kind.THOUGHT_OPENS, Kind.ELEMENT_OPENS)), None)
@@ -127,7 +130,7 @@ _AFFIXES = (
     (re.compile(r"(?<=..)(?:start|begin|open)$"), False),
     (re.compile(r"(?<=..)(?:end|close|stop)$"), True),
 )
-_NEVER_A_WORD = re.compile(r"think|thought|reasoning|analysis|scratchpad|cot$|.*monologue|unused|ctrl|思考|passage")
+_NEVER_A_WORD = re.compile(r"think|thought|reasoning|analysis|scratchpad|cot$|.*monologue|unused|ctrl|思考")
 """Names of thoughts that open them even if nothing closes them."""
 _SPEAKERS = frozenset({"assistant", "user", "system", "human", "chatbot", "chatbottoken", "usertoken"})
 
@@ -146,12 +149,15 @@ def find_marks(text: str) -> list[Mark]:
     for mark in found:
         if not apart or mark.start >= apart[-1].end:
             apart.append(mark)
-    closed = {mark.name for mark in apart if mark.kind is Kind.THOUGHT_CLOSES}
-    return [
-        mark
-        for mark in apart
-        if mark.kind is not Kind.THOUGHT_OPENS or mark.name in closed or _NEVER_A_WORD.match(mark.name)
-    ]
+    closed = {mark.name for mark in apart if mark.kind in (Kind.THOUGHT_CLOSES, Kind.ELEMENT_CLOSES)}
+    return [mark for mark in apart if mark.name in closed or not _is_a_word(text, mark)]
+
+
+def _is_a_word(text: str, mark: Mark) -> bool:
+    """Whether a mark that nothing closes is a word in angle brackets, not a mark."""
+    if mark.kind is Kind.THOUGHT_OPENS:
+        return not _NEVER_A_WORD.match(mark.name) or _is_in_sentence(text, mark.start)
+    return mark.kind is Kind.ELEMENT_OPENS
 
 
 def _mark(text: str, match: re.Match[str]) -> Mark | None:
@@ -209,7 +215,8 @@ def _passages(text: str) -> list[Mark]:
     lead = len(lowered) - len(lowered.lstrip())
     opening = next((phrase for phrase in phrases["opens"] if lowered.startswith(phrase, lead)), None)
     if opening is not None:
-        found.append(Mark(Kind.THOUGHT_OPENS, lead, lead + len(opening), "passage"))
+        name = "thinking" if opening.endswith(("...", "…")) else "passage"
+        found.append(Mark(Kind.THOUGHT_OPENS, lead, lead + len(opening), name))
     for phrase in phrases["ends"]:
         place = lowered.rfind(phrase)
         if place > 0 and not lowered[lowered.rfind("\n", 0, place) + 1 : place].strip(" *#_"):
@@ -231,6 +238,7 @@ def _without_fields(marks: Sequence[Mark]) -> list[Mark]:
         fields = own_labels | (own_reasons or {name for name in reasons if not _holds(marks, name, own_labels)})
     elif own_reasons:
         fields = labels | own_reasons
+    fields |= {name for name, kind in kinds.items() if kind == "measure"}
     return [mark for mark in marks if mark.name not in fields or mark.kind not in _TAGS]
 
 
@@ -296,18 +304,13 @@ def _is_in_sentence(plain: str, place: int) -> bool:
 def _own_turn(plain: str, marks: Sequence[Mark], cut: int) -> tuple[int, int, bool]:
     """The part after the thoughts that is the model's own turn; and whether thoughts begin there that never end."""
     start, is_person = cut, False
-    final = _final_channel(plain, marks, cut)
-    if final is not None:
-        if final < 0:
-            return len(plain), len(plain), True
-        start, marks = final, [mark for mark in marks if mark.start >= final]
     word = -1  # the place of the first word at or after `start`
     for mark in marks:
         if word < start:
             found = _WORD.search(plain, start)
             word = found.start() if found else len(plain)
         has_answer = not is_person and word < mark.start
-        if mark.kind is Kind.THOUGHT_OPENS and not _is_in_sentence(plain, mark.start):
+        if mark.kind is Kind.THOUGHT_OPENS:
             return start, mark.start, True
         if mark.kind is Kind.END and has_answer:
             return start, mark.start, False
