@@ -186,11 +186,15 @@ class EndpointAdapter(Adapter):
     Attributes:
         requests_per_minute, tokens_per_minute: the endpoint's limits, which the runner keeps; None: not limited.
         spent_usd: what requests other than `answer` have cost (a probe, say).
+        retry_wait_s: seconds before what failed in passing is sent again; they double from one attempt to the next.
+        patience_s: for so many seconds a busy or loading endpoint is asked again.
     """
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     spent_usd: float = 0.0
+    retry_wait_s: float = 0.5
+    patience_s: float = 120.0
 
     async def open(self) -> None:
         """Connect and check the endpoint, once in the event loop before the first item; may raise `RetryableError`."""

@@ -1,41 +1,196 @@
-"""What an endpoint's errors mean: try again, a refusal, a failed item, or something the user has to mend."""
+"""What endpoints' errors mean, whoever's they are: try again, a refusal, a failed item, or the user has to act."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import openai
+from harness.types import Failed, Outcome, Refusal, RetryableError, Usage, UserError
 
-from harness.types import Failed, Outcome, Refusal, RetryableError, UserError
-
-HIDDEN = "***"
+UNBILLED = Usage(cost_usd=0.0)
 TEMPORARY = frozenset({408, 409, 425, 429})
 """Client errors that may pass; all server errors (5xx) may."""
-CONTENT_FILTER = re.compile(
-    r"content_filter|content_policy|content management policy|ResponsibleAIPolicyViolation|moderation_blocked|"
-    r"safety system",
+CONCERNS_ALL = {
+    401: "check {key}",
+    402: "the account has no credits left; add some and repeat the command to go on",
+    403: "{key} may not be used for this model",
+    404: "check model= and base_url= (which usually ends in /v1)",
+    405: "check base_url= (which usually ends in /v1)",
+    407: "check the proxy in $HTTPS_PROXY",
+    410: "the model or this address is no longer served; check model= and base_url=",
+}
+"""Statuses that no other item will change, and what the user can do about them."""
+MODERATED = re.compile(
+    r"content[_ ]?(?:filter|policy|management policy)|ResponsibleAIPolicyViolation|moderation|safety system|"
+    r"flagged|PROHIBITED_CONTENT|data_inspection_failed|sensitive (?:content|words)|usage polic(?:y|ies)",
     re.IGNORECASE,
 )
-NO_PICTURES = re.compile(
+NO_CREDITS = re.compile(
+    r"insufficient[_ ](?:credits?|balance|funds|quota)|credit balance is too low|"
+    r"(?:out of|no|add|used all\b.*) credits|exceeded[_ ]current[_ ]quota|exceeded your current quota|"
+    r"billing (?:hard|details|not|is|limit|account|issue)|payment required|in arrears|arrearage|"
+    r"(?:spending|spend) limit|余额不足|欠费",
+    re.IGNORECASE,
+)
+BAD_KEY = re.compile(
+    r"api[\s_-]*key (?:is |was |has been )?(?:not valid|invalid|incorrect|expired|revoked|missing|disabled|not found)|"
+    r"(?:invalid|incorrect|missing|expired|revoked|unknown)[\s_-]+(?:x-)?(?:api[\s_-]*key|authentication|credentials?)|"
+    r"(?:key|account|organization) (?:is|was|has been) (?:suspended|deactivated|disabled|revoked)|authentication_error",
+    re.IGNORECASE,
+)
+OTHER_API = re.compile(r"v1/responses|responses api|/chat/completions endpoint|unsupported_api_for_model", re.I)
+NO_IMAGES = re.compile(
     r"image input is not supported|(?:does not|doesn't) support (?:image|vision|multimodal)|not a multimodal model|"
-    r"no (?:vision|multimodal) (?:support|projector)",
+    r"no (?:vision|multimodal) (?:support|projector)|support image input",
     re.IGNORECASE,
 )
 """A server whose model is text-only may say so with a 500, which no repetition mends."""
-KEY_LIKE = re.compile(r"\b(?:sk|pk|rk)[-_][\w*.-]{6,}|Bearer\s+\S+", re.IGNORECASE)
-CREDENTIALS = re.compile(r"(\w+://)[^/\s@]+@")
+NAMED_STATUSES = {
+    "rate_limit": 429,
+    "too_many_requests": 429,
+    "resource_exhausted": 429,
+    "overloaded": 529,
+    "unavailable": 503,
+    "timeout": 504,
+    "insufficient_quota": 402,
+    "authentication": 401,
+    "permission": 403,
+    "not_found": 404,
+    "invalid_request": 400,
+    "invalid_argument": 400,
+    "server_error": 500,
+    "internal": 500,
+}
+"""Beginnings of error codes and types that stand for a status inside a 200."""
+LONGEST_MESSAGE = 400
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+DELAY = re.compile(
+    r"(?:try again|retry|wait|available)\b[^.\d]{0,40}(\d{1,6}(?:\.\d{1,6})?) ?"
+    r"(ms|milliseconds?|s|sec|seconds?|m|min|minutes?)\b",
+    re.IGNORECASE,
+)
 
 
-def without_secrets(text: str, key: str) -> str:
-    """The text in one line, without the key, whatever looks like one, and credentials in URLs."""
-    text = text.replace(key, HIDDEN) if key else text
-    return " ".join(CREDENTIALS.sub(rf"\1{HIDDEN}@", KEY_LIKE.sub(HIDDEN, text)).split())
+class EndpointError(Exception):
+    """An error as an endpoint reported it.
+
+    Attributes:
+        status: the HTTP status, or the one that an error inside a 200 stands for.
+        message: the endpoint's own words, in one line.
+        code: the error's code, type or status in words; empty if there is none.
+        param: the request's parameter that the error is about; empty if it names none.
+        retry_after_s: seconds that the endpoint asks to wait, or None.
+        location: where a redirect leads; empty otherwise.
+    """
+
+    def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        error = _error_of(body)
+        self.status = status
+        self.code = " ".join(str(error[key]) for key in ("code", "type", "status") if error.get(key) not in (None, ""))
+        self.param = str(error.get("param") or "")
+        self.message = _message_of(status, body)
+        self.moderated = bool(MODERATED.search(f"{self.code} {self.message} {_quoted(error.get('innererror'))}"))
+        self.moderated |= bool(_mapping(error.get("metadata")).get("reasons"))
+        self.retry_after_s = retry_after_s(headers or {}, body, self.message)
+        self.location = (headers or {}).get("location", "")
+        super().__init__(self.message)
+
+    def mentions(self, pattern: str) -> bool:
+        """Whether the error speaks of a parameter, in whatever words."""
+        return re.search(rf"(?<![\w]){pattern}(?![a-z])", f"{self.param} {self.message}", re.IGNORECASE) is not None
+
+
+def of_sdk(error: Exception, sdk: Any) -> EndpointError | RetryableError:
+    """What a package says of a request, as ours: `openai`, or another one of the same make (`anthropic`).
+
+    Raises:
+        Exception: `error` itself, if it is none of the package's.
+    """
+    if isinstance(error, sdk.APIStatusError):
+        return EndpointError(error.status_code, error.body, error.response.headers)
+    if isinstance(error, sdk.APIConnectionError):
+        return connection_error(error.__cause__ or error)
+    if isinstance(error, sdk.APIResponseValidationError | ValueError):
+        return RetryableError(f"the response is not JSON: {in_short(str(error))}", kind="bad-response")
+    raise error
+
+
+def connection_error(error: BaseException) -> RetryableError:
+    """A request that got no response; if it was never sent, it was not billed."""
+    name = type(error).__name__
+    message = in_short(f"{name}: {error}" if str(error) else name)
+    if name in ("ConnectTimeout", "ConnectError", "ProxyError", "UnsupportedProtocol", "PoolTimeout"):
+        return RetryableError(f"no connection ({message})", kind="unreachable")
+    return RetryableError(message, kind="timeout" if "Timeout" in name else "connection")
+
+
+def error_in_success(body: Any) -> EndpointError | None:
+    """The error in a response that says 200: of the whole, or of its first choice; None if there is none."""
+    if not isinstance(body, Mapping):
+        return None
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (body, first):
+        if isinstance(holder, Mapping) and holder.get("error"):
+            return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
+    if not choices and body.get("detail"):
+        return EndpointError(400, body)
+    return None
+
+
+def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -> Outcome:
+    """The outcome of a request that failed for good.
+
+    Args:
+        key_env: environment variable that holds the key, for messages.
+
+    Raises:
+        RetryableError: the same request may succeed later.
+        UserError: no request can succeed: bad key, unknown model, no credits.
+    """
+    if isinstance(error, RetryableError):
+        raise error
+    status, message = error.status, f"{error.status} {error.message}"
+    key = f"the key in ${key_env}" if key_env else "the key"
+    words = f"{error.code} {error.message}"
+    if error.moderated and status < 500 and status != 429:
+        return Refusal(error.message, UNBILLED)
+    if NO_CREDITS.search(words) and (status < 429 or (status == 429 and error.retry_after_s is None)):
+        raise UserError(f"the endpoint says: {message}; {CONCERNS_ALL[402]}")
+    if 300 <= status < 400:
+        raise UserError(
+            f"the endpoint redirects to {public_url(error.location) or 'nowhere'}, where neither key nor images are "
+            "sent; if that is yours, make it base_url="
+        )
+    if NO_IMAGES.search(words):
+        return Failed("no-images", message, usage=UNBILLED)
+    if OTHER_API.search(words):
+        raise UserError(f"the endpoint says: {message}; add api=responses to the model")
+    if status in (400, 401, 403) and BAD_KEY.search(words):
+        status = 401
+    if status in TEMPORARY or status >= 500:
+        raise RetryableError(message, error.retry_after_s, kind=f"http-{status}")
+    if status in CONCERNS_ALL:
+        raise UserError(f"the endpoint says: {message}; {CONCERNS_ALL[status].replace('{key}', key)}")
+    return Failed(f"http-{status}", message, usage=UNBILLED)
+
+
+# ------------------------------------------------------------------------------------------------- reading what came
+
+
+def in_short(text: str) -> str:
+    """A text in one line of bearable length; an HTML page is not worth quoting."""
+    line = " ".join(text.split())
+    if re.search(r"<!doctype html|<html", line[:2000], re.IGNORECASE):
+        return "an HTML page instead of JSON"
+    return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"
 
 
 def public_url(url: str) -> str:
@@ -44,74 +199,128 @@ def public_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
-def outcome_of_error(error: Exception, key: str, *, first: bool) -> Outcome:
-    """The outcome of a request that failed for good.
-
-    Args:
-        error: from the openai package, or a `ValueError` from decoding a broken body.
-        key: the API key, to keep out of messages.
-        first: nothing was answered yet, so a wrong key or model name concerns all items.
-
-    Raises:
-        RetryableError: the same request may succeed later.
-        UserError: no request can succeed: bad key, unknown model, used-up quota.
-    """
-    message = without_secrets(_message(error), key)
-    match error:
-        case openai.APITimeoutError():
-            raise RetryableError(message, kind="timeout") from None
-        case openai.APIConnectionError():
-            raise RetryableError(message, kind="connection") from None
-        case openai.APIStatusError():
-            code = error.code or ("content_filter" if CONTENT_FILTER.search(str(error.body)) else None)
-            wait = retry_after_s(error.response.headers)
-            return outcome_of_status(error.status_code, code, message, retry_after_s=wait, first=first)
-        case ValueError():
-            raise RetryableError(f"the response is not JSON: {message}", kind="bad-response") from None
-    return Failed(type(error).__name__, message)
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def outcome_of_status(
-    status: int, code: str | None, message: str, *, retry_after_s: float | None, first: bool
-) -> Outcome:
-    """The outcome of a response that is an error; see `outcome_of_error`.
-
-    Args:
-        code: the error's code in OpenAI's form.
-        message: without secrets.
-        retry_after_s: as told by the endpoint.
-    """
-    if code == "insufficient_quota":
-        raise UserError(f"the endpoint's quota is used up; raise it and repeat the command to go on: {message}")
-    if status in (400, 403) and CONTENT_FILTER.search(f"{code} {message}"):
-        return Refusal(raw=message)
-    if NO_PICTURES.search(message):
-        return Failed("no-pictures", message)
-    if status in TEMPORARY or status >= 500:
-        raise RetryableError(message, retry_after_s, kind=f"http-{status}") from None
-    if first and status in (401, 404):
-        mend = "check the key" if status == 401 else "check model= and base_url= (which usually ends in /v1)"
-        raise UserError(f"the endpoint answers {status}; {mend}: {message}")
-    return Failed(f"http-{status}", message)
-
-
-def _message(error: Exception) -> str:
-    """What went wrong, with the cause of a connection error; an HTML page is not worth quoting."""
-    if isinstance(error, openai.APIStatusError) and isinstance(error.body, str) and "<html" in error.body.lower():
-        return f"HTTP {error.status_code} with an HTML page instead of JSON"
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
-    return f"{error} ({type(cause).__name__}: {cause})" if cause is not None else str(error)
-
-
-def retry_after_s(headers: Mapping[str, Any]) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `Retry-After` (seconds or an HTTP date), or None."""
+def _quoted(value: Any) -> str:
+    """A value as the reader of a message can take it."""
+    if isinstance(value, str):
+        return value
     try:
-        in_ms = "retry-after-ms" in headers
-        told = float(headers["retry-after-ms"]) / 1000 if in_ms else float(headers["retry-after"])
-        return told if math.isfinite(told) else None
-    except (KeyError, ValueError):
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError):
+        return "" if value is None else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _error_of(body: Any) -> Mapping[str, Any]:
+    """The part of a body that describes the error."""
+    if isinstance(body, list) and len(body) == 1:
+        return _error_of(body[0])
+    inner = _mapping(body).get("error")
+    return inner if isinstance(inner, Mapping) else _mapping(body)
+
+
+def _message_of(status: int, body: Any) -> str:
+    """The endpoint's words: `error.message`, `error`, `message`, `detail`, or the body as it is."""
+    if isinstance(body, bytes):
+        body = body.decode(errors="replace")
+    error = _error_of(body)
+    own = next((error[key] for key in ("message", "error", "detail", "msg", "title") if error.get(key)), None)
+    if own is None:
+        own = body if body not in (None, "", {}, []) else f"HTTP {status} without a word"
+    if isinstance(own, list) and all(isinstance(part, Mapping) and "msg" in part for part in own):  # FastAPI's
+        own = "; ".join(f"{'.'.join(map(str, part.get('loc', ())))}: {part['msg']}" for part in own)
+    upstream = _mapping(error.get("metadata")).get("raw")
+    return in_short(_quoted(own) + (f" ({_quoted(upstream)})" if upstream else ""))
+
+
+def _status_in(error: Any) -> int:
+    """The status that an error inside a 200 stands for; 502 if it does not say."""
+    found = _mapping(error)
+    for key in ("code", "status", "status_code", "type"):
+        value = str(found.get(key) or "").lower()
+        if value.isdigit() and 400 <= int(value[:4]) < 600:
+            return int(value)
+        for name, status in NAMED_STATUSES.items():
+            if name in value:
+                return status
+    return 402 if NO_CREDITS.search(_quoted(error)) else 502
+
+
+def retry_after_s(headers: Mapping[str, Any], body: Any = None, message: str = "") -> float | None:
+    """Seconds that an endpoint asks to wait: by its headers, by a delay in the body, or in words; None: it does not."""
+    for told in (*_told_by_headers(headers), *_told_by_body(body)):
+        if told is not None and math.isfinite(told):
+            return max(0.0, told)
+    if (found := DELAY.search(message)) is None:
         return None
+    unit = found[2].lower()
+    scale = 0.001 if unit.startswith(("ms", "milli")) else 60.0 if unit.startswith("m") else 1.0
+    return float(found[1]) * scale
+
+
+def _told_by_headers(headers: Mapping[str, Any]) -> Iterator[float | None]:
+    """`retry-after-ms`, `Retry-After` (seconds or an HTTP date), then the latest reset of a limit that is used up."""
+    if "retry-after-ms" in headers:
+        yield _number(headers["retry-after-ms"], 0.001)
+    if "retry-after" in headers:
+        yield _number(headers["retry-after"])
+        yield _until(headers["retry-after"])
+    resets = {}
+    for name, value in headers.items():
+        if (found := re.fullmatch(r"(?:x|anthropic)-ratelimit-(?:reset-?(.*)|(.+)-reset)", name.lower())) is not None:
+            kind = found[1] or found[2] or ""
+            left = headers.get(f"x-ratelimit-remaining-{kind}", headers.get(f"anthropic-ratelimit-{kind}-remaining"))
+            if left is None or _number(left) == 0:
+                resets[kind] = duration_s(str(value))
+    yield max((told for told in resets.values() if told is not None), default=None)
+
+
+def _told_by_body(body: Any, depth: int = 0) -> Iterator[float | None]:
+    """Values of keys such as `retry_after` and Google's `retryDelay`, wherever in an error they stand."""
+    if depth > 6:
+        return
+    if isinstance(body, Mapping):
+        for key, value in body.items():
+            if re.fullmatch(r"retry_?(?:after|delay|in)(?:_?seconds|_?s)?|estimated_time", str(key), re.IGNORECASE):
+                yield duration_s(str(value))
+            yield from _told_by_body(value, depth + 1)
+    elif isinstance(body, list):
+        for value in body[:20]:
+            yield from _told_by_body(value, depth + 1)
+
+
+def duration_s(text: str) -> float | None:
+    """Seconds in a text such as `3.2s`, `1m30s`, `120ms`, `37`, a time stamp since 1970 or an ISO date.
+
+    >>> duration_s("1m30s"), duration_s("120ms"), duration_s("37"), duration_s("soon")
+    (90.0, 0.12, 37.0, None)
+    """
+    text = text.strip()
+    if (number := _number(text)) is not None:
+        if number > 1e9:  # a point in time, in seconds or milliseconds
+            return number / (1000 if number > 1e11 else 1) - time.time()
+        return number
+    if text and (found := DURATION.fullmatch(text)) is not None:
+        scales = 3600, 60, 1, 0.001
+        return sum(float(part or 0) * scale for part, scale in zip(found.groups(), scales, strict=True))
+    return _until(text)
+
+
+def _number(text: Any, scale: float = 1.0) -> float | None:
+    try:
+        number = float(text) * scale
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _until(text: str) -> float | None:
+    """Seconds until an HTTP date or an ISO date."""
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            return read(text).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError, IndexError):
+            continue
+    return None

@@ -9,9 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.adapters.openai_wire import answer_schema
 from harness.images import ORIENTATION_TAG, opened
 from harness.types import open_image
 
@@ -77,6 +76,26 @@ def smaller_jpeg(picture: Image, longest_side: int) -> bytes:
     return buffer.getvalue()
 
 
+# ------------------------------------------------------------------------------------------------------- what is sent
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of the conversation with a model: what is said, and the image that goes with it, as a data URL."""
+
+    text: str
+    image: str | None = None
+    role: str = "user"
+
+
+def answer_schema(labels: Sequence[str], choice: str = "emotion", text: str | None = "explanation") -> dict[str, Any]:
+    """JSON schema of an object with one of `labels` and, unless `text` is None, a free text."""
+    properties: dict[str, Any] = {choice: {"type": "string", "enum": list(labels)}}
+    if text is not None:
+        properties[text] = {"type": "string"}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
 # ---------------------------------------------------------------------------------------------------------- the probe
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 220), "yellow": (250, 220, 20)}
@@ -86,7 +105,7 @@ PROMPT = f"Which colour fills this picture: {', '.join(COLOURS)}? Answer with th
 SCHEMA = answer_schema(tuple(COLOURS), "colour", None)
 
 
-def plain_picture(colour: str) -> str:
+def plain_image(colour: str) -> str:
     """A data URL of a picture in one colour."""
     from PIL import Image
 
@@ -107,9 +126,9 @@ class Verdict:
         return all(named_colours(a) == {colour} for a, colour in zip(self.answers, SHOWN, strict=True))
 
     def problem(self) -> str:
-        """One sentence about what went wrong."""
+        """What was answered instead, in one sentence."""
         said = " and ".join(repr(" ".join(answer.split())[:60]) for answer in self.answers)
-        return f"shown a {' and a '.join(SHOWN)} picture and asked for their colours, it answered {said}"
+        return f"shown a {' and a '.join(SHOWN)} image and asked for their colours, it answered {said}"
 
 
 def named_colours(answer: str) -> set[str]:

@@ -6,26 +6,56 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness.suggestions import nearest
-from harness.types import UserError
-from harness.yaml_file import YamlFile
+from pydantic import Field
 
-if TYPE_CHECKING:
-    import yaml
+from harness.types import Usage, UserError
+from harness.yaml_file import Settings, Text, Texts, read_yaml
 
-TABLE_KEYS = ("as_of", "source", "hosts", "batch_factor", "models")
-PRICE_KEYS = ("in", "out", "image_tokens")
 TABLE = Path(__file__).with_name("endpoint_prices.yaml")
 UNKNOWN_IMAGE_TOKENS = 3000
-"""Assumed to be the most that a picture takes where no table says it."""
+"""Assumed to be the most that an image takes if no table says it."""
 BYTES_PER_TOKEN = 2
 """Fewer than English text has per token, so that counts by it are too high rather than too low."""
 OVERHEAD_TOKENS = 100
 """For roles, separators and the JSON schema."""
-SNAPSHOT = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
+SNAPSHOT = re.compile(r"-(?:\d{4}-?\d{2}-?\d{2}|latest)$")
+
+
+class ListedPrice(Settings):
+    """A model's line in the table: US$ per million tokens, and the most that one image takes."""
+
+    prompt: float = Field(alias="in", ge=0)
+    completion: float = Field(alias="out", ge=0)
+    cached: float | None = Field(None, ge=0)
+    image_tokens: int | None = Field(None, ge=0, le=10_000_000)
+    retired: Text | None = None
+
+
+class Vendor(Settings):
+    """The models behind some hosts."""
+
+    hosts: Texts
+    batch_factor: float = Field(1.0, ge=0)
+    models: dict[str, ListedPrice]
+
+
+class PriceTable(Settings):
+    """A table of prices: of one vendor, or of several; with its date and source."""
+
+    as_of: Text = "no date"
+    source: Text = ""
+    hosts: Texts = ()
+    batch_factor: float = Field(1.0, ge=0)
+    models: dict[str, ListedPrice] = Field(default_factory=dict)
+    vendors: dict[str, Vendor] = Field(default_factory=dict)
+
+    def vendor_of(self, base_url: str) -> Vendor | None:
+        """Who serves an address."""
+        own = Vendor(hosts=self.hosts, batch_factor=self.batch_factor, models=self.models)
+        host = urlsplit(base_url).hostname
+        return next((vendor for vendor in (own, *self.vendors.values()) if host in vendor.hosts), None)
 
 
 @dataclass(frozen=True)
@@ -33,25 +63,36 @@ class Price:
     """Dollars per million tokens, and where they are from.
 
     Attributes:
-        prompt, completion: US$ per million tokens; None where unknown.
-        image_tokens: the most that one picture takes.
+        prompt, completion: US$ per million tokens; None if unknown.
+        image_tokens: the most that one image takes.
         source: the table's date and address, or `given`.
+        cached: US$ per million prompt tokens that the endpoint had in its cache; None: as others.
+        retired: the day since when the model is no longer served; None: it is, as far as is known.
     """
 
     prompt: float | None = None
     completion: float | None = None
     image_tokens: int = UNKNOWN_IMAGE_TOKENS
     source: str | None = None
+    cached: float | None = None
+    retired: str | None = None
 
-    def cost_usd(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
-        """Dollars for so many tokens, or None where a price or a count is unknown."""
-        if self.prompt is None or self.completion is None or prompt_tokens is None or completion_tokens is None:
+    def cost_usd(self, prompt: int | None, completion: int | None, cached: int | None = None) -> float | None:
+        """Dollars for so many tokens, or None if a price or a count is unknown; `cached` is a part of `prompt`."""
+        if self.prompt is None or self.completion is None or prompt is None or completion is None:
             return None
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+        cheap = min(cached or 0, prompt) if self.cached is not None else 0
+        return ((prompt - cheap) * self.prompt + cheap * (self.cached or 0.0) + completion * self.completion) / 1e6
 
-    def prompt_tokens(self, text: str, pictures: int = 1) -> int:
-        """The most tokens that a prompt with pictures is expected to take."""
-        return len(text.encode()) // BYTES_PER_TOKEN + OVERHEAD_TOKENS + pictures * self.image_tokens
+    def prompt_tokens(self, text: str, images: int = 1) -> int:
+        """The most tokens that a prompt with images is expected to take."""
+        return len(text.encode()) // BYTES_PER_TOKEN + OVERHEAD_TOKENS + images * self.image_tokens
+
+    def max_usage(self, text: str, max_tokens: int, images: int = 1) -> Usage:
+        """The most that a request is expected to take."""
+        prompt = self.prompt_tokens(text, images)
+        cost = self.cost_usd(prompt, max_tokens)
+        return Usage(prompt_tokens=prompt, completion_tokens=max_tokens, cost_usd=cost)
 
 
 def find_price(
@@ -75,65 +116,26 @@ def find_price(
     """
     if (price_in is None) != (price_out is None):
         raise UserError("price_in and price_out (US$ per million tokens) go together: give both")
-    listed = _listed(model, base_url, _table(Path(table) if table else TABLE))
-    image_tokens = int(listed.get("image_tokens", UNKNOWN_IMAGE_TOKENS))
+    found = _table(Path(table) if table else TABLE)
+    vendor = found.vendor_of(base_url)
+    listed = (vendor.models.get(model) or vendor.models.get(SNAPSHOT.sub("", model))) if vendor else None
+    image_tokens = UNKNOWN_IMAGE_TOKENS if listed is None or listed.image_tokens is None else listed.image_tokens
     if price_in is not None and price_out is not None:
         if min(price_in, price_out) < 0:
             raise UserError("price_in and price_out: expected US$ per million tokens, at least 0")
         return Price(price_in, price_out, image_tokens, "given")
-    if not listed:
+    if vendor is None or listed is None:
         return Price()
-    factor = float(listed["batch_factor"]) if batch else 1.0
-    return Price(factor * listed["in"], factor * listed["out"], image_tokens, str(listed["source"]))
-
-
-def _listed(model: str, base_url: str, table: dict[str, Any]) -> dict[str, Any]:
-    if urlsplit(base_url).hostname not in table["hosts"]:
-        return {}
-    found = table["models"].get(model) or table["models"].get(SNAPSHOT.sub("", model))
-    if not found:
-        return {}
-    return {**found, "batch_factor": table["batch_factor"], "source": f"{table['source']}, {table['as_of']}"}
+    factor = vendor.batch_factor if batch else 1.0
+    cached = None if listed.cached is None else factor * listed.cached
+    source = f"{found.source or Path(table or TABLE).name}, {found.as_of}"
+    prices = factor * listed.prompt, factor * listed.completion
+    return Price(*prices, image_tokens, source, cached, listed.retired)
 
 
 @lru_cache(maxsize=4)
-def _table(path: Path) -> dict[str, Any]:
-    document = YamlFile(path)
-    table: dict[str, Any] = {"batch_factor": 1.0, "source": path.name, "as_of": "no date"}
-    for key, key_node, node in document.mapping(document.root):
-        if key not in TABLE_KEYS:
-            raise document.error(key_node, f"unknown key {key!r}; {nearest(key, TABLE_KEYS)}")
-        table[key] = _entry(document, key, node)
-    for key in ("hosts", "models"):
-        if key not in table:
-            raise document.error(
-                document.root, f"required key {key!r} is missing; see the table that comes along: {TABLE}"
-            )
+def _table(path: Path) -> PriceTable:
+    table = read_yaml(path, PriceTable)
+    if not table.vendors and not (table.hosts and table.models):
+        raise UserError(f"{path}: required keys 'hosts' and 'models' are missing; see the table of prices at {TABLE}")
     return table
-
-
-def _entry(document: YamlFile, key: str, node: yaml.Node) -> Any:
-    if key == "hosts":
-        return [str(host) for host in document.plain(node)]
-    if key == "models":
-        return {model: _numbers(document, entry) for model, _, entry in document.mapping(node)}
-    return _number(document, node) if key == "batch_factor" else str(document.plain(node))
-
-
-def _numbers(document: YamlFile, node: yaml.Node) -> dict[str, float]:
-    found = {}
-    for key, key_node, value in document.mapping(node):
-        if key not in PRICE_KEYS:
-            raise document.error(key_node, f"unknown key {key!r} of a price; {nearest(key, PRICE_KEYS)}")
-        found[key] = _number(document, value)
-    for key in ("in", "out"):
-        if key not in found:
-            raise document.error(node, f"a price needs {key!r}, US$ per million tokens")
-    return found
-
-
-def _number(document: YamlFile, node: yaml.Node) -> float:
-    value = document.plain(node)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise document.error(node, f"expected a price or factor of at least 0, got {value!r}")
-    return value

@@ -10,9 +10,8 @@ from typing import Any, Protocol, TypeVar
 import openai
 
 from harness.adapters.base import BatchState
-from harness.adapters.endpoint_errors import outcome_of_error, outcome_of_status, without_secrets
-from harness.adapters.openai_wire import Endpoint
-from harness.types import Item, Outcome, RetryableError, UserError
+from harness.adapters.endpoint_errors import EndpointError, in_short, of_sdk, outcome_of_error
+from harness.types import Failed, Item, Outcome, RetryableError, UserError
 
 ENDED = frozenset({"completed", "expired", "cancelled"})
 LATER = frozenset({"batch_expired", "batch_cancelled"})
@@ -26,17 +25,21 @@ class Requests(Protocol):
     """What makes the requests of a batch and reads their answers: `OpenAIChat`."""
 
     poll_s: float
-    endpoint: Endpoint
+    key_env: str
 
     @property
     def client(self) -> openai.AsyncOpenAI:
         """The client of the running event loop."""
 
+    @property
+    def batch_path(self) -> str:
+        """Where each request goes: `/v1/chat/completions`, say."""
+
     def request(self, item: Item) -> dict[str, Any]:
         """The JSON of a request about an item; `ImageError` for an image that cannot be decoded."""
 
-    def outcome(self, item: Item, body: Any, latency_s: float | None) -> Outcome:
-        """Read a response's JSON."""
+    def outcome_of_body(self, item: Item, body: Any) -> Outcome:
+        """Read a response's JSON; `EndpointError` for an error, `ValueError` for what is no JSON."""
 
 
 class OpenAIBatches:
@@ -60,7 +63,7 @@ class OpenAIBatches:
             ImageError: its picture cannot be decoded.
         """
         body = self.adapter.request(item)
-        request = {"custom_id": item.id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        request = {"custom_id": item.id, "method": "POST", "url": self.adapter.batch_path, "body": body}
         return json.dumps(request) + "\n"
 
     async def upload(self, path: Path) -> str:
@@ -74,7 +77,7 @@ class OpenAIBatches:
         created = await self._done(
             self._client.batches.create(
                 input_file_id=file,
-                endpoint="/v1/chat/completions",
+                endpoint=self.adapter.batch_path,  # type: ignore[arg-type]
                 completion_window="24h",
                 metadata={"harness_job": key},
             )
@@ -103,7 +106,7 @@ class OpenAIBatches:
         if found.status != "failed":
             return BatchState(found.status in ENDED, files, answered)
         errors = found.errors.data if found.errors and found.errors.data else []
-        told = without_secrets("; ".join(str(e.message) for e in errors) or "no reason given", self._key)
+        told = in_short("; ".join(str(e.message) for e in errors) or "no reason given")
         return BatchState(True, files, answered, told)
 
     async def results(self, file: str) -> dict[str, dict[str, Any]]:
@@ -131,19 +134,26 @@ class OpenAIBatches:
         if line is None or error.get("code") in LATER:
             raise RetryableError("the batch ended before this request was worked on", kind="batch-expired")
         status, body = int(response.get("status_code") or 500), response.get("body") or {}
-        if status == 200:
-            return self.adapter.outcome(item, body, None)
-        told = body.get("error") or error if isinstance(body, dict) else error
-        message = without_secrets(str(told.get("message") or told or body), self._key)
-        return outcome_of_status(status, told.get("code"), message, retry_after_s=None, first=False)
+        try:
+            if status == 200:
+                return self.adapter.outcome_of_body(item, body)
+            inner = body.get("error") if isinstance(body, dict) else None
+            return outcome_of_error(EndpointError(status, body if inner or not error else {"error": error}))
+        except EndpointError as found:
+            return self._final(found)
+        except (UserError, ValueError) as mistake:  # the others of the batch were worked on nevertheless
+            return Failed(f"http-{status}" if status != 200 else "not-json", str(mistake))
+
+    def _final(self, error: EndpointError) -> Outcome:
+        """The outcome of an error inside a 200."""
+        try:
+            return outcome_of_error(error)
+        except UserError as mistake:
+            return Failed(f"http-{error.status}", str(mistake))
 
     @property
     def _client(self) -> openai.AsyncOpenAI:
         return self.adapter.client
-
-    @property
-    def _key(self) -> str:
-        return self.adapter.endpoint.key()
 
     async def _done(self, request: Awaitable[T]) -> T:
         """The endpoint's answer.
@@ -155,5 +165,5 @@ class OpenAIBatches:
         try:
             return await request
         except (openai.OpenAIError, ValueError) as error:
-            failed = outcome_of_error(error, self._key, first=True)
+            failed = outcome_of_error(of_sdk(error, openai), self.adapter.key_env)
             raise UserError(f"the endpoint refuses batches: {getattr(failed, 'message', failed.raw)}") from None

@@ -1,418 +1,367 @@
-"""What goes over the wire to an endpoint that speaks as OpenAI does: address and key, request parameters, replies."""
+"""What goes over the wire to an endpoint that speaks as OpenAI does: address and key, parameters, the two APIs."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import math
-import os
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
-from harness.adapters.endpoint_errors import public_url, without_secrets
-from harness.adapters.endpoint_prices import Price
-from harness.tasks.parser import parse_answer
-from harness.types import Answer, Item, Outcome, Refusal, RetryableError, Usage, UserError
+from harness.adapters.endpoint_address import Endpoint, is_loopback
+from harness.adapters.endpoint_errors import EndpointError, error_in_success, in_short, of_sdk, outcome_of_error
+from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_reply import Reply, completion_count, count, listed_tokens, text_of, thoughts_of
+from harness.types import RetryableError, UserError
 
-# ------------------------------------------------------------------------------------------- where and with which key
+CONNECT_S = 10.0
+"""Seconds for a connection, and for the list of models."""
 
-REACHABLE_TIMEOUT_S = 10.0
+
+# ---------------------------------------------------------------------------------------------------------- connecting
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL points to this machine."""
-    host = urlsplit(url).hostname or ""
+def connect(endpoint: Endpoint) -> openai.AsyncOpenAI:
+    """A client for the running event loop, without retries of its own.
+
+    It follows no redirect, which would carry key and images to another host, and a server on this machine is never
+    reached through a proxy.
+
+    Raises:
+        UserError: there is no key, or the proxy cannot be used.
+    """
+    parts, key = urlsplit(endpoint.base_url), endpoint.key() or "none"
+    on_azure = (parts.hostname or "").endswith(".azure.com")
+    limits = openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint and how to reach it.
-
-    Attributes:
-        base_url: usually ending in `/v1`; a query (Azure's `api-version`) goes with every request.
-        api_key_env: environment variable that holds the key; loopback endpoints may go without.
-        timeout_s: seconds until a request counts as lost.
-
-    Raises:
-        UserError: `base_url` is no URL.
-    """
-
-    base_url: str
-    api_key_env: str
-    timeout_s: float
-
-    def __post_init__(self) -> None:
-        if urlsplit(self.base_url).scheme not in ("http", "https") or not urlsplit(self.base_url).hostname:
-            raise UserError(f"base_url={public_url(self.base_url)}: expected http://… or https://…")
-
-    def key(self) -> str:
-        """The key, empty where a loopback endpoint goes without.
-
-        Raises:
-            UserError: there is none.
-        """
-        key = os.environ.get(self.api_key_env, "")
-        if not key and not is_loopback(self.base_url):
-            name = self.api_key_env
-            raise UserError(
-                f"gpt4v needs a key in ${name}; type: read -s {name}; export {name} (or name another: api_key_env=NAME)"
-            )
-        return key
-
-    def client_settings(self) -> dict[str, Any]:
-        """Keyword arguments of the client: key and address, its query apart; Azure wants the key in its own header too.
-
-        Raises:
-            UserError: there is no key.
-        """
-        parts, key = urlsplit(self.base_url), self.key() or "none"
-        address = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-        settings: dict[str, Any] = {"api_key": key, "base_url": address, "default_query": dict(parse_qsl(parts.query))}
-        on_azure = (parts.hostname or "").endswith(".azure.com")
-        return settings | ({"default_headers": {"api-key": key}} if on_azure else {})
-
-    async def check_reachable(self, client: openai.AsyncOpenAI) -> None:
-        """Fail early if the endpoint is down or rejects the key.
-
-        Raises:
-            UserError: nobody answers, or the key is refused.
-        """
-        try:
-            await client.with_options(timeout=REACHABLE_TIMEOUT_S).models.list()
-        except openai.AuthenticationError as error:
-            message = without_secrets(str(error), self.key())
-            raise UserError(f"{public_url(self.base_url)} refuses the key in ${self.api_key_env}: {message}") from None
-        except openai.APITimeoutError:
-            pass  # slow to list its models, yet there
-        except openai.APIConnectionError as error:
-            cause = without_secrets(str(error.__cause__ or error), self.key())
-            raise UserError(f"nobody answers at {public_url(self.base_url)} ({cause}); check base_url=") from None
-        except (openai.OpenAIError, ValueError):
-            pass  # an endpoint need not list its models
-
-
-@dataclass(frozen=True)
-class Connection:
-    """What belongs to one event loop: the client, and the lock behind which the first request is alone."""
-
-    loop: asyncio.AbstractEventLoop
-    client: openai.AsyncOpenAI
-    first: asyncio.Lock
-
-    @classmethod
-    def open(cls, endpoint: Endpoint) -> Connection:
-        """Connect in the running event loop; the client's own retries are off."""
-        settings = endpoint.client_settings()
         # Given to the client, because the pool that it makes itself tries to close in whatever loop runs later.
-        pool = openai.DefaultAsyncHttpxClient()
-        client = openai.AsyncOpenAI(**settings, timeout=endpoint.timeout_s, max_retries=0, http_client=pool)
-        return cls(asyncio.get_running_loop(), client, asyncio.Lock())
-
-
-# ------------------------------------------------------------------------------------------------- request parameters
-
-UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
-UNSUPPORTED = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|not permitted|not allowed|unexpected|max_completion_tokens", re.I
-)
-TOP_LOGPROBS = 20
-"""The most that OpenAI gives."""
-
-
-class RequestParameters:
-    """Token limit, temperature, JSON schema and log-probabilities, in the form that the endpoint was found to accept.
-
-    Newer models take `max_completion_tokens` instead of `max_tokens`, and only their default temperature; many servers
-    know neither schemas nor log-probabilities. What an endpoint rejects is never sent to it again.
-
-    Attributes:
-        found: parameter -> what the endpoint did with it: `accepted`, `rejected` or `ignored`.
-    """
-
-    def __init__(self, max_tokens: int, temperature: float, *, schema: bool = False, logprobs: bool = False) -> None:
-        self._limit_name = "max_tokens"
-        self._max_tokens = max_tokens
-        self._temperature: float | None = temperature
-        self._schema, self._logprobs = schema, logprobs
-        self.found: dict[str, str] = {}
-
-    def arguments(self, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Keyword arguments of the next request.
-
-        Args:
-            schema: JSON schema of the answer wanted; sent only where the endpoint takes schemas.
-        """
-        arguments: dict[str, Any] = {self._limit_name: self._max_tokens}
-        if self._temperature is not None:
-            arguments["temperature"] = self._temperature
-        if self._schema and schema is not None:
-            form = {"name": "answer", "strict": True, "schema": schema}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": form}
-        return arguments | ({"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self._logprobs else {})
-
-    def adjust(self, sent: dict[str, Any], error: openai.APIStatusError) -> bool:
-        """Whether `error` rejects one of the parameters `sent` by name, so that the request is worth another try."""
-        if error.status_code not in (400, 422, 501):
-            return False
-        if "max_tokens" in sent and rejects("max_tokens", error):
-            self._limit_name = "max_completion_tokens"
-        elif "temperature" in sent and rejects("temperature", error):
-            self._temperature = None
-            self.found["temperature"] = "rejected"
-        elif "response_format" in sent and mentions("response_format|json_schema|structured outputs?", error):
-            self.drop("schema", "rejected")
-        elif "logprobs" in sent and mentions("(?:top_)?logprobs", error):
-            self.drop("logprobs", "rejected")
-        else:
-            return False
-        return True
-
-    def drop_extras(self) -> bool:
-        """Stop sending what a plain endpoint may not know; False when nothing of it was sent."""
-        extras = [name for name, sent in (("schema", self._schema), ("logprobs", self._logprobs)) if sent]
-        for name in extras:
-            self.drop(name, "rejected")
-        return bool(extras)
-
-    def note(self, *, schema: bool, logprobs: bool) -> None:
-        """What an endpoint that rejected nothing did with the extras that were sent."""
-        for name, sent, kept in (("schema", self._schema, schema), ("logprobs", self._logprobs, logprobs)):
-            if sent and kept:
-                self.found[name] = "accepted"
-            elif sent:
-                self.drop(name, "ignored")
-
-    def drop(self, name: str, why: str) -> None:
-        """Stop sending `schema` or `logprobs`."""
-        setattr(self, f"_{name}", False)
-        self.found[name] = why
-
-
-def answer_schema(labels: Sequence[str], choice: str = "emotion", text: str | None = "explanation") -> dict[str, Any]:
-    """JSON schema of an object with one of `labels` and, unless `text` is None, a free text."""
-    properties: dict[str, Any] = {choice: {"type": "string", "enum": list(labels)}}
-    if text is not None:
-        properties[text] = {"type": "string"}
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def rejects(parameter: str, error: openai.APIStatusError) -> bool:
-    """Whether an endpoint says that it does not take a parameter (not merely that its value is too large)."""
-    body = error.body if isinstance(error.body, str) else error.message
-    named = error.param == parameter or re.search(rf"\b{parameter}\b", f"{error.message} {body}") is not None
-    return named and (error.code in UNSUPPORTED_CODES or UNSUPPORTED.search(f"{error.message} {body}") is not None)
-
-
-def mentions(pattern: str, error: openai.APIStatusError) -> bool:
-    """Whether an error speaks of a parameter at all; enough for those that the request can do without."""
-    return re.search(rf"\b(?:{pattern})\b", f"{error.param} {error.message} {error.body}", re.IGNORECASE) is not None
-
-
-# ------------------------------------------------------------------------------------------------------------ replies
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The first choice of a chat completion, and what came with it.
-
-    Attributes:
-        text: the answer; empty where there is none.
-        refusal: the API's own field, empty where the model did not refuse.
-        finish_reason: `stop`, `length`, `content_filter`, …
-        tokens: `logprobs.content`: mappings with `token` and `top_logprobs`; empty where not given.
-        model, system_fingerprint: as the endpoint names itself.
-        prompt_tokens, completion_tokens: as the endpoint counts them.
-    """
-
-    text: str
-    refusal: str
-    finish_reason: str
-    tokens: tuple[Mapping[str, Any], ...]
-    model: str | None
-    system_fingerprint: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-
-    def usage(self, price: Price, latency_s: float | None = None) -> Usage:
-        """Tokens and what they cost."""
-        tokens = self.prompt_tokens, self.completion_tokens
-        return Usage(latency_s, *tokens, price.cost_usd(*tokens))
-
-
-def read_reply(body: Any) -> Reply:
-    """The completion in a response's JSON (or its text, where it was none).
-
-    Raises:
-        ValueError: not a JSON object.
-        RetryableError: no choice in it.
-    """
-    if not isinstance(body, dict):
-        start = " ".join(str(body)[:80].split())
-        raise ValueError(f"expected JSON, got {start!r}; check base_url= (it usually ends in /v1)")
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise RetryableError("the response holds no choice", kind="no-choice")
-    choice, message, counted = choices[0], _object(choices[0].get("message")), _object(body.get("usage"))
-    tokens = _object(choice.get("logprobs")).get("content")
-    return Reply(
-        text_of(message.get("content")),
-        text_of(message.get("refusal")),
-        str(choice.get("finish_reason")),
-        tuple(token for token in tokens if isinstance(token, dict)) if isinstance(tokens, list) else (),
-        _name(body.get("model")),
-        _name(body.get("system_fingerprint")),
-        _count(counted.get("prompt_tokens")),
-        _count(counted.get("completion_tokens")),
+        pool = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False, trust_env=not is_loopback(endpoint.base_url), timeout=limits
+        )
+    except (ImportError, ValueError) as error:
+        raise UserError(f"the proxy in the environment cannot be used: {error}") from None
+    return openai.AsyncOpenAI(
+        api_key=key,
+        base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+        default_query=dict(parse_qsl(parts.query)),
+        default_headers={"api-key": key} if on_azure else {},
+        timeout=limits,
+        max_retries=0,
+        http_client=pool,
     )
 
 
-def outcome_of_reply(reply: Reply, item: Item, usage: Usage) -> Outcome:
-    """What a reply says about an item: the API's refusals first, then what the parser reads from the text."""
-    if reply.refusal or reply.finish_reason == "content_filter":
-        return Refusal(reply.refusal or reply.text, usage)
-    cut_off = reply.finish_reason == "length"
-    found = parse_answer(reply.text, item.labels, usage, truncated=cut_off, explained=item.explanations)
-    if isinstance(found, Answer) and reply.tokens:
-        return replace(found, emotion_probs=label_probabilities(reply.tokens, found.emotion, item.labels))
-    return found
+async def check_reachable(endpoint: Endpoint, client: openai.AsyncOpenAI) -> list[dict[str, Any]]:
+    """Fail early if the endpoint is down or rejects the key.
+
+    Returns:
+        The models that it says it serves; empty if it does not say.
+
+    Raises:
+        UserError: nobody answers, or the key is refused.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            listed: Any = await client.get("/models", cast_to=object)
+    except TimeoutError:
+        return []  # slow to list its models, yet there
+    except (openai.OpenAIError, ValueError) as sdk_error:
+        error = of_sdk(sdk_error, openai)
+        if isinstance(error, EndpointError) and (error.status == 401 or 300 <= error.status < 400):
+            outcome_of_error(error, endpoint.key_env)
+        if isinstance(error, RetryableError) and error.kind in ("unreachable", "connection"):
+            mend = "is the proxy right, and base_url=?" if "proxy" in endpoint.route() else "check base_url="
+            raise UserError(f"nobody answers at {endpoint.route()} ({error}); {mend}") from None
+        return []  # an endpoint need not list its models
+    data = listed.get("data") if isinstance(listed, dict) else None
+    return [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
 
 
-def text_of(content: Any) -> str:
-    """An answer's text; some endpoints give a list of parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+def served_model(listed: Sequence[Mapping[str, Any]], model: str) -> list[Mapping[str, Any]]:
+    """What identifies the model that answers, among those that an endpoint lists: its entry, or all of a short list."""
+    kept = [entry for entry in listed if entry.get("id") == model] or (listed if len(listed) <= 5 else [])
+    keys = ("id", "root", "parent", "meta", "digest")
+    return [{key: entry[key] for key in keys if entry.get(key)} for entry in kept]
+
+
+# -------------------------------------------------------------------------------------------------- request parameters
+
+
+TOP_LOGPROBS = 20
+"""The most that OpenAI gives."""
+REJECTED = frozenset({400, 403, 422, 501})
+"""Statuses of requests that an endpoint does not take as they are."""
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|not permitted|not allowed|unexpected|deprecated|"
+    r"max_completion_tokens",
+    re.IGNORECASE,
+)
+NAMES = {
+    "temperature": "temperature",
+    "schema": r"(?:response[_ ]format|text\.format|json[_ ]schema|structured outputs?|json mode|guided)",
+    "logprobs": r"(?:top_)?log ?prob(?:s|abilities)",
+    "reasoning_effort": r"(?:reasoning[_. ](?:effort|summary)|reasoning|thinking)",
+}
+"""Optional parameter -> how endpoints name it."""
+
+
+@dataclass(frozen=True)
+class RequestParameters:
+    """Token limit, temperature, schema and so on, in the form that an endpoint was found to accept.
+
+    Newer models take `max_completion_tokens` instead of `max_tokens`, and only their default temperature; many servers
+    know neither schemas nor log-probabilities.
+
+    Attributes:
+        max_tokens, temperature: None: left to the endpoint.
+        effort: how much a reasoning model should think.
+        extra: further fields of the body.
+        responses: the Responses API's names instead of chat completions'.
+        found: parameter -> what the endpoint did with it: `accepted`, `rejected` or `ignored`.
+    """
+
+    max_tokens: int | None
+    temperature: float | None
+    schema: bool = False
+    logprobs: bool = False
+    effort: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    responses: bool = False
+    limit_name: str = "max_tokens"
+    found: Mapping[str, str] = field(default_factory=dict)
+
+    def arguments(self, schema: dict[str, Any] | None = None, room: int | None = None) -> dict[str, Any]:
+        """Fields of a request.
+
+        Args:
+            schema: JSON schema of the answer wanted; sent only if the endpoint takes schemas.
+            room: token limit instead of the usual one.
+        """
+        limit, sent = room or self.max_tokens, dict[str, Any]()
+        if limit is not None:
+            sent["max_output_tokens" if self.responses else self.limit_name] = limit
+        if self.temperature is not None:
+            sent["temperature"] = self.temperature
+        if self.schema and schema is not None:
+            form = {"name": "answer", "strict": True, "schema": schema}
+            chat = {"response_format": {"type": "json_schema", "json_schema": form}}
+            sent |= {"text": {"format": {"type": "json_schema", **form}}} if self.responses else chat
+        if self.logprobs:
+            named = {"include": ["message.output_text.logprobs"]} if self.responses else {"logprobs": True}
+            sent |= named | {"top_logprobs": TOP_LOGPROBS}
+        if self.effort is not None:
+            thinking: dict[str, Any] = {"reasoning": {"effort": self.effort, "summary": "auto"}}
+            sent |= thinking if self.responses else {"reasoning_effort": self.effort}
+        return sent | ({"store": False} if self.responses else {}) | dict(self.extra)
+
+    def without_rejected(self, error: EndpointError, *, unexplained: bool = False) -> RequestParameters | None:
+        """Parameters without the one that an error is about, so that the request is worth another try; None: no.
+
+        Args:
+            unexplained: an error that does not say what it is about may be about schema and log-probabilities.
+        """
+        if error.status not in REJECTED or error.moderated:
+            return None
+        other = "max_completion_tokens" if self.limit_name == "max_tokens" else "max_tokens"
+        if not self.responses and error.mentions(self.limit_name) and _rejects(self.limit_name, error):
+            if other in self.found:
+                return None
+            return replace(self, limit_name=other, found={**self.found, self.limit_name: "rejected"})
+        for name in [name for name, value in self._optional().items() if value]:
+            if error.mentions(NAMES.get(name, re.escape(name))):
+                return self.dropping(name, "rejected")
+        if unexplained and error.status in (400, 422) and not error.param and (self.schema or self.logprobs):
+            plainer = self.dropping("schema", "rejected") if self.schema else self
+            return plainer.dropping("logprobs", "rejected") if self.logprobs else plainer
+        return None
+
+    def _optional(self) -> dict[str, bool]:
+        named = {"schema": self.schema, "logprobs": self.logprobs, "temperature": self.temperature is not None}
+        return named | {"reasoning_effort": self.effort is not None} | dict.fromkeys(self.extra, True)
+
+    def dropping(self, name: str, why: str) -> RequestParameters:
+        """Without one of the optional parameters."""
+        changes: dict[str, dict[str, Any]] = {
+            "schema": {"schema": False},
+            "logprobs": {"logprobs": False},
+            "temperature": {"temperature": None},
+            "reasoning_effort": {"effort": None},
+        }
+        without = changes.get(name) or {"extra": {key: value for key, value in self.extra.items() if key != name}}
+        return replace(self, **without, found={**self.found, name: why})
+
+    def noting(self, *, schema: bool, logprobs: bool) -> RequestParameters:
+        """With what an endpoint that rejected nothing did with the extras that were sent."""
+        noted = self
+        for name, sent, kept in (("schema", self.schema, schema), ("logprobs", self.logprobs, logprobs)):
+            if sent and kept:
+                noted = replace(noted, found={**noted.found, name: "accepted"})
+            elif sent:
+                noted = noted.dropping(name, "ignored")
+        return noted
+
+
+def _rejects(parameter: str, error: EndpointError) -> bool:
+    """Whether an endpoint says that it does not take a parameter, not merely that its value is too large."""
+    return UNSUPPORTED.search(f"{error.code} {error.message}") is not None and "too large" not in error.message
+
+
+def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The setting `extra_body`.
+
+    Raises:
+        UserError: it is no JSON object.
+    """
+    try:
+        fields = json.loads(text) if isinstance(text, str) else dict(text or {})
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        example = 'extra_body={"chat_template_kwargs":{"enable_thinking":false}}'
+        raise UserError(f"extra_body: expected a JSON object, such as {example}, got {text!r}")
+    return fields
+
+
+# -------------------------------------------------------------------------------------------------------- the two APIs
+
+
+def read_json(body: Any) -> dict[str, Any]:
+    """A response's JSON object, also if its headers call it text.
+
+    Raises:
+        EndpointError: it is an error after all.
+        ValueError: it is none.
+    """
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            start = in_short(body)[:80]
+            raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    if not isinstance(body, dict):
+        raise ValueError(
+            f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"
+        )
+    if (error := error_in_success(body)) is not None:
+        raise error
+    return body
+
+
+def chat_body(model: str, turns: Sequence[Turn], detail: str | None) -> dict[str, Any]:
+    """A request to chat completions without its parameters."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        content: Any = turn.text
+        if turn.image is not None:
+            image = {"url": turn.image} | ({"detail": detail} if detail else {})
+            content = [{"type": "image_url", "image_url": image}, {"type": "text", "text": turn.text}]
+        messages.append({"role": turn.role, "content": content})
+    return {"model": model, "messages": messages}
+
+
+def read_chat(body: Mapping[str, Any]) -> Reply:
+    """The first choice of a chat completion.
+
+    Raises:
+        RetryableError: no choice in it.
+    """
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        feedback = _object(body.get("prompt_feedback") or body.get("promptFeedback"))
+        if blocked := feedback.get("block_reason") or feedback.get("blockReason"):
+            return _with_counts(Reply(refusal=f"the prompt was blocked: {blocked}"), _object(body.get("usage")))
+        raise RetryableError("the response holds no choice", kind="no-choice")
+    message = _object(choice.get("message"))
+    reply = Reply(
+        text_of(message.get("content")),
+        str(choice.get("finish_reason") or "stop"),
+        text_of(message.get("refusal")),
+        thoughts_of(message),
+        listed_tokens(_object(choice.get("logprobs")).get("content")),
+        _name(body.get("model")),
+        _name(body.get("system_fingerprint")),
+    )
+    return _with_counts(reply, _object(body.get("usage")))
+
+
+def responses_body(model: str, turns: Sequence[Turn], detail: str | None) -> dict[str, Any]:
+    """A request to the Responses API without its parameters."""
+    items: list[dict[str, Any]] = []
+    for turn in turns:
+        content: list[dict[str, Any]] = []
+        if turn.image is not None:
+            image = {"type": "input_image", "image_url": turn.image}
+            content.append(image | ({"detail": detail} if detail else {}))
+        content.append({"type": "output_text" if turn.role == "assistant" else "input_text", "text": turn.text})
+        items.append({"role": turn.role, "content": content})
+    return {"model": model, "input": items}
+
+
+def read_responses(body: Mapping[str, Any]) -> Reply:
+    """The message of a response of the Responses API.
+
+    Raises:
+        RetryableError: it is not ready.
+    """
+    output = body.get("output")
+    items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
+    if not items and not body.get("status"):
+        raise RetryableError("the response holds no output", kind="no-choice")
+    parts = [
+        part
+        for item in items
+        if item.get("type") == "message" and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict)
+    ]
+    thinking = [item for item in items if item.get("type") == "reasoning"]
+    thoughts = [part for item in thinking for part in (*_list(item.get("summary")), *_list(item.get("content")))]
+    texts = [part for part in parts if part.get("type") == "output_text"]
+    finish = str(body.get("status") or "completed")
+    if finish == "incomplete":
+        finish = str(_object(body.get("incomplete_details")).get("reason") or "incomplete")
+    reply = Reply(
+        "".join(text_of(part.get("text")) for part in texts),
+        finish if finish not in ("in_progress", "queued") else f"interrupted: {finish}",
+        "".join(text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
+        "\n".join(text_of(_object(thought).get("text")) for thought in thoughts).strip(),
+        tuple(token for part in texts for token in listed_tokens(part.get("logprobs"))),
+        _name(body.get("model")),
+    )
+    return _with_counts(reply, _object(body.get("usage")))
+
+
+def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
+    """The reply with tokens, by whichever names they are counted; 0 for a whole prompt is no count."""
+    prompt = count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
+    completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
+    total = count(usage.get("total_tokens"))
+    inward = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    outward = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    thoughts = count(outward.get("reasoning_tokens", usage.get("reasoning_tokens")))
+    return replace(
+        reply,
+        prompt_tokens=prompt,
+        completion_tokens=completion_count(prompt, completion, total, thoughts),
+        cached_tokens=count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))),
+        reasoning_tokens=thoughts,
+    )
 
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _name(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-# ------------------------------------------------------------------------------------------------ label probabilities
-
-DOUBTFUL = 0.02
-"""Largest probability of tokens that begin several labels at once which is still left out of the count."""
-
-
-def label_probabilities(
-    tokens: Sequence[Mapping[str, Any]], emotion: str, labels: Sequence[str]
-) -> dict[str, float] | None:
-    """The share of each label at the place where the answer names its emotion.
-
-    At that place the listed tokens are read as beginnings of labels. A label that no listed token begins gets an equal
-    share of the probability that the list leaves over, but no more than the least listed one; all are then divided by
-    their sum.
-
-    Args:
-        tokens: `choices[0].logprobs.content`: mappings with `token` and `top_logprobs` (each `token`, `logprob`).
-        emotion: the label that was answered.
-        labels: the task's labels.
-
-    Returns:
-        label -> probability (sums to 1), or None where the place is not found, or a token of some weight begins several
-        labels, so that its probability cannot be divided among them.
-    """
-    place = _place(tokens, emotion)
-    if place is None:
-        return None
-    index, before = place
-    tops = tokens[index].get("top_logprobs") or ()
-    listed = {
-        str(top["token"]): math.exp(top["logprob"]) for top in tops if isinstance(top.get("logprob"), int | float)
-    }
-    found = _by_label(listed, before, labels)
-    return None if found is None else _complete(found, listed, labels)
-
-
-def _place(tokens: Sequence[Mapping[str, Any]], emotion: str) -> tuple[int, str] | None:
-    """Index of the token in which the label begins, and what that token holds before it."""
-    texts = [str(token.get("token")) for token in tokens]
-    start = "".join(texts).lower().find(emotion.lower())
-    if start < 0:
-        return None
-    for index, text in enumerate(texts):
-        if start < len(text):
-            return index, text[:start]
-        start -= len(text)
-    return None
-
-
-def _by_label(listed: Mapping[str, float], before: str, labels: Sequence[str]) -> dict[str, float] | None:
-    found: dict[str, float] = {}
-    doubtful = 0.0
-    for token, probability in listed.items():
-        word = token.removeprefix(before).strip().lower() if token.startswith(before) else ""
-        begun = [label for label in labels if word and (label.lower().startswith(word) or _continues(word, label))]
-        if len(begun) == 1:
-            found[begun[0]] = found.get(begun[0], 0.0) + probability
-        elif begun:
-            doubtful += probability
-    return found if found and doubtful <= DOUBTFUL else None
-
-
-def _continues(word: str, label: str) -> bool:
-    """Whether a token holds a whole label and something after it, such as a closing quotation mark."""
-    rest = word.removeprefix(label.lower())
-    return rest != word and not rest[:1].isalnum()
-
-
-def _complete(found: dict[str, float], listed: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
-    absent = [label for label in labels if label not in found]
-    left = max(0.0, 1.0 - sum(listed.values()))
-    share = min(left / len(absent), min(listed.values())) if absent else 0.0
-    whole = found | dict.fromkeys(absent, share)
-    total = sum(whole.values())
-    return {label: whole[label] / total for label in labels}
-
-
-# ----------------------------------------------------------------------------------------------------------- settings
-
-
-def check_choices(**settings: tuple[str | None, Sequence[str]]) -> None:
-    """See that each setting is one of its choices; None is not set.
-
-    Raises:
-        UserError: one is not.
-    """
-    for name, (value, known) in settings.items():
-        if value is not None and value not in known:
-            raise UserError(f"{name}={value}: expected one of {', '.join(known)}")
-
-
-def check_at_least(least: int, **settings: float) -> None:
-    """See that no setting is less than `least` (NaN is).
-
-    Raises:
-        UserError: one is.
-    """
-    for name, value in settings.items():
-        if not value >= least:
-            raise UserError(f"{name}={value:g}: expected at least {least}")
-
-
-def check_more_than_0(**settings: float | None) -> None:
-    """See that each setting is more than 0; None is not set.
-
-    Raises:
-        UserError: one is not.
-    """
-    for name, value in settings.items():
-        if value is not None and not value > 0:
-            raise UserError(f"{name}={value:g}: expected more than 0")
+    return str(value)[:100] if isinstance(value, str | int) and value else None

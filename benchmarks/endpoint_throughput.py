@@ -76,9 +76,9 @@ print(len(log.samples or samples))
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, latency_s: float) -> None:
     """Serve one connection: chat completions after `latency_s`, and the right colour to the harness's probe."""
-    from harness.adapters.endpoint_images import SHOWN, plain_picture
+    from harness.adapters.endpoint_images import SHOWN, plain_image
 
-    colours = {plain_picture(colour).encode(): colour for colour in SHOWN}
+    colours = {plain_image(colour).encode(): colour for colour in SHOWN}
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")

@@ -23,12 +23,21 @@ class RetryableError(Exception):
 
     Attributes:
         retry_after_s: seconds the endpoint asked to wait, or None.
+        kind: what happened, in a word: `timeout`, `connection`, `http-503`; error statuses are not billed.
+        cost_usd: what the attempt was billed, if the endpoint said so.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None, kind: str = "endpoint") -> None:
+    def __init__(
+        self,
+        message: str,
+        retry_after_s: float | None = None,
+        kind: str = "endpoint",
+        cost_usd: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.kind = kind
+        self.cost_usd = cost_usd
 
 
 def in_one_line(message: str) -> str:

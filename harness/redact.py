@@ -69,9 +69,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def redact(value: Any) -> Any:
-    """A copy of a JSON-like value without secrets: by key name, and by the look of strings."""
+    """A copy of a JSON-like value without secrets: by key name, and by the look of strings, keys included."""
     if isinstance(value, dict):
-        return {k: HIDDEN if is_secret_name(str(k)) and isinstance(v, str) else redact(v) for k, v in value.items()}
+        hidden = {k: is_secret_name(str(k)) and isinstance(v, str) for k, v in value.items()}
+        return {redact(k): HIDDEN if hidden[k] else redact(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [redact(v) for v in value]
     return redact_text(value) if isinstance(value, str) else value

@@ -122,7 +122,18 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer cost. None means unknown, never zero."""
+    """What an answer cost. None means unknown, never zero.
+
+    Attributes:
+        latency_s: seconds from question to answer.
+        prompt_tokens, completion_tokens: as the endpoint counts them; thoughts are part of the completion.
+        cost_usd: what all attempts were billed.
+        attempts: requests sent.
+        cached: the answer came from the response cache.
+        cached_tokens: those of the prompt that the endpoint had in its own cache.
+        reasoning_tokens: those of the completion that were thoughts.
+        reserve_usd: the most that attempts of unknown price (lost ones, say) may have cost beside `cost_usd`.
+    """
 
     latency_s: float | None = None
     prompt_tokens: int | None = None
@@ -130,6 +141,9 @@ class Usage:
     cost_usd: float | None = None
     attempts: int | None = None
     cached: bool | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    reserve_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

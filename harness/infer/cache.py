@@ -1,7 +1,7 @@
-"""The response cache: what a model once said to a prompt about a picture need not be asked, or paid for, again.
+"""The response cache: what a model once said to a prompt about an image need not be asked, or paid for, again.
 
 An entry's key is a SHA-256 over everything that an answer depends on: the adapter and its code, endpoint or weights
-and generation settings, the rendered prompt, the labels, and the picture's bytes. Failures and refusals are never kept.
+and generation settings, the rendered prompt, the labels, and the image's bytes. Failures and refusals are never kept.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import inspect
 import json
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,32 +28,10 @@ if TYPE_CHECKING:
 
 TABLE = (
     "CREATE TABLE IF NOT EXISTS responses "
-    "(key TEXT PRIMARY KEY, model TEXT NOT NULL, outcome TEXT NOT NULL) WITHOUT ROWID"
+    "(key TEXT PRIMARY KEY, model TEXT NOT NULL, outcome TEXT NOT NULL, asked TEXT) WITHOUT ROWID"
 )
 INDEX = "CREATE INDEX IF NOT EXISTS responses_by_model ON responses (model)"
-
-
-@contextlib.contextmanager
-def cache_of(
-    adapter: Adapter, depends_on: Mapping[str, Any] | None, root: Path, *, used: bool
-) -> Iterator[ResponseCache | None]:
-    """The entries of a model below a data root; None where it wants none, or none are to be used.
-
-    Args:
-        adapter: loaded or not.
-        depends_on: `cache_key` of the loaded adapter.
-
-    Raises:
-        UserError: see `ResponseCache`.
-    """
-    if depends_on is None or not used:
-        yield None
-        return
-    cache = ResponseCache(root / "cache" / "responses.sqlite", model_identity(adapter, depends_on))
-    try:
-        yield cache
-    finally:
-        cache.close()
+KNOWN = "SELECT count(*), min(asked), max(asked) FROM responses WHERE model = ?"
 
 
 def model_identity(adapter: Adapter, cache_key: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,94 +45,115 @@ def model_identity(adapter: Adapter, cache_key: Mapping[str, Any]) -> dict[str, 
 class ResponseCache:
     """The entries of one model in an SQLite file that all runs share; a thread of its own reads and writes it.
 
-    Args:
-        path: the database file, made when absent.
-        model: see `model_identity`.
+    The file is opened when the first item is looked for: what an endpoint serves is only known once it was asked.
 
-    Raises:
-        UserError: the file cannot be opened or is no such database.
+    Args:
+        root: the data root; the file is made below it when absent.
+        adapter: whose answers they are.
+        cache_key: `Adapter.cache_key` of the loaded, opened adapter; if it gives None, nothing is found or kept.
     """
 
-    def __init__(self, path: Path, model: Mapping[str, Any]) -> None:
-        self.path = path
-        self._model = _digest(model)
+    def __init__(self, root: Path, adapter: Adapter, cache_key: Callable[[], Mapping[str, Any] | None]) -> None:
+        self.path = root / "cache" / "responses.sqlite"
+        self._adapter, self._cache_key = adapter, cache_key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="response-cache")
+        self._database: sqlite3.Connection | None = None
+        self._model: str | None = None
+        self._knows_any, self._opened = False, False
         self._failure: BaseException | None = None
-        try:
-            self._database = self._thread.submit(self._open).result()
-            self._knows_any = self._thread.submit(self._count).result() > 0
-        except (sqlite3.Error, OSError) as error:
-            self._thread.shutdown()
-            raise UserError(f"response cache {path}: {error}; delete the file, or add --no-cache") from error
 
     def find(self, item: Item) -> Outcome | None:
         """What is cached about an item; usage says so, and that it cost nothing.
 
-        None for every item where the cache knew nothing of this model when it was opened.
+        None for every item if the cache knew nothing of this model when it was opened.
+
+        Raises:
+            UserError: the file cannot be opened or is no such database.
         """
+        if not self._opened:
+            self._open()
         return self._thread.submit(self._find, item).result() if self._knows_any else None
 
     def store(self, item: Item, outcome: Outcome) -> None:
         """Keep an answer, or a text without a readable label, in the background; nothing else is kept."""
-        if isinstance(outcome, Answer) or (isinstance(outcome, Unparsed) and outcome.raw.strip()):
+        if self._model is not None and (
+            isinstance(outcome, Answer) or (isinstance(outcome, Unparsed) and outcome.raw.strip())
+        ):
             self._thread.submit(self._store, item, outcome).add_done_callback(self._note)
 
     def close(self) -> None:
         """Finish writing. A cache that could not be written is worth a warning: the answers are in the run."""
-        self._thread.submit(self._close).add_done_callback(self._note)
+        if self._database is not None:
+            self._thread.submit(self._database.close).add_done_callback(self._note)
         self._thread.shutdown(wait=True)
         if self._failure is not None:
             print(f"harness: response cache {self.path}: {self._failure}; no answer is lost", file=sys.stderr)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
+        self._opened = True
+        cache_key = self._cache_key()
+        if cache_key is None:
+            return
+        self._model = _digest(model_identity(self._adapter, cache_key))
+        try:
+            self._database = self._thread.submit(self._connect).result()
+            count, first, last = self._thread.submit(self._database.execute, KNOWN, (self._model,)).result().fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise UserError(f"response cache {self.path}: {error}; delete the file, or add --no-cache") from error
+        self._knows_any = count > 0
+        if count:
+            days = " to ".join(dict.fromkeys(day[:10] for day in (first, last) if day)) or "of an unknown day"
+            print(
+                f"harness: {self._adapter.name}: {count} answers of this model are in the response cache ({days}); "
+                "they are used for what is asked again (--no-cache asks anew)",
+                file=sys.stderr,
+            )
+
+    def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self.path, timeout=30.0)
+        database = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
         with contextlib.suppress(sqlite3.OperationalError):  # network file systems lack shared memory
             database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute(TABLE)
+        if "asked" not in [column[1] for column in database.execute("PRAGMA table_info(responses)")]:
+            database.execute("ALTER TABLE responses ADD COLUMN asked TEXT")  # a file of an earlier version
         database.execute(INDEX)
         database.commit()
         return database
 
-    def _count(self) -> int:
-        row = self._database.execute(
-            "SELECT EXISTS (SELECT 1 FROM responses WHERE model = ?)", (self._model,)
-        ).fetchone()
-        return int(row[0])
-
     def _find(self, item: Item) -> Outcome | None:
+        assert self._database is not None
         key = self._key(item)
         row = self._database.execute("SELECT outcome FROM responses WHERE key = ?", (key,)).fetchone()
         if key is None or row is None:
             return None
         _, outcome = outcome_from_json(json.loads(row[0]))
-        usage = dataclasses.replace(outcome.usage, cost_usd=0.0, attempts=0, cached=True)
+        usage = dataclasses.replace(outcome.usage, cost_usd=0.0, attempts=0, cached=True, reserve_usd=None)
         return dataclasses.replace(outcome, usage=usage)
 
     def _store(self, item: Item, outcome: Outcome) -> None:
+        assert self._database is not None
         key = self._key(item)
         if key is None:
             return
         text = json.dumps(outcome_to_json("", outcome), allow_nan=False)
-        self._database.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?)", (key, self._model, text))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._database.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?)", (key, self._model, text, now))
         self._database.commit()  # cheap in WAL mode, and other processes may want to write
-
-    def _close(self) -> None:
-        self._database.close()
 
     def _note(self, done: Future[None]) -> None:
         self._failure = self._failure or done.exception()
 
     def _key(self, item: Item) -> str | None:
-        """The entry's key; None for a picture that cannot be read."""
+        """The entry's key; None for an image that cannot be read."""
         try:
             with item.image.open("rb") as file:
-                picture = hashlib.file_digest(file, "sha256").hexdigest()
+                image = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None
         asked = {"prompt": item.prompt, "labels": list(item.labels), "ratings": dict(item.ratings)}
-        return _digest({"model": self._model, "picture": picture, "explanations": item.explanations} | asked)
+        return _digest({"model": self._model, "picture": image, "explanations": item.explanations} | asked)
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +20,19 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import ModelCard, card_of
-from harness.infer.batch_drive import drive_batches
-from harness.infer.budget import Budget, budget_of
-from harness.infer.cache import ResponseCache, cache_of
-from harness.infer.endpoint import drive
+from harness.infer.batch import drive_batches
+from harness.infer.cache import ResponseCache
+from harness.infer.endpoint import Budget, budget_of, drive
 from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo
 from harness.plan.controls import images_under
 from harness.plan.manifest import check_fingerprint, note_environment, run_record, task_record
 from harness.plan.models import ModelSpec
-from harness.plan.plan import Plan, TaskPlan
+from harness.plan.plan import Plan, TaskPlan, differences, largest_usage
 from harness.redact import redact, redact_known, redact_text
 from harness.store.outcomes import OutcomeLog, Recorded
 from harness.store.run_folder import RunFolder
 from harness.tasks.parser.ratings import read_ratings
-from harness.types import CONTEXT_MARK, Answer, Control, Example, Failed, Item, Outcome, RowKey, Unparsed
+from harness.types import CONTEXT_MARK, Answer, Control, Example, Failed, Item, Outcome, RowKey, Unparsed, UserError
 
 if TYPE_CHECKING:
     from harness.infer.ray import RayWorkers
@@ -212,7 +211,7 @@ class RowRun:
         self._note_info(loaded)
         references = "references" in adapter.needs
         try:
-            with self._asking(adapter, loaded.cache_key, pending) as asking:
+            with self._asking(adapter, lambda: loaded.cache_key, pending) as asking:
                 asked = (Asked(item, example if references else None) for item, example in asking.unknown())
                 for item, outcome in model.answers(asked, self.options.batch_size):
                     asking.record(item, outcome)
@@ -230,34 +229,55 @@ class RowRun:
         if "references" in adapter.needs:
             adapter.attach(list(self.task.examples))
         adapter.load()
+        served = (self.record.get("observed") or {}).get("served")
         self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
         if lost := self.record.get("requests_without_outcome"):
             stopped = f"{lost} requests were under way when a command was stopped and may be billed twice"
             print(f"{self.name}/{self.key.stem}: {stopped}", file=sys.stderr)
+            if budget is not None:
+                most = largest_usage(adapter, self.task, self.spec, itertools.islice(self.task.examples, 1))
+                budget.spent_usd += lost * (most.cost_usd or 0.0)
         state = self.folder.path / "batches" / self.name / f"{self.key.stem}.json"
         try:
             with (
-                self._asking(adapter, adapter.cache_key(), pending) as asking,
+                self._asking(adapter, adapter.cache_key, pending) as asking,
                 self.folder.open_requests(self.name, self.key) as requests,
             ):
-                items: Iterator[Item] = (item for item, _ in asking.unknown())
-                first = list(itertools.islice(items, 1))  # an endpoint is not opened for nothing
-                items = itertools.chain(first, items)
-                batch_api = adapter.batches()
-                if first and batch_api is not None:
-                    drive_batches(adapter, batch_api, list(items), state, asking.record, asking.progress, budget)
-                elif first:
+                items = self._unknown_if_served(adapter, served, asking)
+                if (batch_api := adapter.batches()) is not None:
+                    drive_batches(adapter, batch_api, items, state, asking.record, asking.progress, budget)
+                else:
                     concurrency = self.options.concurrency
                     drive(adapter, items, concurrency, asking.record, asking.progress, budget, requests)
             return asking
         finally:
             self._note_requests()
+            if adapter.spent_usd:
+                self._note(opening_usd=self.record.get("opening_usd", 0.0) + adapter.spent_usd)
             self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
             adapter.close()
 
+    def _unknown_if_served(self, adapter: EndpointAdapter, before: Any, asking: _Asking) -> Iterator[Item]:
+        """What the cache does not know; the first item is asked for once the endpoint was opened.
+
+        Raises:
+            UserError: the endpoint says that it serves another model than when the row was begun.
+        """
+        info = adapter.runtime_info()
+        now = redact(info.get("served"))
+        if before and now and before != now:
+            told = f"{self.spec.name}: the endpoint serves another model than when the run was begun"
+            raise UserError(f"{told}: {'; '.join(differences(before, now))}; choose another --out")
+        self._note_info(ModelInfo(adapter.parameters(), info, None))
+        for item, _ in asking.unknown():
+            yield item
+
     @contextmanager
     def _asking(
-        self, adapter: LocalAdapter | EndpointAdapter, depends_on: Mapping[str, Any] | None, pending: set[str]
+        self,
+        adapter: LocalAdapter | EndpointAdapter,
+        cache_key: Callable[[], Mapping[str, Any] | None],
+        pending: set[str],
     ) -> Iterator[_Asking]:
         """The row at work: its questions, cache, log and progress bar, open for as long as it is asked."""
         task, spec, folder = self.task, self.spec, self.folder
@@ -269,9 +289,9 @@ class RowRun:
             return Item(example.id, image(example), labels, text, task.task.ratings, task.task.explanations)
 
         root = self.plan.options.data_root
-        cache: ResponseCache | None
+        cached = closing(ResponseCache(root, adapter, cache_key)) if self.options.cache else nullcontext()
         with (
-            cache_of(adapter, depends_on, root, used=self.options.cache) as cache,
+            cached as cache,
             folder.open_log(self.name, self.key) as log,
             tqdm(total=len(pending), desc=f"{self.name}/{self.key.stem}", unit="img", dynamic_ncols=True) as progress,
         ):

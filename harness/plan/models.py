@@ -12,11 +12,13 @@ pictures that it was trained on.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +68,7 @@ def parse_models(text: str) -> list[ModelSpec]:
         UserError: an empty list, a setting before any model, or two rows of one name.
     """
     groups: list[list[str]] = []
-    for piece in (p.strip() for p in text.split(",")):
+    for piece in _pieces(text):
         if not piece:
             continue
         if _SETTING.match(piece):
@@ -84,6 +86,19 @@ def parse_models(text: str) -> list[ModelSpec]:
         if names.count(name) > 1:
             raise UserError(f"--models: two rows are named {name!r}; tell them apart with as=NAME")
     return specs
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """What stands between commas, except those in a JSON value (`extra_body={"a":1,"b":2}`)."""
+    start = place = 0
+    while place <= len(text):
+        if text.startswith("={", place):
+            with contextlib.suppress(ValueError):
+                place = json.JSONDecoder().raw_decode(text, place + 1)[1] - 1
+        elif place == len(text) or text[place] == ",":
+            yield text[start:place].strip()
+            start = place + 1
+        place += 1
 
 
 def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:

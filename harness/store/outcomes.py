@@ -17,6 +17,8 @@ from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, Use
 T = TypeVar("T")
 FSYNC_EVERY_S = 1.0
 
+LATER_USAGE = frozenset({"cached_tokens", "reasoning_tokens", "reserve_usd"})
+"""Parts of the usage that are written only if they are known."""
 KINDS: dict[type, str] = {Answer: "answer", Refusal: "refusal", Unparsed: "unparsed", Failed: "failed"}
 
 
@@ -32,7 +34,8 @@ def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
     line["raw"] = outcome.raw
     line |= {"reasoning": outcome.reasoning} if outcome.reasoning else {}
     line |= {"reason": outcome.reason} if isinstance(outcome, Unparsed) and outcome.reason else {}
-    line["usage"] = dataclasses.asdict(outcome.usage)
+    usage = dataclasses.asdict(outcome.usage)
+    line["usage"] = {key: value for key, value in usage.items() if value is not None or key not in LATER_USAGE}
     line["error"] = None
     if isinstance(outcome, Failed):
         line["error"] = {"type": outcome.error_type, "message": outcome.message}

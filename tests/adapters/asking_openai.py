@@ -12,6 +12,7 @@ from harness.types import Item, Outcome
 def loaded(url: str, **settings: Any) -> OpenAIChat:
     plain: dict[str, Any] = {"probe": "off", "schema": False, "probabilities": False}
     adapter = OpenAIChat("vision-1", base_url=url, **plain | settings)
+    adapter.retry_wait_s = 0.01
     adapter.load()
     return adapter
 

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fault_server
 import pytest
 from adapter_samples import Picture, item
-from fault_server import Endpoint
 from PIL import Image
+from servers import Endpoint, chat_server
 
 from harness.types import Item
 
@@ -74,7 +73,7 @@ def taught(checkpoints: dict[str, Path]) -> HFVisionLanguage:
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[Endpoint, str]]:
     """An endpoint and its base URL."""
-    with fault_server.running() as running:
+    with chat_server() as running:
         yield running
 
 
@@ -82,9 +81,7 @@ def server() -> Iterator[tuple[Endpoint, str]]:
 def endpoint(server: tuple[Endpoint, str]) -> Endpoint:
     """The one server, as if just started."""
     found, _ = server
-    fresh = Endpoint()
-    found.reply, found.models, found.requests, found.headers = fresh.reply, fresh.models, [], []
-    found.most_in_flight, found.paths = 0, []
+    found.restart()
     return found
 
 

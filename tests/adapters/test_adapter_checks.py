@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-from fault_server import running
 from seeing import seeing
+from servers import chat_server
 
 from harness.cli import main
 
@@ -103,7 +103,7 @@ def test_llava_and_an_endpoint_keep_the_contract(tmp_path: Path, capsys: pytest.
     checkpoint = tiny_models.build("llava-taught", tmp_path / "llava")
     code, lines = check("llava", f"checkpoint={checkpoint}", "device=cpu", capsys=capsys)
     assert code == 0, lines
-    with running() as (server, url):
+    with chat_server() as (server, url):
         server.reply = seeing
         code, lines = check("gpt4v", "model=m", f"base_url={url}", capsys=capsys)
     assert code == 0, lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from adapter_samples import LABELS, PROMPT, Picture, item
-from fault_server import Reply, running
+from servers import Reply, chat_server
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
@@ -67,7 +67,7 @@ def test_the_model_that_speaks_text(picture: Picture, tmp_path: Path) -> None:
 )
 def test_the_endpoint(replies: list[Reply], attempts: int, picture: Picture, tmp_path: Path) -> None:
     recorded: list[Outcome] = []
-    with running() as (server, url), tqdm(disable=True) as progress:
+    with chat_server() as (server, url), tqdm(disable=True) as progress:
         server.script(*replies)
         adapter = written("Museum", tmp_path)(base_url=url)  # type: ignore[call-arg]
         assert isinstance(adapter, EndpointAdapter)

@@ -8,19 +8,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import fault_server
 import pytest
-from fault_server import Reply, answered, error
 from PIL import Image
 from seeing import asked_for_colour, seeing, shown
+from servers import Reply, answered, chat_server, error
 
 from harness.cli import main
-from harness.infer import endpoint as driver
+from harness.infer.endpoint import Patience
 
 COUNT = 2000
 KEY = "sk-secret-0123456789abcdefghijkl"
 FINE = answered("awe because the sky is vast")
-ALWAYS = driver.MAX_ATTEMPTS
+ALWAYS = Patience().attempts
 
 FAULTS: dict[str, tuple[list[Reply], str, int]] = {
     # name: (replies before it goes well, what the outcome must be, how often it is sent)
@@ -33,7 +32,10 @@ FAULTS: dict[str, tuple[list[Reply], str, int]] = {
     "truncated body": ([Reply(200, '{"id": "chatcmpl-1", "choi', promised=100)], "answer", 2),
     "connection reset": ([Reply(0)], "answer", 2),
     "400 on the request": ([error(400, f"the picture is too small for {KEY}")], "failed http-400", 1),
-    "401 later on": ([error(401, f"Incorrect API key provided: {KEY}")], "failed http-401", 1),
+    "422 on the request": ([error(422, f"cannot be processed with {KEY}")], "failed http-422", 1),
+    "error in a 200": ([Reply(200, {"error": {"message": f"upstream of {KEY} broke", "code": 502}})], "answer", 2),
+    "error in a choice": ([Reply(200, answered("sadness because the", "error").body)], "answer", 2),
+    "overloaded": ([error(529, "Overloaded")], "answer", 2),
     "HTML error page": ([Reply(502, "<html>Bad gateway</html>", {"content-type": "text/html"})], "answer", 2),
     "HTML instead of JSON": ([Reply(200, "<html>Hi</html>", {"content-type": "text/html"})], "failed not-json", 1),
     "content filter": ([error(400, "filtered", code="content_filter")], "refusal", 1),
@@ -43,7 +45,8 @@ FAULTS: dict[str, tuple[list[Reply], str, int]] = {
     "empty text": ([answered("")], "unparsed", 1),
     "other words": ([answered("A man stands on a hill.")], "unparsed", 1),
     "wrong label case": ([answered("AWE, because the sky is vast")], "answer", 1),
-    "cut off": ([answered(None, "length")], "failed truncated", 1),
+    "cut off once": ([answered(None, "length")], "answer", 2),
+    "cut off": ([answered(None, "length")] * 2, "failed truncated", 2),
 }
 STALL = "stall of 30 s"
 
@@ -103,14 +106,13 @@ def card(tmp_path: Path) -> Path:
 def test_every_painting_ends_with_the_one_right_outcome(
     card: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(driver, "FIRST_WAIT_S", 0.005)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("HARNESS_DATA", str(card.parent / "data"))
     monkeypatch.chdir(card.parent)
     unreliable = Unreliable()
-    with fault_server.running() as (server, url):
+    with chat_server() as (server, url):
         server.reply = unreliable
-        model = f"gpt4v:model=m,base_url={url},timeout_s=12"
+        model = f"gpt4v:model=m,base_url={url},timeout_s=12,retry_wait_s=0.005"
         words = ["run", "--tasks", str(card), "--models", model, "--out", "run", "--no-report", "--concurrency", "64"]
         code = main([*words, "--max-error-rate", "0.5"])
     told = capfd.readouterr()

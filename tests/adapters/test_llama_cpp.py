@@ -65,7 +65,7 @@ def test_a_text_only_model_is_refused(url: str) -> None:
 def test_its_500_is_final(url: str, picture: Picture) -> None:
     outcome = ask(OpenAIChat("smollm2", url, probe="warn"), picture)
     assert isinstance(outcome, Failed)
-    assert (outcome.error_type, outcome.usage.attempts) == ("no-pictures", 1)
+    assert (outcome.error_type, outcome.usage.attempts) == ("no-images", 1)
     assert "image input is not supported" in outcome.message
 
 

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import batch_server
 import pytest
-from batch_server import BatchEndpoint
 from PIL import Image
+from seeing import seeing
+from servers import BatchEndpoint, batch_server
 
 from harness.adapters.openai_batch import OpenAIBatches
-from harness.infer import endpoint as driver
 
 COUNT = 9
 Command = Callable[..., tuple[int, str]]
@@ -25,7 +24,7 @@ KILLED = 9
 
 @pytest.fixture
 def server() -> Iterator[tuple[BatchEndpoint, str]]:
-    with batch_server.running() as running:
+    with batch_server(seeing) as running:
         yield running
 
 
@@ -46,7 +45,7 @@ def card(tmp_path: Path) -> Path:
 
 
 def words(card: Path, url: str, *more: str) -> list[str]:
-    model = f"gpt4v:model=m,base_url={url},mode=batch,poll_s=0.02,price_in=100,price_out=1000,max_tokens=10"
+    model = f"gpt4v:model=m,base_url={url},mode=batch,poll_s=0.02,retry_wait_s=0.01,price_in=100,price_out=1000,max_tokens=10"
     return [
         "run",
         "--tasks",
@@ -68,7 +67,6 @@ def run(
 ) -> Command:
     monkeypatch.chdir(card.parent)
     monkeypatch.setenv("HARNESS_DATA", str(card.parent / "data"))
-    monkeypatch.setattr(driver, "FIRST_WAIT_S", 0.01)
     from harness.cli import main
 
     def command(*more: str) -> tuple[int, str]:
@@ -120,8 +118,7 @@ STAGES = {
 KILLER = """
 import os, sys
 from harness.adapters.openai_batch import OpenAIBatches as O
-from harness.infer.batch_drive import _Drive as D
-from harness.infer.batch_jobs import Jobs
+from harness.infer.batch import Jobs, _BatchDrive as D
 from harness.cli import main
 def after(f):
     def g(*a, **k):

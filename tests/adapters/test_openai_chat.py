@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from adapter_samples import PROMPT, Picture, item
 from asking_openai import ask, loaded
-from fault_server import Endpoint, Reply, answered, error
+from servers import Endpoint, Reply, answered, error
 from tqdm import tqdm
 
 from harness.infer.endpoint import drive
@@ -50,14 +50,10 @@ def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
         (answered("A man stands on a hill."), Unparsed),
         (answered(""), Unparsed),
         (answered(None), Unparsed),
-        (answered(None, "length"), Failed),
-        (answered("awe because", "length"), Failed),
         (answered("awe because the sky is", "length"), Answer),
         (Reply(body="<html><body>Welcome</body></html>", headers={"content-type": "text/html"}), Failed),
         (error(400, "image too small"), Failed),
-        (error(401, "no key"), Failed),
-        (error(403, "not for you"), Failed),
-        (error(404, "no such model"), Failed),
+        (error(403, "flagged by the moderation"), Refusal),
         (error(422, "cannot be processed"), Failed),
     ],
 )
@@ -102,7 +98,7 @@ def test_a_bare_label_answers_only_where_people_gave_labels_alone(
         (Reply(200, '{"id": "chatcmpl-1", "choi'), "bad-response", None),
         (Reply(200, '{"id": "chatcmpl-1", "choi', promised=100), "connection", None),
         (Reply(200, {"id": "x", "object": "chat.completion", "choices": []}), "no-choice", None),
-        (Reply(200, {"error": {"message": "upstream is down"}}), "no-choice", None),
+        (Reply(200, {"error": {"message": "upstream is down"}}), "http-502", None),
         (dataclasses.replace(answered(), delay_s=1.0), "timeout", None),
     ],
 )
@@ -142,12 +138,22 @@ def test_retry_after_as_a_date(endpoint: Endpoint, url: str, picture: Picture) -
         error(401, "Incorrect API key"),
         error(404, "The model `vision-1` does not exist", code="model_not_found"),
         error(429, "You exceeded your current quota", code="insufficient_quota"),
+        error(402, "Insufficient Balance"),
+        error(403, "not for you"),
+        error(400, "API key not valid. Please pass a valid API key."),
+        error(404, "This model is only supported in v1/responses and not in v1/chat/completions."),
+        error(410, "This model has been retired"),
+        Reply(200, {"error": {"message": "Insufficient credits. Add more", "code": 402}}),
+        Reply(307, "", {"location": "https://elsewhere.example/v1/chat/completions?key=1"}),
     ],
 )
+@pytest.mark.parametrize("later", [False, True])
 def test_what_concerns_every_item_stops_the_run_at_once(
-    endpoint: Endpoint, url: str, picture: Picture, reply: Reply
+    endpoint: Endpoint, url: str, picture: Picture, reply: Reply, later: bool
 ) -> None:
     adapter = loaded(url)
+    if later:
+        ask(adapter, item("first", picture()))
     endpoint.script(reply)
     (raised,) = ask(adapter, item("a", picture()))
     assert isinstance(raised, UserError)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from adapter_samples import Picture, item
 from asking_openai import ask, loaded
-from fault_server import Endpoint
 from PIL import Image
+from servers import Endpoint
 
-from harness.adapters import endpoint_images, openai_chat
+from harness.adapters import endpoint_images, endpoint_vision
 from harness.types import Answer, Failed
 
 COUNT = 200
@@ -101,7 +101,10 @@ def test_nothing_is_read_or_encoded_in_the_event_loop(
     large = [tmp_path / "large1.jpg", tmp_path / "large2.jpg"]
     for path in large:
         path.write_bytes(jpeg(Image.new("L", (1025, 20))))
-    read, encoded = watched(monkeypatch, openai_chat, "data_url"), watched(monkeypatch, endpoint_images, "smaller_jpeg")
+    read, encoded = (
+        watched(monkeypatch, endpoint_vision, "data_url"),
+        watched(monkeypatch, endpoint_images, "smaller_jpeg"),
+    )
     outcomes = ask(loaded(url), *(item(path.name, path) for path in [*paths, *large]))
     assert all(isinstance(outcome, Answer) for outcome in outcomes)
     assert len(read) == COUNT + 2

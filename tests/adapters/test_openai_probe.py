@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fault_server
 import pytest
 from adapter_samples import LABELS, Picture, example, item
-from fault_server import Endpoint, Reply, answered, error
 from seeing import asked_for_colour, colour_of, seeing, shown
+from servers import Endpoint, Reply, answered, chat_server, error
 from tqdm import tqdm
 
 from harness.adapters.endpoint_images import SHOWN, Verdict
@@ -26,19 +26,15 @@ Behaviour = Callable[[dict[str, Any]], Reply]
 
 @pytest.fixture
 def server() -> Iterator[tuple[Endpoint, str]]:
-    with fault_server.running() as running:
+    with chat_server() as running:
         running[0].reply = seeing
         yield running
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "FIRST_WAIT_S", 0.01)
 
 
 def asked(adapter: OpenAIChat, *pictures: Path) -> list[Outcome]:
     """Drive the adapter as a run does."""
     adapter.load()
+    adapter.retry_wait_s = 0.01
     recorded: dict[str, Outcome] = {}
     items = [item(str(number), path) for number, path in enumerate(pictures)]
     with tqdm(disable=True) as progress:
@@ -56,7 +52,7 @@ def test_an_endpoint_that_sees_is_asked_twice_about_colours_and_then_about_paint
     probes = [r for r in endpoint.requests if asked_for_colour(r)]
     assert [colour_of(shown(request)) for request in probes] == list(SHOWN)
     assert len(endpoint.requests) == 3
-    assert adapter.runtime_info()["probe"] == "sees pictures"
+    assert adapter.runtime_info()["probe"] == "passed"
 
 
 def always(text: str) -> Behaviour:
@@ -76,31 +72,45 @@ NO_PICTURES = error(
 )
 
 
+BLIND = r"does not look at images: shown a blue and a yellow image"
+
+
 @pytest.mark.parametrize(
-    "behaviour",
+    ("behaviour", "problem"),
     [
-        always("blue"),
-        always("I cannot help with that."),
-        confused,
-        hedging,
-        always(""),
-        lambda request: NO_PICTURES,
-        lambda request: error(400, "this model takes text only"),
+        (always("blue"), BLIND),
+        (always("I cannot help with that."), BLIND),
+        (confused, BLIND),
+        (hedging, BLIND),
+        (always(""), BLIND),
+        (lambda request: NO_PICTURES, "the probe was rejected: 500 image input is not supported"),
+        (lambda request: error(400, "this model takes text only"), "the probe was rejected: 400 this model takes text"),
+        (lambda request: answered("", "content_filter"), "the probe was refused: content_filter"),
+        (lambda request: answered("", "length"), r"max_tokens=4096 ended its answer before the first word; raise max_t"),
+        (lambda request: answered("<think>blue? yellow?", "length"), "max_tokens=4096 ended its answer"),
+        (lambda request: answered(None, reasoning="It is blue."), r"text is in the reasoning field; see reasoning_eff"),
+        (lambda request: Reply(body="<html>Hi</html>", headers={"content-type": "text/html"}), "expected JSON, got"),
     ],
-    ids=["same", "refusal", "swapped", "hedging", "empty", "llama.cpp", "rejected"],
-)
-def test_an_endpoint_that_does_not_look_is_refused(
-    server: tuple[Endpoint, str], picture: Picture, behaviour: Behaviour, capsys: pytest.CaptureFixture[str]
+    ids=["same", "refusal", "swapped", "hedging", "empty", "llama.cpp", "rejected", "filtered", "cut", "thinking",
+         "reasoning field", "html"],
+)  # fmt: skip
+def test_an_endpoint_that_does_not_answer_the_probe_is_refused_and_told_why(
+    server: tuple[Endpoint, str],
+    picture: Picture,
+    behaviour: Behaviour,
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     endpoint, url = server
     endpoint.reply = behaviour
-    with pytest.raises(UserError, match=r"does not look at pictures.*probe=warn"):
+    with pytest.raises(UserError, match=rf"{problem}.*probe=warn"):
         asked(OpenAIChat("m", url), picture())
     assert not any(not asked_for_colour(request) for request in endpoint.requests)
     adapter = OpenAIChat("m", url, probe="warn")
     (outcome,) = asked(adapter, picture())
-    assert "does not look at pictures" in capsys.readouterr().err
-    assert adapter.runtime_info()["probe"] != "sees pictures"
+    assert re.search(problem, capsys.readouterr().err)
+    assert re.search(problem, adapter.runtime_info()["probe_problem"])
+    assert adapter.runtime_info()["probe"] == "warned"
     assert outcome is not None
 
 
@@ -108,7 +118,7 @@ def test_a_probe_that_was_answered_is_paid_for_even_if_the_next_is_rejected(
     server: tuple[Endpoint, str], picture: Picture
 ) -> None:
     endpoint, url = server
-    endpoint.reply = lambda request: seeing(request) if len(endpoint.requests) < 2 else error(403, "no more")
+    endpoint.reply = lambda request: seeing(request) if len(endpoint.requests) < 2 else error(422, "no more")
     adapter = OpenAIChat("m", url, price_in=100.0, price_out=1000.0)
     with pytest.raises(UserError, match="the probe was rejected"):
         asked(adapter, picture())
@@ -120,7 +130,7 @@ def test_a_server_without_pictures_is_not_asked_again(server: tuple[Endpoint, st
     endpoint.reply = lambda request: NO_PICTURES
     (outcome,) = asked(OpenAIChat("m", url, probe="off"), picture())
     assert isinstance(outcome, Failed)
-    assert (outcome.error_type, outcome.usage.attempts, len(endpoint.requests)) == ("no-pictures", 1, 1)
+    assert (outcome.error_type, outcome.usage.attempts, len(endpoint.requests)) == ("no-images", 1, 1)
 
 
 def test_the_probe_is_as_patient_as_a_request(server: tuple[Endpoint, str], picture: Picture) -> None:
@@ -213,8 +223,8 @@ def test_worked_examples_come_before_the_question(server: tuple[Endpoint, str], 
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
     assert {messages[1]["content"], messages[3]["content"]} == {"awe because it is vast", "fear because it is dark"}
     assert "response_format" not in endpoint.requests[-1]
-    asked_otherwise = adapter.messages(dataclasses.replace(item("b", picture()), prompt="And this one?"))
-    texts = [part["text"] for m in asked_otherwise[::2] for part in m["content"] if "text" in part]
+    asked_otherwise = adapter.turns(dataclasses.replace(item("b", picture()), prompt="And this one?"))
+    texts = [turn.text for turn in asked_otherwise[::2]]
     assert texts == ["And this one?"] * 3
     fewer = OpenAIChat("m", url, shots=1)
     fewer.fit(training)
@@ -228,7 +238,7 @@ def test_connections_are_closed_with_the_loop(server: tuple[Endpoint, str]) -> N
 
     async def twice() -> bool:
         await adapter.open()
-        client = adapter._connected().client
+        client = adapter.client
         await adapter.aclose()
         return client.is_closed()
 

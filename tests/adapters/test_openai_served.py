@@ -72,5 +72,7 @@ def test_a_served_llava_answers_what_it_sees(served: tuple[str, Path], picture: 
     assert dark.usage.prompt_tokens > 16  # the picture alone takes 16
     observed = adapter.runtime_info()
     assert sum(observed["models_returned"].values()) == 2
-    assert observed["probe"].startswith("shown a blue and a yellow picture")  # it knows light and dark, no colours
+    assert observed["probe_problem"].startswith(
+        "it does not look at images: shown a blue and a yellow image"
+    )  # it knows light and dark, no colours
     assert observed["capabilities"] == {"schema": "ignored", "logprobs": "ignored"}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.adapters import EndpointAdapter
-from harness.infer.cache import ResponseCache, cache_of, model_identity
+from harness.infer.cache import ResponseCache, model_identity
 from harness.types import Answer, Failed, Item, Outcome, Refusal, Unparsed, Usage, UserError
 
 LABELS = ("joy", "fear")
@@ -39,11 +41,12 @@ class Model(EndpointAdapter):
 
 
 def opened(folder: Path, model: Model) -> ResponseCache:
-    return ResponseCache(folder / "cache" / "r.sqlite", model_identity(model, model.fingerprint()))
+    return ResponseCache(folder, model, model.fingerprint)
 
 
 def kept(folder: Path, item: Item, outcome: Outcome, model: Model | None = None) -> None:
     cache = opened(folder, model or Model())
+    cache.find(item)
     cache.store(item, outcome)
     cache.close()
 
@@ -126,6 +129,7 @@ def test_a_missing_picture_is_neither_kept_nor_found(tmp_path: Path, item: Item)
 
 def test_two_processes_may_write_at_once(tmp_path: Path, item: Item) -> None:
     caches = [opened(tmp_path, Model(str(number))) for number in range(3)]
+    assert [cache.find(item) for cache in caches] == [None] * 3
     for _ in range(5):
         for cache in caches:
             cache.store(item, ANSWER)
@@ -134,18 +138,21 @@ def test_two_processes_may_write_at_once(tmp_path: Path, item: Item) -> None:
     assert all(recalled(tmp_path, item, Model(str(number))) for number in range(3))
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / "cache" / "r.sqlite"
+def test_a_damaged_file_says_what_to_do(tmp_path: Path, item: Item) -> None:
+    path = tmp_path / "cache" / "responses.sqlite"
     path.parent.mkdir()
     path.write_bytes(b"not a database, and long enough to be read as one" * 40)
+    cache = opened(tmp_path, Model())
     with pytest.raises(UserError, match="--no-cache"):
-        opened(tmp_path, Model())
+        cache.find(item)
+    cache.close()
 
 
 def test_a_cache_that_cannot_be_written_warns_and_loses_nothing(
     tmp_path: Path, item: Item, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = opened(tmp_path, Model())
+    cache.find(item)
     with sqlite3.connect(cache.path) as other:
         other.execute("DROP TABLE responses")
     cache.store(item, ANSWER)
@@ -154,15 +161,34 @@ def test_a_cache_that_cannot_be_written_warns_and_loses_nothing(
 
 
 def test_a_model_may_decline(tmp_path: Path, item: Item) -> None:
-    class Moody(Model):
-        def cache_key(self) -> None:  # type: ignore[override]
-            return None
-
-    with cache_of(Moody(), Moody().cache_key(), tmp_path, used=True) as cache:
-        assert cache is None
-    with cache_of(Model(), {"weights": "A"}, tmp_path, used=False) as cache:
-        assert cache is None
+    cache = ResponseCache(tmp_path, Model(), lambda: None)
+    assert cache.find(item) is None
+    cache.store(item, ANSWER)
+    cache.close()
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_terminal_says_what_is_used_and_of_which_day(
+    tmp_path: Path, item: Item, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, item, ANSWER)
+    assert capsys.readouterr().err == ""
+    recalled(tmp_path, item)
+    today = datetime.now(UTC).date()
+    told = capsys.readouterr().err
+    assert re.search(r"1 answers of this model are in the response cache \((\S+)( to \S+)?\).*--no-cache", told)
+    assert str(today) in told or str(today - timedelta(days=1)) in told
+
+
+def test_a_file_of_an_earlier_version_is_still_read(
+    tmp_path: Path, item: Item, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, item, ANSWER)
+    with sqlite3.connect(tmp_path / "cache" / "responses.sqlite") as other:
+        other.execute("ALTER TABLE responses DROP COLUMN asked")
+    other.close()
+    assert recalled(tmp_path, item) is not None
+    assert "of an unknown day" in capsys.readouterr().err
 
 
 TEXTS = st.text(min_size=1, max_size=30).filter(str.strip)

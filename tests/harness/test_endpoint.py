@@ -15,6 +15,7 @@ class Scripted(EndpointAdapter):
     def __init__(self, failures, error=None):
         self.failures, self.error = dict(failures), error
         self.asked, self.running, self.most_running = {}, 0, 0
+        self.retry_wait_s = 0.001
 
     def fingerprint(self):
         return {}
@@ -26,13 +27,8 @@ class Scripted(EndpointAdapter):
         self.running -= 1
         self.asked[item.id] = self.asked.get(item.id, 0) + 1
         if self.asked[item.id] <= self.failures.get(item.id, 0):
-            raise self.error or RetryableError("busy", kind="http-503")
+            raise self.error or RetryableError("broken", kind="http-500")
         return Answer("joy", "because")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.001)
 
 
 def drive(adapter, ids, concurrency=4):
@@ -59,8 +55,8 @@ def test_every_item_is_recorded_once_and_retries_are_counted():
     assert recorded["0"][0].usage.latency_s > 0
     (failed,) = recorded["5"]
     assert isinstance(failed, Failed)
-    assert (failed.error_type, failed.usage.attempts) == ("http-503", endpoint.MAX_ATTEMPTS)
-    assert adapter.asked["5"] == endpoint.MAX_ATTEMPTS
+    assert (failed.error_type, failed.usage.attempts) == ("http-500", endpoint.Patience().attempts)
+    assert adapter.asked["5"] == endpoint.Patience().attempts
 
 
 def test_never_more_at_once_than_allowed():
@@ -83,11 +79,46 @@ def test_a_user_error_stops_everything():
     assert len(adapter.asked) == 1
 
 
-def test_waiting_doubles_up_to_a_limit_and_obeys_the_server(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.5)
+class Hours:
+    """A clock on which waiting takes no time."""
+
+    def __init__(self):
+        self.time, self.waits = 0.0, []
+
+    async def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.time += seconds
+
+
+def retried(error, patience=None):
+    """How often an action that always fails so is tried, and how long that takes."""
+    hours, tries = Hours(), []
+
+    async def action():
+        tries.append(1)
+        raise error
+
+    with pytest.raises(RetryableError):
+        asyncio.run(endpoint.with_retries(action, patience, endpoint.Clock(now=lambda: hours.time, sleep=hours.sleep)))
+    return len(tries), hours.time
+
+
+def test_waiting_doubles_up_to_a_limit_and_obeys_the_server():
+    patience = endpoint.Patience()
     random.seed(0)
-    for attempt, ceiling in [(1, 0.5), (2, 1.0), (3, 2.0), (20, endpoint.LONGEST_WAIT_S)]:
-        waits = [endpoint.wait_before_retry(attempt, None) for _ in range(200)]
+    for attempt, ceiling in [(1, 0.5), (2, 1.0), (3, 2.0), (20, endpoint.LONGEST_WAIT_S), (9999, 60.0)]:
+        waits = [patience.wait_s(attempt, None) for _ in range(200)]
         assert ceiling / 2 <= min(waits) <= max(waits) <= ceiling
-    assert 3.0 <= endpoint.wait_before_retry(1, 3.0) <= 3.3
-    assert endpoint.wait_before_retry(1, 1e9) <= 1.1 * endpoint.LONGEST_WAIT_S
+    assert 3.0 <= patience.wait_s(1, 3.0) <= 3.3
+    assert patience.wait_s(1, 1e9) <= 1.1 * endpoint.LONGEST_WAIT_S
+
+
+def test_what_is_broken_is_tried_six_times_and_what_is_busy_for_two_minutes_or_as_it_says():
+    assert retried(RetryableError("broken", kind="http-500"))[0] == 6
+    for kind in ("http-429", "http-503", "http-529"):
+        tries, seconds = retried(RetryableError("loading", kind=kind))
+        assert tries > 6
+        assert 120 <= seconds <= 180
+    assert 300 <= retried(RetryableError("full", 300.0, kind="http-429"))[1] <= 370
+    assert 600 <= retried(RetryableError("tomorrow", 86400.0, kind="http-429"))[1] <= 670
+    assert retried(RetryableError("busy", kind="http-429"), endpoint.Patience(busy_s=0.0))[0] == 6

@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from servers import Reply, Request, answered, serving
 
 SLOW = "        import time\n        time.sleep(0.05 * len(items))\n"
 STAGES = {"score": "harness.score.results.score_run", "report": "harness.reports.build.build_report"}
@@ -109,37 +109,13 @@ def endpoint() -> Iterator[tuple[str, list[float]]]:
     """An endpoint that takes a tenth of a second for every answer, and when it was asked."""
     asked: list[float] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(request: Request) -> Reply:
+        if request.method == "POST":  # the list of models is asked for first
+            asked.append(time.monotonic())
+        return replace(answered("joy because it is bright"), delay_s=0.1)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            if self.command == "POST":  # a greeting asks for the list of models
-                asked.append(time.monotonic())
-            time.sleep(0.1)
-            message = {"role": "assistant", "content": "joy because it is bright"}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            body = json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_GET = do_POST
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request: object, client_address: object) -> None:
-            """A client that went away is what was asked for."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    server.shutdown()
-    server.server_close()
+    with serving(answer) as address:
+        yield f"{address}/v1", asked
 
 
 @pytest.fixture

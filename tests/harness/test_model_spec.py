@@ -125,3 +125,9 @@ def test_settings_that_do_not_fit(text, message):
 def test_offered_values_never_override_the_user():
     (spec,) = parse_models("m:checkpoint=x,device=cpu")
     assert typed_settings(Model, spec, {"device": "cuda"})["device"] == "cpu"
+
+
+def test_a_json_value_may_hold_commas():
+    (first, second) = parse_models('gpt4v:model=m,extra_body={"a":{"b":[1,2]},"c":"x,y=1"},detail=low,majority')
+    assert first.settings == {"model": "m", "extra_body": '{"a":{"b":[1,2]},"c":"x,y=1"}', "detail": "low"}
+    assert second.adapter == "majority"

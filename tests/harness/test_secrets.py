@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from servers import Reply, Request, answered, error, serving
 
 KEY = "f4ke+key/of=no&service-0123456789"
 """Of no known shape, and different when it is quoted."""
@@ -36,36 +36,15 @@ def search(folder: Path) -> list[str]:
 def echo() -> Iterator[str]:
     """An endpoint that repeats the key it was given: in answers, in errors, quoted and in base64."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        count = 0
+    count = itertools.count(1)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            key = (self.headers["authorization"] or "").removeprefix("Bearer ")
-            said = f"joy because {key} {quote(key, safe='')} {base64.b64encode(b'user:' + key.encode()).decode()}"
-            Handler.count += 1
-            status, body = 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-            body["choices"] = [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]
-            if Handler.count % 2 == 0:
-                status, body = 400, {"error": {"message": f"bad key: {said}", "type": "x", "param": None, "code": None}}
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(request: Request) -> Reply:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        said = f"joy because {key} {quote(key, safe='')} {base64.b64encode(b'user:' + key.encode()).decode()}"
+        return answered(said) if next(count) % 2 else error(400, f"bad key: {said}")
 
-        do_GET = do_POST
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with serving(answer) as address:
+        yield f"{address}/v1"
 
 
 @pytest.fixture

@@ -1,21 +1,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 
 import pytest
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
 from harness.infer import endpoint
-from harness.infer.budget import Budget
-from harness.infer.throttle import AdaptiveLimit, PerMinute
+from harness.infer.endpoint import Budget
+from harness.infer.throttle import AdaptiveLimit, Clock, PerMinute
 from harness.types import Answer, Item, Outcome, RetryableError, Usage, UserError
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FIRST_WAIT_S", 0.001)
+class Hours:
+    """A clock on which waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.time, self.waits = 0.0, list[float]()
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.time += seconds
 
 
 class Server(EndpointAdapter):
@@ -26,6 +35,7 @@ class Server(EndpointAdapter):
         self.running = self.most_running = self.rejected = 0
         self.asked: list[str] = []
         self.opened = self.closed = 0
+        self.retry_wait_s = 0.001
 
     def fingerprint(self) -> dict[str, object]:
         return {}
@@ -52,48 +62,55 @@ class Server(EndpointAdapter):
 
 
 def drive(
-    server: EndpointAdapter, count: int, concurrency: int = 8, budget: Budget | None = None
+    server: EndpointAdapter,
+    count: int,
+    concurrency: int = 8,
+    budget: Budget | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, Outcome]:
     recorded: dict[str, Outcome] = {}
     items = [Item(str(i), None, ("joy",), "p") for i in range(count)]  # type: ignore[arg-type]
     with tqdm(disable=True) as progress:
-        endpoint.drive(server, items, concurrency, lambda i, o: recorded.update({i.id: o}), progress, budget)
+        endpoint.drive(
+            server, items, concurrency, lambda i, o: recorded.update({i.id: o}), progress, budget, clock=clock
+        )
     return recorded
 
 
 def test_the_limit_shrinks_once_per_generation_and_grows_slowly() -> None:
-    async def act() -> list[float]:
-        limit = AdaptiveLimit(64)
-        places = [await limit.enter() for _ in range(64)]
-        seen = []
-        for place in places[:10]:  # one burst of rejections is one piece of news
-            limit.leave(place, overloaded=True)
-        seen.append(limit.limit)
-        limit.leave(places[10], answered=True)
-        seen.append(limit.limit)
-        for place in places[11:]:
-            limit.leave(place)
-        await asyncio.sleep(0.002)
-        limit.leave(await limit.enter(), overloaded=True)
-        seen.append(limit.limit)
-        return seen
+    hours = Hours()
+    limit = AdaptiveLimit(64, Clock(hours.now, hours.sleep))
 
-    first, grown, second = asyncio.run(act())
-    assert first == pytest.approx(0.7 * 64)
-    assert grown == pytest.approx(first + 1 / first)
-    assert second == pytest.approx(0.7 * grown)
+    async def requests(*, overloaded: int = 0, answered: int = 0, nothing: int = 0) -> None:
+        """As many at once, which end in this order."""
+        async with contextlib.AsyncExitStack() as places:
+            entered = [await places.enter_async_context(limit.place()) for _ in range(overloaded + answered + nothing)]
+            for place in entered[nothing + answered :]:  # the last to enter is the first to leave
+                place.overloaded = True
+            for place in entered[nothing : nothing + answered]:
+                place.answered = True
+            hours.time += 1
+
+    asyncio.run(requests(overloaded=10, answered=1, nothing=53))  # one burst of rejections is one piece of news
+    grown = 0.7 * 64 + 1 / (0.7 * 64)
+    assert limit.limit == pytest.approx(grown)
+    hours.time += 1
+    asyncio.run(requests(overloaded=1))
+    assert limit.limit == pytest.approx(0.7 * grown)
 
 
 def test_a_server_that_grows_slow_gets_fewer_requests() -> None:
-    async def act() -> AdaptiveLimit:
-        limit = AdaptiveLimit(12)
-        now = time.monotonic()
-        for latency in [1.0] * 12 + [4.0] * 12:
-            limit.running += 1
-            limit.leave(now - latency, answered=True)
-        return limit
+    hours = Hours()
+    limit = AdaptiveLimit(12, Clock(hours.now, hours.sleep))
 
-    assert asyncio.run(act()).limit == pytest.approx(0.9 * 12)
+    async def act() -> None:
+        for latency in [1.0] * 12 + [4.0] * 12:
+            async with limit.place() as place:
+                place.answered = True
+                hours.time += latency
+
+    asyncio.run(act())
+    assert limit.limit == pytest.approx(0.9 * 12)
 
 
 def test_never_more_at_once_than_the_limit_and_nobody_waits_for_ever() -> None:
@@ -107,43 +124,43 @@ def test_never_more_at_once_than_the_limit_and_nobody_waits_for_ever() -> None:
 
 
 def test_retry_after_pauses_everybody() -> None:
-    class Resting(Server):
-        starts: list[float] = []  # noqa: RUF012
+    hours = Hours()
+    limit = AdaptiveLimit(4, Clock(hours.now, hours.sleep))
 
-        async def answer(self, item: Item) -> Outcome:
-            self.starts.append(time.monotonic())
-            if len(self.starts) == 4:
-                raise RetryableError("rest", 0.3, kind="http-429")
-            return await super().answer(item)
+    async def act() -> list[float]:
+        async with limit.place() as told:
+            told.overloaded, told.pause_s = True, 0.3
+        starts = []
+        for _ in range(3):
+            async with limit.place() as place:
+                starts.append(place.entered)
+        return starts
 
-    server = Resting()
-    drive(server, 40, concurrency=2)
-    gaps = [b - a for a, b in zip(server.starts, server.starts[1:], strict=False)]
-    assert max(gaps) >= 0.25
-    assert sum(gap > 0.1 for gap in gaps) == 1
+    assert asyncio.run(act()) == [pytest.approx(0.3)] * 3
+    assert hours.waits == [pytest.approx(0.3)]
 
 
 @pytest.mark.parametrize(("attribute", "rate"), [("requests_per_minute", 1200.0), ("tokens_per_minute", 60000.0)])
 def test_no_more_starts_than_the_rate_allows(attribute: str, rate: float) -> None:
-    server = Server()
+    hours, server = Hours(), Server()
     setattr(server, attribute, rate)
-    started = time.monotonic()
-    drive(server, 40, concurrency=40)
+    drive(server, 40, concurrency=1, clock=Clock(hours.now, hours.sleep))
     per_item = 1.0 if attribute == "requests_per_minute" else 50.0
     least = 40 * per_item / (rate / 61) - 1.0  # a second's worth may go at once
     assert least > 0.4
-    assert time.monotonic() - started >= 0.9 * least
+    assert 0.9 * least <= hours.time <= 1.2 * least + 0.2
 
 
 def test_per_minute_spreads_what_exceeds_a_second() -> None:
-    async def act() -> float:
-        meter = PerMinute(610.0)  # ten a second
-        started = time.monotonic()
+    hours = Hours()
+
+    async def act() -> None:
+        meter = PerMinute(610.0, Clock(hours.now, hours.sleep))  # ten a second
         for _ in range(13):
             await meter.take(1)
-        return time.monotonic() - started
 
-    assert 0.15 <= asyncio.run(act()) < 1.0
+    asyncio.run(act())
+    assert hours.time == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -1,4 +1,4 @@
-"""Replies of a loopback endpoint that looks at the pictures it gets, for `fault_server.Endpoint.reply`."""
+"""Replies of a loopback endpoint that looks at the pictures it gets, for `servers.Endpoint.reply`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import json
 from typing import Any
 
-from fault_server import Reply, answered
 from PIL import Image
+from servers import Reply, answered
 
 from harness.adapters.endpoint_images import COLOURS
 

@@ -1,10 +1,12 @@
-"""Driving the Batch API: write a file, upload it, start a batch, wait, read what came back; each step is resumable."""
+"""Asking through a Batch API: write a file, upload it, start a batch, wait, read what came back; each step resumes."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,62 +14,136 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter
 from harness.adapters.base import Batches
-from harness.infer.batch_jobs import Job, Jobs
-from harness.infer.budget import Budget, BudgetReached
-from harness.infer.endpoint import MAX_ATTEMPTS, Record, run_until_interrupted, wait_before_retry
+from harness.atomic import write_atomically
+from harness.infer.endpoint import (
+    Budget,
+    BudgetReached,
+    Patience,
+    Record,
+    billed_usd,
+    open_endpoint,
+    run_until_interrupted,
+    with_retries,
+)
+from harness.infer.throttle import Clock
+from harness.store.run_folder import to_json
 from harness.types import Failed, ImageError, Item, Outcome, RetryableError, UserError
 
 MOST_JOBS_PER_ITEM = 3
 T = TypeVar("T")
 
 
+# -------------------------------------------------------------------------------------------------- what was sent where
+
+
+@dataclass
+class Job:
+    """One batch.
+
+    Attributes:
+        key: sent along with the batch, so that one started just before a crash is found again.
+        ids: the items in it.
+        left: those whose outcome is not recorded, nor left to another job.
+        file, batch: the endpoint's ids of input file and batch, once they are known.
+    """
+
+    key: str
+    ids: list[str]
+    left: list[str]
+    file: str | None = None
+    batch: str | None = None
+
+
+class Jobs:
+    """All jobs of one row, kept beside its outcomes in a file that is written before and after every step.
+
+    Args:
+        path: the file; read when it exists.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            loaded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+            self.jobs = [Job(**job) for job in loaded]
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); it records which batches were paid for") from None
+
+    def add(self, ids: Sequence[str]) -> Job:
+        """A new job for some items."""
+        job = Job(uuid.uuid4().hex, list(ids), list(ids))
+        self.jobs.append(job)
+        self.save()
+        return job
+
+    def save(self) -> None:
+        """Write the file."""
+        write_atomically(self.path, to_json([dataclasses.asdict(job) for job in self.jobs]))
+
+    def open(self) -> list[Job]:
+        """Jobs of which outcomes are still to be recorded."""
+        return [job for job in self.jobs if job.left]
+
+    def attempts(self, item: str) -> int:
+        """How many jobs held an item."""
+        return sum(item in job.ids for job in self.jobs)
+
+
+# ------------------------------------------------------------------------------------------------------------- driving
+
+
 def drive_batches(
     adapter: EndpointAdapter,
     batches: Batches,
-    items: Sequence[Item],
+    items: Iterable[Item],
     state: Path,
     record: Record,
     progress: tqdm[Any],
     budget: Budget | None = None,
+    clock: Clock | None = None,
 ) -> None:
     """Ask about all items in batches and record each outcome.
 
     Args:
+        items: read once the endpoint was checked.
         state: file that remembers the jobs; the same file resumes them.
 
     Raises:
         UserError: the endpoint refuses, or the budget is too small for all items; outcomes so far are recorded.
     """
     try:
-        run_until_interrupted(_Drive(adapter, batches, items, Jobs(state), record, progress, budget).run())
+        run_until_interrupted(_BatchDrive(adapter, batches, Jobs(state), record, progress, budget, clock).run(items))
     except BudgetReached:
         assert budget is not None
         raise budget.reached() from None
 
 
-class _Drive:
+class _BatchDrive:
     """One row's batches, in one event loop."""
 
     def __init__(
         self,
         adapter: EndpointAdapter,
         batches: Batches,
-        items: Sequence[Item],
         jobs: Jobs,
         record: Record,
         progress: tqdm[Any],
         budget: Budget | None,
+        clock: Clock | None,
     ) -> None:
         self.adapter, self.batches, self.jobs, self.budget = adapter, batches, jobs, budget
-        self.waiting = {item.id: item for item in items}
+        self.waiting: dict[str, Item] = {}
         self._record, self.progress = record, progress
+        self.clock, self.patience = clock or Clock(), Patience.of(adapter)
 
-    async def run(self) -> None:
+    async def run(self, items: Iterable[Item]) -> None:
         """Finish jobs of an earlier command, then make new ones until every item is recorded."""
         try:
-            await with_retries(self.adapter.open)
-            if self.budget is not None:
-                self.budget.settle(0.0, self.adapter.spent_usd)
+            await open_endpoint(self.adapter, self.budget, self.clock)
+            self.waiting = {item.id: item for item in items}
             while self.waiting:
                 for job in self.jobs.open():
                     if job.batch is None:
@@ -116,18 +192,18 @@ class _Drive:
         Raises:
             UserError: the endpoint refused the batch as a whole; its items are free for another one.
         """
-        state = await with_retries(lambda: self.batches.state(job.batch or ""))
+        state = await self._done(lambda: self.batches.state(job.batch or ""))
         while not state.ended:
             self.progress.set_postfix({"batch": job.batch, "answered": state.answered}, refresh=True)
-            await asyncio.sleep(self.batches.poll_s)
-            state = await with_retries(lambda: self.batches.state(job.batch or ""))
+            await self.clock.sleep(self.batches.poll_s)
+            state = await self._done(lambda: self.batches.state(job.batch or ""))
         if state.refused:
             job.ids, job.left = [], []
             self.jobs.save()
             raise UserError(f"the endpoint refused batch {job.batch}: {state.refused}; repeat to send it anew")
         lines: dict[str, dict[str, Any]] = {}
         for name in state.files:
-            lines |= await with_retries(lambda name=name: self.batches.results(name))  # type: ignore[misc]
+            lines |= await self._done(lambda name=name: self.batches.results(name))  # type: ignore[misc]
         self._read(job, lines)
 
     async def _start(self, job: Job) -> None:
@@ -137,11 +213,11 @@ class _Drive:
             try:
                 if not self._write(job, content):
                     return
-                job.file = await with_retries(lambda: self.batches.upload(content))
+                job.file = await self._done(lambda: self.batches.upload(content))
             finally:
                 content.unlink(missing_ok=True)
             self.jobs.save()
-        job.batch = await with_retries(lambda: self._found_or_created(job))
+        job.batch = await self._done(lambda: self._found_or_created(job))
         self.jobs.save()
 
     async def _found_or_created(self, job: Job) -> str:
@@ -180,7 +256,8 @@ class _Drive:
                 if attempts < MOST_JOBS_PER_ITEM:
                     continue
                 outcome = Failed(error.kind, str(error))
-            usage = dataclasses.replace(outcome.usage, attempts=attempts)
+            unknown = self.adapter.max_usage(self.waiting[identifier]).cost_usd if billed_usd(outcome) is None else None
+            usage = dataclasses.replace(outcome.usage, attempts=attempts, reserve_usd=unknown)
             self.record(identifier, dataclasses.replace(outcome, usage=usage))
         job.left = [identifier for identifier in job.left if identifier not in known]
         self.jobs.save()
@@ -189,21 +266,16 @@ class _Drive:
         """Hand an outcome on; its item waits no longer."""
         self._record(self.waiting.pop(identifier), outcome)
         if self.budget is not None:
-            self.budget.settle(0.0, outcome.usage.cost_usd or 0.0)
+            self.budget.spent_usd += (outcome.usage.cost_usd or 0.0) + (outcome.usage.reserve_usd or 0.0)
         self.progress.update()
 
+    async def _done(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What a step of a batch gives.
 
-async def with_retries(action: Callable[[], Awaitable[T]]) -> T:
-    """What the action gives, tried again while it may succeed.
-
-    Raises:
-        UserError: it did not, as often as it was tried.
-    """
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+        Raises:
+            UserError: it failed, as often as it was tried.
+        """
         try:
-            return await action()
+            return await with_retries(step, self.patience, self.clock)
         except RetryableError as error:
-            if attempt == MAX_ATTEMPTS:
-                raise UserError(f"the endpoint does not answer ({error.kind}): {error}; repeat to go on") from None
-            await asyncio.sleep(wait_before_retry(attempt, error.retry_after_s))
-    raise AssertionError("unreachable")
+            raise UserError(f"the endpoint does not answer ({error.kind}): {error}; repeat to go on") from None

@@ -1,0 +1,233 @@
+"""What a model said through an endpoint, whoever's: text, thoughts, how it ended, what it took; nothing is trusted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from harness.adapters.endpoint_prices import Price
+from harness.tasks.parser import label_place, parse_answer
+from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Usage
+
+Ending = Literal["done", "cut", "refused", "broken"]
+ENDINGS: dict[Ending, str] = {
+    "broken": "error|abort|fail|insufficient|overload|time.?out|cancel|interrupt|unavailable|network|rate_?limit|quota",
+    "refused": "filter|safety|prohibit|block|spii|recitation|sensitive|refus|moderat|policy|guardrail|inspection|risk",
+    "cut": "length|max|limit|exceed|context|truncat|incomplete|budget",
+    "done": "stop|^end|_end$|eos|complete|done|finish|normal|success|tool|function|unspecified|^none$|^null$|^$",
+}
+"""How vendors name the ways in which an answer ends; a name of none of these kinds is an error's."""
+MOST_TOKENS = 10**8
+"""A count beyond this is none."""
+DOUBTFUL = 0.02
+"""Largest probability of tokens that begin several labels at once which is still left out of the count."""
+
+
+def ending_of(finish_reason: Any) -> Ending:
+    """How an answer ended, by whatever name.
+
+    >>> ending_of("stop"), ending_of("MAX_TOKENS"), ending_of("content_filter: PROHIBITED_CONTENT"), ending_of("abort")
+    ('done', 'cut', 'refused', 'broken')
+    """
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(finish_reason if finish_reason is not None else "")).lower().strip()
+    return next((ending for ending, pattern in ENDINGS.items() if re.search(pattern, name)), "broken")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and what came with it.
+
+    Attributes:
+        text: the answer; empty if there is none.
+        finish_reason: in the endpoint's words.
+        refusal: the API's own field for it, empty if the model did not refuse.
+        reasoning: what the model thought, if the endpoint keeps that apart.
+        tokens: a mapping with `token` and `top_logprobs` per token of the answer; empty if not given.
+        model, system_fingerprint: as the endpoint names itself.
+        prompt_tokens, completion_tokens: as counted, thoughts included; None if nobody said, or no such number exists.
+        cached_tokens, reasoning_tokens: parts of the two.
+        problem: what the endpoint says of an answer that it could not finish.
+    """
+
+    text: str = ""
+    finish_reason: str = "stop"
+    refusal: str = ""
+    reasoning: str = ""
+    tokens: tuple[Mapping[str, Any], ...] = ()
+    model: str | None = None
+    system_fingerprint: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    problem: str = ""
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended."""
+        return ending_of(self.finish_reason)
+
+    def usage(self, price: Price, latency_s: float | None = None) -> Usage:
+        """Tokens and what they cost."""
+        cost = price.cost_usd(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+        return Usage(
+            latency_s,
+            self.prompt_tokens,
+            self.completion_tokens,
+            cost,
+            cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+        )
+
+
+def outcome_of_reply(reply: Reply, item: Item, usage: Usage) -> Outcome:
+    """What a reply says about an item: the API's refusals first, then what the parser reads from the text.
+
+    Raises:
+        RetryableError: the endpoint could not finish the answer.
+    """
+    if reply.refusal or reply.ending == "refused":
+        return Refusal(reply.refusal or reply.text or reply.finish_reason, usage, reply.reasoning)
+    if reply.ending == "broken":
+        message = reply.problem or f"the answer ended with {reply.finish_reason!r}"
+        raise RetryableError(message, kind="broken-answer", cost_usd=usage.cost_usd)
+    cut, explained = reply.ending == "cut", item.explanations
+    found = parse_answer(reply.text, item.labels, usage, truncated=cut, explained=explained, reasoning=reply.reasoning)
+    if isinstance(found, Failed) and found.error_type == "no-answer":
+        return replace(found, message=f"{found.message}; see reasoning_effort= and extra_body=")
+    if isinstance(found, Answer) and reply.tokens:
+        return replace(found, emotion_probs=label_probabilities(reply.tokens, item.labels))
+    return found
+
+
+# ----------------------------------------------------------------------------------------------- reading what came
+
+
+def text_of(content: Any) -> str:
+    """An answer's text; some endpoints give a list of parts, of which thoughts are none of the answer."""
+    if isinstance(content, list):
+        return "".join(text_of(part) for part in content)
+    if isinstance(content, Mapping):
+        thought = content.get("thought") is True or re.search("think|reason", str(content.get("type")))
+        return "" if thought else text_of(content.get("text"))
+    return content if isinstance(content, str) else ""
+
+
+def thoughts_of(message: Mapping[str, Any]) -> str:
+    """What a message says that the model thought: by either of the two names, or as parts of its content."""
+    for name in ("reasoning", "reasoning_content", "thinking"):
+        if isinstance(message.get(name), str) and message[name].strip():
+            return str(message[name])
+    parts = message.get("content")
+    thoughts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+    kept = [part for part in thoughts if re.search("think|reason", str(part.get("type")))]
+    return "".join(text_of(part.get("thinking")) or text_of(part.get("text")) for part in kept)
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens; None for what is none, or cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TOKENS:
+        return None
+    return math.ceil(value)
+
+
+def completion_count(prompt: int | None, completion: int | None, total: int | None, thoughts: int | None) -> int | None:
+    """All that was generated: what is reported or, if some left the thoughts out of that, total - prompt."""
+    beside = total - prompt if total is not None and prompt is not None else None
+    alone = completion + thoughts if completion is not None and thoughts is not None and thoughts > completion else None
+    return max((known for known in (completion, beside, alone) if known is not None), default=None)
+
+
+def listed_tokens(content: Any) -> tuple[Mapping[str, Any], ...]:
+    """The tokens of an answer with their probabilities; empty if one of them has another form."""
+    tokens = content if isinstance(content, list) else []
+    sound = []
+    for token in tokens:
+        if not isinstance(token, Mapping) or not isinstance(token.get("token"), str):
+            return ()
+        tops = token.get("top_logprobs")
+        kept = [top for top in tops if _is_listed(top)] if isinstance(tops, list) else []
+        sound.append({"token": token["token"], "top_logprobs": kept})
+    return tuple(sound)
+
+
+def _is_listed(top: Any) -> bool:
+    if not isinstance(top, Mapping) or not isinstance(top.get("token"), str):
+        return False
+    logprob = top.get("logprob")
+    return isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 1e-3
+
+
+# ----------------------------------------------------------------------------------------------- label probabilities
+
+
+def label_probabilities(tokens: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, float] | None:
+    """The share of each label at the place where the answer names its emotion.
+
+    At that place the listed tokens are read as beginnings of labels. A label that no listed token begins gets an equal
+    share of the probability that the list leaves over, but no more than the least listed one; all are then divided by
+    their sum.
+
+    Args:
+        tokens: `choices[0].logprobs.content`: mappings with `token` and `top_logprobs` (each `token`, `logprob`).
+        labels: the task's labels.
+
+    Returns:
+        label -> probability (sums to 1), or None where the place is not found, or a token of some weight begins several
+        labels, so that its probability cannot be divided among them.
+    """
+    place = _place(tokens, labels)
+    if place is None:
+        return None
+    index, before = place
+    tops = tokens[index].get("top_logprobs") or ()
+    listed = {
+        str(top["token"]): math.exp(top["logprob"]) for top in tops if isinstance(top.get("logprob"), int | float)
+    }
+    found = _by_label(listed, before, labels)
+    return None if found is None else _complete(found, listed, labels)
+
+
+def _place(tokens: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[int, str] | None:
+    """Index of the token in which the answered label begins, and what that token holds before it."""
+    texts = [str(token.get("token")) for token in tokens]
+    place = label_place("".join(texts), labels)
+    if place is None:
+        return None
+    start = place[0]
+    for index, text in enumerate(texts):
+        if start < len(text):
+            return index, text[:start]
+        start -= len(text)
+    return None
+
+
+def _by_label(listed: Mapping[str, float], before: str, labels: Sequence[str]) -> dict[str, float] | None:
+    found: dict[str, float] = {}
+    doubtful = 0.0
+    for token, probability in listed.items():
+        word = token.removeprefix(before).strip().lower() if token.startswith(before) else ""
+        begun = [label for label in labels if word and (label.lower().startswith(word) or _continues(word, label))]
+        if len(begun) == 1:
+            found[begun[0]] = found.get(begun[0], 0.0) + probability
+        elif begun:
+            doubtful += probability
+    return found if found and doubtful <= DOUBTFUL else None
+
+
+def _continues(word: str, label: str) -> bool:
+    """Whether a token holds a whole label and something after it, such as a closing quotation mark."""
+    rest = word.removeprefix(label.lower())
+    return rest != word and not rest[:1].isalnum()
+
+
+def _complete(found: dict[str, float], listed: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    absent = [label for label in labels if label not in found]
+    left = max(0.0, 1.0 - sum(listed.values()))
+    share = min(left / len(absent), min(listed.values())) if absent else 0.0
+    whole = found | dict.fromkeys(absent, share)
+    total = sum(whole.values())
+    return {label: whole[label] / total for label in labels}
