@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from harness.reports.headline import answer, answer_text
 from harness.reports.numbers import MetricInfo, Shown, headline_metrics, metric_facts, shown
 from harness.reports.view import ANSWERED_ENOUGH, HELD_OUT
 
@@ -37,7 +38,9 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         mark += " ‡" if any(cells.get((row, name), {}).get("references") in HELD_OUT for name in names) else ""
         name = row[0] if row[1] is None else f"{row[0]} ({row[1]})"
         table.append([name + mark, *(_text(info, cells.get((row, info.name))) for info in infos), text])
-    return _aligned(table) + "\n".join(_notes(results, task, table, rows, infos, cells)) + "\n"
+    found = answer(results, task)
+    lines = _notes(results, task, table, rows, infos, cells) + ([] if found is None else ["", *answer_text(found)])
+    return _aligned(table) + "\n".join(lines) + "\n"
 
 
 def _notes(

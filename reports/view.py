@@ -71,6 +71,7 @@ class LeaderboardRow:
         label: unique within the task, shown to readers.
         kind: `reference` for baselines and people, `control` for a model whose image was replaced.
         is_person: answers with what people wrote (`human`, `crowd`).
+        is_majority: always answers the commonest label.
         needs: what the adapter was given beyond the item (`train`, `references`).
         coverage: None if results.json does not say.
         resources: this row's entry of `models` in results.json.
@@ -80,6 +81,7 @@ class LeaderboardRow:
     label: str
     kind: RowKind
     is_person: bool
+    is_majority: bool
     needs: tuple[str, ...]
     coverage: Coverage | None
     resources: Mapping[str, Any] = field(default_factory=dict)
@@ -296,6 +298,7 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
         kind,
         adapter == "person",
+        (entry.get("adapter") or row_id.model) == "majority",
         tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
         _coverage(run, task, row_id),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
