@@ -22,6 +22,8 @@ KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
 
 ANSWERED_ENOUGH = 0.95
 """A row that answers less than this share of its images is marked and not ranked."""
+CUT_OFF_TOO_OFTEN = 0.05
+"""More answers cut off by the token limit than this share get a warning."""
 
 HELD_OUT = ("leave_one_out", "leave_half_out")
 """Sets of references that remain when annotators answer: one (`human`), or half of them together (`crowd`)."""
@@ -55,11 +57,17 @@ class Coverage:
     refused: int
     unparsed: int
     failed: int
+    truncated: int = 0
 
     @property
     def share(self) -> float:
         """Answered images among all, 0..1 (0 when none was asked)."""
         return self.answered / self.examples if self.examples else 0.0
+
+    @property
+    def cut_off(self) -> float:
+        """Answers that the token limit cut off among all answers, 0..1 (0 when there are none)."""
+        return self.truncated / self.answered if self.answered else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,7 +316,7 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
 def _coverage(run: Run, task: str, row_id: RowId) -> Coverage | None:
     for entry in run.entries("coverage", task):
         if (entry["model"], entry.get("control")) == (row_id.model, row_id.control):
-            names = ("examples", "answered", "refused", "unparsed", "failed")
+            names = ("examples", "answered", "refused", "unparsed", "failed", "truncated")
             return Coverage(*(int(entry.get(name) or 0) for name in names))
     return None
 
