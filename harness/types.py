@@ -224,6 +224,8 @@ class Task:
         emotions: label set in its fixed order.
         polarity: label -> `positive` | `negative` | `other`, the dataset's official grouping.
         protocol: `coco-ptb` or `artemis-plain`.
+        dominance: which emotion dominates: `majority` (more than half), `half` (at least half, no tie), `plurality`
+            (the most frequent, no tie), or empty for the protocol's rule.
         metrics: names of the metrics to compute, or None for all that apply.
         prompts: name -> Jinja2 template over `labels`, `ratings` and `context`; `default` is used unless a model
             says otherwise.
@@ -247,6 +249,7 @@ class Task:
     version: str = "1"
     paper: str = ""
     protocol: str = "coco-ptb"
+    dominance: str = ""
     polarity: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)

@@ -51,6 +51,7 @@ class Card(Settings):
     version: Text = ""
     paper: Text = ""
     protocol: Literal["coco-ptb", "artemis-plain"] = "coco-ptb"
+    dominance: Literal["", "majority", "half", "plurality"] = ""
     polarity: dict[str, Literal["positive", "negative", "other"]] = Field(default={})
     metrics: Texts = ()
     prompts: dict[str, Text] = Field(default={})
