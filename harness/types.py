@@ -234,6 +234,8 @@ class Task:
         illustrative: True for data that must never be reported as a result; the report says so.
         options: given to the reader.
         source: the YAML file this task was read from; paths in `options` are relative to its folder.
+        year: of publication; 0 if not found.
+        annotated_by, terms: who gave the labels, and what one may do with the data, in a word of `tasks.loading`.
         description, licence, access: free text of the task's card: what it is, its terms, how to get it.
         traps: known difficulties of the data, a sentence each.
         splits: where the splits come from, in words.
@@ -258,6 +260,9 @@ class Task:
     illustrative: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    year: int = 0
+    annotated_by: str = ""
+    terms: str = ""
     description: str = ""
     licence: str = ""
     access: str = ""

@@ -59,6 +59,9 @@ class Card(Settings):
     published: tuple[PublishedRow, ...] = Field(default=(), strict=False)
     illustrative: bool = False
     options: dict[str, Plain] = Field(default={})
+    year: int = Field(default=0, ge=1900, le=2100)
+    annotated_by: Literal["", "people", "artists", "machine"] = ""
+    terms: Literal["", "free", "non-commercial", "on request", "not stated"] = ""
     description: Text = ""
     licence: Text = ""
     access: Text = ""

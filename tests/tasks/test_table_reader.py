@@ -196,3 +196,22 @@ class TestJson:
         write(path, json.dumps(records))
         with pytest.raises(UserError, match=r"entry 1: ranks\.1 is not a count: 1\.5"):
             prepared(path, images, tmp_path / "d", columns=columns, **options)
+
+
+def test_the_table_tells_lengths_entropy_and_what_is_in_two_splits(tmp_path: Path) -> None:
+    rows = [("file", "feeling", "why", "part"), ("a.png", "joy", "one two three", "train")]
+    rows += [
+        ("b.png", "joy", "one two three", "test"),
+        ("c.png", "gloom", "one", "test"),
+        ("c.png", "gloom", "", "test"),
+    ]
+    path = write(tmp_path / "t.csv", table(rows))
+    columns = COLUMNS | {"explanation": "why", "split": "part"}
+    reader = reader_of(tmp_path / "d", columns=columns)
+    found = {row.what: row for row in reader.prepare(path, paint(tmp_path, ["a.png", "b.png", "c.png"]), False).rows}
+    assert found["words of an explanation"].count == 3
+    assert (found["explanations in several splits"].count, found["explanations in several splits"].note) == (
+        1, "one two three",
+    )  # fmt: skip
+    assert found["labels that occur"].note == "entropy 1.00 of at most 1.00 bits"
+    assert "images in several splits" not in found
