@@ -211,6 +211,10 @@ class VisionEndpoint(EndpointAdapter):
         Raises:
             ImageError: the image cannot be decoded.
         """
+        if not item.shows_image:
+            return [Turn(item.prompt)]
+        if item.schema is not None:
+            return [Turn(item.prompt, data_url(item.image, self.image_size))]
         if len(self._examples) < len(self._shown):
             self._examples = [(data_url(shot.image, self.image_size), shot.answer) for shot in self._shown]
         # Asked in this item's words: prompts of one run may differ, and the answer must not hang on which came first.
@@ -221,6 +225,8 @@ class VisionEndpoint(EndpointAdapter):
 
     def schema_of(self, item: Item) -> dict[str, Any] | None:
         """The schema of an answer; None if the task wants ratings, which the prompt asks for in words."""
+        if item.schema is not None:
+            return dict(item.schema)
         return None if item.ratings else answer_schema(item.labels)
 
     async def answer(self, item: Item) -> Outcome:

@@ -14,11 +14,10 @@ from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference
 from harness.plan.controls import parse_controls
 from harness.plan.manifest import check_resumable, new_manifest
-from harness.plan.models import keep_model_secrets, parse_models
+from harness.plan.models import keep_model_secrets, parse_models, typed_settings
 from harness.plan.plan import Options, Plan, check_prices, make_plan
 from harness.plan.registry import adapter_registry, data_root
 from harness.store.import_outcomes import import_outcomes
-from harness.store.reparse import reparse_run
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
@@ -290,19 +289,12 @@ def score_folder(
     lexicon: str | Path | None = None,
     bert_score: str | None = None,
     report: bool = False,
-    reparse: bool = False,
 ) -> Evaluation:
-    """Score a run folder again; see `score`.
-
-    Args:
-        reparse: read the recorded texts again first, with the parser of this version.
-    """
+    """Score a run folder again; see `score`."""
     from harness.plan.registry import data_root as root_of
 
     chosen = _existing(lexicon)
     with folder.locked():
-        if reparse:
-            reparse_run(folder)
         _choose_for_scoring(folder, lexicon=chosen, bert_score=bert_score)
         results = _score(folder, root_of(data_root) if data_root else None)
         page = write_report([folder], folder.path / "report") if report else None
@@ -328,8 +320,97 @@ def _score(folder: RunFolder, root: Path | None) -> dict[str, Any]:
     from harness.score.results import score_run  # loads numpy and more: not before models have answered
 
     results = score_run(folder, root=root)
+    if (folder.path / "judgements").exists() or (folder.path / "ratings").exists():
+        from harness.judge.results import add_opinions
+
+        add_opinions(results, folder)
     folder.save_results(results)
     return results
+
+
+# ----------------------------------------------------------------------------------- judges and people
+
+
+def judge(
+    run: str | Path,
+    model: str,
+    *,
+    rubric: str | Path | None = None,
+    repeats: int = 1,
+    pairs: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+    max_cost: float | None = None,
+    concurrency: int = 8,
+    batch_size: int = 8,
+    adapters: Sequence[str] = (),
+    offered: Mapping[str, Any] | None = None,
+    report: bool = False,
+) -> Evaluation:
+    """Let a model judge a run's explanations; repeating it asks only what has no reply.
+
+    Args:
+        run: a run folder.
+        model: one model with settings, as in `--models`.
+        rubric: path of a rubric, or the name of ours; None: `explanation`.
+        repeats: how often each explanation is judged.
+        pairs: compare each two rows as well, in both orders.
+        limit: explanations of so many examples of each task at most.
+        seed: of what is drawn.
+        max_cost: US$ that this judge may cost at most, earlier calls included.
+        concurrency, batch_size, adapters: as for `evaluate`.
+        offered: `device`, `dtype` and the like, for judges that take them.
+        report: write the report, too.
+
+    Raises:
+        UserError: an unknown model, setting or rubric; a judge that cannot work; the budget is reached.
+    """
+    from harness.judge.rubric import load_rubric
+    from harness.judge.verdicts import Judgement, JudgeOptions, ask_judge
+
+    folder = RunFolder.open(Path(run))
+    specs = parse_models(model)
+    if len(specs) != 1:
+        raise UserError(f"--judge {model}: expected one model")
+    keep_model_secrets(specs)
+    cls = adapter_registry(adapters).load(specs[0].adapter)
+    adapter = cls(**typed_settings(cls, specs[0], dict(offered or {}) | {"seed": seed}))
+    judgement = Judgement(folder, specs[0].name, load_rubric(rubric))
+    with folder.locked():
+        ask_judge(
+            judgement,
+            adapter,
+            JudgeOptions(repeats, pairs, limit, seed),
+            concurrency=concurrency,
+            batch_size=batch_size,
+            max_cost=max_cost,
+        )
+        return _with_opinions(folder, report)
+
+
+def import_ratings(run: str | Path, files: Sequence[Path], *, report: bool = False) -> Evaluation:
+    """Add what people answered on pages of `harness rate` to a run.
+
+    Raises:
+        UserError: a file that no page of this run wrote.
+    """
+    from harness.judge.ratings import store_ratings
+
+    folder = RunFolder.open(Path(run))
+    with folder.locked():
+        store_ratings(folder, files)
+        return _with_opinions(folder, report)
+
+
+def _with_opinions(folder: RunFolder, report: bool) -> Evaluation:
+    """Bring what judges and people said into results.json."""
+    from harness.judge.results import add_opinions
+
+    results = folder.results() if folder.results_are_current() else _score(folder, None)
+    folder.save_results(add_opinions(results, folder))
+    page = write_report([folder], folder.path / "report") if report else None
+    write_checksums(folder.path)
+    return Evaluation(folder.path, results, page=page)
 
 
 def write_report(folders: Sequence[RunFolder], out: Path, *, blur: bool = False, copy_images: bool = True) -> Path:

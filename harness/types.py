@@ -99,6 +99,9 @@ class Item:
         prompt: the rendered prompt text.
         ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty where it wants none.
         explanations: False where people gave labels alone, so that a label without an explanation is an answer.
+        schema: JSON schema of the answer wanted instead of a label and an explanation (a judge's verdict, say); whoever
+            asks reads `raw`, and labels and their probabilities are of no interest.
+        shows_image: False if the model is to read the prompt alone.
     """
 
     id: str
@@ -107,6 +110,8 @@ class Item:
     prompt: str
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     explanations: bool = True
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    shows_image: bool = True
 
     def open(self) -> Image:
         """Decode the picture as RGB, upright (EXIF orientation applied).
@@ -224,8 +229,6 @@ class Task:
         emotions: label set in its fixed order.
         polarity: label -> `positive` | `negative` | `other`, the dataset's official grouping.
         protocol: `coco-ptb` or `artemis-plain`.
-        dominance: which emotion dominates: `majority` (more than half), `half` (at least half, no tie), `plurality`
-            (the most frequent, no tie), or empty for the protocol's rule.
         metrics: names of the metrics to compute, or None for all that apply.
         prompts: name -> Jinja2 template over `labels`, `ratings` and `context`; `default` is used unless a model
             says otherwise.
@@ -234,8 +237,6 @@ class Task:
         illustrative: True for data that must never be reported as a result; the report says so.
         options: given to the reader.
         source: the YAML file this task was read from; paths in `options` are relative to its folder.
-        year: of publication; 0 if not found.
-        annotated_by, terms: who gave the labels, and what one may do with the data, in a word of `tasks.loading`.
         description, licence, access: free text of the task's card: what it is, its terms, how to get it.
         traps: known difficulties of the data, a sentence each.
         splits: where the splits come from, in words.
@@ -251,7 +252,6 @@ class Task:
     version: str = "1"
     paper: str = ""
     protocol: str = "coco-ptb"
-    dominance: str = ""
     polarity: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -260,9 +260,6 @@ class Task:
     illustrative: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
-    year: int = 0
-    annotated_by: str = ""
-    terms: str = ""
     description: str = ""
     licence: str = ""
     access: str = ""

@@ -29,6 +29,8 @@ EXIT_INTERRUPTED = 130
 VERBS = {
     "run": "ask models about a task's images, score the answers, write the report (repeat it to resume)",
     "score": "score a run again, or outcomes made elsewhere",
+    "judge": "let a model judge the explanations of a run",
+    "rate": "let people judge the explanations of a run: make the page, or read what came back",
     "report": "write the HTML report of one run, or of several as one leaderboard",
     "compare": "paired differences between two models of a run",
     "train": "train a model on a task's training split",

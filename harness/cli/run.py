@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--models", metavar="M[,M…]", help="models with settings: llava:checkpoint=PATH,dtype=bf16")
     what.add_argument("--adapter", metavar="NAME=FILE.py:Class", action="append", help="add a model of your own")
     what.add_argument("--split", help="split to answer (default: test)")
-    what.add_argument("--limit", type=_positive, metavar="N", help="only the first N examples")
+    what.add_argument("--limit", type=positive, metavar="N", help="only the first N examples")
     what.add_argument("--ids-file", type=Path, metavar="F", help="only the examples whose ids are in F, one a line")
     what.add_argument("--controls", metavar="C[,C]", help="also run on images made useless: blank, shuffled")
     where = parser.add_argument_group("where")
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(where)
     where.add_argument("--config", type=Path, metavar="YAML", help="options of this command, by their long names")
     how = parser.add_argument_group("how")
-    how.add_argument("--batch-size", type=_positive, metavar="N", help="images a local model gets at once (8)")
+    how.add_argument("--batch-size", type=positive, metavar="N", help="images a local model gets at once (8)")
     how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
     how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
-    how.add_argument("--concurrency", type=_positive, metavar="N", help="requests to an endpoint at once (8)")
+    how.add_argument("--concurrency", type=positive, metavar="N", help="requests to an endpoint at once (8)")
     how.add_argument(
         "--executor", metavar="E", help="where local models compute: local (default), or ray: on a Ray cluster's nodes"
     )
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--retry-failed", action="store_true", help="ask again about examples that failed")
     how.add_argument(
-        "--max-cost", type=_dollars, metavar="USD", help="stop before a request could take the run's cost above this"
+        "--max-cost", type=dollars, metavar="USD", help="stop before a request could take the run's cost above this"
     )
     how.add_argument("--no-cache", action="store_true", help="ask even what the response cache knows, and keep nothing")
     how.add_argument(
@@ -71,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--open", action="store_true", help="open the report in a browser")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
@@ -85,7 +86,8 @@ def _share(text: str) -> float:
     return share
 
 
-def _dollars(text: str) -> float:
+def dollars(text: str) -> float:
+    """An amount above 0, for argparse."""
     amount = float(text)
     if not 0 < amount < float("inf"):
         raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")

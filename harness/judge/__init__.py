@@ -1,0 +1,1 @@
+"""Explanations judged: by a model (`rubric`, `verdicts`, `worth`), by people (`study`, `ratings`, `agreement`)."""
