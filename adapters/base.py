@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from harness.types import Example, Item, Outcome, Task, Usage, UserError
+
+if TYPE_CHECKING:
+    from harness.adapters.endpoint_prices import Price
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ class EndpointAdapter(Adapter):
         spent_usd: what requests other than `answer` have cost (a probe, say).
         retry_wait_s: seconds before what failed in passing is sent again; they double from one attempt to the next.
         patience_s: for so many seconds a busy or loading endpoint is asked again.
+        price, max_tokens: what tokens cost (`harness.adapters.endpoint_kit.Price`) and the most that an answer takes;
+            with both, `--max-cost` and `--dry-run` work.
     """
 
     requests_per_minute: float | None = None
@@ -195,6 +200,8 @@ class EndpointAdapter(Adapter):
     spent_usd: float = 0.0
     retry_wait_s: float = 0.5
     patience_s: float = 120.0
+    price: Price | None = None
+    max_tokens: int | None = None
 
     async def open(self) -> None:
         """Connect and check the endpoint, once in the event loop before the first item; may raise `RetryableError`."""
@@ -216,7 +223,9 @@ class EndpointAdapter(Adapter):
 
     def max_usage(self, item: Item) -> Usage:
         """The most tokens and dollars that one request about `item` can take; unknown parts are None."""
-        return Usage()
+        if self.price is None or self.max_tokens is None:
+            return Usage()
+        return self.price.max_usage(item.prompt, self.max_tokens)
 
     def cache_key(self) -> dict[str, Any] | None:
         """The fingerprint: endpoint, model name and generation settings."""

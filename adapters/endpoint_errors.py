@@ -91,6 +91,7 @@ class EndpointError(Exception):
     """
 
     def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        body = _decoded(body)
         error = _error_of(body)
         self.status = status
         self.code = " ".join(str(error[key]) for key in ("code", "type", "status") if error.get(key) not in (None, ""))
@@ -213,6 +214,17 @@ def _quoted(value: Any) -> str:
         return str(value)
 
 
+def _decoded(body: Any) -> Any:
+    """What a body's JSON holds; a body that is none, as it is."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    return text
+
+
 def _error_of(body: Any) -> Mapping[str, Any]:
     """The part of a body that describes the error."""
     if isinstance(body, list) and len(body) == 1:
@@ -223,8 +235,6 @@ def _error_of(body: Any) -> Mapping[str, Any]:
 
 def _message_of(status: int, body: Any) -> str:
     """The endpoint's words: `error.message`, `error`, `message`, `detail`, or the body as it is."""
-    if isinstance(body, bytes):
-        body = body.decode(errors="replace")
     error = _error_of(body)
     own = next((error[key] for key in ("message", "error", "detail", "msg", "title") if error.get(key)), None)
     if own is None:

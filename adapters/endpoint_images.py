@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.images import ORIENTATION_TAG, opened
 from harness.types import open_image
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+Written = TypeVar("Written", Path, io.BytesIO)
 JPEG_QUALITY = 95
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 """File formats that vision endpoints take."""
@@ -106,12 +107,18 @@ SCHEMA = answer_schema(tuple(COLOURS), "colour", None)
 
 
 def plain_image(colour: str) -> str:
-    """A data URL of a picture in one colour."""
+    """A data URL of an image in one colour."""
+    buffer = io.BytesIO()
+    write_plain_image(colour, buffer)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def write_plain_image(colour: str, to: Written) -> Written:
+    """Write a PNG file in one colour."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.new("RGB", (SIDE, SIDE), COLOURS[colour]).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    Image.new("RGB", (SIDE, SIDE), COLOURS[colour]).save(to, "PNG")
+    return to
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,14 @@ from harness.suggestions import nearest
 from harness.types import UserError, check_name
 from harness.yaml_file import typed_value
 
-NAMED_FIRST = {"hf": "checkpoint", "llava": "checkpoint", "openai": "model", "gpt4v": "model"}
+NAMED_FIRST = {
+    "hf": "checkpoint",
+    "llava": "checkpoint",
+    "openai": "model",
+    "gpt4v": "model",
+    "claude": "model",
+    "gemini": "model",
+}
 """Adapter -> the setting that may stand without its name right after the colon."""
 _SETTING = re.compile(r"[a-z][a-z0-9_]*=")
 

@@ -35,6 +35,8 @@ ADAPTERS: Mapping[str, str] = {
     "sevlm": "harness.adapters.sevlm:SEVLMAdapter",
     "hf": "harness.adapters.hf_vlm:HFVisionLanguage",
     "openai": "harness.adapters.openai_chat:OpenAIChat",
+    "claude": "harness.adapters.claude:Claude",
+    "gemini": "harness.adapters.gemini:Gemini",
     "llava": "harness.adapters.hf_vlm:HFVisionLanguage",
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",
 }

@@ -1,0 +1,215 @@
+"""Claude through Anthropic's own package: `pip install 'sevlm-harness[anthropic]'`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.adapters.endpoint_address import Endpoint, is_loopback
+from harness.adapters.endpoint_errors import EndpointError, of_sdk
+from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_prices import find_price
+from harness.adapters.endpoint_reply import Reply, count, text_of
+from harness.adapters.endpoint_settings import check_at_least, check_choices, check_more_than_0, number_or_default
+from harness.adapters.endpoint_vision import PROBES, VisionEndpoint
+from harness.adapters.openai_wire import CONNECT_S, extra_fields, read_json
+from harness.tasks.parser import PARSER_VERSION
+from harness.types import RetryableError, UserError
+
+
+class Claude(VisionEndpoint):
+    """Claude models by the Messages API.
+
+    Args:
+        model: Anthropic's name for it.
+        base_url: where the API lives.
+        api_key_env: environment variable that holds the key.
+        max_tokens: longest answer, thoughts included.
+        temperature: `default` leaves it to the model; newer models take no other.
+        thinking: tokens for thoughts before the answer, less than `max_tokens`; None: no thoughts are asked for.
+        extra_body: further fields of every request, as JSON: `{"output_config":{"effort":"low"}}`.
+        image_size: longest side in pixels; larger images are scaled down.
+        timeout_s: seconds until a request counts as lost, from its start to the last byte.
+        probe: `strict` refuses a model that does not see, `warn` continues, `off` does not look.
+        price_in, price_out: US$ per million prompt and answer tokens, instead of the table's.
+        prices: a price table of your own, a YAML file.
+        requests_per_minute, tokens_per_minute: your account's limits.
+        shots: images of the training split to show, with an answer each, before the question.
+        seed: which of them.
+        retry_wait_s: seconds before what failed in passing is sent again; they double from one attempt to the next.
+        patience_s: for so many seconds a busy endpoint is asked again.
+    """
+
+    name = "claude"
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://api.anthropic.com",
+        api_key_env: str | None = None,
+        max_tokens: int = 1000,
+        temperature: float | Literal["default"] = "default",
+        thinking: int | None = None,
+        extra_body: str | None = None,
+        image_size: int = 1024,
+        timeout_s: float = 120.0,
+        probe: str = "strict",
+        price_in: float | None = None,
+        price_out: float | None = None,
+        prices: str | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        shots: int = 0,
+        seed: int = 0,
+        retry_wait_s: float = 0.5,
+        patience_s: float = 120.0,
+    ) -> None:
+        check_choices(probe=(probe, PROBES))
+        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
+        check_at_least(1, image_size=image_size, max_tokens=max_tokens)
+        check_more_than_0(timeout_s=timeout_s, thinking=thinking)
+        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        if thinking is not None and thinking >= max_tokens:
+            raise UserError(f"thinking={thinking}: expected less than max_tokens={max_tokens}, which holds both")
+        self.endpoint = Endpoint(base_url, api_key_env or "ANTHROPIC_API_KEY", timeout_s)
+        self.key_env = self.endpoint.key_env
+        self.model, self.max_tokens, self.thinking = model, max_tokens, thinking
+        self.temperature = number_or_default(0, temperature=temperature)
+        self.extra, self.image_size, self.probe = extra_fields(extra_body), image_size, probe
+        self.price = find_price(model, base_url, price_in, price_out, prices)
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self.shots, self.seed, self.retry_wait_s, self.patience_s = shots, seed, retry_wait_s, patience_s
+        self._sent_temperature = self.temperature
+        self._connection: _Connection | None = None
+        self.begin()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Endpoint, model name asked for, generation and image settings."""
+        asked = {"max_tokens": self.max_tokens, "temperature": self.temperature, "thinking": self.thinking}
+        more = {"extra_body": self.extra, "image_size": self.image_size, "shots": self.shots}
+        named = self.endpoint.identity() | {"api": "messages", "model": self.model}
+        return named | asked | more | {"parser": PARSER_VERSION}
+
+    def runtime_info(self) -> dict[str, Any]:
+        """What `VisionEndpoint` says, and the parameters that are sent."""
+        return super().runtime_info() | {"request_parameters": self._parameters(None)}
+
+    def load(self) -> None:
+        """See that the package and a key are there.
+
+        Raises:
+            UserError: one is missing.
+        """
+        _package()
+        self.endpoint.key()
+
+    async def connect(self) -> None:
+        """Nothing: the probe, or the first request, finds out."""
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
+            await self._connection.client.close()
+            self._connection = None
+
+    async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
+        """Ask once, or once more without a temperature that is rejected."""
+        body = {"model": self.model, "messages": [_message(turn) for turn in turns]}
+        try:
+            return read_message(await self._post(body | self._parameters(room)))
+        except EndpointError as error:
+            if self._sent_temperature is None or error.status != 400 or not error.mentions("temperature"):
+                raise
+        self._sent_temperature = None
+        self._warn(f"{self.model} takes no temperature; it is left to the model")
+        return read_message(await self._post(body | self._parameters(room)))
+
+    def _parameters(self, room: int | None) -> dict[str, Any]:
+        sent: dict[str, Any] = {"max_tokens": room or self.limit}
+        if self.thinking is not None:
+            sent["thinking"] = {"type": "enabled", "budget_tokens": self.thinking}
+        elif self._sent_temperature is not None:  # thoughts and a temperature exclude each other
+            sent["temperature"] = self._sent_temperature
+        return sent | self.extra
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        anthropic = _package()
+        loop = asyncio.get_running_loop()
+        if self._connection is None or self._connection.loop is not loop:
+            self._connection = _Connection(loop, _client(anthropic, self.endpoint))
+        try:
+            async with asyncio.timeout(self.endpoint.timeout_s):
+                return read_json(await self._connection.client.post("/v1/messages", cast_to=object, body=body))
+        except TimeoutError:
+            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
+        except anthropic.AnthropicError as error:
+            raise of_sdk(error, anthropic) from None
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """What belongs to one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    client: Any
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("anthropic")
+    except ImportError:
+        raise UserError("claude needs Anthropic's package; type: pip install 'sevlm-harness[anthropic]'") from None
+
+
+def _client(anthropic: Any, endpoint: Endpoint) -> Any:
+    """A client without retries of its own, which follows no redirect."""
+    limits = anthropic.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
+    pool = anthropic.DefaultAsyncHttpxClient(
+        follow_redirects=False, trust_env=not is_loopback(endpoint.base_url), timeout=limits
+    )
+    return anthropic.AsyncAnthropic(
+        api_key=endpoint.key() or "none",
+        base_url=endpoint.base_url.rstrip("/").removesuffix("/v1"),
+        timeout=limits,
+        max_retries=0,
+        http_client=pool,
+    )
+
+
+def _message(turn: Turn) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    if turn.image is not None:
+        head, _, data = turn.image.partition(";base64,")
+        source = {"type": "base64", "media_type": head.removeprefix("data:"), "data": data}
+        content.append({"type": "image", "source": source})
+    return {"role": turn.role, "content": [*content, {"type": "text", "text": turn.text}]}
+
+
+def read_message(body: dict[str, Any]) -> Reply:
+    """A message of the Messages API.
+
+    Raises:
+        RetryableError: it holds no content.
+    """
+    parts = body.get("content")
+    if not isinstance(parts, list):
+        raise RetryableError("the response holds no content", kind="no-choice")
+    blocks = [part for part in parts if isinstance(part, dict)]
+    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+    assert isinstance(usage, dict)
+    cached = count(usage.get("cache_read_input_tokens"))
+    fresh = [count(usage.get(name)) for name in ("input_tokens", "cache_creation_input_tokens")]
+    prompt = None if fresh[0] is None else fresh[0] + (fresh[1] or 0) + (cached or 0)
+    reason = str(body.get("stop_reason") or "stop")
+    return Reply(
+        "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text"),
+        "stop" if reason == "pause_turn" else reason,
+        reasoning="".join(text_of(block.get("thinking")) for block in blocks if block.get("type") == "thinking"),
+        model=str(body["model"])[:100] if body.get("model") else None,
+        prompt_tokens=prompt or None,
+        completion_tokens=count(usage.get("output_tokens")),
+        cached_tokens=cached,
+    )

@@ -1,0 +1,220 @@
+"""Gemini through Google's own package: `pip install 'sevlm-harness[gemini]'`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.adapters.endpoint_address import Endpoint, is_loopback
+from harness.adapters.endpoint_errors import EndpointError, connection_error
+from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_prices import find_price
+from harness.adapters.endpoint_reply import Reply, completion_count, count
+from harness.adapters.endpoint_settings import check_at_least, check_choices, check_more_than_0, number_or_default
+from harness.adapters.endpoint_vision import PROBES, VisionEndpoint
+from harness.tasks.parser import PARSER_VERSION
+from harness.types import RetryableError, UserError
+
+
+class Gemini(VisionEndpoint):
+    """Gemini models by the API of Google AI Studio.
+
+    Args:
+        model: Google's name for it.
+        base_url: where the API lives.
+        api_key_env: environment variable that holds the key.
+        max_tokens: longest answer, thoughts included.
+        temperature: `default` leaves it to the model.
+        thinking: tokens for thoughts (0 for none, if the model lets you), or a level such as `low`; None: the model's.
+        image_size: longest side in pixels; larger images are scaled down.
+        timeout_s: seconds until a request counts as lost, from its start to the last byte.
+        probe: `strict` refuses a model that does not see, `warn` continues, `off` does not look.
+        price_in, price_out: US$ per million prompt and answer tokens, instead of the table's.
+        prices: a price table of your own, a YAML file.
+        requests_per_minute, tokens_per_minute: your account's limits.
+        shots: images of the training split to show, with an answer each, before the question.
+        seed: which of them.
+        retry_wait_s: seconds before what failed in passing is sent again; they double from one attempt to the next.
+        patience_s: for so many seconds a busy endpoint is asked again.
+    """
+
+    name = "gemini"
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://generativelanguage.googleapis.com",
+        api_key_env: str | None = None,
+        max_tokens: int = 4000,
+        temperature: float | Literal["default"] = 0.0,
+        thinking: str | None = None,
+        image_size: int = 1024,
+        timeout_s: float = 120.0,
+        probe: str = "strict",
+        price_in: float | None = None,
+        price_out: float | None = None,
+        prices: str | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        shots: int = 0,
+        seed: int = 0,
+        retry_wait_s: float = 0.5,
+        patience_s: float = 120.0,
+    ) -> None:
+        check_choices(probe=(probe, PROBES))
+        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
+        check_at_least(1, image_size=image_size, max_tokens=max_tokens)
+        check_more_than_0(timeout_s=timeout_s)
+        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        self.endpoint = Endpoint(base_url, api_key_env or "GEMINI_API_KEY", timeout_s)
+        self.key_env = self.endpoint.key_env
+        self.model, self.max_tokens, self.thinking = model, max_tokens, thinking
+        self.temperature = number_or_default(0, temperature=temperature)
+        self.image_size, self.probe = image_size, probe
+        self.price = find_price(model, base_url, price_in, price_out, prices)
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self.shots, self.seed, self.retry_wait_s, self.patience_s = shots, seed, retry_wait_s, patience_s
+        self._connection: _Connection | None = None
+        self.begin()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Endpoint, model name asked for, generation and image settings."""
+        asked = {"max_tokens": self.max_tokens, "temperature": self.temperature, "thinking": self.thinking}
+        named = self.endpoint.identity() | {"api": "generateContent", "model": self.model}
+        return named | asked | {"image_size": self.image_size, "shots": self.shots, "parser": PARSER_VERSION}
+
+    def load(self) -> None:
+        """See that the package and a key are there.
+
+        Raises:
+            UserError: one is missing.
+        """
+        _package()
+        self.endpoint.key()
+
+    async def connect(self) -> None:
+        """Nothing: the probe, or the first request, finds out."""
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
+            await self._connection.client.aio.aclose()
+            self._connection = None
+
+    async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
+        """Ask once."""
+        genai = _package()
+        loop = asyncio.get_running_loop()
+        if self._connection is None or self._connection.loop is not loop:
+            self._connection = _Connection(loop, _client(genai, self.endpoint))
+        question = {
+            "model": self.model,
+            "contents": [_content(genai.types, turn) for turn in turns],
+            "config": genai.types.GenerateContentConfig(
+                max_output_tokens=room or self.limit,
+                temperature=self.temperature,
+                thinking_config=self._thinking(genai.types),
+            ),
+        }
+        try:
+            async with asyncio.timeout(self.endpoint.timeout_s):
+                return read_content(await self._connection.client.aio.models.generate_content(**question))
+        except TimeoutError:
+            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
+        except genai.errors.UnknownApiResponseError as error:
+            raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
+        except genai.errors.APIError as error:
+            raise EndpointError(error.code, error.details, getattr(error.response, "headers", None)) from None
+        except (RetryableError, EndpointError, UserError):
+            raise
+        except Exception as error:
+            if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp"):
+                raise connection_error(error) from None
+            raise
+
+    def _thinking(self, types: Any) -> Any:
+        if self.thinking is None:
+            return None
+        if self.thinking.lstrip("-").isdigit():
+            return types.ThinkingConfig(thinking_budget=int(self.thinking), include_thoughts=int(self.thinking) != 0)
+        return types.ThinkingConfig(thinking_level=self.thinking, include_thoughts=True)
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """What belongs to one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    client: Any
+
+
+def _package() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("google.genai")
+    except ImportError:
+        raise UserError("gemini needs Google's package; type: pip install 'sevlm-harness[gemini]'") from None
+
+
+def _client(genai: Any, endpoint: Endpoint) -> Any:
+    """A client without retries of its own, which follows no redirect."""
+    options = genai.types.HttpOptions(
+        base_url=endpoint.base_url,
+        timeout=int(1000 * endpoint.timeout_s),
+        retry_options=genai.types.HttpRetryOptions(attempts=1),
+        async_client_args={"follow_redirects": False, "trust_env": not is_loopback(endpoint.base_url)},
+    )
+    return genai.Client(api_key=endpoint.key() or "none", vertexai=False, http_options=options)
+
+
+def _content(types: Any, turn: Turn) -> Any:
+    parts = []
+    if turn.image is not None:
+        head, _, data = turn.image.partition(";base64,")
+        parts.append(types.Part.from_bytes(data=base64.b64decode(data), mime_type=head.removeprefix("data:")))
+    role = "model" if turn.role == "assistant" else "user"
+    return types.Content(role=role, parts=[*parts, types.Part.from_text(text=turn.text)])
+
+
+def read_content(response: Any) -> Reply:
+    """A response of generateContent, as the package gives it.
+
+    Raises:
+        RetryableError: it holds no candidate, and no reason why.
+    """
+    usage = response.usage_metadata
+    prompt = count(getattr(usage, "prompt_token_count", None)) or None
+    thoughts = count(getattr(usage, "thoughts_token_count", None))
+    answer = count(getattr(usage, "candidates_token_count", None))
+    spoken = None if answer is None else answer + (thoughts or 0)
+    counts: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion_count(prompt, spoken, count(getattr(usage, "total_token_count", None)), None),
+        "cached_tokens": count(getattr(usage, "cached_content_token_count", None)),
+        "reasoning_tokens": thoughts,
+        "model": response.model_version,
+    }
+    if not response.candidates:
+        blocked = getattr(response.prompt_feedback, "block_reason", None)
+        if blocked is None:
+            raise RetryableError("the response holds no candidate", kind="no-choice")
+        return Reply(refusal=f"the prompt was blocked: {_name(blocked)}", **counts)
+    candidate = response.candidates[0]
+    parts = (candidate.content.parts if candidate.content is not None else None) or []
+    return Reply(
+        "".join(part.text or "" for part in parts if not part.thought),
+        _name(candidate.finish_reason) if candidate.finish_reason is not None else "stop",
+        reasoning="".join(part.text or "" for part in parts if part.thought),
+        **counts,
+    )
+
+
+def _name(value: Any) -> str:
+    """An enumeration's value in words."""
+    return str(getattr(value, "value", value))

@@ -1,0 +1,272 @@
+"""Claude and Gemini through their vendors' packages, against imitations built from the documented formats."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from adapter_samples import Picture, item
+from asking_openai import driven
+from PIL import Image
+from seeing import colour_of
+from servers import Endpoint, Reply
+
+from harness.adapters.claude import Claude
+from harness.adapters.endpoint_vision import VisionEndpoint
+from harness.adapters.gemini import Gemini
+from harness.types import Answer, Failed, Refusal, UserError
+
+pytest.importorskip("anthropic")
+pytest.importorskip("google.genai")
+
+KEY = "made-up-key-0123456789"
+SAID = "awe because the sky is vast"
+
+
+def claude_says(text: str, stop: str = "end_turn", **more: Any) -> Reply:
+    content = [{"type": "thinking", "thinking": "Fear?", "signature": "x"}, {"type": "text", "text": text}]
+    usage = {"input_tokens": 70, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 0, "output_tokens": 9}
+    body = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x-1", "stop_reason": stop}
+    return Reply(body=body | {"content": content if text else [], "usage": usage} | more)
+
+
+def gemini_says(text: str, stop: str = "STOP", **more: Any) -> Reply:
+    parts = [{"text": "Fear?", "thought": True}, {"text": text}]
+    usage = {"promptTokenCount": 100, "candidatesTokenCount": 9, "thoughtsTokenCount": 40, "totalTokenCount": 149}
+    candidate = {"content": {"role": "model", "parts": parts if text else []}, "finishReason": stop, "index": 0}
+    body = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-x-1"}
+    return Reply(body=body | more)
+
+
+def shown_to_claude(request: dict[str, Any]) -> Image.Image:
+    source = request["messages"][-1]["content"][0]["source"]
+    assert source["type"] == "base64"
+    assert source["media_type"] in ("image/png", "image/jpeg")
+    return Image.open(io.BytesIO(base64.b64decode(source["data"]))).convert("RGB")
+
+
+def shown_to_gemini(request: dict[str, Any]) -> Image.Image:
+    data = request["contents"][-1]["parts"][0]["inlineData"]
+    assert data.get("mimeType", data.get("mime_type")) in ("image/png", "image/jpeg")
+    return Image.open(io.BytesIO(base64.b64decode(data["data"].replace("-", "+").replace("_", "/")))).convert("RGB")
+
+
+VENDORS: dict[str, tuple[type[VisionEndpoint], Callable[..., Reply], Callable[[dict[str, Any]], Image.Image]]] = {
+    "claude": (Claude, claude_says, shown_to_claude),
+    "gemini": (Gemini, gemini_says, shown_to_gemini),
+}
+
+
+def claude_error(status: int, kind: str, message: str) -> Reply:
+    return Reply(status, {"type": "error", "error": {"type": kind, "message": message}})
+
+
+def gemini_error(status: int, kind: str, message: str, *details: Any) -> Reply:
+    return Reply(status, {"error": {"code": status, "message": message, "status": kind, "details": list(details)}})
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+
+
+@pytest.fixture(params=list(VENDORS))
+def vendor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def built(vendor: str, url: str, **settings: Any) -> VisionEndpoint:
+    cls = VENDORS[vendor][0]
+    plain: dict[str, Any] = {"price_in": 1.0, "price_out": 10.0, "retry_wait_s": 0.01}
+    return cls("m", base_url=url.removesuffix("/v1"), **plain | settings)  # type: ignore[call-arg]
+
+
+def answering(vendor: str, reply: Callable[[], Reply]) -> Callable[[dict[str, Any]], Reply]:
+    """Name the colour of the probe's image, else reply as told."""
+    _, says, shown = VENDORS[vendor]
+
+    def answer(request: dict[str, Any]) -> Reply:
+        if "Which colour" in json.dumps(request):
+            return says(f"It is {colour_of(shown(request))}.")
+        return reply()
+
+    return answer
+
+
+def test_an_answer_with_thoughts_usage_and_price(vendor: str, endpoint: Endpoint, url: str, picture: Picture) -> None:
+    _, says, shown = VENDORS[vendor]
+    endpoint.reply = answering(vendor, lambda: says(SAID))
+    adapter = built(vendor, url)
+    (outcome,) = driven(adapter, item("a", picture("red")))
+    assert isinstance(outcome, Answer)
+    assert (outcome.emotion, outcome.explanation, outcome.reasoning) == ("awe", "the sky is vast", "Fear?")
+    completion, cached, thoughts = {"claude": (9, 30, None), "gemini": (49, None, 40)}[vendor]
+    usage = outcome.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (100, completion)
+    assert (usage.cached_tokens, usage.reasoning_tokens) == (cached, thoughts)
+    assert usage.cost_usd == pytest.approx((100 + 10 * completion) / 1e6)
+    assert adapter.spent_usd == pytest.approx(2 * (100 + 10 * completion) / 1e6)
+    assert colour_of(shown(endpoint.requests[-1])) == "red"
+    info = adapter.runtime_info()
+    assert (info["probe"], info["models_returned"]) == ("passed", {f"{vendor}-x-1": 1})
+    assert KEY not in json.dumps([adapter.fingerprint(), info])
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ({"claude": claude_says("", "refusal"), "gemini": gemini_says("", "SAFETY")}, Refusal),
+        ({"claude": claude_says("I cannot help with that."), "gemini": gemini_says("", "PROHIBITED_CONTENT")}, Refusal),
+        (
+            {
+                "claude": claude_says("", "refusal"),
+                "gemini": Reply(body={"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
+            },
+            Refusal,
+        ),
+        (
+            {
+                "claude": claude_error(413, "request_too_large", "Request exceeds the maximum size"),
+                "gemini": gemini_error(400, "INVALID_ARGUMENT", "Unable to process input image."),
+            },
+            Failed,
+        ),
+    ],
+)
+def test_refusals_and_failures(
+    vendor: str, endpoint: Endpoint, url: str, picture: Picture, reply: dict[str, Reply], kind: type
+) -> None:
+    endpoint.reply = answering(vendor, lambda: reply[vendor])
+    (outcome,) = driven(built(vendor, url), item("a", picture()))
+    assert type(outcome) is kind
+    assert outcome.usage.attempts == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {
+            "claude": claude_error(529, "overloaded_error", "Overloaded"),
+            "gemini": gemini_error(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
+        },
+        {
+            "claude": Reply(429, claude_error(429, "rate_limit_error", "slow").body, {"retry-after": "0"}),
+            "gemini": gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan "
+                                   "and billing details. Please retry in 0.01s.", {"retryDelay": "0.01s"}),
+        },
+        {"claude": Reply(0), "gemini": Reply(0)},
+        {"claude": Reply(500, "<html>"), "gemini": Reply(500, "<html>")},
+        {"claude": Reply(200, '{"type": "mess', promised=9), "gemini": Reply(200, '{"candid', promised=9)},
+        {"claude": claude_says("Awe", "max_tokens"), "gemini": gemini_says("", "MAX_TOKENS")},
+        {"claude": claude_says("", "error"), "gemini": gemini_says("awe because", "MALFORMED_RESPONSE")},
+    ],
+    ids=["overloaded", "rate", "reset", "html", "cut body", "too little room", "broken"],
+)  # fmt: skip
+def test_what_may_succeed_is_tried_again(
+    vendor: str, endpoint: Endpoint, url: str, picture: Picture, reply: dict[str, Reply]
+) -> None:
+    _, says, _ = VENDORS[vendor]
+    replies = [reply[vendor], says(SAID)]
+    endpoint.reply = answering(vendor, lambda: replies.pop(0))
+    (outcome,) = driven(built(vendor, url), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert outcome.usage.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (
+            {
+                "claude": claude_error(401, "authentication_error", "invalid x-api-key"),
+                "gemini": gemini_error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
+            },
+            r"check the key in \$(ANTHROPIC|GEMINI)_API_KEY",
+        ),
+        (
+            {
+                "claude": claude_error(
+                    400, "invalid_request_error", "Your credit balance is too low to access the API"
+                ),
+                "gemini": gemini_error(402, "FAILED_PRECONDITION", "Billing is not enabled"),
+            },
+            "no credits left",
+        ),
+        (
+            {
+                "claude": claude_error(404, "not_found_error", "model: m"),
+                "gemini": gemini_error(404, "NOT_FOUND", "models/m is not found for API version v1beta"),
+            },
+            "check model=",
+        ),
+        (
+            {
+                "claude": Reply(307, "", {"location": "http://127.0.0.1:1/steal"}),
+                "gemini": Reply(307, "", {"location": "http://127.0.0.1:1/steal"}),
+            },
+            "redirects to http://127.0.0.1:1/steal",
+        ),
+    ],
+    ids=["key", "credits", "model", "redirect"],
+)
+def test_what_concerns_every_item_stops_the_run(
+    vendor: str, endpoint: Endpoint, url: str, picture: Picture, reply: dict[str, Reply], message: str
+) -> None:
+    endpoint.reply = lambda request: reply[vendor]
+    with pytest.raises(UserError, match=message):
+        driven(built(vendor, url), item("a", picture()))
+
+
+def test_a_blind_one_is_refused(vendor: str, endpoint: Endpoint, url: str, picture: Picture) -> None:
+    endpoint.reply = lambda request: VENDORS[vendor][1]("It is a lovely picture in red and blue.")
+    with pytest.raises(UserError, match="does not look at images"):
+        driven(built(vendor, url), item("a", picture()))
+
+
+def test_claude_without_temperature_and_with_thoughts(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        if "temperature" in request:
+            return claude_error(400, "invalid_request_error", "`temperature` is deprecated for this model.")
+        return answering("claude", lambda: claude_says(SAID))(request)
+
+    endpoint.reply = reply
+    (outcome,) = driven(built("claude", url, temperature=0.0), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    driven(built("claude", url, thinking=500, extra_body='{"output_config":{"effort":"low"}}'), item("a", picture()))
+    sent = endpoint.requests[-1]
+    assert sent["thinking"] == {"type": "enabled", "budget_tokens": 500}
+    assert sent["output_config"] == {"effort": "low"}
+    with pytest.raises(UserError, match="less than max_tokens"):
+        built("claude", url, thinking=5000)
+
+
+def test_gemini_is_told_how_much_to_think(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    endpoint.reply = answering("gemini", lambda: gemini_says(SAID))
+    driven(built("gemini", url, thinking="0"), item("a", picture()))
+    assert thinking(endpoint)["thinking_budget"] == 0
+    driven(built("gemini", url, thinking="low"), item("a", picture()))
+    assert str(thinking(endpoint)["thinking_level"]).lower() == "low"
+
+
+def thinking(endpoint: Endpoint) -> dict[str, Any]:
+    """What was sent about thoughts; the package spells names in either of two ways."""
+    sent = endpoint.requests[-1]["generationConfig"]["thinkingConfig"]
+    return {re.sub("(?=[A-Z])", "_", key).lower(): value for key, value in sent.items()}
+
+
+def test_the_key_goes_in_its_header_and_a_missing_one_is_told(
+    vendor: str, endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.reply = answering(vendor, lambda: VENDORS[vendor][1](SAID))
+    driven(built(vendor, url), item("a", picture()))
+    assert KEY in [value.removeprefix("Bearer ") for value in endpoint.headers[-1].values()]
+    name = {"claude": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}[vendor]
+    monkeypatch.delenv(name)
+    with pytest.raises(UserError, match=rf"a key is needed in \${name}"):
+        VENDORS[vendor][0]("m").load()  # type: ignore[call-arg]
