@@ -25,7 +25,7 @@ class TrainRequest:
         init_from: folder of weights to start from, or None.
         lexicon: path of a VAD lexicon file, or None.
         settings: `key=value` pairs and the contents of `--config`, already parsed as YAML scalars.
-        device, seed: as given on the command line.
+        device, seed, trust_remote_code: as given on the command line.
     """
 
     task: Task
@@ -37,6 +37,7 @@ class TrainRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     seed: int = 0
+    trust_remote_code: bool = False
 
 
 _FORMER_NAMES = {
@@ -124,7 +125,13 @@ class Adapter(ABC):
 
 
 class LocalAdapter(Adapter):
-    """A model in this process, answering a batch."""
+    """A model in this process, answering a batch.
+
+    Attributes:
+        longest_prompt: of those that the run will ask, set before `load` for checks; empty if unknown.
+    """
+
+    longest_prompt: str = ""
 
     def prefetch(self, items: Sequence[Item]) -> None:
         """Start loading the images of upcoming batches: those of the next `predict` and of the one after it."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from harness.adapters.base import LocalAdapter
+from harness.adapters.images import open_all
 from harness.adapters.majority import commonest
-from harness.adapters.pictures import open_all
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters.base import LocalAdapter, TrainRequest
-from harness.adapters.pictures import open_all
+from harness.adapters.images import open_all
 from harness.types import (
     Answer,
     Example,

@@ -30,8 +30,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 import tiny_models  # noqa: E402
 
-from harness.adapters import hf_vlm  # noqa: E402
-from harness.adapters.hf_vlm import HFVisionLanguage  # noqa: E402
+from harness.adapters import hf  # noqa: E402
+from harness.adapters.hf import HFVisionLanguage  # noqa: E402
 from harness.types import Item, Outcome, UserError  # noqa: E402
 
 NEW_TOKENS = 40
@@ -155,7 +155,7 @@ def measured(ask: Callable[[Sequence[Item]], Sequence[object]], items: Sequence[
 
 def adapter_on(model: Any, folder: Path, *, probabilities: bool) -> HFVisionLanguage:
     """Our adapter, its checks included, over weights that are already in memory."""
-    hf_vlm.load_model = lambda settings: model
+    hf.load_model = lambda settings: model
     adapter = HFVisionLanguage(str(folder), max_new_tokens=NEW_TOKENS, probabilities=probabilities)
     adapter.load()
     return adapter
@@ -169,7 +169,7 @@ def tokens_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def measure(model: Any, folder: Path, items: Sequence[Item], batches: Sequence[int]) -> dict[str, Any]:
     """The plain loop, then the adapter by batch size, then the adapter with label probabilities."""
-    processor = hf_vlm.load_processor(hf_vlm.CheckpointSettings(str(folder)))
+    processor = hf.load_processor(hf.CheckpointSettings(str(folder)))
     few = items[: max(4, len(items) // 4)]
     loop = measured(lambda some: plain_loop(model, processor, some), few, 1)
     adapter = adapter_on(model, folder, probabilities=False)
@@ -213,8 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder, pictures = Path(scratch) / "llava", Path(scratch) / "pictures"
         pictures.mkdir()
         if options.tiny:
-            settings = hf_vlm.CheckpointSettings(str(tiny_models.build("llava", folder)), device=options.device)
-            model = hf_vlm.load_model(settings)
+            settings = hf.CheckpointSettings(str(tiny_models.build("llava", folder)), device=options.device)
+            model = hf.load_model(settings)
         else:
             processor_7b(folder)
             model = model_7b(options.device)

@@ -24,7 +24,7 @@ import torch
 from machine import write_values
 
 from harness.adapters.base import TrainRequest
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 from harness.types import Annotation, Example, Item, Task
 
 SAID = "the light that falls on the quiet water makes me feel that everything will be well in the end"

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--trust-remote-code", action="store_true", help="let a checkpoint run its own code")
     add_data_root(parser)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="override settings of the configuration")
 
@@ -62,6 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
         settings=settings,
         device=arguments.device,
         seed=arguments.seed,
+        trust_remote_code=arguments.trust_remote_code,
     )
     with record_training(out, task.name, request.train, arguments.init_from):
         cls.train(request)

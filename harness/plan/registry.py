@@ -33,11 +33,11 @@ ADAPTERS: Mapping[str, str] = {
     "human": "harness.adapters.human:Human",
     "crowd": "harness.adapters.crowd:Crowd",
     "sevlm": "harness.adapters.sevlm:SEVLMAdapter",
-    "hf": "harness.adapters.hf_vlm:HFVisionLanguage",
+    "hf": "harness.adapters.hf:HFVisionLanguage",
     "openai": "harness.adapters.openai_chat:OpenAIChat",
     "claude": "harness.adapters.claude:Claude",
     "gemini": "harness.adapters.gemini:Gemini",
-    "llava": "harness.adapters.hf_vlm:HFVisionLanguage",
+    "llava": "harness.adapters.hf:HFVisionLanguage",
     "gpt4v": "harness.adapters.openai_chat:OpenAIChat",
 }
 

@@ -15,7 +15,7 @@ from servers import Endpoint, chat_server
 from harness.types import Item
 
 if TYPE_CHECKING:
-    from harness.adapters.hf_vlm import HFVisionLanguage
+    from harness.adapters.hf import HFVisionLanguage
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported, which is before any fixture runs
 

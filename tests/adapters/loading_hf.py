@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from harness.adapters.hf_checkpoint import CheckpointSettings, load_model
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
+from harness.adapters.hf_model import CheckpointSettings, load_model
 from harness.types import Outcome
 
 FAMILIES = ("llava-taught", "llava-next", "paligemma")

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 from harness.plan.registry import data_root, find_task, open_reader
 from harness.types import Answer, Item
 

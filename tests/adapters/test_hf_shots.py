@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 from adapter_samples import Picture, example, item
 
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 from harness.types import UserError
 
 

@@ -12,16 +12,17 @@ from loading_hf import loaded, turned_into
 from safetensors.torch import load_file, save_file
 from transformers import LlavaNextForConditionalGeneration as LlavaNext
 
-from harness.adapters import hf_vlm
-from harness.adapters.hf_checkpoint import load_processor
-from harness.types import UserError
+from harness.adapters import hf
+from harness.adapters.hf import check_image_is_seen
+from harness.adapters.hf_model import generate, load_processor
+from harness.types import Item, UserError
 
 
 def test_a_prompt_without_a_place_for_the_picture_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     blind = shutil.copytree(checkpoints["llava-next"], tmp_path / "blind")
     template = (blind / "chat_template.jinja").read_text()
     (blind / "chat_template.jinja").write_text(template.replace("<image>", ""))
-    with pytest.raises(UserError, match=r"0 <image> tokens|no place for the picture"):
+    with pytest.raises(UserError, match=r"0 <image> tokens|no place for the image|cannot take one image"):
         loaded(blind)
 
 
@@ -41,8 +42,8 @@ class Dropping:
 def test_a_processor_that_drops_the_picture_is_refused(
     checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf_vlm, "load_processor", lambda settings: Dropping(load_processor(settings)))
-    with pytest.raises(UserError, match="no place for the picture"):
+    monkeypatch.setattr(hf, "load_processor", lambda settings: Dropping(load_processor(settings)))
+    with pytest.raises(UserError, match="no place for the image"):
         loaded(checkpoints["llava-next"])
 
 
@@ -52,7 +53,7 @@ def test_a_model_that_ignores_its_pictures_is_refused(checkpoints: dict[str, Pat
     projector = {name: torch.zeros_like(w) for name, w in weights.items() if "multi_modal_projector" in name}
     assert projector
     save_file(weights | projector, blind / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="does not look at pictures"):
+    with pytest.raises(UserError, match="does not look at it"):
         loaded(blind)
 
 
@@ -73,10 +74,48 @@ class Shifted(LlavaNext):
         return super().prepare_inputs_for_generation(input_ids, attention_mask=attention_mask, **pictures, **known)
 
 
-def test_label_scores_that_disagree_with_generation_are_refused(
+def test_a_way_of_scoring_that_disagrees_with_generation_is_not_used(
+    checkpoints: dict[str, Path], paintings: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loaded(checkpoints["llava-next"], max_new_tokens=6)
+    assert plain.runtime_info()["labels_scored_by"] == "cut cache"
+    monkeypatch.setattr(hf, "load_model", lambda settings: turned_into(Shifted, settings))
+    shifted = loaded(checkpoints["llava-next"], max_new_tokens=6)
+    assert shifted.runtime_info()["labels_scored_by"] == "forced generation"
+    inputs = plain._reader.encode([one.prompt for one in paintings], [one.open() for one in paintings])  # type: ignore[union-attr]
+    generated = generate(plain._model, inputs, 2)
+    labels = paintings[0].labels
+    first, second = (adapter._label_probabilities(inputs, generated, labels) for adapter in (plain, shifted))
+    for a, b in zip(first or (), second or (), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_a_text_is_kept_whose_labels_cannot_be_scored(
+    checkpoints: dict[str, Path], paintings: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = loaded(checkpoints["llava-next"], max_new_tokens=6)
+    expected = [outcome.raw for outcome in adapter.predict(paintings[:3])]
+
+    def full(*given: Any) -> Any:
+        raise RuntimeError("the sliding window size was already reached")
+
+    for name in adapter._scorers[:-1]:
+        monkeypatch.setitem(hf.SCORERS, name, full)
+    assert [outcome.raw for outcome in adapter.predict(paintings[:3])] == expected
+    assert adapter.runtime_info()["texts_without_label_scores"] == 0
+    monkeypatch.setitem(hf.SCORERS, adapter._scorers[-1], full)
+    assert [outcome.raw for outcome in adapter.predict(paintings[:3])] == expected
+    assert adapter.runtime_info()["texts_without_label_scores"] == 3
+
+
+def test_the_runs_longest_prompt_is_tried_before_anything_is_answered(
     checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf_vlm, "load_model", lambda settings: turned_into(Shifted, settings))
-    with pytest.raises(UserError, match=r"off by .*probabilities=false"):
-        loaded(checkpoints["llava-next"])
-    assert loaded(checkpoints["llava-next"], probabilities=False).parameters() == 83_200
+    asked: list[str] = []
+    monkeypatch.setattr(
+        hf, "check_image_is_seen", lambda *given: (asked.append(given[2]), check_image_is_seen(*given))[1]
+    )
+    adapter = hf.HFVisionLanguage(checkpoint=str(checkpoints["llava-next"]), device="cpu")
+    adapter.longest_prompt = "Which emotion? " * 20
+    adapter.load()
+    assert asked[-1] == adapter.longest_prompt

@@ -13,7 +13,7 @@ from adapter_samples import Picture, item
 from safetensors.torch import load_file
 from sixteen import EVERY_LAYER, PAINTINGS, QUICK, asked, loaded, write_card
 
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 from harness.cli import main
 from harness.types import Answer
 
@@ -85,7 +85,7 @@ TRIED: dict[str, dict[str, Any]] = {"4bit": {"quantization": "4bit"}, "whole": {
 
 def test_lora_weights_stay_apart_from_quantised_ones(checkpoint: Path) -> None:
     """Adding them to 4-bit weights would round them away."""
-    from harness.adapters.hf_checkpoint import CheckpointSettings
+    from harness.adapters.hf_model import CheckpointSettings
 
     assert CheckpointSettings(str(checkpoint)).merged
     assert not CheckpointSettings(str(checkpoint), quantization="4bit").merged

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.llava_recipe import load_recipe as load_lora_recipe
+from harness.adapters.hf_training import load_recipe as load_lora_recipe
 from harness.cli import build_parser
 from harness.cli.config_file import read_config
 from harness.store.outcomes import read_outcomes

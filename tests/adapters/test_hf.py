@@ -14,8 +14,8 @@ from adapter_samples import LABELS, item
 from loading_hf import FAMILIES, loaded, turned_into, without_latency
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
-from harness.adapters import hf_vlm
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters import hf
+from harness.adapters.hf import HFVisionLanguage
 from harness.types import Answer, Failed, Item
 
 
@@ -131,7 +131,7 @@ class Cramped(LlavaForConditionalGeneration):
 def test_out_of_memory_halves_the_batch_and_goes_on(
     checkpoints: dict[str, Path], paintings: list[Item], taught: HFVisionLanguage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf_vlm, "load_model", lambda settings: turned_into(Cramped, settings))
+    monkeypatch.setattr(hf, "load_model", lambda settings: turned_into(Cramped, settings))
     adapter = loaded(checkpoints["llava-taught"])
     monkeypatch.setattr(Cramped, "asked", [])
     outcomes = adapter.predict(paintings)

@@ -13,7 +13,7 @@ import tiny_models
 from adapter_samples import Picture, item
 from loading_hf import loaded
 
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 from harness.types import Item, UserError
 
 
@@ -41,7 +41,7 @@ def test_the_fingerprint_follows_the_files_not_the_place(checkpoints: dict[str, 
         ({"dtype": "int8"}, "dtype=int8: expected one of fp32, bf16, fp16"),
         ({"quantization": "2bit"}, "expected one of 4bit, 8bit"),
         ({"device": "cpu", "device_map": "auto"}, "exclude each other"),
-        ({"checkpoint": "/no/such/folder"}, "llava:checkpoint=PATH"),
+        ({"checkpoint": "/no/such/folder"}, "no such folder; give an existing one or a hub id"),
         ({"max_new_tokens": 0}, "expected at least 1"),
         ({"shots": -1}, "shots=-1: expected at least 0"),
     ],
@@ -73,8 +73,12 @@ def test_checkpoints_that_cannot_be_loaded(
         adapter.load()
     message = str(raised.value)
     assert "\n" not in message
-    wanted = {"text only": "checkpoint", "bitsandbytes": "[quantization]"}
-    assert wanted.get(kind, "type llava:checkpoint=PATH|HUB_ID") in message
+    wanted = {
+        "hub id": "not on this machine and could not be fetched",
+        "bitsandbytes": "[quantization]",
+        "text only": "checkpoint",
+    }
+    assert wanted.get(kind, "expected a folder with an image-text checkpoint") in message
 
 
 def test_a_folder_in_the_home_is_found(

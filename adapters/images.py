@@ -1,4 +1,4 @@
-"""Decoding many pictures at once, with each failure kept beside its picture."""
+"""Decoding many images at once, with each failure kept beside its image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECODING_THREADS = 4
 
 
 def open_all(paths: Sequence[Path]) -> list[Image | ImageError]:
-    """Each picture as upright RGB, or the error that says why it cannot be had, in order."""
+    """Each image as upright RGB, or the error that says why it could not be read, in order."""
     with ThreadPoolExecutor(DECODING_THREADS) as threads:
         return list(threads.map(_open, paths))
 
@@ -29,21 +29,21 @@ def _open(path: Path) -> Image | ImageError:
         return error
 
 
-class PicturesAhead:
-    """Decodes the pictures of the next batch while a model answers the present one."""
+class ImagePrefetcher:
+    """Decodes the images of the next batch while a model answers the present one."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="pictures")
+        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="images")
         self._started: dict[Path, Future[Image | ImageError]] = {}
 
     def start(self, paths: Sequence[Path]) -> None:
-        """Begin with these; what was begun before and is not wanted any more is forgotten once it is taken."""
+        """Begin with these; an image that was begun before is not decoded twice."""
         for path in paths:
             if path not in self._started:
                 self._started[path] = self._threads.submit(_open, path)
 
     def take(self, paths: Sequence[Path]) -> list[Image | ImageError]:
-        """Each picture as upright RGB, or the error that says why it cannot be had, in order."""
+        """Each image as upright RGB, or the error that says why it could not be read, in order."""
         self.start(paths)
         opened = [self._started[path].result() for path in paths]
         for path in set(paths):
@@ -54,4 +54,4 @@ class PicturesAhead:
         """Forget all, and end the threads once they are idle; `start` may be called again."""
         self._started.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="pictures")
+        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="images")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -10,32 +9,108 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from harness.adapters.base import TrainRequest
-from harness.adapters.hf_checkpoint import (
+from harness.adapters.hf import check_image_is_seen
+from harness.adapters.hf_model import (
     CheckpointSettings,
+    end_tokens,
     folder_digest,
     load_model,
     load_processor,
     pick_device,
     pick_dtype,
 )
-from harness.adapters.hf_reader import PromptReader
-from harness.adapters.llava_recipe import Recipe, load_recipe
+from harness.adapters.hf_processor import PromptReader
 from harness.atomic import write_atomically
-from harness.types import Example, UserError, open_image
+from harness.types import CONTEXT_MARK, Example, UserError, open_image
+from harness.yaml_file import Settings, check_settings, read_yaml
 
 IGNORED = -100
 """Label of tokens that carry no loss."""
 STATE = "state"
 CHECKPOINTING = {"use_reentrant": False}
 """The form of recomputed activations that needs no gradient at a block's input, which frozen layers do not have."""
+VISION = ("vision", "visual", "image_encoder", "patch_embed", "embed_vision")
+"""Parts of the name of whatever turns pixels into features."""
+PROJECTOR = ("projector", "connector", "merger", "modality_projection", "language_projection", "qformer", "aligner")
+"""Parts of the name of what takes these to the language model; some families keep it inside the vision tower."""
+LEFT_OUT = ("lm_head", "embed_tokens", "gate", "router")
+"""Left as they are: the vocabulary, and which expert is asked."""
+
+
+class Recipe(Settings):
+    """Settings of `harness train llava`.
+
+    Attributes:
+        checkpoint, revision, dtype, attention, quantization: as for running; `quantization: 4bit` is QLoRA.
+        prompt: name of the task's prompt.
+        rank, alpha, dropout: of LoRA.
+        target_modules: regular expression over layer names; None: every linear layer of the language model (attention,
+            fused and linear attention, MLP) and of the projector before it.
+        vision: `lora` adapts the vision tower's linear layers too; `frozen` leaves it as it is.
+        epochs: passes over all (image, annotation) pairs.
+        max_steps: updates after which to stop, instead of `epochs`.
+        batch_size, gradient_accumulation: pairs per update are their product.
+        learning_rate, warmup_ratio, weight_decay, max_grad_norm, schedule: of AdamW and its schedule.
+        gradient_checkpointing: compute activations twice and keep few of them.
+        save_every: updates between resumable states.
+        seed: of weights and order.
+    """
+
+    key_description: ClassVar[str] = "setting"
+
+    checkpoint: str = "llava-hf/llava-1.5-7b-hf"
+    revision: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    quantization: str | None = None
+    prompt: str = "default"
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: str | None = None
+    vision: Literal["frozen", "lora"] = "frozen"
+    epochs: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(4, ge=1)
+    gradient_accumulation: int = Field(4, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    gradient_checkpointing: bool = False
+    save_every: int = Field(500, ge=1)
+    seed: int = 0
+
+
+def load_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """The defaults, under the file or shipped recipe named by `config`, under the other settings.
+
+    Raises:
+        UserError: no such file, an unknown setting, a value of another type or out of range.
+    """
+    given = dict(settings)
+    config = given.pop("config", None)
+    written = {} if config is None else read_yaml(_recipe_file(config), Recipe).model_dump(exclude_unset=True)
+    return check_settings(written | given, Recipe, "llava")
+
+
+def _recipe_file(config: str) -> Path:
+    shipped = {p.stem.removeprefix("llava_"): p for p in sorted(Path(__file__).parent.glob("llava_*.yaml"))}
+    path = shipped.get(config, Path(config))
+    if not path.exists():
+        raise UserError(f"--config {config}: no such file; shipped: {', '.join(shipped)}")
+    return path
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture, the question and one person's answer to it."""
+    """An image, the question and one person's answer to it."""
 
     image: Path
     prompt: str
@@ -43,9 +118,7 @@ class Pair:
 
 
 def pairs_of(examples: Sequence[Example], prompt: str) -> list[Pair]:
-    """One pair per annotation that has an explanation; the prompt shows each picture's own text."""
-    from harness.types import CONTEXT_MARK
-
+    """One pair per annotation that has an explanation; the prompt shows each image's own text."""
     return [
         Pair(example.image, prompt.replace(CONTEXT_MARK, example.context), f"{said.emotion} because {said.explanation}")
         for example in examples
@@ -55,48 +128,90 @@ def pairs_of(examples: Sequence[Example], prompt: str) -> list[Pair]:
 
 
 class Collator:
-    """Pairs -> model inputs with labels on the answer only, padded on the right."""
+    """Pairs -> model inputs with labels on the answer only, padded on the right.
 
-    def __init__(self, processor: Any) -> None:
+    Args:
+        processor: the checkpoint's.
+        ends: ids that end an answer when the model generates; None: the tokenizer's own.
+
+    Raises:
+        UserError: the checkpoint has no chat template, or is an encoder and a decoder.
+    """
+
+    def __init__(self, processor: Any, ends: frozenset[int] | None = None) -> None:
         self.reader = PromptReader(processor)
         if self.reader.template is None:
             raise UserError("llava: training needs a checkpoint with a chat template")
-        self.reader.tokenizer.padding_side = "right"
+        tokenizer = self.reader.tokenizer
+        own = tokenizer.eos_token_id
+        self.end = str(tokenizer.convert_ids_to_tokens(own if not ends or own in ends else min(ends)))
 
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Inputs of `len(pairs)` rows; `labels` (B, T) is -100 on prompt and padding.
 
         Raises:
-            ImageError: a picture cannot be decoded.
+            ImageError: an image cannot be decoded.
             UserError: the tokenizer joins prompt and answer, so that the loss would not start at the answer.
         """
-        pictures = [open_image(pair.image) for pair in pairs]
-        prompts = [self.reader.render(pair.prompt) for pair in pairs]
-        end = self.reader.tokenizer.eos_token
-        texts = [f"{prompt} {pair.answer}{end}" for prompt, pair in zip(prompts, pairs, strict=True)]
-        encode: Any = self.reader.processor
-        inputs = encode(images=pictures, text=texts, padding=True, return_tensors="pt")
-        ends = inputs["attention_mask"].sum(dim=1).tolist()
-        labels = inputs["input_ids"].new_full(inputs["input_ids"].shape, IGNORED)
-        for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-            start = ends[row] - self._answer_tokens(prompt, text)
-            labels[row, start : ends[row]] = inputs["input_ids"][row, start : ends[row]]
+        images = [open_image(pair.image) for pair in pairs]
+        rendered = [self.reader.render_answered(pair.prompt, pair.answer) for pair in pairs]
+        inputs = self.reader.encode_texts([f"{text}{self.end}" for _, text in rendered], images, "right")
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        labels = ids.new_full(ids.shape, IGNORED)
+        for row, (prompt, text) in enumerate(rendered):
+            end = int(mask[row].nonzero().max()) + 1  # whichever side was padded
+            start = end - self._answer_tokens(prompt, f"{text}{self.end}")
+            labels[row, start:end] = ids[row, start:end]
         return {**inputs, "labels": labels}
 
+    def trained_on(self, batch: Mapping[str, Any]) -> list[str]:
+        """The text that carries the loss, per row."""
+        return [self.reader.tokenizer.decode(row[row != IGNORED].tolist()) for row in batch["labels"]]
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """See that the loss falls on the answers and nothing else.
+
+        Raises:
+            UserError: it does not.
+        """
+        for pair, text in zip(pairs, self.trained_on(self(pairs)), strict=True):
+            if " ".join(text.split()) != " ".join(f"{pair.answer}{self.end}".split()):
+                raise UserError(f"llava: the loss would fall on {text[:80]!r} not on the answer {pair.answer[:80]!r}")
+
     def _answer_tokens(self, prompt: str, text: str) -> int:
-        """Tokens of `text` after `prompt`; how many stand for the picture makes no difference."""
+        """Tokens of `text` after `prompt`; how many stand for the image makes no difference."""
         asked, whole = (list(self.reader.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (prompt, text))
         if whole[: len(asked)] != asked:
             raise UserError("llava: this tokenizer joins prompt and answer; choose another prompt")
         return len(whole) - len(asked)
 
 
+def lora_layers(model: Any, *, vision: bool) -> list[str]:
+    """Names of the linear layers to adapt: of the language model and of the projector; with `vision` of the tower too.
+
+    Layers are found by what they are and where they stand rather than by a list of names, so that fused projections
+    (`gate_up_proj`) and linear attention (`in_proj_qkv`) are among them.
+    """
+    import torch
+
+    chosen = []
+    for name, layer in model.named_modules():
+        parts = name.split(".")
+        if not isinstance(layer, torch.nn.Linear) or any(part in LEFT_OUT for part in parts):
+            continue
+        projector = any(word in part for part in parts for word in PROJECTOR)
+        tower = any(word in part for part in parts for word in VISION) and not projector
+        if vision or not tower:
+            chosen.append(name)
+    return chosen
+
+
 def train_lora(request: TrainRequest) -> None:
-    """Train and write the LoRA weights to `request.out`; an interrupted training goes on where it was.
+    """Train and write the LoRA weights to `request.out`; an interrupted training is resumed from its last state.
 
     A training that has ended is left as it is. Several processes (`accelerate launch`, `torchrun`) train on a device
     each, with `batch_size` pairs per process; the loss is the mean over the answers' tokens of all of them. The first
-    one writes.
+    one writes. What could not be asked afterwards is refused before it is trained.
 
     Raises:
         UserError: packages are missing, the recipe or the checkpoint cannot be used, or there is nothing to train on.
@@ -116,14 +231,21 @@ def train_lora(request: TrainRequest) -> None:
         request.device if processes.num_processes == 1 else str(processes.device),
         attention=recipe.attention,
         quantization=recipe.quantization,
+        trust_remote_code=request.trust_remote_code,
     )
     with processes.main_process_first():
         _note_training(request.out, _identity(request, recipe, checkpoint, pairs, processes.num_processes))
     if (request.out / "adapter_config.json").exists():
         print(f"llava: this training has ended before; to train anew, remove {request.out} or choose another --out")
         return
-    collator = Collator(load_processor(checkpoint))
-    model = _with_lora(load_model(checkpoint), recipe, request.init_from)
+    processor = load_processor(checkpoint)
+    base = load_model(checkpoint)
+    if base.config.is_encoder_decoder:
+        raise UserError("llava: training needs a decoder alone; this checkpoint has an encoder and a decoder")
+    collator = Collator(processor, end_tokens(base))
+    collator.check(sorted(pairs[:64], key=lambda pair: len(pair.answer))[:: max(1, min(len(pairs), 64) - 1)])
+    check_image_is_seen(base, collator.reader)
+    model = _with_lora(base, recipe, request.init_from)
     trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
     trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
     if processes.is_main_process:
@@ -154,7 +276,7 @@ def _identity(
     """What the weights depend on: an interrupted training may only go on with the same."""
     asked_and_said = [(pair.image.name, pair.prompt, pair.answer) for pair in pairs]
     return {
-        **dataclasses.asdict(recipe),
+        **recipe.model_dump(),
         "weights": checkpoint.identity(),
         "init_from": None if request.init_from is None else folder_digest(request.init_from.resolve()),
         "training data": hashlib.sha256(json.dumps(asked_and_said).encode()).hexdigest(),
@@ -195,7 +317,7 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
         r=recipe.rank,
         lora_alpha=recipe.alpha,  # type: ignore[arg-type]  # peft divides it by the rank, so that fractions work
         lora_dropout=recipe.dropout,
-        target_modules=recipe.target_modules,
+        target_modules=recipe.target_modules or lora_layers(model, vision=recipe.vision == "lora"),
         task_type="CAUSAL_LM",
     )
     try:

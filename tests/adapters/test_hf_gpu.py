@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from adapter_samples import Picture, item
 
-from harness.adapters.hf_vlm import HFVisionLanguage
+from harness.adapters.hf import HFVisionLanguage
 
 pytestmark = [
     pytest.mark.gpu,

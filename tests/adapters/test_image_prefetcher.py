@@ -9,8 +9,8 @@ import pytest
 from adapter_samples import LABELS, Picture, example
 
 from harness.adapters import LocalAdapter
-from harness.adapters import pictures as decoding
-from harness.adapters.pictures import PicturesAhead
+from harness.adapters import images as decoding
+from harness.adapters.images import ImagePrefetcher
 from harness.infer.local import Asked, InProcessModel
 from harness.types import Answer, ImageError, Item, Outcome
 
@@ -27,7 +27,7 @@ def test_what_was_started_is_taken_in_order_and_decoded_once(
 
     monkeypatch.setattr(decoding, "_open", counted)
     paths = [picture("red", "a.png", (5, 4)), corrupt, picture("blue", "b.png", (7, 6))]
-    ahead = PicturesAhead()
+    ahead = ImagePrefetcher()
     ahead.start(paths)
     first, broken, second, again = ahead.take([*paths, paths[0]])
     assert not isinstance(first, ImageError)

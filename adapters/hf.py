@@ -1,0 +1,339 @@
+"""LLaVA, Qwen-VL and every other image-text-to-text checkpoint of the transformers library."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from harness.adapters.base import LocalAdapter, TrainRequest
+from harness.adapters.hf_model import (
+    SCORERS,
+    CheckpointSettings,
+    Generated,
+    first_line,
+    generate,
+    load_model,
+    load_processor,
+    lora_base,
+    opening_tokens,
+)
+from harness.adapters.hf_processor import PromptReader
+from harness.adapters.images import ImagePrefetcher
+from harness.adapters.shots import Shot, choose_shots, shots_identity
+from harness.tasks.parser import PARSER_VERSION, parse_answer
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError, open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+DEFAULT_CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
+PROMPTING = 2
+"""Raised when prompts become other tokens than before, so that answers are not mixed."""
+TRIAL_PROMPT = "Which emotion does this painting evoke, and why?"
+TRIAL_TOKENS = 3
+SCORE_TOLERANCE = {"float32": 1e-2, "bfloat16": 0.5, "float16": 0.2}
+"""Largest difference in summed log-probability between generation and a scorer that rounding explains."""
+Shown = tuple[Item, "Image"]
+
+
+class HFVisionLanguage(LocalAdapter):
+    """A local vision-language model of transformers: one image, the task's prompt, a greedy answer.
+
+    An image that cannot be decoded costs its own answer only. When the GPU's memory runs out the batch is halved, and
+    stays halved. `emotion_probs` is the softmax over the labels of the log-probability of each label, written as in
+    the task, right after the prompt; a text whose labels cannot be scored is kept without them.
+
+    Args:
+        checkpoint: hub id or folder; by default the one that `lora` was trained for, else LLaVA-1.5-7B.
+        revision, dtype, device, device_map, attention, quantization, trust_remote_code, lora, merge: see
+            `CheckpointSettings`.
+        max_new_tokens: longest answer; one cut off by it before any explanation is `Failed`.
+        probabilities: also score the labels.
+        thinking: let a model think first whose template can switch that on and off.
+        shots: images of the training split to show, with an answer each, before the question.
+        seed: which of them.
+    """
+
+    name = "llava"
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        revision: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        device_map: str | None = None,
+        attention: str | None = None,
+        quantization: str | None = None,
+        max_new_tokens: int = 128,
+        probabilities: bool = True,
+        trust_remote_code: bool = False,
+        lora: str | None = None,
+        merge: bool = True,
+        thinking: bool = False,
+        shots: int = 0,
+        seed: int = 0,
+    ) -> None:
+        base = DEFAULT_CHECKPOINT if lora is None else lora_base(lora)
+        self.settings = CheckpointSettings(
+            checkpoint or base,
+            revision,
+            dtype,
+            device,
+            device_map,
+            attention,
+            quantization,
+            trust_remote_code,
+            lora,
+            merge,
+        )
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
+        if shots < 0:
+            raise UserError(f"shots={shots}: expected at least 0")
+        if thinking and probabilities:
+            raise UserError("thinking=true: a thought comes before the label, so give probabilities=false too")
+        self.max_new_tokens = max_new_tokens
+        self.probabilities = probabilities
+        self.thinking = thinking
+        self.shots, self.seed = shots, seed
+        self.needs = frozenset({"train"}) if shots else frozenset()
+        self._shown: tuple[Shot, ...] = ()
+        self._model: Any = None
+        self._reader: PromptReader | None = None
+        self._images = ImagePrefetcher()
+        self._largest_batch: int | None = None
+        self._scorers: list[str] = []
+        self._unscored = 0
+        self._loaded: dict[str, Any] = {}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Weights, decoding and versions; what is known only after loading is in `runtime_info()`."""
+        decoding = {"decoding": "greedy", "max_new_tokens": self.max_new_tokens, "probabilities": self.probabilities}
+        versions = {"parser": PARSER_VERSION, "prompting": PROMPTING, "transformers": version("transformers")}
+        shown = {"shots": self.shots, "seed": self.seed} if self.shots else {}
+        thinking = {"thinking": True} if self.thinking else {}
+        return self.settings.identity() | decoding | shown | thinking | versions
+
+    def fit(self, examples: Sequence[Example]) -> None:
+        """Choose the worked examples."""
+        self._shown = choose_shots(examples, self.shots, self.seed)
+
+    def load(self) -> None:
+        """Load the checkpoint and check on two made-up images that it sees them, with the run's longest prompt.
+
+        Raises:
+            UserError: the checkpoint could not be loaded, or ignores images.
+        """
+        shots = [(open_image(shot.image), shot.answer) for shot in self._shown]
+        self._reader = PromptReader(load_processor(self.settings), shots, thinking=self.thinking)
+        self._model = load_model(self.settings)
+        prompts = [TRIAL_PROMPT, *([self.longest_prompt] if self.longest_prompt else [])]
+        trials = [check_image_is_seen(self._model, self._reader, prompt) for prompt in prompts]
+        if self.probabilities:
+            self._scorers = self._usable_scorers(trials)
+        self._loaded = {
+            "commit": getattr(self._model.config, "_commit_hash", None),
+            "device": str(self._model.device),
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "prompt_form": self._reader.form,
+            "template_sha256": hashlib.sha256((self._reader.template or "").encode()).hexdigest(),
+            "image_tokens": trials[-1].image_tokens,
+        }
+
+    def _usable_scorers(self, trials: Sequence[Trial]) -> list[str]:
+        """The ways to score labels that agree with generation on every trial, quickest first."""
+        if self._reader is not None and self._reader.thinks_first:
+            print(f"{self.settings.checkpoint} thinks before it answers: labels are not scored", file=sys.stderr)
+            return []
+        rounding = SCORE_TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
+        tolerance = max(rounding, 0.5) if self.settings.quantization else rounding
+        usable = [name for name in SCORERS if all(score_error(self._model, t, name) <= tolerance for t in trials)]
+        if not usable:
+            print(f"{self.settings.checkpoint}: labels cannot be scored; texts are kept without", file=sys.stderr)
+        return usable
+
+    def parameters(self) -> int | None:
+        """Parameters of the loaded model."""
+        return None if self._model is None else int(self._model.num_parameters())
+
+    def runtime_info(self) -> dict[str, Any]:
+        """Commit, device, dtype, prompt form, how labels are scored, and the batch size that the memory allowed."""
+        return self._loaded | {
+            "batch_limited_to": self._largest_batch,
+            "labels_scored_by": self._scorers[0] if self._scorers else None,
+            "texts_without_label_scores": self._unscored,
+            "shots": [shot.id for shot in self._shown],
+        }
+
+    def close(self) -> None:
+        """Free the weights and the images read ahead."""
+        self._images.close()
+        self._model = self._reader = None
+
+    def cache_key(self) -> dict[str, Any]:
+        """The fingerprint, and what only loading tells: the commit, the precision, the template."""
+        known = {key: self._loaded.get(key) for key in ("commit", "dtype", "template_sha256")}
+        return self.fingerprint() | {"loaded": known, "shown": shots_identity(self._shown)}
+
+    @classmethod
+    def train(cls, request: TrainRequest) -> None:
+        """Fine-tune with LoRA; use the result as `hf:lora=PATH`."""
+        from harness.adapters.hf_training import train_lora
+
+        train_lora(request)
+
+    def prefetch(self, items: Sequence[Item]) -> None:
+        """Start to decode the images of the next batches, so that the model need not wait for them."""
+        self._images.start([item.image for item in items])
+
+    def predict(self, items: Sequence[Item]) -> list[Outcome]:
+        """One outcome per item, in order."""
+        images = self._images.take([item.image for item in items])
+        failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in images]
+        shown = [(i, p) for i, p in zip(items, images, strict=True) if not isinstance(p, ImageError)]
+        answers: list[Outcome] = []
+        for _, group in groupby(shown, key=lambda pair: pair[0].labels):
+            answers += self._answer(list(group))
+        remaining = iter(answers)
+        return [next(remaining) if failure is None else failure for failure in failures]
+
+    def _answer(self, shown: Sequence[Shown]) -> list[Outcome]:
+        """Answer items of one label set in batches that fit into memory."""
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(shown):
+            start = len(outcomes)
+            batch = shown[start : start + (self._largest_batch or len(shown))]
+            outcomes += self._answer_or_halve(batch)
+        return outcomes
+
+    def _answer_or_halve(self, batch: Sequence[Shown]) -> list[Outcome]:
+        """The batch's outcomes; none, and a smaller `_largest_batch`, if it was too large for the memory."""
+        import torch
+
+        try:
+            return self._answer_batch(batch)
+        except torch.OutOfMemoryError as error:
+            message = str(error).split(". ", 1)[0]
+        torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the tensors alive
+        if len(batch) == 1:
+            return [Failed("OutOfMemory", f"one image does not fit into memory: {message}")]
+        self._largest_batch = len(batch) // 2
+        return []
+
+    def _answer_batch(self, batch: Sequence[Shown]) -> list[Outcome]:
+        started = time.monotonic()
+        if self._reader is None:
+            raise UserError("llava answers only after load()")
+        inputs = self._reader.encode([item.prompt for item, _ in batch], [image for _, image in batch])
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        inputs = inputs.to(self._model.device, self._model.dtype)
+        generated = generate(self._model, inputs, self.max_new_tokens)
+        texts = self._reader.decode(generated.tokens)
+        labels = batch[0][0].labels
+        probabilities = self._label_probabilities(inputs, generated, labels)
+        share = (time.monotonic() - started) / len(batch)
+        outcomes: list[Outcome] = []
+        for row, text in enumerate(texts):
+            usage = Usage(share, prompt_tokens[row], generated.lengths[row])
+            explained = batch[row][0].explanations
+            outcome = parse_answer(text, labels, usage, truncated=generated.truncated[row], explained=explained)
+            if isinstance(outcome, Answer) and probabilities is not None:
+                outcome = replace(outcome, emotion_probs=probabilities[row])
+            outcomes.append(outcome)
+        return outcomes
+
+    def _label_probabilities(
+        self, inputs: Any, generated: Generated, labels: Sequence[str]
+    ) -> list[dict[str, float]] | None:
+        """Per row the share of each label in the probability of all; None if not asked for or not to be had."""
+        if not self._scorers or self._reader is None:
+            return None
+        rows = [[]] if self._model.config.is_encoder_decoder else inputs["input_ids"].tolist()
+        tokens = self._reader.continuations(rows, labels)
+        for name in self._scorers:
+            try:
+                scores = SCORERS[name](self._model, inputs, generated.cache, tokens)  # (B, labels)
+            except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                if "out of memory" in str(error):
+                    raise
+                continue  # a sliding window that is full, say: the next way needs no such cache
+            return [dict(zip(labels, row, strict=True)) for row in scores.softmax(dim=1).tolist()]
+        self._unscored += inputs["input_ids"].shape[0]
+        return None
+
+
+# ---------------------------------------------------------------------- checks before anything is answered
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A short generation about two images of different shapes.
+
+    Attributes:
+        inputs: as given to the model, on its device.
+        generated: with logits.
+        image_tokens: tokens that stand for each image, if the checkpoint's configuration names them.
+    """
+
+    inputs: Any
+    generated: Generated
+    image_tokens: list[int] | None
+
+
+def check_image_is_seen(model: Any, reader: PromptReader, prompt: str = TRIAL_PROMPT) -> Trial:
+    """Generate about a black and a noisy image.
+
+    A text-only model, or a prompt without a place for the image, answers fluently about paintings it never saw.
+
+    Raises:
+        UserError: the model rejects one image and one prompt per row, or both images give the same logits.
+    """
+    import torch
+    from PIL import Image
+
+    images = [Image.new("RGB", (336, 336)), Image.effect_noise((448, 224), 120).convert("RGB")]
+    try:
+        inputs = reader.encode([prompt] * 2, images).to(model.device, model.dtype)
+        generated = generate(model, inputs, TRIAL_TOKENS, min_new_tokens=TRIAL_TOKENS, logits=True)
+    except UserError:
+        raise
+    except Exception as error:  # a processor and a model that do not fit each other fail in any way
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"two images do not fit into memory: {first_line(error)}") from error
+        raise UserError(f"the checkpoint cannot take one image and one prompt: {first_line(error)}") from error
+    assert generated.logits is not None  # asked for above
+    first = generated.logits[0]  # (2, V)
+    if torch.equal(first[0], first[1]):
+        raise UserError(
+            "a black and a noisy image give the same answer: this checkpoint's prompt has no place for the image, or "
+            "the model does not look at it"
+        )
+    token = getattr(model.config, "image_token_id", None) or getattr(model.config, "image_token_index", None)
+    counts = None if token is None else (inputs["input_ids"] == token).sum(dim=1).tolist()
+    return Trial(inputs, generated, counts)
+
+
+def score_error(model: Any, trial: Trial, scorer: str) -> float:
+    """How far a scorer is from generation's own logits about the tokens just generated, in nats; inf if it raises.
+
+    A label score read from a cache is wrong without any error if positions or masks differ from those of generation.
+    """
+    import torch
+
+    begun = len(opening_tokens(model))
+    log_probs = torch.stack(trial.generated.logits or (), dim=1)[:, begun:].float().log_softmax(dim=-1)  # (B, T, V)
+    tokens = trial.generated.tokens[:, begun:]
+    expected = log_probs.gather(2, tokens[:, :, None]).sum(dim=(1, 2)).cpu()
+    try:
+        scored = SCORERS[scorer](model, trial.inputs, trial.generated.cache, tokens.tolist())  # (B, B)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return float("inf")
+    difference = float((scored.diagonal() - expected).abs().max())
+    return difference if difference == difference else float("inf")  # not a number: no agreement
