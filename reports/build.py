@@ -16,6 +16,7 @@ from harness.reports.breakdowns import HEAT_STEPS, colour_slots, control_tables,
 from harness.reports.cautions import cautions
 from harness.reports.comparisons import pairs, summaries
 from harness.reports.exports import cells_csv, latex_table, markdown_table
+from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
 from harness.reports.methods import methods, prompts, results_file, run_records
 from harness.reports.samples import sample_scripts, script, whole_text, word_valences
@@ -96,6 +97,8 @@ def _task_page(
         "affects": affect.affects(view, examples, outcomes),
         "slices": slice_tables(view),
         "controls": control_tables(view),
+        "judged": judged_tables(view),
+        "people": people_tables(view),
         "prompts": prompts(view),
         "methods": methods(view),
     }

@@ -95,7 +95,8 @@ def plan_study(
     shared = round(count * SHARED) if raters > 1 else 0
     pool = _balanced(candidates, shared + raters * (count - shared), draw)
     common, own = pool[:shared], pool[shared:]
-    lists = [common + own[i::raters] for i in range(raters)]
+    each = -(-len(own) // raters)  # neighbors differ in their rows: blocks keep the balance, every third would not
+    lists = [common + own[i * each : (i + 1) * each] for i in range(raters)]
     tag = hashlib.sha256(json.dumps([kind, dict(criteria), lists, seed], sort_keys=True).encode()).hexdigest()[:12]
     return Study(tag, kind, dict(criteria), tuple(_order(units, tag, i) for i, units in enumerate(lists)))
 

@@ -48,6 +48,13 @@ def test_raters_share_a_quarter(run: RunFolder) -> None:
     assert len(shown[0] | shown[1] | shown[2]) == 5 + 3 * 15
 
 
+def test_every_rater_sees_the_pairs_of_rows_equally_often(run: RunFolder) -> None:
+    study = plan_study(run, "pairs", 20, criteria=QUESTION, raters=3)
+    for units in study.raters:
+        counts = Counter(frozenset((u.left, u.right)) for u in units if u.repeats is None)
+        assert sorted(counts.values()) in ([6, 7, 7], [6, 6, 8], [5, 7, 8])
+
+
 def test_the_same_seed_draws_the_same_study_and_it_is_kept(run: RunFolder) -> None:
     study = plan_study(run, "items", 10, criteria={"plausible": "Plausible?"}, seed=3)
     save_study(run, study)
