@@ -18,6 +18,7 @@ from harness.plan.models import keep_model_secrets, parse_models, typed_settings
 from harness.plan.plan import Options, Plan, check_prices, make_plan
 from harness.plan.registry import adapter_registry, data_root
 from harness.store.import_outcomes import import_outcomes
+from harness.store.reparse import reparse_run
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
@@ -289,12 +290,19 @@ def score_folder(
     lexicon: str | Path | None = None,
     bert_score: str | None = None,
     report: bool = False,
+    reparse: bool = False,
 ) -> Evaluation:
-    """Score a run folder again; see `score`."""
+    """Score a run folder again; see `score`.
+
+    Args:
+        reparse: read the recorded texts again first, with the parser of this version.
+    """
     from harness.plan.registry import data_root as root_of
 
     chosen = _existing(lexicon)
     with folder.locked():
+        if reparse:
+            reparse_run(folder)
         _choose_for_scoring(folder, lexicon=chosen, bert_score=bert_score)
         results = _score(folder, root_of(data_root) if data_root else None)
         page = write_report([folder], folder.path / "report") if report else None

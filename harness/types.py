@@ -229,6 +229,8 @@ class Task:
         emotions: label set in its fixed order.
         polarity: label -> `positive` | `negative` | `other`, the dataset's official grouping.
         protocol: `coco-ptb` or `artemis-plain`.
+        dominance: which emotion dominates: `majority` (more than half), `half` (at least half, no tie), `plurality`
+            (the most frequent, no tie), or empty for the protocol's rule.
         metrics: names of the metrics to compute, or None for all that apply.
         prompts: name -> Jinja2 template over `labels`, `ratings` and `context`; `default` is used unless a model
             says otherwise.
@@ -237,6 +239,8 @@ class Task:
         illustrative: True for data that must never be reported as a result; the report says so.
         options: given to the reader.
         source: the YAML file this task was read from; paths in `options` are relative to its folder.
+        year: of publication; 0 if not found.
+        annotated_by, terms: who gave the labels, and what one may do with the data, in a word of `tasks.loading`.
         description, licence, access: free text of the task's card: what it is, its terms, how to get it.
         traps: known difficulties of the data, a sentence each.
         splits: where the splits come from, in words.
@@ -252,6 +256,7 @@ class Task:
     version: str = "1"
     paper: str = ""
     protocol: str = "coco-ptb"
+    dominance: str = ""
     polarity: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -260,6 +265,9 @@ class Task:
     illustrative: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Path | None = None
+    year: int = 0
+    annotated_by: str = ""
+    terms: str = ""
     description: str = ""
     licence: str = ""
     access: str = ""

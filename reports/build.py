@@ -15,7 +15,10 @@ from harness.reports import affect, labels, numbers, scatter
 from harness.reports.breakdowns import HEAT_STEPS, colour_slots, control_tables, heatmaps, slice_tables
 from harness.reports.cautions import cautions
 from harness.reports.comparisons import pairs, summaries
-from harness.reports.exports import cells_csv, latex_table, markdown_table
+from harness.reports.diverging import charts
+from harness.reports.exports import cells_csv, latex_table, latex_text, markdown_table, markdown_text
+from harness.reports.figures import standalone_figures
+from harness.reports.headline import answer_text, answers
 from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
 from harness.reports.methods import methods, prompts, results_file, run_records
@@ -63,10 +66,44 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
         pages.append(_task_page(view, examples[view.slug], outcomes, thumbnails, apart))
     _write_assets(out, read)
     _write_tables(out, pages)
-    write_atomically(out / "index.html", _render(pages, read, blur))
+    page = _render(pages, read, blur)
+    drawn = dict(standalone_figures(page))
+    for name, text in drawn.items():
+        write_atomically(out / "figures" / name, text)
+    write_atomically(out / "index.html", page)
+    _prune(out / "figures", "*.svg", drawn)
     _prune(out / "data", "*.js", scripts)
     _prune(out / "thumbs", "*.jpg", {image.name for image in thumbnails.values() if image.name})
     return out / "index.html"
+
+
+def report_text(runs: Sequence[RunFolder], form: str) -> str:
+    """The answer and the leaderboard of every task for a paper or a README.
+
+    Args:
+        runs: scored run folders.
+        form: `md` or `tex`.
+
+    Raises:
+        UserError: another form, or a run that is not scored.
+    """
+    if form not in ("md", "tex"):
+        raise UserError(f"--format: expected md or tex, got {form!r}")
+    escaped, table = (markdown_text, markdown_table) if form == "md" else (latex_text, latex_table)
+    parts = []
+    for view in gather([Run.read(index, folder) for index, folder in enumerate(runs)]):
+        for _, found in answers(view):
+            parts += [escaped(line) + "\n" for line in answer_text(found)]
+        parts.append(table(view, boards(view)[0]))
+    return "\n".join(parts)
+
+
+def save_figures(page: Path, folder: Path) -> int:
+    """Write every figure of a rendered page into `folder` as SVG, and say how many."""
+    found = dict(standalone_figures(page.read_text(encoding="utf-8")))
+    for name, text in found.items():
+        write_atomically(folder / name, text)
+    return len(found)
 
 
 def _task_page(
@@ -93,6 +130,9 @@ def _task_page(
         "pairs": overall,
         "emotion_pairs": per_emotion,
         "plots": scatter.plots(view),
+        "answers": answers(view),
+        "answer_plot": scatter.answer_plot(view),
+        "charts": charts(view),
         "calibrations": labels.calibrations(view),
         "affects": affect.affects(view, examples, outcomes),
         "slices": slice_tables(view),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.reports.numbers import FEW, count, grouped
-from harness.reports.view import ANSWERED_ENOUGH, CellKey, LeaderboardRow, TaskView
+from harness.reports.view import ANSWERED_ENOUGH, CUT_OFF_TOO_OFTEN, CellKey, LeaderboardRow, TaskView
 from harness.score.statistics import wilson
 
 SMALL_N = 100
@@ -112,15 +112,20 @@ def _rows(view: TaskView) -> Iterator[Caution]:
             f"Answered below {100 * ANSWERED_ENOUGH:.0f} %",
             f"{_listed(unranked, 'answered')}. Marked † and not ranked: texts are scored where there are any.",
         )
+    cut = [row for row in view.rows if row.coverage and row.coverage.cut_off > CUT_OFF_TOO_OFTEN]
+    if cut:
+        yield Caution(
+            "Cut off by the token limit",
+            f"{_listed(cut, 'truncated', 'answered')} answers. The scores of these texts are those of the limit: raise "
+            "max_tokens (endpoints) or max_new_tokens (local models) and run again.",
+        )
     failed = [row for row in view.rows if row.coverage and row.coverage.failed]
     if failed:
         yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be obtained for these images.")
 
 
-def _listed(rows: list[LeaderboardRow], name: str) -> str:
-    return "; ".join(
-        f"{r.label}: {getattr(r.coverage, name)} of {r.coverage.examples if r.coverage else 0}" for r in rows
-    )
+def _listed(rows: list[LeaderboardRow], name: str, among: str = "examples") -> str:
+    return "; ".join(f"{r.label}: {getattr(r.coverage, name)} of {getattr(r.coverage, among)}" for r in rows)
 
 
 def _small(view: TaskView) -> Iterator[Caution]:

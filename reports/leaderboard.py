@@ -15,7 +15,7 @@ from harness.reports.comparisons import lead
 from harness.reports.numbers import GROUPS, Group, MetricInfo, Shown, number_or_none, shown
 from harness.reports.view import HELD_OUT, CellKey, Coverage, LeaderboardRow, RowId, TaskView
 
-_COVERAGE = ("answered", "refused", "unparsed", "failed")
+_COVERAGE = ("answered", "refused", "unparsed", "failed", "truncated")
 _RESOURCES = ("parameters", "peak_memory_gb")
 _COSTS = ("cost", "cost-more")
 _SHOWN = frozenset(group.key for group in GROUPS if group.shown)
@@ -134,6 +134,8 @@ def _columns(view: TaskView, references: str) -> list[MetricInfo]:
     if references == "all":
         names |= {n for held_out in HELD_OUT for n in view.metrics(references=held_out, emotion=None, slice=None)}
         names |= set(_COVERAGE) if any(row.coverage for row in view.rows) else set()
+        if not any(row.coverage and row.coverage.truncated for row in view.rows):
+            names.discard("truncated")
         names |= {n for n in _RESOURCES if any(number_or_none(r.resources, n) is not None for r in view.rows)}
     return view.infos(names)
 
@@ -159,6 +161,8 @@ def _coverage_cell(coverage: Coverage | None, info: MetricInfo) -> Shown:
         return Shown("–", reason="coverage is not recorded")
     if info.name == "answered":
         return Shown(shown(info, coverage.share), f"{coverage.answered}/{coverage.examples}", coverage.share)
+    if info.name == "truncated":
+        return Shown(shown(info, coverage.cut_off), f"{coverage.truncated}/{coverage.answered}", coverage.cut_off)
     return Shown.of(info, {"value": getattr(coverage, info.name)})
 
 

@@ -119,6 +119,8 @@ def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any]
     if outcome is None:
         return None
     shared = {"raw": outcome.raw, "latency": outcome.usage.latency_s}
+    if outcome.reasoning:
+        shared["reasoning"] = outcome.reasoning
     match outcome:
         case Answer():
             probabilities = sorted((outcome.emotion_probs or {}).items(), key=lambda pair: (-pair[1], pair[0]))
@@ -128,6 +130,7 @@ def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any]
                 "text": outcome.explanation,
                 "probs": probabilities,
                 "ratings": sorted((outcome.ratings or {}).items()),
+                "truncated": outcome.truncated,
                 "read": None if reading is None else [reading.explanation_emotion, reading.consistent],
             }
         case Failed():
@@ -135,7 +138,7 @@ def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any]
         case Refusal():
             return shared | {"kind": "refusal", "text": ""}
         case Unparsed():
-            return shared | {"kind": "unparsed", "text": ""}
+            return shared | {"kind": "unparsed", "text": "", "reason": outcome.reason}
 
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.reports.numbers import MetricInfo, number_or_none, shown
-from harness.reports.view import CellKey, LeaderboardRow, TaskView
+from harness.reports.view import HELD_OUT, CellKey, LeaderboardRow, TaskView
 
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 20, 14, 40
+ANSWER_WIDTH, ANSWER_HEIGHT = 560, 330
+UNKNOWN = 0.22
+"""Share of the width at the right for models that do not publish their size."""
+
 LABEL_HEIGHT = 13
 RESOURCES = ("parameters", "latency_p50_s", "cost_usd")
 LEAST = {"latency_p50_s": 1e-3}
@@ -46,20 +50,34 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """A line across a panel: what a row of no size scores, such as the majority line or one person."""
+
+    y: float
+    label: str
+    label_y: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """One panel."""
+    """One panel of `width` × `height` pixels; beyond `right` stand models that do not tell what the x axis measures."""
 
     x_info: MetricInfo
     y_info: MetricInfo
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     points: tuple[Point, ...]
+    levels: tuple[Level, ...]
+    width: int
+    height: int
+    right: float
+    has_unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
     row: LeaderboardRow
-    x: float
+    x: float | None
     y: float
     low: float | None
     high: float | None
@@ -70,10 +88,16 @@ def plots(view: TaskView) -> dict[str, list[Plot]]:
     found: dict[str, list[Plot]] = {}
     for name in view.headlines:
         for resource in RESOURCES:
-            values = _values(view, resource, name)
-            if len(values) >= 2:
-                found.setdefault(name, []).append(_plot(view.info(resource), view.info(name), values))
+            plot = _plot(view, resource, name, WIDTH, HEIGHT)
+            if plot is not None:
+                found.setdefault(name, []).append(plot)
     return found
+
+
+def answer_plot(view: TaskView) -> Plot | None:
+    """The figure beside the answer: the first headline metric against parameters, large; None without two models."""
+    named = (_plot(view, "parameters", name, ANSWER_WIDTH, ANSWER_HEIGHT) for name in view.headlines)
+    return next((plot for plot in named if plot is not None), None)
 
 
 def _values(view: TaskView, resource: str, name: str) -> list[_Value]:
@@ -82,28 +106,53 @@ def _values(view: TaskView, resource: str, name: str) -> list[_Value]:
         x = view.value(CellKey(row.id, resource))
         if x is None:
             x = number_or_none(row.resources, resource)
-        y = view.value(CellKey(row.id, name))
-        if x is not None and x > 0 and y is not None and row.kind != "control":
-            cell = view.cells[CellKey(row.id, name)]
+        key = CellKey(row.id, name)
+        y = view.value(key)
+        if y is not None and row.kind != "control" and (x is None or x > 0):
+            cell = view.cells[key]
             found.append(_Value(row, x, y, number_or_none(cell, "low"), number_or_none(cell, "high")))
     return found
 
 
-def _plot(x_info: MetricInfo, y_info: MetricInfo, values: Sequence[_Value]) -> Plot:
-    smallest, largest = min(r.x for r in values), max(r.x for r in values)
-    least = LEAST.get(x_info.name, 0.0)
+def _levels(view: TaskView, name: str, drawn: Sequence[LeaderboardRow]) -> list[tuple[str, float]]:
+    """Rows of people and of the majority label that have no place on the x axis: name and value."""
+    found = []
+    for row in view.rows:
+        if row.kind == "reference" and (row.is_person or row.is_majority) and row not in drawn:
+            values = (view.value(CellKey(row.id, name, references=each)) for each in ("all", *HELD_OUT))
+            value = next((value for value in values if value is not None), None)
+            if value is not None:
+                found.append((f"{row.label}{' ‡' if row.is_person else ''}", value))
+    return found
+
+
+def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> Plot | None:
+    x_info, y_info = view.info(resource), view.info(name)
+    values = _values(view, resource, name)
+    known = [value.x for value in values if value.x is not None]
+    unknown = [value for value in values if value.x is None and value.row.kind == "model"]
+    has_unknown = resource == "parameters" and bool(unknown and known)
+    if len(known) + has_unknown < 2:
+        return None
+    values = [value for value in values if value.x is not None or (has_unknown and value in unknown)]
+    levels = _levels(view, name, [value.row for value in values])
+    right = width - (round(UNKNOWN * width) if has_unknown else RIGHT)
+    smallest, largest = min(known), max(known)
+    least = LEAST.get(resource, 0.0)
     cut = smallest < least < largest
     first = round(math.log10(least)) if cut else math.floor(math.log10(smallest) - 0.05)
     last = max(first + 1, math.ceil(math.log10(largest) + 0.05))
-    y_values = [y_end for r in values for y_end in (r.y, r.low, r.high) if y_end is not None]
+    y_values = [end for v in values for end in (v.y, v.low, v.high) if end is not None] + [y for _, y in levels]
     y_marks = linear_marks(min(y_values), max(y_values))
 
-    def at_x(value: float) -> float:
-        return round(LEFT + (max(math.log10(value), first) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
+    def at_x(value: float | None) -> float:
+        if value is None:
+            return round((right + 22 + width) / 2, 1)
+        return round(LEFT + (max(math.log10(value), first) - first) / (last - first) * (right - LEFT), 1)
 
     def at_y(value: float) -> float:
         share = (value - y_marks[0]) / (y_marks[-1] - y_marks[0])
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+        return round(height - BOTTOM - share * (height - TOP - BOTTOM), 1)
 
     step = max(1, math.ceil((last - first) / 6))
     x_ticks = tuple(
@@ -111,35 +160,26 @@ def _plot(x_info: MetricInfo, y_info: MetricInfo, values: Sequence[_Value]) -> P
     )
     y_ticks = tuple(Tick(at_y(mark), _short(shown(y_info, mark))) for mark in y_marks)
     placed: list[tuple[float, float, float]] = []
-    points = tuple(
-        _point(
-            r,
-            at_x(r.x),
-            at_y(r.y),
-            None if r.low is None or r.high is None else (at_y(r.high), at_y(r.low)),
-            placed,
-            x_info,
-            y_info,
-        )
-        for r in sorted(values, key=lambda r: (r.y, r.row.label))
-    )
-    return Plot(x_info, y_info, x_ticks, y_ticks, points)
+    drawn = tuple(_level(label, at_y(y), placed) for label, y in sorted(levels, key=lambda level: -level[1]))
+    points = []
+    for value in sorted(values, key=lambda v: (v.y, v.row.label)):
+        label = value.row.label if len(value.row.label) <= 24 else value.row.label[:23] + "…"
+        x, y = at_x(value.x), at_y(value.y)
+        place = free_place(x, y, label, placed, right=width if value.x is None else right + 6, top=TOP)
+        top, bottom = (None if end is None else at_y(end) for end in (value.high, value.low))
+        said = "not published" if value.x is None else shown(x_info, value.x)
+        description = f"{value.row.label}: {y_info.label} {shown(y_info, value.y)}, {x_info.label} {said}"
+        points.append(Point(x, y, top, bottom, label, *place, description, value.row.kind == "model"))
+    return Plot(x_info, y_info, x_ticks, y_ticks, tuple(points), drawn, width, height, right, has_unknown)
 
 
-def _point(
-    value: _Value,
-    x: float,
-    y: float,
-    ends: tuple[float, float] | None,
-    placed: list[tuple[float, float, float]],
-    x_info: MetricInfo,
-    y_info: MetricInfo,
-) -> Point:
-    label = value.row.label if len(value.row.label) <= 24 else value.row.label[:23] + "…"
-    label_x, label_y, anchor = free_place(x, y, label, placed, right=WIDTH, top=TOP)
-    says = f"{value.row.label}: {y_info.label} {shown(y_info, value.y)}, {x_info.label} {shown(x_info, value.x)}"
-    top, bottom = ends if ends is not None else (None, None)
-    return Point(x, y, top, bottom, label, label_x, label_y, anchor, says, value.row.kind == "model")
+def _level(label: str, y: float, placed: list[tuple[float, float, float]]) -> Level:
+    """A line's name stands at its left end, above it, or below it if another name is there."""
+    above = y - 4
+    taken = any(abs(above - other) < LABEL_HEIGHT for _, _, other in placed)
+    label_y = round(y + 12 if taken else above, 1)
+    placed.append((LEFT, LEFT + 4 + _LETTER_WIDTH * len(label), label_y))
+    return Level(y, label, label_y)
 
 
 def free_place(

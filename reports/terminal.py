@@ -6,8 +6,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from harness.reports.headline import answer, answer_text
 from harness.reports.numbers import MetricInfo, Shown, headline_metrics, metric_facts, shown
-from harness.reports.view import ANSWERED_ENOUGH, HELD_OUT
+from harness.reports.view import ANSWERED_ENOUGH, CUT_OFF_TOO_OFTEN, HELD_OUT
 
 _Row: TypeAlias = tuple[str, str | None]
 _Cells: TypeAlias = Mapping[tuple[_Row, str], Mapping[str, Any]]
@@ -37,7 +38,9 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         mark += " ‡" if any(cells.get((row, name), {}).get("references") in HELD_OUT for name in names) else ""
         name = row[0] if row[1] is None else f"{row[0]} ({row[1]})"
         table.append([name + mark, *(_text(info, cells.get((row, info.name))) for info in infos), text])
-    return _aligned(table) + "\n".join(_notes(results, task, table, rows, infos, cells)) + "\n"
+    found = answer(results, task)
+    lines = _notes(results, task, table, rows, infos, cells) + ([] if found is None else ["", *answer_text(found)])
+    return _aligned(table) + "\n".join(lines) + "\n"
 
 
 def _notes(
@@ -57,6 +60,11 @@ def _notes(
         if known:
             counts.append(f"{info.label} {known[0]}{f'–{known[-1]}' if len(known) > 1 else ''}")
     notes += [f"n: {', '.join(counts)}."] if counts else []
+    for record in results.get("coverage", ()):
+        cut, answered = record.get("truncated") or 0, record.get("answered") or 0
+        if record["task"] == task and cut > CUT_OFF_TOO_OFTEN * answered:
+            name = record["model"] + (f" ({record['control']})" if record.get("control") else "")
+            notes.append(f"{name}: {cut} of {answered} answers cut off by the token limit; raise max_tokens.")
     if any("†" in line[0] for line in table):
         notes.append(f"† answered below {100 * ANSWERED_ENOUGH:.0f} % of the images: not ranked.")
     if any("‡" in line[0] for line in table):

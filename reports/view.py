@@ -22,6 +22,8 @@ KINDS: tuple[RowKind, ...] = ("model", "reference", "control")
 
 ANSWERED_ENOUGH = 0.95
 """A row that answers less than this share of its images is marked and not ranked."""
+CUT_OFF_TOO_OFTEN = 0.05
+"""More answers cut off by the token limit than this share get a warning."""
 
 HELD_OUT = ("leave_one_out", "leave_half_out")
 """Sets of references that remain when annotators answer: one (`human`), or half of them together (`crowd`)."""
@@ -55,11 +57,17 @@ class Coverage:
     refused: int
     unparsed: int
     failed: int
+    truncated: int = 0
 
     @property
     def share(self) -> float:
         """Answered images among all, 0..1 (0 when none was asked)."""
         return self.answered / self.examples if self.examples else 0.0
+
+    @property
+    def cut_off(self) -> float:
+        """Answers that the token limit cut off among all answers, 0..1 (0 when there are none)."""
+        return self.truncated / self.answered if self.answered else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +79,7 @@ class LeaderboardRow:
         label: unique within the task, shown to readers.
         kind: `reference` for baselines and people, `control` for a model whose image was replaced.
         is_person: answers with what people wrote (`human`, `crowd`).
+        is_majority: always answers the commonest label.
         needs: what the adapter was given beyond the item (`train`, `references`).
         coverage: None if results.json does not say.
         resources: this row's entry of `models` in results.json.
@@ -80,6 +89,7 @@ class LeaderboardRow:
     label: str
     kind: RowKind
     is_person: bool
+    is_majority: bool
     needs: tuple[str, ...]
     coverage: Coverage | None
     resources: Mapping[str, Any] = field(default_factory=dict)
@@ -296,6 +306,7 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
         kind,
         adapter == "person",
+        (entry.get("adapter") or row_id.model) == "majority",
         tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
         _coverage(run, task, row_id),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
@@ -305,7 +316,7 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
 def _coverage(run: Run, task: str, row_id: RowId) -> Coverage | None:
     for entry in run.entries("coverage", task):
         if (entry["model"], entry.get("control")) == (row_id.model, row_id.control):
-            names = ("examples", "answered", "refused", "unparsed", "failed")
+            names = ("examples", "answered", "refused", "unparsed", "failed", "truncated")
             return Coverage(*(int(entry.get(name) or 0) for name in names))
     return None
 

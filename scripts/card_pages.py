@@ -52,12 +52,14 @@ def word_page() -> str:
 
 
 def _contents(tasks: list[Task]) -> Iterator[str]:
-    yield "| task | what | labels | explanations | ratings |"
-    yield "|---|---|---|---|---|"
+    yield "| task | what | year | annotated by | terms | labels | explanations | ratings |"
+    yield "|---|---|---|---|---|---|---|---|"
     for task in tasks:
         explained = "yes" if task.explanations else "no"
         ratings = ", ".join(task.ratings) or "–"
-        yield f"| [{task.name}](#{task.name}) | {task.title} | {len(task.emotions)} | {explained} | {ratings} |"
+        facts = " | ".join((str(task.year or "–"), task.annotated_by or "–", task.terms or "–"))
+        labels = len(task.emotions)
+        yield f"| [{task.name}](#{task.name}) | {task.title} | {facts} | {labels} | {explained} | {ratings} |"
 
 
 def _card(task: Task) -> Iterator[str]:

@@ -51,6 +51,7 @@ class Card(Settings):
     version: Text = ""
     paper: Text = ""
     protocol: Literal["coco-ptb", "artemis-plain"] = "coco-ptb"
+    dominance: Literal["", "majority", "half", "plurality"] = ""
     polarity: dict[str, Literal["positive", "negative", "other"]] = Field(default={})
     metrics: Texts = ()
     prompts: dict[str, Text] = Field(default={})
@@ -58,6 +59,9 @@ class Card(Settings):
     published: tuple[PublishedRow, ...] = Field(default=(), strict=False)
     illustrative: bool = False
     options: dict[str, Plain] = Field(default={})
+    year: int = Field(default=0, ge=1900, le=2100)
+    annotated_by: Literal["", "people", "artists", "machine"] = ""
+    terms: Literal["", "free", "non-commercial", "on request", "not stated"] = ""
     description: Text = ""
     licence: Text = ""
     access: Text = ""

@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bert-score", metavar="MODEL[:LAYER]", help="also BERTScore, by this encoder: a folder or a hub id"
     )
     parser.add_argument("--no-report", action="store_true", help="stop after results.json")
+    parser.add_argument(
+        "--reparse", action="store_true", help="read the run's recorded texts again, with the parser of this version"
+    )
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
         lexicon=arguments.lexicon,
         bert_score=arguments.bert_score,
         report=not arguments.no_report,
+        reparse=arguments.reparse,
     )
     print_summary(done)
     return EXIT_COMPLETE
@@ -92,6 +96,8 @@ def execute(arguments: argparse.Namespace) -> int:
 def _given_run(arguments: argparse.Namespace) -> RunFolder:
     if arguments.run and not (arguments.task or arguments.outcomes or arguments.out):
         return RunFolder.open(arguments.run)
+    if arguments.reparse and not arguments.run:
+        raise UserError("--reparse reads a run again: give its folder; files of --outcomes are read anew each time")
     if not arguments.run and arguments.task and arguments.outcomes and arguments.out:
         return import_outcomes(
             arguments.task,

@@ -40,6 +40,7 @@ MEASURED: Mapping[str, Mapping[str, Any]] = {
     "refused": _measured("Refused", "coverage", False, "count", 0, "Images that the model declined to answer."),
     "unparsed": _measured("Unparsed", "coverage", False, "count", 0, "Texts without a readable label of the task."),
     "failed": _measured("Failed", "coverage", False, "count", 0, "No text at all: unreadable image, endpoint error."),
+    "truncated": _measured("Cut off", "coverage", False, "percent", 1, "Answers that the token limit cut off."),
     "parameters": _measured("Parameters", "cost", False, "si", 0, "Weights of the model, frozen parts included."),
     "images_per_s": _measured("Images/s", "cost-more", True, "plain", 2, "Throughput of the run."),
     "peak_memory_gb": _measured("Peak memory, GB", "cost-more", False, "plain", 1, "Largest memory held on the GPU."),

@@ -148,7 +148,7 @@ def load_metrics(context: Context) -> list[Metric]:
 
 
 def coverage_record(task: Task, key: RowKey, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """How many paintings were answered, refused, unparsed, failed."""
+    """How many images were answered, refused, unparsed, failed; and how many answers the token limit cut off."""
 
     def count(kind: type[Outcome]) -> int:
         return sum(isinstance(outcome, kind) for outcome in outcomes)
@@ -162,6 +162,7 @@ def coverage_record(task: Task, key: RowKey, outcomes: Sequence[Outcome]) -> dic
         "refused": count(Refusal),
         "unparsed": count(Unparsed),
         "failed": count(Failed),
+        "truncated": sum(isinstance(outcome, Answer) and outcome.truncated for outcome in outcomes),
     }
 
 

@@ -16,6 +16,7 @@ from harness.plan.registry import Registry, data_root
 from harness.store.outcomes import KINDS, outcome_to_json
 from harness.store.prediction_files import Columns, read_predictions
 from harness.store.run_folder import RunFolder
+from harness.tasks.parser import PARSER_VERSION
 from harness.types import Answer, Outcome, RowKey, Unparsed, UserError, check_name
 
 SHOWN = 5
@@ -142,7 +143,7 @@ def _begin(folder: RunFolder, plan: Plan, sources: Mapping[str, Path], command: 
     """Write the manifest: whatever follows can then be repeated by the same command."""
     manifest = new_manifest(plan, command)
     for name, path in sources.items():
-        run_record(manifest, plan.tasks[0].task.name, RowKey(name))["source"] = path.name
+        run_record(manifest, plan.tasks[0].task.name, RowKey(name)).update(source=path.name, parser=PARSER_VERSION)
     folder.save_manifest(manifest)
 
 

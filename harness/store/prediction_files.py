@@ -26,7 +26,7 @@ from harness.types import Answer, Failed, Outcome, Refusal, Task, Unparsed, Usag
 Record: TypeAlias = Mapping[str, Any]
 
 OUTSIDE = "label outside the task"
-_BECAUSE = re.compile(r"\s*\bbecause\b\s*", re.IGNORECASE)
+_BECAUSE = re.compile(r"\bbecause\b", re.IGNORECASE)
 _BRACED = re.compile(r"\{([^{}]+)\}")
 
 
@@ -287,7 +287,8 @@ class _RecordReader:
         if line.get("emotion") is None and line.get("explanation") is None:
             if not isinstance(line.get("raw"), str):
                 raise ValueError("expected 'emotion', 'explanation' or 'raw'")
-            return line["id"], self._parsed(line["raw"], Usage(), cut_off=bool(line.get("truncated")))
+            thoughts = line["reasoning"] if isinstance(line.get("reasoning"), str) else ""
+            return line["id"], self._parsed(line["raw"], Usage(), bool(line.get("truncated")), thoughts)
         emotion = line.get("emotion")
         if isinstance(emotion, str) and emotion:
             label = self._labels.get(_plain(emotion))
@@ -336,14 +337,17 @@ class _RecordReader:
             return Unparsed(raw, usage, "empty")
         return Answer(label, explanation, raw=raw, usage=usage)
 
-    def _parsed(self, text: str, usage: Usage, cut_off: bool = False) -> Outcome:
+    def _parsed(self, text: str, usage: Usage, cut_off: bool = False, thoughts: str = "") -> Outcome:
         if self._columns.last_because and (pieces := _BECAUSE.split(text))[1:]:
             label = self._labels.get(_plain(pieces[0]))
             if label is not None:
                 return Answer(label, pieces[-1].strip(), raw=text, usage=usage)
         if label := self._labels.get(_plain(text)):  # a bare label, also where people give explanations
             return Answer(label, "", raw=text, usage=usage)
-        return parse_answer(text, self._task.emotions, usage, truncated=cut_off, explained=self._task.explanations)
+        explained = self._task.explanations
+        return parse_answer(
+            text, self._task.emotions, usage, truncated=cut_off, explained=explained, reasoning=thoughts
+        )
 
     def _probabilities(self, record: Record, prefix: str) -> dict[str, float]:
         whole = _get(record, prefix)

@@ -3,7 +3,7 @@
 // Every text comes from models or data sets, so it enters the page through textContent only.
 
 (() => {
-  const KINDS = { refusal: "Refused", unparsed: "No label found in the text", failed: "Failed" };
+  const KINDS = { refusal: "Refused", unparsed: "Not read", failed: "Failed" };
   const LONG = 420;
   const WORD = /\p{L}+(?:'\p{L}+)*/gu;
   const STRONG = 2;
@@ -94,6 +94,7 @@
       line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
     }
     const parts = [line, ...(outcome.text ? longText(outcome.text, valences) : [])];
+    if (outcome.truncated) parts.push(element("p", "read", "cut off by the token limit"));
     if (outcome.read) parts.push(reading(outcome.read, slots));
     if (outcome.ratings.length) parts.push(ratings(outcome.ratings));
     if (outcome.probs.length) parts.push(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
@@ -101,16 +102,22 @@
   }
 
   function unsaid(outcome) {
-    return [element("p", "kind", KINDS[outcome.kind]), ...(outcome.text ? longText(outcome.text) : [])];
+    const kind = outcome.reason ? `${KINDS[outcome.kind]}: ${outcome.reason}` : KINDS[outcome.kind];
+    return [element("p", "kind", kind), ...(outcome.text ? longText(outcome.text) : [])];
+  }
+
+  function foldedText(title, text) {
+    const raw = element("pre", "", text);
+    raw.dir = "auto";
+    raw.tabIndex = 0;
+    return folded(title, raw);
   }
 
   function wholeText(outcome) {
-    if (!outcome.raw || outcome.raw === outcome.text) return [];
-    if (outcome.kind !== "answer") return longText(outcome.raw);
-    const raw = element("pre", "", outcome.raw);
-    raw.dir = "auto";
-    raw.tabIndex = 0;
-    return [folded("Model text before parsing", raw)];
+    const thoughts = outcome.reasoning ? [foldedText("What the model thought, not scored", outcome.reasoning)] : [];
+    if (!outcome.raw || outcome.raw === outcome.text) return thoughts;
+    if (outcome.kind !== "answer") return [...longText(outcome.raw), ...thoughts];
+    return [foldedText("Model text before parsing", outcome.raw), ...thoughts];
   }
 
   function answer(outcome, row, sample, slots, valences) {

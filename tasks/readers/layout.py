@@ -16,6 +16,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import shlex
 from abc import abstractmethod
 from collections import Counter
@@ -417,8 +418,32 @@ def _table_rows(
     yield TableRow("examples", len(rows))
     for split, count in Counter(row["split"] for row in rows).items():
         yield TableRow(f"examples in {split}", count)
+    yield from _text_rows(rows)
     counts = Counter(note["emotion"] for row in rows for note in row["annotations"])
     yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
+    shares = [count / counts.total() for count in counts.values()]
+    entropy = -sum(share * math.log2(share) for share in shares)
+    yield TableRow(
+        "labels that occur", len(counts), f"entropy {entropy:.2f} of at most {math.log2(len(labels)):.2f} bits"
+    )
+
+
+def _text_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[TableRow]:
+    """How long the explanations are, and what stands in more than one split."""
+    texts = [(note["explanation"], row["split"]) for row in rows for note in row["annotations"] if note["explanation"]]
+    lengths = sorted(len(text.split()) for text, _ in texts)
+    if lengths:
+        quarter, half, most = (lengths[(len(lengths) - 1) * part // 100] for part in (25, 50, 95))
+        note = f"median words each; a quarter has at most {quarter}, 95 % at most {most}"
+        yield TableRow("words of an explanation", half, note)
+    images = [(row["image"], row["split"]) for row in rows]
+    for what, found in (("images in several splits", images), ("explanations in several splits", texts)):
+        splits: dict[str, set[str]] = {}
+        for key, split in found:
+            splits.setdefault(key, set()).add(split)
+        several = [key for key, where in splits.items() if len(where) > 1]
+        if several:
+            yield TableRow(what, len(several), several[0][:60])
 
 
 def image_rows(found: Mapping[str, FoundImage], decoded: bool = True) -> Iterator[TableRow]:

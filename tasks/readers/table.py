@@ -4,9 +4,10 @@
       columns: {image: "{style}/{file}.jpg", emotion: feeling, explanation: why, language: "{language|lower}"}
 
 A role's value is a column, or a pattern that holds columns in braces; after a bar may follow `lower`, `capitalize`,
-`spaces` (underscores become blanks), `stem` (of a file name) or `artist` (of a WikiArt file name). Roles are `image`,
-`emotion`, `explanation`, `split`, `context`, `id` (default: the image), `valence`, `arousal`, `dominance`, or `vad` for
-a list of the three; any other name becomes `meta`, along which results can be sliced.
+`spaces` (underscores become blanks), `stem` or `folder` (of a path) or `artist` (of a WikiArt file name). Roles are
+`image`, `emotion`, `explanation`, `split`, `context`, `id` (default: the image), `weight` (how many annotations the row
+stands for), `valence`, `arousal`, `dominance`, or `vad` for a list of the three; any other name becomes `meta`, along
+which results can be sliced.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from harness.tasks.readers.tables import number, read_rows, text_list
 from harness.types import Annotation, Task, UserError
 
 DIMENSIONS = ("valence", "arousal", "dominance")
-ROLES = ("image", "emotion", "explanation", "split", "context", "id", *DIMENSIONS, "vad")
+ROLES = ("image", "emotion", "explanation", "split", "context", "id", "weight", *DIMENSIONS, "vad")
 FILTERS: Mapping[str, Callable[[str], str]] = {
     "lower": str.lower,
     "capitalize": str.capitalize,
     "spaces": lambda text: text.replace("_", " "),
     "stem": lambda text: PurePosixPath(text).stem,
+    "folder": lambda text: PurePosixPath(text).parent.name,
     "artist": lambda text: text.partition("_")[0].replace("-", " "),
 }
 _PART = re.compile(r"\{([^{}|]*)(?:\|(\w+))?\}")
@@ -67,12 +69,13 @@ class TableReader(LayoutReader):
         delimiter: between cells (default: found by the header; `tab` for tab).
         header_rows: rows above the data (default 1; with two, a column is called `first/second`).
         aliases: the file's label, in lower case -> the task's.
+        unfold: columns of a JSON file that hold lists side by side; each place becomes a row.
         picture_name: pattern of the image's path in which `{}` is the cell (default `{}`).
     """
 
     options: ClassVar[tuple[str, ...]] = (
         *LayoutReader.options, "columns", "duplicates", "marks", "valence_bands", "delimiter", "header_rows", "aliases",
-        "picture_name",
+        "unfold", "picture_name",
     )  # fmt: skip
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
@@ -105,9 +108,11 @@ class TableReader(LayoutReader):
                 ]
                 remarks["entries with several emotions"] += len(notes) > len(rows)
             else:
-                said = roles.get("explanation")
+                emotion, said = roles["emotion"], roles.get("explanation")
                 notes = [
-                    Annotation(spelled(roles["emotion"].fill(r), w), said.fill(r) if said else "") for w, r in rows
+                    Annotation(spelled(emotion.fill(row), where), said.fill(row) if said else "")
+                    for where, row in rows
+                    for _ in range(_weight(row, where, roles))
                 ]
             yield dataclasses.replace(entry, annotations=tuple(notes))
 
@@ -142,6 +147,7 @@ class TableReader(LayoutReader):
             encoding=self.option("encoding", "utf-8"),
             delimiter="\t" if delimiter == "tab" else delimiter,
             header_rows=int(self.number("header_rows", 1)),
+            unfold=self._unfold(),
         )
 
     def _roles(self, annotations: Path) -> dict[str, _Pattern]:
@@ -165,6 +171,12 @@ class TableReader(LayoutReader):
             raise UserError(f"{self._where()}: option 'duplicates': {nearest(choice, ('keep', 'drop'))}")
         return choice == "drop"
 
+    def _unfold(self) -> list[str]:
+        given = self.task.options.get("unfold", [])
+        if not isinstance(given, list) or not all(isinstance(column, str) for column in given):
+            raise UserError(f"{self._where()}: option 'unfold' must be a list of columns, got {given!r}")
+        return given
+
     def _marks(self) -> dict[str, str]:
         """Label -> its column of 0 and 1; empty if the labels stand in one column."""
         pattern = self.option("marks", "-")
@@ -179,6 +191,15 @@ class TableReader(LayoutReader):
                 f"fewer than there are labels, got {limits!r}"
             )
         return [float(limit) for limit in limits]
+
+
+def _weight(row: Mapping[str, str], where: str, roles: Mapping[str, _Pattern]) -> int:
+    if "weight" not in roles:
+        return 1
+    weight = number(roles["weight"].fill(row), where, roles["weight"].text)
+    if weight < 0 or weight != int(weight):
+        raise UserError(f"{where}: {roles['weight'].text} is not a count: {weight:g}")
+    return int(weight)
 
 
 def _three_numbers(cell: str, where: str, column: str) -> list[float]:

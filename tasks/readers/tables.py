@@ -1,4 +1,4 @@
-"""Rows of tables, however they were saved: comma, semicolon or tab, UTF-8 or UTF-16, Excel or Parquet."""
+"""Rows of tables, however they were saved: comma, semicolon or tab, UTF-8 or UTF-16, Excel, Parquet or JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import codecs
 import csv
 import importlib
 import io
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +18,7 @@ from harness.suggestions import nearest
 from harness.types import UserError
 
 csv.field_size_limit(1 << 24)
+_NUMBERED = re.compile(r"(?:^|(?<=\s))\d+\.\s+")
 DELIMITERS = (",", "\t", ";", "|")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
@@ -48,16 +51,21 @@ def read_rows(
     encoding: str = "utf-8",
     delimiter: str | None = None,
     header_rows: int = 1,
+    unfold: Sequence[str] = (),
 ) -> Iterator[tuple[str, dict[str, str]]]:
     r"""Stream the rows of a table. Byte-order mark, `\n`, `\r\n`, bare `\r` and quoted line ends are taken in stride.
 
     Args:
-        path: the file; `.xlsx` and `.parquet` are read as what they are, anything else as text.
+        path: the file; `.xlsx`, `.parquet`, `.json` and `.jsonl` are read as what they are, anything else as text. JSON
+            is a list of objects, or an object of them by key, which then stands in the column `key` (and what is no
+            object in `value`); nested values have columns such as `Valence.0`.
         columns: names that the header must hold; others are kept too. A column without a name is called ``.
         encoding: of a text file.
         delimiter: between cells; None for the one of `DELIMITERS` under which the header holds `columns`.
         header_rows: rows above the data; with two, a column is called `first/second`, an empty cell of the first row
             repeating its left neighbour.
+        unfold: columns of JSON that hold lists side by side; each place of the lists becomes a row. A text such as
+            `1. One. 2. Two.` counts as a list.
 
     Yields:
         (where, row): `FILE, row 3` for messages, counting data rows from 1, and column -> cell, stripped.
@@ -65,6 +73,9 @@ def read_rows(
     Raises:
         UserError: unreadable, a column is missing, or a row has more or fewer cells than the header.
     """
+    if path.suffix.lower() in (".json", ".jsonl"):
+        yield from _json_rows(path, read_text(path, encoding), columns, unfold)
+        return
     if path.suffix.lower() in (".xlsx", ".parquet"):
         lines = _excel_lines(path) if path.suffix.lower() == ".xlsx" else _parquet_lines(path)
         header = _header(lines, header_rows)
@@ -122,7 +133,49 @@ def _parquet_lines(path: Path) -> Iterator[list[str]]:
         raise UserError(f"{path}: not a Parquet file ({error})") from None
 
 
-def _refuse_missing(path: Path, columns: Sequence[str], header: Sequence[str]) -> None:
+def _json_rows(
+    path: Path, text: str, columns: Sequence[str], unfold: Sequence[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        lines = text.splitlines() if path.suffix.lower() == ".jsonl" else []
+        content: Any = [json.loads(line) for line in lines if line.strip()] if lines else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if isinstance(content, dict):
+        content = [{"key": key, **(v if isinstance(v, dict) else {"value": v})} for key, v in content.items()]
+    for number, record in enumerate(content if isinstance(content, list) else [content], 1):
+        where = f"{path}, entry {number}"
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: expected an object, got {str(record)[:40]!r}")
+        lists = {column: _items(record.get(column), f"{where}: {column}") for column in unfold}
+        if len({len(items) for items in lists.values()}) > 1:
+            sizes = ", ".join(f"{len(items)} in {column}" for column, items in lists.items())
+            raise UserError(f"{where}: lists of different length: {sizes}")
+        common = dict(_flat({key: value for key, value in record.items() if key not in lists}))
+        for place in range(max((len(items) for items in lists.values()), default=1)):
+            row = common | dict(_flat({column: items[place] for column, items in lists.items()}))
+            _refuse_missing(where, columns, list(row))
+            yield where, row
+
+
+def _items(value: Any, where: str) -> list[Any]:
+    if isinstance(value, str) and (numbered := _NUMBERED.split(value)[1:]):
+        return [item.strip() for item in numbered]
+    if not isinstance(value, list):
+        raise UserError(f"{where}: expected a list, got {str(value)[:40]!r}")
+    return value
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The texts of nested values, by names such as `Valence.0`."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, "" if value is None else str(value).strip()
+
+
+def _refuse_missing(path: Path | str, columns: Sequence[str], header: Sequence[str]) -> None:
     for column in columns:
         if column not in header:
             raise UserError(f"{path}: no column {column!r}; {nearest(column, header)}")

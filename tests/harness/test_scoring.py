@@ -41,6 +41,7 @@ def test_coverage_counts_every_kind_and_the_missing_fail() -> None:
     (coverage,) = score({"m": rows}).coverage
     assert coverage == {
         "task": "t", "model": "m", "control": None, "examples": 4, "answered": 1, "refused": 1, "unparsed": 1, "failed": 1,
+        "truncated": 0,
     }  # fmt: skip
 
 

@@ -181,6 +181,31 @@ def comparison(
     }  # fmt: skip
 
 
+def headlines(task: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One headline entry, of `small` against the other models that are there; empty without it."""
+    if "small" not in names:
+        return []
+
+    def model(name: str, size: int | None, **more: Any) -> dict[str, Any]:
+        return {"model": name, "parameters": size, "latency_p50_s": 0.5, "cost_usd": None, **more}
+
+    tested = {"difference": -0.2, "difference_low": -0.3, "difference_high": -0.1, "p_holm": 0.012}
+    share = {"values": [0.4, 0.6, 0.3], "share": 1 / 3, "low": 0.1, "high": 0.6, "n": 11, "reason": None}
+    beaten = share | {"values": [0.4, 0.2, 0.3], "share": None, "low": None, "high": None, "reason": "no lead"}
+    larger = {
+        "ratios": {"parameters": 38.0, "latency_p50_s": 4.2, "cost_usd": None},
+        "shares": [{"metric": "accuracy", **share, **tested}, {"metric": "cider_d", **beaten, **tested}],
+        "emotions": {"metric": "accuracy", "better": ["awe"], "worse": ["fear", "anger"], "undecided": ["sadness"]},
+    }
+    sides = [model(name, size, **larger) for name, size in (("large", 7_000_000), ("endpoint", None)) if name in names]
+    majority = "majority" if "majority" in names else None
+    over = [{"metric": "accuracy", **tested}] if majority else []
+    return [
+        {"task": task, "small": model("small", 184_000), "majority": majority, "people": [], "larger": sides,
+         "over_majority": over}
+    ]  # fmt: skip
+
+
 def write_run(
     path: Path,
     rows: Mapping[RowKey, Mapping[str, Outcome]],
@@ -223,7 +248,13 @@ def write_run(
         "comparisons": [],
     }
     results["models"] = [
-        {"model": m, "fingerprint": {}, "parameters": 10 ** (5 + i), "peak_memory_gb": None, "wall_s": 1.0}
+        {
+            "model": m,
+            "fingerprint": {},
+            "parameters": 0 if m in kinds else 10 ** (5 + i),
+            "peak_memory_gb": None,
+            "wall_s": 1.0,
+        }
         for i, m in enumerate(names)
     ]
     for seed, (row, said) in enumerate(rows.items()):
@@ -247,6 +278,13 @@ def write_run(
             {"task": task, "model": "large", "control": None, "bins": 15, "n": 9, "error": 0.1, "confidence": 0.6,
              "accuracy": 0.5, "contradicted": 0.25, "slots": slots}
         ]  # fmt: skip
+    results["headline"] = headlines(task, names)
+    results["differences"] = [
+        {"task": task, "metric": "annotator_mass", "key": "style", "value": value, "a": a, "b": b,
+         "difference": 0.1 * (i - 0.5), "low": 0.1 * i - 0.12, "high": 0.1 * i + 0.02, "n": 6}
+        for i, value in enumerate(("Baroque", HOSTILE["script"])) for a, b in (("large", "small"), ("majority", "large"))
+        if {a, b} <= set(names)
+    ]  # fmt: skip
     results["planes"] = [
         {"task": task, "model": model, "control": None, "lexicon": "vader", "emotion": emotion,
          "valence": 0.1 * i - 0.3, "arousal": None, "n": 5 * i}

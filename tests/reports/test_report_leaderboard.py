@@ -70,7 +70,7 @@ def test_numbers_are_scaled_and_carry_their_interval(page: Element, run: RunFold
 
 def test_counts_that_differ_from_the_heading_are_printed(page: Element) -> None:
     header = board_of(page).one("th", data_metric="bleu_4")
-    assert header.text.endswith("n 12")
+    assert header.one("span", css="ci").text == "n 12 ?"
     assert cell(page, "endpoint", "bleu_4").text.endswith("n 8")
     assert "n " not in cell(page, "large", "bleu_4").text
 

@@ -58,13 +58,28 @@ def test_rows_that_all_take_no_time_share_an_axis(tmp_path: Path) -> None:
     assert panel.points[0].x != panel.points[1].x
 
 
-def test_rows_without_both_numbers_are_left_out(tmp_path: Path) -> None:
+def test_models_that_do_not_tell_their_size_stand_beyond_the_axis(tmp_path: Path) -> None:
     found = plots_of(tmp_path, {"a": 2e6, "b": None, "c": 3e6}, {"a": 0.2, "b": 0.4, "c": 0.6})
-    assert sorted(point.label for point in found["accuracy"][0].points) == ["a", "c"]
+    panel = found["accuracy"][0]
+    assert panel.has_unknown
+    assert {point.label for point in panel.points if point.x > panel.right} == {"b"}
+    assert "Parameters not published" in next(p for p in panel.points if p.label == "b").description
+
+
+def test_rows_without_both_numbers_are_left_out(tmp_path: Path) -> None:
+    times = {"a": 2.0, "b": None, "c": 3.0}
+    found = plots_of(tmp_path, times, {"a": 0.2, "b": 0.4, "c": 0.6}, "latency_p50_s")
+    (panel,) = (panel for panel in found["accuracy"] if panel.x_info.name == "latency_p50_s")
+    assert sorted(point.label for point in panel.points) == ["a", "c"]
+
+
+def test_people_and_the_majority_are_lines(page: Element) -> None:
+    (figure,) = page.one("section", id="tiny-answer").all("svg", css="scatter")
+    assert {name.text for name in figure.all("text", css="level-name")} == {"majority", "human ‡"}
 
 
 def test_one_point_makes_no_plot(tmp_path: Path) -> None:
-    found = plots_of(tmp_path, {"a": 2e6, "b": None}, {"a": 0.2, "b": 0.4})
+    found = plots_of(tmp_path, {"a": 2e6, "majority": None}, {"a": 0.2, "majority": 0.4})
     assert all(panel.x_info.name != "parameters" for panels in found.values() for panel in panels)
 
 

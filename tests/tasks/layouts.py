@@ -276,3 +276,74 @@ def _wikiart_emotions(folder: Path) -> Layout:
         )
     annotations = write(folder / "WikiArt-Emotions-Ag4.tsv", table(rows, delimiter="\t"))
     return Layout(annotations, paint(folder / "pics", [f"id{i}.jpg" for i in range(1, 14)]), 12)
+
+
+@layout("artemis-balanced")
+def _artemis_balanced(folder: Path) -> Layout:
+    """Lists side by side, backslashes in paths, `something else` among the annotations, a tie."""
+    records = []
+    for i, painting in enumerate(PAINTINGS[:9]):
+        style, name = painting.split("/")
+        feelings = [EIGHT[i % 8], EIGHT[i % 8], "something else", EIGHT[(i + 1) % 8]]
+        records.append(
+            {
+                "img_path": f".\\images\\{i}.jpg",
+                "art_style": style,
+                "painting": name,
+                "emotion": feelings,
+                "utterance": [said(i, k) for k in range(4)],
+                "dominant": 1.0,
+                "dominant_emotion": EIGHT[i % 8],
+            }
+        )
+    images = paint(folder / "wikiart", [f"{name}.jpg" for name in PAINTINGS[1:9]])
+    return Layout(write(folder / "test_ArtEmis.json", json.dumps(records)), images, 8)
+
+
+@layout("artphoto")
+def _artphoto(folder: Path) -> Layout:
+    """`sad` for sadness; images in a sub-folder."""
+    names = [f"{label}_{i:04}.jpg" for i, label in enumerate([*EIGHT[:7], "sad"])]
+    records = [{"id": i, "emotion": name.split("_")[0], "image_path": name} for i, name in enumerate(names)]
+    images = paint(folder / "pics", [f"artphoto/{name}" for name in names[1:]])
+    return Layout(write(folder / "test_Artphoto.json", json.dumps(records)), images, 7)
+
+
+@layout("eemo-bench")
+def _eemo_bench(folder: Path) -> Layout:
+    """Ranked emotions with scores, ratings as [mean, sd, variance]."""
+    ranks = (("joy", 39), ("neutral", 37), ("surprise", 3))
+    records = [
+        {
+            "image_name": f"{i}.jpg",
+            "category": ["Animal", "Human"][i % 2],
+            "emotion_list": [list(pair) for pair in (ranks if i % 2 else ranks[::-1])],
+            "Valence": [1 + i, 0.8, 1.0],
+            "Arousal": [4.25, 1.1, 1.7],
+            "Dominance": [9.0, 0.6, 1.4],
+            "judge_A": {"A": "No", "B": "Yes"},
+        }
+        for i in range(6)
+    ]
+    images = paint(folder / "pics", [f"{i}.jpg" for i in range(1, 6)])
+    return Layout(write(folder / "Ebench.json", json.dumps(records)), images, 5)
+
+
+@layout("eibench")
+def _eibench(folder: Path) -> Layout:
+    """Triggers as a numbered text, labels as folders in two spellings."""
+    names = [f"EmoSet-118k/image/sadness/sadness_{i}.jpg" for i in range(3)]
+    names += [f"CAER-S/train/Angry/{i}.png" for i in range(2)]
+    triggers = {name: f"1. Hand on forehead {i}.\n2. A 2nd thing.\n3. No light" for i, name in enumerate(names)}
+    return Layout(write(folder / "truth.json", json.dumps(triggers)), paint(folder / "pics", names[1:]), 4)
+
+
+@layout("artelingo-28")
+def _artelingo_28(folder: Path) -> Layout:
+    """Three of its languages."""
+    rows: list[Sequence[object]] = [("art_style", "painting", "caption", "emotion", "language", "split")]
+    for i, painting in enumerate(PAINTINGS[:4]):
+        for language in ("Urdu", "Yoruba", "Korean"):
+            rows += [(*painting.split("/"), f"{language} text {i} {k}", "Other", language, "test") for k in (0, 1)]
+    images = paint(folder / "wikiart", [f"{name}.jpg" for name in PAINTINGS[1:4]])
+    return Layout(write(folder / "artelingo28.csv", table(rows)), images, 9)

@@ -74,6 +74,8 @@ traps: [one, two]
     [
         (MINIMAL + "protocl: coco-ptb\n", "line 4, column 1", "unknown key 'protocl'; did you mean protocol"),
         (MINIMAL + "protocol: coco\n", "line 4, column 11", "protocol: unknown value 'coco'; did you mean coco-ptb"),
+        (MINIMAL + "terms: gratis\n", "line 4, column 8", "terms: unknown value 'gratis'"),
+        (MINIMAL + "year: 21\n", "line 4, column 7", "year: expected at least 1900, got 21"),
         (MINIMAL + "title: [a]\n", "line 4, column 8", "expected text, got a list"),
         (MINIMAL + "slices: style\n", "line 4, column 9", "expected a list, got text"),
         (MINIMAL + "illustrative: 1\n", "line 4, column 15", "expected true or false, got 1"),

@@ -51,3 +51,35 @@ def test_findingemo_labels(tmp_path: Path) -> None:
     annotations = Path(found.origin).parent / "data" / "annotations_single.ann"
     counts = reader.prepare(annotations, tmp_path, progress=False).counts()
     assert (counts["entries"], counts["annotated joy"], counts["annotated loathing"]) == (25_869, 3_971, 165)
+
+
+def test_artemis_balanced(development_data: Path, tmp_path: Path) -> None:
+    folder = development_data / "artemis_dominant"
+    if not folder.is_dir():
+        pytest.skip("no artemis_dominant")
+    reader = reader_of("artemis-balanced", tmp_path)
+    counts = reader.prepare(folder / "test_ArtEmis.json", folder / "images", progress=False).counts()
+    assert (counts["entries"], counts["examples"], counts["images corrupt"]) == (1_628, 645, 0)
+    assert reader.splits() == {"test": 645}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "entries", "checked"),
+    [
+        ("eemo-bench", "eemo_bench/Ebench_1_data(jac_en_check).json", 1_960, {}),
+        ("artphoto", "eemo_bench/test_Artphoto.json", 806, {"annotated sadness": 166, "annotated anger": 77}),
+        ("eibench", "eibench/basic_ground_truth.json", 1_615, {}),
+    ],
+)
+def test_lists_of_newer_benchmarks(
+    name: str, file: str, entries: int, checked: dict[str, int], development_data: Path, tmp_path: Path
+) -> None:
+    if not (development_data / file).is_file():
+        pytest.skip(f"no {file}")
+    reader = reader_of(name, tmp_path, without_images=True)
+    counts = reader.prepare(development_data / file, tmp_path, progress=False).counts()
+    assert (counts["entries"], counts["examples"]) == (entries, entries)
+    assert {key: counts[key] for key in checked} == checked
+    for example in reader.examples():
+        for dimension, (low, high) in reader.task.ratings.items():
+            assert low <= example.ratings[dimension] <= high

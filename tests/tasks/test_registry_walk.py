@@ -49,6 +49,7 @@ def test_card(name: str) -> None:
     )
     for field in ("title", "description", "licence", "access", "splits", "traps"):
         assert getattr(task, field), f"the card of {name} says nothing about: {field}"
+    assert task.terms, f"the card of {name} has no terms"
     assert set(task.polarity) == set(task.emotions)
     assert name == "demo" or f"harness data prepare {name} " in task.access or "CARD.yaml" in task.access
     for prompt in task.prompts.values():

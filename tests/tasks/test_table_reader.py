@@ -158,3 +158,60 @@ class TestAmbiguousImages:
         examples, counts = self.prepare(tmp_path, images, ambiguous_images="leave_out")
         assert examples.keys() == {"b.png", "c.png"}
         assert 'a.png,"ambiguous (New/a.png, Old/a.png)"' in (tmp_path / "data/votes/left_out.csv").read_text("utf-8")
+
+
+class TestJson:
+    def test_lists_side_by_side_nested_values_and_objects_by_key(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "t.json", json.dumps([{"a": 1, "e": ["x", "y"], "u": [" 1 ", None], "v": [2.5, 3]}]))
+        rows = [row for _, row in read_rows(path, ("a", "v.0"), unfold=("e", "u"))]
+        assert rows == [{"a": "1", "v.0": "2.5", "v.1": "3", "e": e, "u": u} for e, u in (("x", "1"), ("y", ""))]
+        path = write(tmp_path / "k.json", json.dumps({"p.jpg": "1. One 2nd.\n2. Two"}))
+        assert [row for _, row in read_rows(path, ("key",), unfold=("value",))] == [
+            {"key": "p.jpg", "value": "One 2nd."},
+            {"key": "p.jpg", "value": "Two"},
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ("[{", "t.json: not JSON"),
+            ("[5]", "entry 1: expected an object, got '5'"),
+            ('[{"e": ["x"], "u": []}]', "entry 1: lists of different length: 1 in e, 0 in u"),
+            ('[{"e": "x", "u": []}]', "entry 1: e: expected a list, got 'x'"),
+            ('[{"e": ["x"], "u": ["y"]}]', "entry 1: no column 'a'; known: e, u"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, content: str, says: str) -> None:
+        with pytest.raises(UserError, match=says):
+            list(read_rows(write(tmp_path / "t.json", content), ("a",), unfold=("e", "u")))
+
+    def test_weights_are_annotations(self, tmp_path: Path) -> None:
+        records = [{"file": "a.png", "ranks": [["joy", 3], ["gloom", 2]]}]
+        path, images = write(tmp_path / "t.json", json.dumps(records)), paint(tmp_path, ["a.png"])
+        options = {"unfold": ["ranks"], "split": "test"}
+        columns = {"image": "file", "emotion": "ranks.0", "weight": "ranks.1"}
+        examples, _ = prepared(path, images, tmp_path / "d", columns=columns, **options)
+        assert examples["a.png"].emotion_histogram == {"joy": 3, "gloom": 2}
+        records[0]["ranks"] = [["joy", 1.5]]
+        write(path, json.dumps(records))
+        with pytest.raises(UserError, match=r"entry 1: ranks\.1 is not a count: 1\.5"):
+            prepared(path, images, tmp_path / "d", columns=columns, **options)
+
+
+def test_the_table_tells_lengths_entropy_and_what_is_in_two_splits(tmp_path: Path) -> None:
+    rows = [("file", "feeling", "why", "part"), ("a.png", "joy", "one two three", "train")]
+    rows += [
+        ("b.png", "joy", "one two three", "test"),
+        ("c.png", "gloom", "one", "test"),
+        ("c.png", "gloom", "", "test"),
+    ]
+    path = write(tmp_path / "t.csv", table(rows))
+    columns = COLUMNS | {"explanation": "why", "split": "part"}
+    reader = reader_of(tmp_path / "d", columns=columns)
+    found = {row.what: row for row in reader.prepare(path, paint(tmp_path, ["a.png", "b.png", "c.png"]), False).rows}
+    assert found["words of an explanation"].count == 3
+    assert (found["explanations in several splits"].count, found["explanations in several splits"].note) == (
+        1, "one two three",
+    )  # fmt: skip
+    assert found["labels that occur"].note == "entropy 1.00 of at most 1.00 bits"
+    assert "images in several splits" not in found

@@ -1,0 +1,33 @@
+"""The map in docs/design.md leads somewhere: every file and name on it exists, and no journey has more than eight hops."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MAP = (REPOSITORY / "docs" / "design.md").read_text(encoding="utf-8")
+JOURNEYS = re.split(r"^\*\*(.+?)\*\*.*$", MAP.partition("## Six journeys")[2].partition("\n## ")[0], flags=re.M)[1:]
+
+
+def test_the_six_journeys_are_short() -> None:
+    hops = {
+        title: re.findall(r"^\d+\. ", text, re.M) for title, text in zip(JOURNEYS[::2], JOURNEYS[1::2], strict=True)
+    }
+    assert len(hops) == 6
+    assert all(0 < len(found) <= 8 for found in hops.values()), hops
+
+
+@pytest.mark.parametrize(("path", "name"), re.findall(r"`([\w/]+/[\w.]+)` `([\w.]+)`", MAP))
+def test_each_step_exists(path: str, name: str) -> None:
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+    assert re.search(rf"\b{name.rpartition('.')[2]}\b", text), (path, name)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:adapters|harness|reports|scripts|sevlm|tasks|tests)/[\w/.]*)`", MAP)))
+)
+def test_each_file_exists(path: str) -> None:
+    assert (REPOSITORY / path).exists()
