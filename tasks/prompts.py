@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import BuiltinMethodType
+from typing import TYPE_CHECKING, Any
 
 from harness.types import CONTEXT_MARK, UserError
 
 if TYPE_CHECKING:
-    from jinja2.nodes import Template
+    from jinja2 import Environment
+    from jinja2.nodes import Node
 
 DEFAULT_PROMPT = (
     "Look at this painting. Which one of these emotions does it make you feel most: {{ labels | join(', ') }}?\n"
@@ -28,23 +31,26 @@ def render(template: str, labels: Sequence[str], ratings: Mapping[str, Sequence[
     Args:
         template: Jinja2 text. Names defined in it: `labels`, the task's emotions in order; `ratings`, dimension ->
             [lowest, highest]; `context`, which renders as `harness.types.CONTEXT_MARK` and is replaced by each
-            picture's own text when it is shown.
+            image's own text when it is shown.
         labels: the emotions.
         ratings: the task's rating scales.
 
     Raises:
         UserError: the template has a syntax error, uses another name, leaves the sandbox, or renders to nothing.
     """
-    from jinja2 import StrictUndefined, TemplateSyntaxError
-    from jinja2.sandbox import SandboxedEnvironment
+    from jinja2 import TemplateSyntaxError
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined)
     try:
-        _check_effort(environment.parse(template), labels)
-        pieces = environment.from_string(template).generate(
-            labels=tuple(labels), ratings=dict(ratings or {}), context=CONTEXT_MARK
+        pieces = (
+            _environment()
+            .from_string(template)
+            .generate(labels=tuple(labels), ratings=dict(ratings or {}), context=CONTEXT_MARK)
         )
-        text = _joined(pieces)
+        text = ""
+        for piece in pieces:
+            text += piece
+            if len(text) > LONGEST:
+                raise UserError(f"it renders to more than {LONGEST:,} characters")
     except TemplateSyntaxError as error:
         raise UserError(f"prompt template, its line {error.lineno}: {error.message}") from error
     except Exception as error:  # a template may fail in any way that Python code can
@@ -57,49 +63,41 @@ def render(template: str, labels: Sequence[str], ratings: Mapping[str, Sequence[
     return text
 
 
-def _joined(pieces: Iterator[str]) -> str:
-    text: list[str] = []
-    length = 0
-    for piece in pieces:
-        text.append(piece)
-        length += len(piece)
-        if length > LONGEST:
-            raise UserError(f"it renders to more than {LONGEST:,} characters")
-    return "".join(text)
+def _loop_depth(node: Node) -> int:
+    """How many loops stand within each other."""
+    from jinja2.nodes import For
+
+    return isinstance(node, For) + max(map(_loop_depth, node.iter_child_nodes()), default=0)
 
 
-def _check_effort(template: Template, labels: Sequence[str]) -> None:
-    """Refuse what could compute for ever or fill the memory: a card may come from anybody.
+@cache
+def _environment() -> Environment:
+    """Jinja's sandbox without what could compute for ever or fill the memory: a card may come from anybody.
 
-    Allowed are text, conditions, `for` in at most two levels, and filters and methods whose result is about as long as
-    what they get; there is no multiplication, no assignment and no macro.
-
-    Raises:
-        UserError: something else.
+    Loops run over what a prompt is given, calls reach a few methods of text and mappings, and `*`, `**` and `%` are
+    refused, so that a prompt is about as long as what goes into it.
     """
-    from jinja2 import nodes
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
 
-    for node in template.find_all(nodes.Node):
-        known = type(node).__name__ in _NODES
-        if isinstance(node, nodes.Filter):
-            known = node.name in _FILTERS
-        if isinstance(node, nodes.Call):
-            known = isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS
-        if isinstance(node, nodes.For):
-            levels = 1 + any(node.find_all(nodes.For))
-            deep = any(any(inner.find_all(nodes.For)) for inner in node.find_all(nodes.For))
-            longest = len(labels) + max(map(len, labels), default=0)
-            known = not node.recursive and not deep and longest**levels <= LONGEST
-        if not known:
-            raise UserError(f"its line {node.lineno}: {type(node).__name__.lower()} is more than a prompt may do")
+    class Sandbox(SandboxedEnvironment):
+        intercepted_binops = frozenset({"*", "**", "%"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            raise UserError(f"a prompt may not compute with {operator}")
+
+        def is_safe_callable(self, obj: Any) -> bool:
+            return isinstance(obj, BuiltinMethodType) and obj.__name__ in _METHODS
+
+    environment = Sandbox(undefined=StrictUndefined)
+    environment.globals.clear()
+    environment.filters = {name: found for name, found in environment.filters.items() if name in _FILTERS}
+    return environment
 
 
-LONGEST = 1_000_000
+LONGEST, MOST_ROUNDS = 1_000_000, 10_000_000
 """Characters of a rendered prompt, and rounds of its loops."""
 _FILTERS = frozenset(
     {"join", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "list", "sort"}
 )
 _METHODS = frozenset({"items", "keys", "values", "lower", "upper", "title", "capitalize", "strip"})
-_NODES = frozenset({"Template", "Output", "TemplateData", "Name", "Const", "If", "CondExpr", "Getattr", "Getitem"}) | {
-    *("Compare", "Operand", "And", "Or", "Not", "Tuple", "List", "Test", "Slice", "Add", "Sub", "Concat", "For", "Neg")
-}

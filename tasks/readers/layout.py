@@ -313,7 +313,7 @@ class LayoutReader(PreparedReader):
         if ambiguous and choice == "refuse":
             shown = "; ".join(f"{name}: {problem}" for name, problem in list(ambiguous.items())[:3])
             raise UserError(
-                f"{images}: {len(ambiguous)} image names belong to several files of different content: {shown}; remove "
+                f"{images}: files of one name but different content, for {len(ambiguous)} images: {shown}; remove "
                 "the wrong ones, or add options: {ambiguous_images: first} (or leave_out) to a copy of the card"
             )
         if choice == "first":
@@ -422,7 +422,7 @@ def _table_rows(
     counts = Counter(note["emotion"] for row in rows for note in row["annotations"])
     yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
     shares = [count / counts.total() for count in counts.values()]
-    entropy = -sum(share * math.log2(share) for share in shares)
+    entropy = sum(share * math.log2(1 / share) for share in shares)
     yield TableRow(
         "labels that occur", len(counts), f"entropy {entropy:.2f} of at most {math.log2(len(labels)):.2f} bits"
     )

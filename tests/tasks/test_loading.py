@@ -190,7 +190,15 @@ class TestPrompt:
         assert "joy, something else?" in text
         assert "<emotion> because <explanation>" in text
 
-    @pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{{ 1/0 }}", "  ", "{{ labels.append(1) }}"])
+    @pytest.mark.parametrize(
+        "template",
+        [
+            "{{ ''.__class__.__mro__ }}", "{{ 1/0 }}", "  ", "{{ labels.append(1) }}", "{{ 'a' * 9999999999 }}",
+            "{{ '%9999999999d' % 1 }}", "{{ 'a'.center(9999999999) }}", "{{ 'a' | center(9999999999) }}",
+            "{% for a in range(9) %}{{ a }}{% endfor %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% for a in labels %}" * 9 + "{% endfor %}" * 9, "{{ 'x'.format(1) }}", "{{ '{:9999999999}'.format(1) }}", "{{ cycler(1) }}", "{% set n = namespace() %}a",
+        ],
+    )  # fmt: skip
     def test_bad_templates(self, template: str) -> None:
         with pytest.raises(UserError, match="prompt template"):
             render(template, ("a", "b"))

@@ -148,7 +148,7 @@ class TestAmbiguousImages:
         return prepared(path, images, tmp_path / "data", **options)
 
     def test_they_are_refused_by_name(self, tmp_path: Path, images: Path) -> None:
-        with pytest.raises(UserError, match=r"1 image names .*a.png: ambiguous \(New/a.png, Old/a.png\).*first"):
+        with pytest.raises(UserError, match=r"for 1 images: a.png: ambiguous \(New/a.png, Old/a.png\).*first"):
             self.prepare(tmp_path, images)
 
     def test_they_are_taken_or_left_as_the_card_says(self, tmp_path: Path, images: Path) -> None:
