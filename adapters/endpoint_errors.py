@@ -115,7 +115,7 @@ def of_sdk(error: Exception, sdk: Any) -> EndpointError | RetryableError:
         Exception: `error` itself, if it is none of the package's.
     """
     if isinstance(error, sdk.APIStatusError):
-        return EndpointError(error.status_code, error.body, error.response.headers)
+        return EndpointError(error.status_code, error.response.content, error.response.headers)
     if isinstance(error, sdk.APIConnectionError):
         return connection_error(error.__cause__ or error)
     if isinstance(error, sdk.APIResponseValidationError | ValueError):
