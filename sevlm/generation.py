@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from sevlm.config import SEVLMConfig, SEVLMError
-from sevlm.model import KeyValue, Network, explanation_mask
+from sevlm.config import FIXED_BOUNDARY, SEVLMConfig, SEVLMError
+from sevlm.model import VAD_WIDTH, KeyValue, Network, explanation_mask
 from sevlm.tokenization import (
     IGNORE_INDEX,
     Tokenizer,
@@ -31,6 +32,9 @@ from sevlm.tokenization import (
     split_caption,
 )
 from sevlm.vad import RowLookup, VADLookup, Values
+
+KEPT_SHARE = 0.75
+"""Rows that ended leave the batch once this share of it, or less, is left: leaving copies the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +84,21 @@ class DecodingStep(NamedTuple):
 class CaptionDecoder:
     """The growing captions of one batch of images.
 
+    Computes what `Decoder.forward` does, on raw tensors and with caches of fixed size, because a step of a small model
+    is mostly overhead. Keys and values of the text are kept as far as no later token can change them: all of them with
+    a causal VAD encoder (or none), else those before the first token that VAD features are fused into.
+
     Args:
         model: in eval mode, with a tokenizer.
         image_grid: (B, P, encoder_dim) float; brought to the model's device and dtype.
         lookup: VAD look-up; None only for models without VAD features.
         image_prefix: (B, prefix_dim) float, for models with a prefix.
 
-    Attributes:
-        input_ids, segment_ids: (B, T) int64, prompt included.
-        vad: (B, T, 3) float; None if the model has no VAD encoder.
-
     Raises:
         SEVLMError: the model has no tokenizer, or needs a look-up that is missing.
     """
 
+    @torch.no_grad()
     def __init__(
         self, model: Network, image_grid: Tensor, lookup: RowLookup | None, image_prefix: Tensor | None = None
     ) -> None:
@@ -101,56 +106,141 @@ class CaptionDecoder:
             raise SEVLMError("this model fuses VAD features: pass a VAD look-up (sevlm.VADLookup)")
         if model.tokenizer is None:
             raise SEVLMError("the model has no tokenizer: pass one to SEVLM(config, tokenizer)")
-        weight = model.decoder.wte.weight
+        config, weight = model.config, model.decoder.wte.weight
         self.model, self.lookup, self.tokenizer = model, lookup, model.tokenizer
         self.image_prefix = None if image_prefix is None else image_prefix.to(weight)
-        self.image_memory = model.decoder.image_memory(image_grid.to(weight))
-        self.causal = model.config.causal_vad_encoder or model.vad_encoder is None
-        self.cache: tuple[KeyValue, ...] | None = None
-        self.cached = 0  # positions in the cache
+        memory = model.decoder.image_memory(image_grid.to(weight))
+        self.image_memory = tuple((key.contiguous(), value.contiguous()) for key, value in memory)
+        self.causal = config.causal_vad_encoder or model.vad_encoder is None
+        self.cached = 0  # leading positions whose keys and values are kept
         self._because = because_id(self.tokenizer)
-        prompt = encode_prompt(self.tokenizer, model.config)
-        rows = len(image_grid)
-        self.prompt_length = len(prompt.input_ids)
-        self.input_ids = torch.tensor([prompt.input_ids] * rows, device=weight.device)
-        self.segment_ids = torch.tensor([prompt.segment_ids] * rows, device=weight.device)
+        prompt = encode_prompt(self.tokenizer, config)
+        self.prompt_length = self.length = len(prompt.input_ids)
+        rows, capacity = len(image_grid), self.length + config.max_new_tokens
+        self._ids, self._segments = (
+            F.pad(torch.tensor([part], device=weight.device), (0, config.max_new_tokens)).repeat(rows, 1)
+            for part in (prompt.input_ids, prompt.segment_ids)
+        )
+        self._inside = torch.zeros(rows, capacity, dtype=torch.bool, device=weight.device)
+        self._inside[:, : self.length] = explanation_mask(config, self.segment_ids)
+        self._layers = [BlockWeights(block, config.n_head) for block in model.decoder.h]
+        heads = (rows, config.n_head, capacity, config.n_embd // config.n_head)
+        self._cache = [(weight.new_empty(heads), weight.new_empty(heads)) for _ in self._layers]
+        self._base = weight.new_empty(rows, capacity, config.n_embd)  # embeddings before fusion
+        self._fused = torch.empty_like(self._base)  # what fusion makes of them, without the VAD features' share
+        self._embedded = 0
+        self._vad = weight.new_zeros(rows, capacity, VAD_WIDTH)
+        self._features = torch.empty_like(self._vad)
+        self._vad_cache = None if model.vad_encoder is None else VADCache(model.vad_encoder, rows, capacity)
         self._words: list[list[str]] = [[] for _ in range(rows)]
         self._unfinished: list[tuple[int, ...]] = [()] * rows
-        self.vad: Tensor | None = None
-        self._extend_vad([[token] * rows for token in prompt.input_ids])
+        self._look_up([[token] * rows for token in prompt.input_ids])
+
+    @property
+    def input_ids(self) -> Tensor:
+        """(B, T) int64, prompt included."""
+        return self._ids[:, : self.length]
+
+    @property
+    def segment_ids(self) -> Tensor:
+        """(B, T) int64."""
+        return self._segments[:, : self.length]
 
     @property
     def generated(self) -> Tensor:
         """(B, N) int64 tokens so far."""
-        return self.input_ids[:, self.prompt_length :]
+        return self._ids[:, self.prompt_length : self.length]
 
+    @property
+    def explained(self) -> Tensor:
+        """(B, N) bool: which of them are explanation tokens."""
+        return self._inside[:, self.prompt_length : self.length]
+
+    @property
+    def vad(self) -> Tensor | None:
+        """(B, T, 3) float, input of the VAD encoder; None if the model has none."""
+        return None if self.model.vad_encoder is None else self._vad[:, : self.length]
+
+    @torch.no_grad()
     def next_step(self) -> DecodingStep:
-        """Scores the next token of every row; caches what no later token can change."""
-        decoder = self.model.decoder
-        features = self.model.encode_vad(self.vad)
-        embeddings = decoder.embed(self.input_ids, self.segment_ids, features, self.image_prefix, self.cached)
-        states = decoder(embeddings, self.image_memory, self.cache, last_only=True)
+        """Scores the next token of every row; keeps what no later token can change."""
+        decoder, start, stop = self.model.decoder, self.cached, self.length
+        states = self._embed(start, stop).flatten(0, 1)  # (B * (T - cached), D)
+        mask = None
+        if stop - start > 1:
+            mask = torch.ones(stop - start, stop, dtype=torch.bool, device=states.device).tril(start)
+        for index, layer in enumerate(self._layers):
+            last = index == len(self._layers) - 1
+            states = layer.forward(states, self._cache[index], self.image_memory[index], start, stop, mask, last)
+        norm = decoder.ln_f
+        final = torch.layer_norm(states, states.shape[-1:], norm.weight, norm.bias, norm.eps)  # (B, D)
         self.cached = self.num_cacheable()
-        self.cache = tuple((key[:, :, : self.cached], value[:, :, : self.cached]) for key, value in states.cache)
-        final = states.hidden_states[-1][:, -1]  # (B, D)
         predicted = None if self.model.vad_head is None else self.model.vad_head(final)
-        return DecodingStep(self.segment_ids, self.vad, features, decoder.logits(final), predicted)
+        features = None if self.vad is None else self._features[:, :stop]
+        if not self.causal:  # the next step writes over them
+            features = None if features is None else features.clone()
+        vad = self.vad if self.vad is None or self.causal else self.vad.clone()
+        return DecodingStep(self.segment_ids, vad, features, decoder.logits(final), predicted)
 
-    def append(self, tokens: Tensor) -> None:
-        """Adds one token to every row: (B,) int64."""
-        new = next_segments(self.model.config, self._because, self.segment_ids[:, -1], tokens)
-        self.input_ids = torch.cat((self.input_ids, tokens[:, None]), dim=1)
-        self.segment_ids = torch.cat((self.segment_ids, new[:, None]), dim=1)
-        self._extend_vad([tokens.tolist()])
+    @torch.no_grad()
+    def append(self, tokens: Tensor) -> list[int]:
+        """Adds one token to every row, (B,) int64; the tokens as numbers."""
+        config, position = self.model.config, self.length
+        before = self._segments[:, position - 1]
+        self._ids[:, position] = tokens
+        self._segments[:, position] = next_segments(config, self._because, before, tokens)
+        if config.fusion_boundary == "fixed6":
+            self._inside[:, position] = position >= config.prefix_length + FIXED_BOUNDARY
+        else:
+            self._inside[:, position] = before == config.explanation_token_id
+        self.length += 1
+        column: list[int] = tokens.tolist()
+        self._look_up([column])
+        return column
+
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops all rows but these."""
+        index = torch.tensor(rows, device=self._ids.device)
+        for name in ("_ids", "_segments", "_inside", "_base", "_fused", "_vad", "_features"):
+            setattr(self, name, getattr(self, name)[index])
+        self._cache = [(key[index], value[index]) for key, value in self._cache]
+        self.image_memory = tuple((key[index], value[index]) for key, value in self.image_memory)
+        self._words = [self._words[row] for row in rows]
+        self._unfinished = [self._unfinished[row] for row in rows]
+        if self._vad_cache is not None:
+            self._vad_cache.keep(index)
 
     def num_cacheable(self) -> int:
         """Leading positions whose states no later token changes, the same number for every row."""
         if self.causal:
-            return self.input_ids.shape[1]
-        fused = explanation_mask(self.model.config, self.segment_ids).any(dim=0)  # (T,)
-        return int((fused.cumsum(0) == 0).sum())
+            return self.length
+        if self.model.config.fusion_boundary == "fixed6":
+            return min(self.length, self.model.config.prefix_length + FIXED_BOUNDARY)
+        return int((self._inside[:, : self.length].any(dim=0).cumsum(0) == 0).sum())
 
-    def _extend_vad(self, columns: Sequence[Sequence[int]]) -> None:
+    def _embed(self, start: int, stop: int) -> Tensor:
+        """Embeddings (B, stop - start, D) of these positions, with VAD features fused into explanation tokens."""
+        decoder, new = self.model.decoder, self._embedded
+        if stop > self.model.config.n_positions:
+            raise SEVLMError(f"{stop} tokens exceed the {self.model.config.n_positions} positions of the model")
+        if new == 0:
+            self._base[:, :stop] = decoder.embed(self.input_ids, self.segment_ids, None, self.image_prefix)
+        else:
+            words = decoder.wte.weight[self._ids[:, new:stop]] + decoder.wte.weight[self._segments[:, new:stop]]
+            self._base[:, new:stop] = words + decoder.wpe.weight[new:stop]
+        self._embedded = stop
+        base = self._base[:, start:stop]
+        if self._vad_cache is None or decoder.vad_fusion is None:
+            return base
+        width, fusion = base.shape[-1], decoder.vad_fusion
+        self._fused[:, new:stop] = F.linear(self._base[:, new:stop], fusion.weight[:, :width], fusion.bias)
+        first = start if self.causal else 0
+        self._features[:, first:stop] = self._vad_cache.forward(self._vad[:, first:stop], first, stop)
+        fused = self._fused[:, start:stop] + F.linear(self._features[:, start:stop], fusion.weight[:, width:])
+        return torch.where(self._inside[:, start:stop, None], fused, base)
+
+    def _look_up(self, columns: Sequence[Sequence[int]]) -> None:
         """Looks up the words of new tokens, each column one per row.
 
         A tagger gets whole rows and may change its mind about old words. With a causal encoder only its new value is
@@ -158,8 +248,8 @@ class CaptionDecoder:
         """
         if self.lookup is None or self.model.vad_encoder is None:
             return
-        unit, weight = self.model.config.vad_lookup, self.model.decoder.wte.weight
-        word_lookup = self.lookup.values if isinstance(self.lookup, VADLookup) and not self.lookup.contextual else None
+        unit, first = self.model.config.vad_lookup, self.length - len(columns)
+        word_lookup = self.lookup.word if isinstance(self.lookup, VADLookup) and not self.lookup.contextual else None
         values: list[Values] = []
         for tokens in columns:
             for row, token in enumerate(tokens):
@@ -167,15 +257,108 @@ class CaptionDecoder:
                 if word_lookup is None:
                     self._words[row].append(word)
                 else:
-                    values += word_lookup((word,))
+                    values.append(word_lookup(word))
         if word_lookup is None:
-            new = torch.stack([self.lookup(words) for words in self._words]).to(weight)
-            new = new if self.vad is None or not self.causal else new[:, -1:]
+            whole = torch.stack([self.lookup(words) for words in self._words]).to(self._vad)
+            first = first if self.causal else 0
+            self._vad[:, first : self.length] = whole[:, first:]
         else:
-            new = torch.tensor(values, dtype=weight.dtype, device=weight.device)
-            new = new.view(len(columns), -1, 3).transpose(0, 1)  # (B, columns, 3)
-        grows = self.vad is not None and (word_lookup is not None or self.causal)
-        self.vad = torch.cat((self.vad, new), dim=1) if grows else new  # type: ignore[arg-type]
+            new = torch.tensor(values, dtype=self._vad.dtype, device=self._vad.device)
+            self._vad[:, first : self.length] = new.view(len(columns), -1, VAD_WIDTH).transpose(0, 1)
+
+
+class BlockWeights:
+    """One decoder block as raw tensors: the arithmetic of `Block` in eval mode without its overhead."""
+
+    def __init__(self, block: nn.Module, heads: int) -> None:
+        own: Any = block
+        self.heads = heads
+        self.norms = [(norm.weight, norm.bias, norm.eps) for norm in (own.ln_1, own.ln_cross_attn, own.ln_2)]
+        attn, cross, mlp = own.attn, own.crossattention, own.mlp
+        layers = (attn.c_attn, attn.c_proj, cross.q_attn, cross.c_proj, mlp.c_fc, mlp.c_proj)
+        self.qkv, self.proj, self.cross_q, self.cross_proj, self.fc, self.out = ((c.bias, c.weight) for c in layers)
+
+    def forward(
+        self, states: Tensor, cache: KeyValue, image: KeyValue, start: int, stop: int, mask: Tensor | None, last: bool
+    ) -> Tensor:
+        """(B * T, D) states of positions start..stop -> the same, or those of the last position alone, (B, D).
+
+        Args:
+            cache: keys and values, (B, heads, capacity, D / heads), filled up to `start`; brought up to `stop`.
+            image: keys and values of the image patches.
+            mask: (T, stop) bool, which positions a position sees; None if T is 1.
+            last: return the last position only.
+        """
+        length, (keys, values) = stop - start, cache
+        mixed = torch.addmm(self.qkv[0], self._norm(states, 0), self.qkv[1]).view(len(keys), length, 3, self.heads, -1)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, T, D / heads)
+        keys[:, :, start:stop], values[:, :, start:stop] = key, value
+        if last and length > 1:
+            states, query, mask = states.view(len(keys), length, -1)[:, -1], query[:, :, -1:], None
+        mixed = F.scaled_dot_product_attention(query, keys[:, :, :stop], values[:, :, :stop], attn_mask=mask)
+        states = states + torch.addmm(self.proj[0], _joined(mixed), self.proj[1])
+        query = torch.addmm(self.cross_q[0], self._norm(states, 1), self.cross_q[1])
+        query = query.view(len(keys), -1, self.heads, keys.shape[-1]).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(query, *image)
+        states += torch.addmm(self.cross_proj[0], _joined(mixed), self.cross_proj[1])
+        hidden = F.gelu(torch.addmm(self.fc[0], self._norm(states, 2), self.fc[1]), approximate="tanh")
+        states += torch.addmm(self.out[0], hidden, self.out[1])
+        return states
+
+    def _norm(self, states: Tensor, which: int) -> Tensor:
+        return torch.layer_norm(states, states.shape[-1:], *self.norms[which])
+
+
+class VADCache:
+    """The VAD encoder as raw tensors; a causal one keeps keys and values and computes new tokens only."""
+
+    def __init__(self, encoder: nn.Module, rows: int, capacity: int) -> None:
+        own: Any = encoder
+        first = own.layers[0].self_attention
+        self.causal, self.heads = first.causal, first.heads
+        self.known, self.positions = own.known_dimensions, own.position_embedding.weight
+        self.norm = own.norm.weight, own.norm.bias, own.norm.eps
+        shape = (rows, self.heads, capacity, VAD_WIDTH // self.heads)
+        empty = own.norm.weight.new_empty
+        self.cache = [(empty(shape), empty(shape)) for _ in own.layers if self.causal]
+        self.layers = []
+        for layer in own.layers:
+            parts = (layer.self_attention.query, layer.self_attention.key, layer.self_attention.value)
+            qkv = torch.cat([part.bias for part in parts]), torch.cat([part.weight for part in parts]).t()
+            fc, out = ((linear.bias, linear.weight.t()) for linear in (layer.fc[0], layer.fc[2]))
+            norms = [(norm.weight, norm.bias, norm.eps) for norm in (layer.norm1, layer.norm2)]
+            self.layers.append((qkv, fc, out, norms))
+
+    def keep(self, index: Tensor) -> None:
+        """Drops all rows but these."""
+        self.cache = [(key[index], value[index]) for key, value in self.cache]
+
+    def forward(self, vad: Tensor, start: int, stop: int) -> Tensor:
+        """(B, stop - start, 3) VAD values of these positions -> their features; start is 0 unless causal."""
+        rows, length = vad.shape[:2]
+        mask = None
+        if self.causal and length > 1:
+            mask = torch.ones(length, stop, dtype=torch.bool, device=vad.device).tril(start)
+        shape = (VAD_WIDTH,)
+        states = (vad * self.known + self.positions[start:stop]).flatten(0, 1)  # (B * T, 3)
+        states = torch.layer_norm(states, shape, *self.norm)
+        for index, (qkv, fc, out, norms) in enumerate(self.layers):
+            mixed = torch.addmm(qkv[0], states, qkv[1]).view(rows, length, 3, self.heads, -1)
+            query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind()
+            if self.causal:
+                keys, values = self.cache[index]
+                keys[:, :, start:stop], values[:, :, start:stop] = key, value
+                key, value = keys[:, :, :stop], values[:, :, :stop]
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            inner = torch.layer_norm(states + _joined(mixed), shape, *norms[0])
+            hidden = torch.addmm(out[0], torch.addmm(fc[0], inner, fc[1]).relu_(), out[1])
+            states = states + torch.layer_norm(hidden.add_(inner), shape, *norms[1])
+        return states.view(rows, length, VAD_WIDTH)
+
+
+def _joined(heads: Tensor) -> Tensor:
+    """(B, heads, T, D / heads) -> (B * T, D)."""
+    return heads.transpose(1, 2).reshape(heads.shape[0] * heads.shape[2], -1)
 
 
 def next_segments(config: SEVLMConfig, because: int, segments: Tensor, tokens: Tensor) -> Tensor:
@@ -184,7 +367,6 @@ def next_segments(config: SEVLMConfig, because: int, segments: Tensor, tokens: T
     return torch.where(explanation, config.explanation_token_id, config.emotion_token_id)
 
 
-@torch.no_grad()
 def greedy_steps(captions: CaptionDecoder, stop_when_ended: bool = True) -> Iterator[DecodingStep]:
     """Decodes greedily, advancing the captions; rows go on after their end.
 
@@ -195,15 +377,13 @@ def greedy_steps(captions: CaptionDecoder, stop_when_ended: bool = True) -> Iter
     Yields:
         Each step, at most `config.max_new_tokens`; `captions.generated` then holds the tokens up to it.
     """
-    ends = torch.tensor(special_ids(captions.tokenizer), device=captions.input_ids.device)
-    ended = torch.zeros(len(captions.input_ids), dtype=torch.bool, device=ends.device)
+    ends, open_rows = set(special_ids(captions.tokenizer)), set(range(len(captions.input_ids)))
     for _ in range(captions.model.config.max_new_tokens):
         step = captions.next_step()
-        tokens = step.logits.argmax(dim=-1)  # (B,)
-        captions.append(tokens)
+        tokens = captions.append(step.logits.argmax(dim=-1))
         yield step
-        ended |= torch.isin(tokens, ends)
-        if stop_when_ended and bool(ended.all()):
+        open_rows -= {row for row, token in enumerate(tokens) if token in ends}
+        if stop_when_ended and not open_rows:
             break
 
 
@@ -215,10 +395,7 @@ def greedy_tokens(captions: CaptionDecoder, stop_when_ended: bool = True) -> Ten
 
 
 def finish_caption(
-    tokenizer: Tokenizer,
-    config: SEVLMConfig,
-    tokens: Sequence[int],
-    label_probs: Mapping[str, float] | None = None,
+    tokenizer: Tokenizer, config: SEVLMConfig, tokens: Sequence[int], label_probs: Mapping[str, float] | None = None
 ) -> Generated:
     """Turns the generated tokens of one row into a caption: cut at its end, decoded, split at "because"."""
     ends = set(special_ids(tokenizer))
@@ -247,29 +424,58 @@ def generate(
         probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
         if labels is not None:
             probabilities = label_probabilities(captions, labels)
-        predicted = [step.next_vad for step in greedy_steps(captions)]
+        tokens, vad = _decode(captions)
     finally:
         model.train(training)
-    rows = zip(captions.generated.tolist(), probabilities, strict=True)
+    rows = zip(tokens, probabilities, strict=True)
     found = [finish_caption(captions.tokenizer, model.config, row, probs) for row, probs in rows]
-    return _with_vad(captions, found, [vad for vad in predicted if vad is not None])
-
-
-def _with_vad(captions: CaptionDecoder, found: list[Generated], predicted: Sequence[Tensor]) -> list[Generated]:
-    """Adds the mean of the VAD head's values, one (B, 3) per generated token, over each explanation."""
-    if not predicted:
+    if model.vad_head is None:
         return found
-    values = torch.stack(list(predicted), dim=1).float()  # (B, N, 3)
-    explained = explanation_mask(captions.model.config, captions.segment_ids)[:, -values.shape[1] :]  # (B, N)
-    result = []
-    for row, caption in enumerate(found):
-        words = len(caption.token_ids) - caption.ended
-        chosen = values[row, :words][explained[row, :words]]
-        if not caption.explanation:  # an image's rating stands where the caption ends
-            chosen = values[row, words : words + (caption.ended and captions.model.config.rates_pictures)]
-        mean = tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
-        result.append(replace(caption, vad=mean))
-    return result
+    return [replace(caption, vad=_mean_vad(caption, *vad[row], model.config)) for row, caption in enumerate(found)]
+
+
+def _decode(captions: CaptionDecoder) -> tuple[list[list[int]], list[tuple[Tensor, Tensor]]]:
+    """Decodes every row to its end; rows that have ended leave the batch in groups.
+
+    Returns:
+        For each row its N tokens; and the VAD head's values (N, 3) with the mask (N,) of its explanation tokens.
+    """
+    count, ends = len(captions.input_ids), set(special_ids(captions.tokenizer))
+    tokens: list[list[int]] = [[] for _ in range(count)]
+    steps: list[tuple[Tensor, Tensor, dict[int, int]]] = []  # values, mask, row -> place in the batch
+    rows = list(range(count))  # those in the batch
+    open_rows = set(rows)
+    for _ in range(captions.model.config.max_new_tokens):
+        step = captions.next_step()
+        column = captions.append(step.logits.argmax(dim=-1))
+        if step.next_vad is not None:
+            places = {row: place for place, row in enumerate(rows)}
+            steps.append((step.next_vad, captions.explained[:, -1], places))
+        for row, token in zip(rows, column, strict=True):
+            if row in open_rows:
+                tokens[row].append(token)
+                if token in ends:
+                    open_rows.discard(row)
+        if not open_rows:
+            break
+        if len(open_rows) <= KEPT_SHARE * len(rows):
+            kept = [place for place, row in enumerate(rows) if row in open_rows]
+            captions.keep(kept)
+            rows = [rows[place] for place in kept]
+    vad = []
+    for row in range(count if steps else 0):
+        own = [(values[places[row]], mask[places[row]]) for values, mask, places in steps[: len(tokens[row])]]
+        vad.append((torch.stack([v for v, _ in own]).float(), torch.stack([m for _, m in own])))
+    return tokens, vad
+
+
+def _mean_vad(caption: Generated, values: Tensor, explained: Tensor, config: SEVLMConfig) -> tuple[float, ...] | None:
+    """Mean of the VAD head's values (N, 3), one per generated token, over the explanation."""
+    words = len(caption.token_ids) - caption.ended
+    chosen = values[:words][explained[:words]]
+    if not caption.explanation:  # an image's rating stands where the caption ends
+        chosen = values[words : words + (caption.ended and config.rates_pictures)]
+    return tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
 
 
 @torch.no_grad()

@@ -252,12 +252,9 @@ class Setup:
     """A training, ready to start.
 
     Attributes:
-        recipe: what was asked for.
         model: on the device, in training mode, with its tokenizer.
-        lookup: affect of words.
-        train, validation: captions of readable pictures; validation may be empty.
+        train, validation: captions of readable images; validation may be empty.
         store: their image features.
-        encoder_fingerprint: of the frozen image encoder.
         accelerator: this process and the others, and the precision they compute in.
         device: of this process.
     """

@@ -143,17 +143,20 @@ class Trainer:
         done = self.progress
         batches = self._batches(done.epoch)
         group = list(enumerate(batches[done.batch : done.batch + self.batches_per_update], start=done.batch))
+        chance = (self.settings.seed, done.epoch)
         own = [
-            self._collated(pairs, number)
+            self.collate(pairs, random.Random(f"negatives {chance[0]} {chance[1]} {number}"))
             for number, pairs in group[self.accelerator.process_index :: self.accelerator.num_processes]
         ]
         counts = self._counts(own)
-        _seed_dropout(self.settings.seed, done.update, self.accelerator.process_index)
+        dropout = random.Random(f"dropout {self.settings.seed} {done.update} {self.accelerator.process_index}")
+        torch.manual_seed(dropout.getrandbits(63))
         parts = torch.zeros(len(_PARTS), device=self.setup.device)
         for batch in own:
             output = self._forward(batch, counts)
-            self.scaler.scale(_loss(output)).backward()
-            parts += _parts(output)
+            losses = [getattr(output, name) for name in _PARTS]
+            self.scaler.scale(losses[0]).backward()
+            parts += torch.stack([parts.new_zeros(()) if loss is None else loss.detach() for loss in losses])
         self._step()
         done.update += 1
         done.batch += len(group)
@@ -164,7 +167,8 @@ class Trainer:
             self._log(self._sum(parts), bar)
 
     def _step(self) -> None:
-        self._sum_gradients()
+        if self.accelerator.num_processes > 1:
+            self._sum_gradients()
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -180,23 +184,17 @@ class Trainer:
 
     def _sum_gradients(self) -> None:
         """Replace gradients by their sums; parameters without one in every process keep none."""
-        if self.accelerator.num_processes == 1:
-            return
         everything = list(self.model.parameters())
         present = self._sum(torch.tensor([float(p.grad is not None) for p in everything], device=self.setup.device))
         for parameter, known in zip(everything, present.tolist(), strict=True):
             if known:
-                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self._sum(own)
+                parameter.grad = self._sum(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
 
     def _batches(self, epoch: int) -> list[list[tuple[CaptionRef, CaptionRef]]]:
         """The epoch's batches, drawn once per epoch."""
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, self.sampler.batches(epoch, self.settings.batch_pictures)
         return self._drawn[1]
-
-    def _collated(self, pairs: Sequence[tuple[CaptionRef, CaptionRef]], number: int) -> Batch:
-        return self.collate(pairs, random.Random(f"negatives {self.settings.seed} {self.progress.epoch} {number}"))
 
     def _counts(self, batches: Sequence[Batch]) -> LossCounts:
         """What the losses of the whole update are divided by, over its batches and processes."""
@@ -268,22 +266,6 @@ class Trainer:
         return self.progress.stale >= self.settings.patience
 
 
-def _loss(output: SEVLMOutput) -> Tensor:
-    assert output.loss is not None
-    return output.loss
-
-
-def _parts(output: SEVLMOutput) -> Tensor:
-    """The loss and its parts, 0 where there is none."""
-    zero = _loss(output).new_zeros(())
-    values = (getattr(output, name) for name in _PARTS)
-    return torch.stack([zero if value is None else value.detach() for value in values])
-
-
-def _seed_dropout(seed: int, update: int, process: int) -> None:
-    torch.manual_seed(random.Random(f"dropout {seed} {update} {process}").getrandbits(63))
-
-
 def _improved(scores: Scores, best: dict[str, float]) -> set[str]:
     """Names of the scores that are better than ever; `best` is brought up to date. The first always is."""
     gained = set()
@@ -331,11 +313,7 @@ class AdamW(torch.optim.AdamW):
 
 
 def build_optimizer(
-    model: nn.Module,
-    learning_rate: float,
-    vad_learning_rate: float,
-    weight_decay: float = 0.0,
-    epsilon: float = 1e-6,
+    model: nn.Module, learning_rate: float, vad_learning_rate: float, weight_decay: float = 0.0, epsilon: float = 1e-6
 ) -> AdamW:
     """Four groups, in the published order: VAD encoder and the rest, each with and without weight decay.
 
@@ -403,14 +381,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Validation images, ready to be asked about.
-
-    Attributes:
-        captions: their captions, encoded.
-        store: their features.
-        lookup: affect of words.
-        batch_size: images per batch.
-    """
+    """Validation images with encoded captions and stored features, ready to be asked about."""
 
     captions: EncodedCaptions
     store: FeatureStore

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError, VADLookupUnit
 
@@ -278,41 +278,26 @@ def _norms(cells: list[str], columns: Sequence[int], path: Path, row: int) -> tu
 _WORDNET_CLASS = {"J": "a", "V": "v", "N": "n", "R": "r"}
 
 
-class Lemmatizer(Protocol):
-    """Turns the words of one text into lemmas.
+class Lemmatizer:
+    """Word forms to lemmas; this one takes every form as its own lemma.
 
     The published model tags and lemmatises with NLTK, whose data must be downloaded. `simplemma` comes with pip alone
-    and gives the same lemma for about 95 % of running words; `identity` looks the form itself up.
-
-    Attributes:
-        name: how the lemmatiser is chosen and recorded.
-        contextual: True if a word's lemma may depend on the words around it, so that nothing may be cached by word.
+    and gives the same lemma for about 95 % of running words.
     """
-
-    name: str
-    contextual: bool
-
-    def lemmatize(self, words: Sequence[str]) -> list[str]:
-        """One lemma per word, in order."""
-        ...
-
-
-class IdentityLemmatizer:
-    """Every form is its own lemma."""
 
     name = "identity"
     contextual = False
+    """Whether a word's lemma may depend on the words around it, so that nothing may be cached by word."""
 
     def lemmatize(self, words: Sequence[str]) -> list[str]:
-        """The words unchanged."""
+        """One lemma per word of one text, in order."""
         return list(words)
 
 
-class SimplemmaLemmatizer:
+class SimplemmaLemmatizer(Lemmatizer):
     """English lemmas from simplemma's dictionary and rules; no part of speech is used."""
 
     name = "simplemma"
-    contextual = False
 
     def __init__(self) -> None:
         try:
@@ -326,7 +311,7 @@ class SimplemmaLemmatizer:
         return [self._lemma(word) if any(c.isalpha() for c in word) else word for word in words]
 
 
-class NLTKLemmatizer:
+class NLTKLemmatizer(Lemmatizer):
     """`nltk.pos_tag` over the whole sequence, then the WordNet lemma of each word: the published recipe.
 
     Tags depend on the neighbours, special tokens included, so a word's lemma may change when the text goes on.
@@ -341,8 +326,7 @@ class NLTKLemmatizer:
             from nltk.stem.wordnet import WordNetLemmatizer
 
             self._pos_tag: Callable[[list[str]], list[tuple[str, str]]] = pos_tag
-            wordnet = WordNetLemmatizer()
-            self._lemma: Callable[[str, str], str] = lru_cache(maxsize=100_000)(wordnet.lemmatize)
+            self._lemma: Callable[[str, str], str] = lru_cache(maxsize=100_000)(WordNetLemmatizer().lemmatize)
             self.lemmatize(["word"])
         except ImportError:
             raise SEVLMError("lemmatizer 'nltk' needs the package nltk; type: pip install nltk") from None
@@ -352,18 +336,10 @@ class NLTKLemmatizer:
 
     def lemmatize(self, words: Sequence[str]) -> list[str]:
         """Lemmas by part of speech; other tags than noun, verb, adjective and adverb count as nouns."""
-        return [self.lemma(word, tag) for word, tag in self._pos_tag(list(words))]
-
-    def lemma(self, word: str, tag: str) -> str:
-        """The WordNet lemma of `word` under a Penn Treebank tag."""
-        return self._lemma(word, _WORDNET_CLASS.get(tag[:1], "n"))
+        return [self._lemma(word, _WORDNET_CLASS.get(tag[:1], "n")) for word, tag in self._pos_tag(list(words))]
 
 
-_LEMMATIZERS: dict[str, Callable[[], Lemmatizer]] = {
-    "identity": IdentityLemmatizer,
-    "simplemma": SimplemmaLemmatizer,
-    "nltk": NLTKLemmatizer,
-}
+_LEMMATIZERS = {kind.name: kind for kind in (Lemmatizer, SimplemmaLemmatizer, NLTKLemmatizer)}
 
 
 def load_lemmatizer(name: str) -> Lemmatizer:
@@ -397,10 +373,8 @@ class VADLookup:
     """
 
     def __init__(self, lexicon: VADLexicon, lemmatizer: Lemmatizer, unit: VADLookupUnit = "word") -> None:
-        self.lexicon = lexicon
-        self.lemmatizer = lemmatizer
-        self.unit = unit
-        self._word = lru_cache(maxsize=200_000)(self._look_up_word)
+        self.lexicon, self.lemmatizer, self.unit = lexicon, lemmatizer, unit
+        self.word = lru_cache(maxsize=200_000)(lambda word: self._look_up_row((word,))[0])
         self._row = lru_cache(maxsize=4_096)(self._look_up_row)
 
     @classmethod
@@ -427,31 +401,22 @@ class VADLookup:
         """The same as plain numbers."""
         if self.contextual:
             return list(self._row(tuple(words)))
-        return [self._word(word) for word in words]
+        return [self.word(word) for word in words]
 
     def coverage(self, texts: Iterable[Sequence[str]]) -> float:
         """Share of running words with a letter that have an entry, in 0..1; 0 for no such word."""
-        known = total = 0
-        for words in texts:
-            for word, values in zip(words, self.values(words), strict=True):
-                counts = any(character.isalpha() for character in word)
-                total += counts
-                known += counts and values != UNKNOWN
-        return known / total if total else 0.0
-
-    def _look_up_word(self, word: str) -> Values:
-        return self._look_up_row((word,))[0]
+        counted = [
+            values != UNKNOWN
+            for words in texts
+            for word, values in zip(words, self.values(words), strict=True)
+            if any(character.isalpha() for character in word)
+        ]
+        return sum(counted) / len(counted) if counted else 0.0
 
     def _look_up_row(self, words: tuple[str, ...]) -> tuple[Values, ...]:
         if self.unit == "piece":
             return tuple(self.lexicon.get(lemma) or UNKNOWN for lemma in self.lemmatizer.lemmatize(words))
         lowered = [word.lower() for word in words]
-        lemmas = self.lemmatizer.lemmatize(lowered)
-        return tuple(self._first(forms) for forms in zip(words, lowered, lemmas, strict=True))
-
-    def _first(self, forms: Sequence[str]) -> Values:
-        for form in forms:
-            found = self.lexicon.get(form)
-            if found is not None:
-                return found
-        return UNKNOWN
+        forms = zip(words, lowered, self.lemmatizer.lemmatize(lowered), strict=True)
+        found = ([values for form in one if (values := self.lexicon.get(form)) is not None] for one in forms)
+        return tuple(values[0] if values else UNKNOWN for values in found)

@@ -66,11 +66,7 @@ def _vad_encoder(fixture: Fixture, model: SEVLM) -> dict[str, Tensor]:
         return {}
     hidden = encoder(fixture.inputs["batch/vad_identity"])
     scalars = encoder.scalars(hidden)
-    return {
-        "vad_encoder/hidden": hidden,
-        "vad_encoder/out": scalars,
-        "vad_encoder/first": scalars[:, 0],
-    }
+    return {"vad_encoder/hidden": hidden, "vad_encoder/out": scalars, "vad_encoder/first": scalars[:, 0]}
 
 
 def _states(output: SEVLMOutput) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from sevlm.tokenization import (
     lookup_words,
     special_ids,
 )
-from sevlm.vad import IdentityLemmatizer, NLTKLemmatizer, VADLookup
+from sevlm.vad import Lemmatizer, NLTKLemmatizer, VADLookup
 
 _ROW = re.compile(r"\| (\S+/\S+) \| \[([\d, ]*)\] \| (\w+) \|")
 _SCORES = re.compile(r"epoch (\d+), best_acc ([\d.]+), best_res ([\d.]+)\)")
@@ -308,7 +308,7 @@ def compare_lookups(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | Non
             lemma.setdefault((word, tag), set()).add(form)
     unsure = {key: forms for key, forms in lemma.items() if len(forms) > 1}
     report.check("lemmas.json (word, tag) has one lemma", not unsure, f"several: {unsure}")
-    lookup = VADLookup(lexicon, IdentityLemmatizer(), "piece")
+    lookup = VADLookup(lexicon, Lemmatizer(), "piece")
     for index, row in enumerate(expected["rows"]):
         name = f"lemmas.json rows[{index}]"
         report.tensor(f"{name} vad", lookup(row["lemmas"]), torch.tensor(row["vad"]), 0.0)
@@ -385,7 +385,7 @@ def _partner(emotions: Sequence[str], second: int) -> int:
 def _inputs(
     part: str, rows: Sequence[EncodedCaption], fixture: Fixture, nltk: NLTKLemmatizer | None
 ) -> dict[str, Tensor]:
-    identity = VADLookup(fixture.lexicon, IdentityLemmatizer(), "piece")
+    identity = VADLookup(fixture.lexicon, Lemmatizer(), "piece")
     tensors = {
         f"{part}/input_ids": torch.tensor([row.input_ids for row in rows]),
         f"{part}/segment_ids": torch.tensor([row.segment_ids for row in rows]),

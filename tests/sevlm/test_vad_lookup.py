@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from sevlm.config import SEVLMConfig
-from sevlm.vad import IdentityLemmatizer, SimplemmaLemmatizer, VADLexicon, VADLookup
+from sevlm.vad import Lemmatizer, SimplemmaLemmatizer, VADLexicon, VADLookup
 
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
 LEXICON = VADLexicon(
@@ -51,11 +51,11 @@ def test_context_is_part_of_the_memory() -> None:
 
 
 def test_no_words_give_an_empty_tensor() -> None:
-    assert VADLookup(LEXICON, IdentityLemmatizer())([]).shape == (0, 3)
+    assert VADLookup(LEXICON, Lemmatizer())([]).shape == (0, 3)
 
 
 def test_coverage_leaves_punctuation_and_neutral_entries_out() -> None:
-    lookup = VADLookup(LEXICON, IdentityLemmatizer())
+    lookup = VADLookup(LEXICON, Lemmatizer())
     assert lookup.coverage([["wave", ",", "12"], ["still", "boat", "waves"]]) == 0.5
     assert lookup.coverage([[","]]) == 0
 
@@ -68,7 +68,7 @@ def test_modes_follow_the_configuration() -> None:
 
 
 def test_published_values_of_the_golden_batch() -> None:
-    lookup = VADLookup(VADLexicon.load(GOLDEN / "vad_lexicon.txt"), IdentityLemmatizer(), "piece")
+    lookup = VADLookup(VADLexicon.load(GOLDEN / "vad_lexicon.txt"), Lemmatizer(), "piece")
     items = json.loads((GOLDEN / "tokenization.json").read_text(encoding="utf-8"))["train_items"]
     rows = {tuple(row["input_ids"]): row["words_for_vad"] for item in items for row in item["rows"]}
     batch = load_file(GOLDEN / "inputs.safetensors")
