@@ -76,7 +76,8 @@ class RunOptions(TypedDict, total=False):
         ids: only these of them.
         controls: `blank`, `shuffled`: ask also about images made useless.
         adapters: models of your own, as `NAME=FILE.py:Class`.
-        batch_size, concurrency, device, dtype, executor, seed, lexicon, trust_remote_code: as on the command line.
+        batch_size, concurrency, device, dtype, executor, seed, lexicon, trust_remote_code: as on the command line;
+            a batch size of 0 is found while answering.
         max_cost: US$ that the run may cost at most.
         retry_failed: ask again about examples that failed.
         cache: False asks even what the response cache knows.

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(where)
     where.add_argument("--config", type=Path, metavar="YAML", help="options of this command, by their long names")
     how = parser.add_argument_group("how")
-    how.add_argument("--batch-size", type=positive, metavar="N", help="images a local model gets at once (8)")
+    how.add_argument("--batch-size", type=_batch_size, metavar="N|auto", help="images a local model gets at once (8)")
     how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
     how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
     how.add_argument("--concurrency", type=positive, metavar="N", help="requests to an endpoint at once (8)")
@@ -77,6 +77,10 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def _batch_size(text: str) -> int:
+    return 0 if text == "auto" else positive(text)
 
 
 def _share(text: str) -> float:

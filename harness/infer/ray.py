@@ -31,7 +31,8 @@ from harness.plan.registry import adapter_registry
 from harness.types import Example, Failed, Item, Outcome
 
 SHARD_BATCHES = 4
-"""Batches per shard: what a lost worker takes with it, and how often outcomes come back."""
+"""Batches per shard (of 8, if their size is found while answering): what a lost worker takes with it, and how often
+outcomes come back."""
 MAX_LOSSES = 3
 """Workers that may be lost over one shard, or while loading, before it is held to be the cause."""
 LOOK_EVERY_S = 2.0
@@ -48,6 +49,7 @@ class Recipe:
         definitions: `--adapter` values, with absolute paths.
         folder: the command's working folder, which relative paths in the arguments mean; every node must see it.
         trained_on: the task whose training split the adapter gets, or None.
+        longest_prompt: of the run, for the adapter's checks.
     """
 
     adapter: str
@@ -55,6 +57,7 @@ class Recipe:
     definitions: tuple[str, ...]
     folder: str
     trained_on: str | None
+    longest_prompt: str = ""
 
 
 class Worker:
@@ -68,7 +71,7 @@ class Worker:
         """
         os.chdir(recipe.folder)
         cls = adapter_registry(recipe.definitions).load(recipe.adapter)
-        self._model = InProcessModel(cls(**recipe.arguments), training)
+        self._model = InProcessModel(cls(**recipe.arguments), training, recipe.longest_prompt)
         return str(ray.get_runtime_context().get_actor_id()), self._model.info()
 
     def answer(self, shard: int, asked: Sequence[Asked], batch_size: int) -> Answered:
@@ -120,7 +123,7 @@ class RayModel:
 
     def answers(self, asked: Iterable[Asked], batch_size: int) -> Iterator[tuple[Item, Outcome]]:
         """One outcome per item, as shards come back; `Failed("WorkerLost")` for a shard that ends its workers."""
-        lost = yield from self._round(batches(asked, SHARD_BATCHES * batch_size), batch_size)
+        lost = yield from self._round(batches(asked, SHARD_BATCHES * (batch_size or 8)), batch_size)
         for _ in range(MAX_LOSSES - 1):
             lost = yield from self._round(lost, batch_size)
         failed = Failed("WorkerLost", f"{MAX_LOSSES} workers were lost over these images: {self._reason}")
@@ -261,14 +264,15 @@ class RayWorkers:
         arguments: Mapping[str, Any],
         trained_on: str | None,
         training: Callable[[], Sequence[Example] | None],
+        longest_prompt: str = "",
     ) -> RayModel:
         """The model of a row: that of the row before, if it is the same, or a new one.
 
         Args:
-            adapter, arguments, trained_on: see `Recipe`.
+            adapter, arguments, trained_on, longest_prompt: see `Recipe`.
             training: reads the training examples.
         """
-        recipe = Recipe(adapter, dict(arguments), self._definitions, os.getcwd(), trained_on)
+        recipe = Recipe(adapter, dict(arguments), self._definitions, os.getcwd(), trained_on, longest_prompt)
         if self._model is None or self._model.recipe != recipe:
             self.shutdown()
             self._model = RayModel(recipe, training())

@@ -163,6 +163,7 @@ class RowRun:
         if pending < total:
             print(f"{self.name}/{self.key.stem}: {total - pending} of {total} done", file=sys.stderr)
         how = {k: getattr(self.options, k) for k in ("batch_size", "concurrency", "device", "dtype")}
+        how["batch_size"] = how["batch_size"] or "auto"
         how["trust_remote_code"] = self.options.trust_remote_code
         executor = "local" if isinstance(adapter, EndpointAdapter) else self.options.executor
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
@@ -190,6 +191,12 @@ class RowRun:
         if found["requests"] and not found.items() <= self.record.items():
             self._note(**found)
 
+    def _longest_prompt(self) -> str:
+        prompt = self.task.prompt(self.spec)
+        if CONTEXT_MARK not in prompt:
+            return prompt
+        return prompt.replace(CONTEXT_MARK, max((e.context for e in self.task.examples), key=len, default=""))
+
     def _training(self, adapter: LocalAdapter | EndpointAdapter) -> Sequence[Example] | None:
         """The training examples of an adapter that needs some."""
         if "train" not in adapter.needs:
@@ -201,11 +208,12 @@ class RowRun:
     def _ask_model(self, adapter: LocalAdapter, pending: set[str], workers: RayWorkers | None) -> _Asking:
         model: Model
         if workers is None:
-            model = InProcessModel(adapter, self._training(adapter))
+            model = InProcessModel(adapter, self._training(adapter), self._longest_prompt())
         else:
             arguments = self.plan.arguments(self.task, self.spec)
             trained_on = self.task.source(self.spec).name if "train" in adapter.needs else None
-            model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter))
+            longest = self._longest_prompt()
+            model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter), longest)
         loaded = model.info()
         # Now too: whoever is killed after the last answer asks nothing more when it is resumed.
         self._note_info(loaded)

@@ -11,7 +11,7 @@ from adapter_samples import LABELS, Picture, example
 from harness.adapters import LocalAdapter
 from harness.adapters import images as decoding
 from harness.adapters.images import ImagePrefetcher
-from harness.infer.local import Asked, InProcessModel
+from harness.infer.local import AUTO, Asked, BatchGrowth, InProcessModel
 from harness.types import Answer, ImageError, Item, Outcome
 
 
@@ -59,5 +59,34 @@ def test_the_runner_announces_the_next_batch_before_this_one_is_answered(picture
     adapter = Slow()
     examples = [example(str(i), picture("red", f"{i}.png")) for i in range(5)]
     asked = [Asked(Item(one.id, one.image, LABELS, "why?")) for one in examples]
-    assert len(list(InProcessModel(adapter, None).answers(asked, 2))) == 5
+    model = InProcessModel(adapter, None, "why, at length?")
+    assert adapter.longest_prompt == "why, at length?"
+    assert len(list(model.answers(asked, 2))) == 5
     assert adapter.expected == [["0", "1", "2", "3"], ["2", "3", "4"], ["4"]]
+
+
+def test_batches_grow_until_they_answer_no_more_images_a_second(picture: Picture) -> None:
+    growth = BatchGrowth(largest=8)
+    for images, seconds in [(1, 1.0), (2, 1.0), (2, 9.0), (4, 1.9), (2, 0.1)]:  # the third was begun before it grew
+        growth.note(images, seconds)
+    assert growth.size == 2
+    steady = BatchGrowth(largest=8)
+    for size in (1, 2, 4, 8, 8, 8):
+        assert steady.size == size
+        steady.note(size, 1.0)
+
+    class Counting(LocalAdapter):
+        sizes: list[int] = []  # noqa: RUF012
+
+        def fingerprint(self) -> dict[str, object]:
+            return {}
+
+        def predict(self, items: Sequence[Item]) -> list[Outcome]:
+            self.sizes.append(len(items))
+            return [Answer(LABELS[0], "") for _ in items]
+
+    path = picture("red", "one.png")
+    asked = [Asked(Item(str(number), path, LABELS, "why?")) for number in range(40)]
+    answered = [item.id for item, _ in InProcessModel(Counting(), None).answers(asked, AUTO)]
+    assert answered == [one.item.id for one in asked]
+    assert (Counting.sizes[0], sum(Counting.sizes)) == (1, 40)
