@@ -15,7 +15,7 @@ SHORTEST = 8
 
 _SECRET_NAME = re.compile(r"(api[-_]?key|secret|token|password|passwd|authorization|credential)s?$", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"(max|prompt|completion|new|total|image)[-_a-z]*tokens?$", re.IGNORECASE)
-_SECRET_ASSIGNMENT = re.compile(r"\b([\w-]{0,60}(?:api[-_]?key|secret|password|passwd|token))=[^\s,&]+", re.IGNORECASE)
+_SECRET_ASSIGNMENT = re.compile(r"(api[-_]?key|secret|password|passwd|token)=[^\s,&]+", re.IGNORECASE)
 _SECRET_QUERY = re.compile(r"([?&](?:key|sig|signature|auth)=)[^\s,&]+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(?:sk|hf|pk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{8,}|Bearer\s+[A-Za-z0-9._~+/=-]{8,}")
 _URL_CREDENTIALS = re.compile(r"\b(\w{1,20}://)[^/\s:@]+(?::[^/\s@]*)?@")

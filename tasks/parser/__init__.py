@@ -141,17 +141,27 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     found = read_fields(answer, names)
     if found.labels:
         return found
-    text, reason = apart_from_reason(without_asides(answer))
-    for form in (line_form, sentence_form):
-        claims = form(text, names)
-        if claims:
-            stated = frozenset[str]().union(*(claim.labels for claim in claims))
-            explanation = reason or next((claim.explanation for claim in claims if claim.explanation), "")
-            return Found(stated, explanation, (claims[0].start, claims[0].end), found.outside)
+    text, reason = apart_from_reason(without_asides(_unquoted(answer)))
+    claims = line_form(text, names)
+    if not any(claim.opens_line for claim in claims):
+        claims = sorted([*claims, *sentence_form(text, names)], key=lambda claim: claim.start)
+    if claims:
+        stated = frozenset[str]().union(*(claim.labels for claim in claims))
+        explanation = reason or next((claim.explanation for claim in claims if claim.explanation), "")
+        return Found(stated, explanation, (claims[0].start, claims[0].end), found.outside)
     stripped = re.match(r"[\s\x1f]*(?:assistant)?final(?=\w)", answer)  # what is left of a channel's mark
     if stripped is not None:
         return _placed(_claimed(answer[stripped.end() :], names), stripped.end())
     return found
+
+
+def _unquoted(text: str) -> str:
+    """The text with blanks for quotation marks around the whole of it."""
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    is_quoted = end - start > 2 and text[start] + text[end - 1] in ("''", "‘’", "“”", "«»", '""', "``")
+    if not is_quoted or any(text[start] == sign or text[end - 1] == sign for sign in text[start + 1 : end - 1]):
+        return text
+    return f"{text[:start]}{BLANK}{text[start + 1 : end - 1]}{BLANK}{text[end:]}"
 
 
 def _refuses(text: str) -> bool:

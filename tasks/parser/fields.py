@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 
 from harness.tasks.parser.labels import LabelNames
 from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects
-from harness.tasks.parser.prose import Claim, line_form, read_value, tidy
+from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, tidy
 from harness.tasks.parser.words import field_kind, is_final, words
 
 MOST_FIELDS = 200
@@ -153,11 +153,12 @@ def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterato
             yield from _fields_of(inner, source, placed, depth)
     if not isinstance(node, Record):
         return
+    is_labelled = any(field_kind(key) in ("label", "second") for key, _ in node.pairs)
     for key, value in node.pairs:
         kind = field_kind(key)
-        if kind is None and len(node.pairs) == 1 and isinstance(value, Scalar) and " " in value.text.strip():
+        if kind is None and not is_labelled and isinstance(value, Scalar) and " " in value.text.strip():
             yield Field("label", key, 0, len(key))  # {"awe": "the sky is vast"}, if the key names a label
-            kind = "reason"
+            kind = "reason" if len(node.pairs) == 1 else None
         if kind in ("aside", "thought", "measure"):
             continue
         yield from _fields_of_value(kind, key, value, source, placed, depth)
@@ -205,7 +206,8 @@ def _with_rest(fields: list[Field], rest: str, names: LabelNames) -> list[Field]
         for claim in line_form(rest[:2000], names):
             more += [Field("label", label, 0, len(label)) for label in claim.labels]
     elif not any(f.kind in ("reason", "weak reason") for f in fields) and len(tidy(rest).split()) >= 3:
-        more.append(Field("weak reason", rest, 0, len(rest)))
+        reason = after_label(rest)
+        more.append(Field("weak reason", reason, 0, len(reason)))
     return more
 
 
@@ -219,7 +221,8 @@ def _table_fields(text: str) -> list[Field]:
     rows = [row for row in rows if row]
     is_ruled = any("|" in line and re.fullmatch(r"[\s|:+=-]{3,}", line) for _, line in lines)
     framed = [line.strip() for _, line in lines if line.strip().startswith("|") and line.strip().endswith("|")]
-    if rows and (is_ruled or len(framed) > 1):
+    is_record = len(rows) > 1 and all(len(row) > 1 and field_kind(text[slice(*row[0])]) for row in rows)
+    if rows and (is_ruled or len(framed) > 1 or is_record):
         head = [field_kind(text[a:b]) for a, b in rows[0]]
         if len([kind for kind in head if kind is not None]) > 1 and "label" in head:
             return [
@@ -317,9 +320,12 @@ def _elements(text: str) -> Iterator[Head]:
 
 
 def _bracketed(text: str) -> Iterator[Head]:
-    for match in islice(_BRACKETED.finditer(text), MOST_LINES):
+    for count, match in enumerate(islice(_BRACKETED.finditer(text), MOST_LINES)):
         kind = field_kind(match[1])
-        if kind in ("label", "reason", "thought", "measure"):
+        opens_line = not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip(" \t*#>-")
+        if count == 0 and not opens_line:
+            return  # words of a sentence
+        if kind in ("label", "reason") or (opens_line and kind in ("thought", "measure")):
             yield Head(kind, match.start(), match.end(), is_final(match[1]))
 
 

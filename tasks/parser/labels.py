@@ -95,7 +95,12 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str]:
     apart = "|".join(body for name, body in bodies.items() if not (is_unspaced(name) or is_unspaced(name[0])))
     touching = "|".join(body for name, body in bodies.items() if is_unspaced(name) or is_unspaced(name[0]))
     never = r"(?!)"
-    return re.compile(rf"(?<![^\W_])(?<!\w-)(?:{apart or never})(?![^\W_])(?!-\w)|{touching or never}", re.IGNORECASE)
+    korean = "|".join(body for name, body in bodies.items() if re.search(r"[\uac00-\ud7a3]\Z", name))
+    # An Arabic "and" or article touches the word after it, a Korean particle the word before it.
+    before = r"(?:(?<![^\W_])|(?<=\bو)|(?<=\bال)|(?<=\bوال))(?<!\w-)"
+    return re.compile(
+        rf"{before}(?:(?:{apart or never})(?![^\W_])(?!-\w)|(?:{korean or never}))|{touching or never}", re.IGNORECASE
+    )
 
 
 def _synonyms(label_names: Sequence[str]) -> Iterator[tuple[str, set[str]]]:

@@ -66,11 +66,13 @@ _QUOTES = {
 }
 """Opening quotation mark -> the marks that may close it."""
 _OBJECT = re.compile(r"\{(?=\s{0,99}[\w\"'“”‘’„«「`＂}])")
-_SPACE = re.compile(r"(?:\s|//[^\n]{0,200}\n|,(?=\s*[}\],]))*+")
+_SPACE = re.compile(
+    r"(?:\s|//[^\n]{0,200}\n|/\*[^*]{0,200}\*/|(?<=\n)#[^\n]{0,200}\n|\.{3}(?=\s{0,9}[}\]])|,(?=\s*[}\],]))*+"
+)
 _SIGN = re.compile(r"\s{0,20}(?::|：|=>|=(?!=))")
 _KEY = re.compile(
-    r"[\"'“”‘’„«「`＂]{1,3}[^\"'“”‘’„»」`＂:：{}\n]{1,80}[\"'“”‘’»」`＂]{1,3}\s{0,20}(?::|：|=)"
-    r"|[^\W\d][\w .-]{0,60}?[ ]?(?::|：|=)(?!//)",
+    r"[\"'“”‘’„«「`＂]{1,3}[^\"'“”‘’„»」`＂:：{}\n]{1,80}[\"'“”‘’»」`＂]{1,3}\s{0,20}(?::|：|=>|=)"
+    r"|[^\W\d][\w .-]{0,60}?[ ]?(?::|：|=>|=)(?!//)",
 )
 _STOPS = {closing: re.compile(rf"[{re.escape(closing)}]") for closing in set(_QUOTES.values())}
 _BARE_STOPS = re.compile(r"[,;}\]\n]")
@@ -196,7 +198,7 @@ class _Reader:
             return None
         self.position = match.end()
         self._has_bare_keys |= match[0][0] not in _QUOTES
-        return unescaped(match[0].rstrip(":：= \n\t").strip("\"'“”‘’„«»「」`＂ \n\t"))
+        return unescaped(match[0].rstrip(":：=> \n\t").strip("\"'“”‘’„«»「」`＂ \n\t"))
 
     def _string(self, in_record: bool) -> Scalar:
         text, quote = self.text, self.text[self.position]

@@ -27,12 +27,14 @@ class Claim:
         labels: the labels it names; two different ones make it ambiguous.
         explanation: the reason given, possibly empty.
         start, end: where it names its first label.
+        opens_line: it is made by a label that a line starts with.
     """
 
     labels: frozenset[str]
     explanation: str
     start: int
     end: int
+    opens_line: bool = False
 
 
 Form = Callable[[str, LabelNames], list[Claim]]
@@ -43,7 +45,7 @@ OPENING = re.compile(
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
 CLOSING = r"(?:[*_\"'`”’)\]}>»」\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
-_SIGN = r"(?:\s{0,9}(?:->|=>|[.:;!(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
+_SIGN = r"(?:\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
 _STRONG = (
     r"(?:\b(?:because|since|as(?!\s{1,9}(?:well|if|though)\b)|due\s{1,9}to|owing\s{1,9}to|weil|porque|"
     r"parce\s{1,9}que|puisque|perché|poiché|omdat)\b|因为|因為|由于|потому что|لأن|بسبب)[,:]?"
@@ -84,7 +86,7 @@ _BRACKETS = {"}": "{", "]": "[", ")": "(", ">": "<"}
 def _without_closings(text: str) -> str:
     """The text without the marks and brackets at its end that nothing before them opens."""
     core = text.rstrip(" \n\t\r}])>*`|")
-    core = re.sub(r"\s[#=.-]{1,9}\Z", "", core) if core[-1:] in ("#", "=", "-", ".") else core
+    core = re.sub(r"\s[#=.-]{1,9}\Z", "", core).rstrip() if core[-1:] in ("#", "=", "-", ".") else core
     core = core[:-1].rstrip() if core.endswith((":", "：")) else core
     for sign in text[len(core) : len(core) + 10]:
         is_smiley = sign == ")" and core[-1:] in (":", ";")
@@ -153,7 +155,7 @@ def after_label(rest: str) -> str:
 @cache
 def _after_label() -> re.Pattern[str]:
     return re.compile(
-        rf"{CLOSING}(?:\s{{0,9}}\([^()\n]{{0,80}}\))?(?:{words().because}|\s{{0,40}}(?:->|=>|[.,:;!|→⇒–—，。：、\x1f-]){{0,3}}{CLOSING}\s{{0,40}}(?:{words().because})?)",
+        rf"{CLOSING}(?:\s{{0,9}}\([^()\n]{{0,80}}\))?(?:{words().because}|\s{{0,40}}(?:->|=>|[.,:;!?|→⇒–—，。：、\x1f-]){{0,3}}{CLOSING}\s{{0,40}}(?:{words().because})?)",
         re.IGNORECASE,
     )
 
@@ -199,10 +201,13 @@ def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set
     bracket = re.compile(rf"{CLOSING}\s{{0,3}}[(\[]([^()\[\]\n]{{0,120}})[)\]]").match(text, place, end)
     if bracket is not None:
         found |= {m.label for m in names.mentions(text, bracket.start(1), bracket.end(1)) if not _is_denied(text, m)}
+        beside = names.at(text, _GAP.match(text, bracket.end()).end())  # type: ignore[union-attr]
+        found |= {beside.label} if beside is not None and beside.end <= end else set()
     return found | _labels_alone(text, place, end, names)
 
 
 _GAP = re.compile(r"[^\w]{0,12}")
+_OPTION = re.compile(r"(?:\d{1,2}|[a-h])[.)]\s{0,3}")
 _TOUCHING = re.compile("以及|还有|和|与|與|跟|及|或者|或|并|且|と|や|それとも")
 
 
@@ -219,7 +224,7 @@ def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention
             if mention.end > end:
                 return None
             return mention
-        if (touching := _TOUCHING.match(text, place, end)) is not None:
+        if (touching := _TOUCHING.match(text, place, end) or _OPTION.match(text, place, end)) is not None:
             place, count, is_joined = touching.end(), count + 1, True
             continue
         word = _WORD.match(text, place, end)
@@ -259,20 +264,20 @@ def _labels_alone(text: str, start: int, end: int, names: LabelNames) -> set[str
 def line_form(text: str, names: LabelNames) -> list[Claim]:
     """Lines that start with a label: `awe because ...`, `**Awe**: ...`, `1. Awe - ...`, `Awe. ...`, `Awe` alone."""
     opened = list(islice(_line_claims(text, names), MOST_MENTIONS))
-    ends = [*(start for start, _, _ in opened), len(text)][1:]
+    ends = [*(start for start, _, _, _ in opened), len(text)][1:]
     claims: list[Claim] = []
     reason = ""
-    for (start, mention, labels), end in zip(opened, ends, strict=False):
+    for (start, mention, labels, opens_line), end in zip(opened, ends, strict=False):
         if not reason:  # only the first is ever used
             reason = after_label(text[mention.end : end]) or tidy(text[:start])
         if len(labels) == 1 and end > mention.end:
             labels |= _following_labels(text, mention.end, end, names)
-        claims.append(Claim(frozenset(labels), reason, mention.start, mention.end))
+        claims.append(Claim(frozenset(labels), reason, mention.start, mention.end, opens_line))
     return claims
 
 
-def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, set[str]]]:
-    """Start, mention and labels of each label that opens a line, or a sentence of the form "awe because"."""
+def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, set[str], bool]]:
+    """Start, mention and labels of each label that opens a line, or a sentence of the form "awe because"; and which."""
     claimed = 0
     for mention in islice(names.mentions(text), MOST_MENTIONS):
         if mention.start < claimed:
@@ -280,16 +285,17 @@ def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, s
         line = text.rfind("\n", max(0, mention.start - 200), mention.start) + 1
         opening = OPENING.match(text, line) if line or mention.start < 200 else None
         labels = {mention.label}
-        if opening is not None and opening.end() == mention.start:
+        opens_line = opening is not None and opening.end() == mention.start
+        if opens_line:
             if not _is_claimed(text, mention, names, labels):
                 continue
             start = line
-        elif _starts_sentence(text, mention):
+        elif _starts_sentence(text, mention, is_second=claimed > 0):
             start = mention.start
         else:
             continue
         claimed = mention.end
-        yield start, mention, labels
+        yield start, mention, labels, opens_line
 
 
 def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]) -> bool:
@@ -316,21 +322,32 @@ def _closing() -> re.Pattern[str]:
     return re.compile(CLOSING)
 
 
+_SENTENCE_START = re.compile(
+    r"(?:([.!?…]['\"”’)*]{0,3}|:\*{0,2})\s{1,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
+    r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly)\s{1,4}){0,3}[*_\"'“‘(\[]{0,4}\Z",
+    re.IGNORECASE,
+)
+_THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}because\b", re.IGNORECASE)
+
+
 @cache
 def _signs() -> re.Pattern[str]:
     return re.compile(_SIGN, re.MULTILINE)
 
 
-def _starts_sentence(text: str, mention: Mention) -> bool:
-    """Whether a label follows a sentence's end or a colon, and a reason follows it or the text ends there."""
-    before = re.search(
-        r"[.!?:…]['\"”’)*]{0,3}\s{1,4}[*_\"'“‘(\[]{0,4}\Z", text[max(0, mention.start - 12) : mention.start]
-    )
-    if before is None:
+def _starts_sentence(text: str, mention: Mention, *, is_second: bool) -> bool:
+    """Whether a label begins a sentence that has nothing else, or stands right before "because".
+
+    The second of two may do so after a joint ("awe because of the height, or fear because of the drop").
+    """
+    before = _SENTENCE_START.search(text[max(0, mention.start - 30) : mention.start])
+    if before is None or not (before[1] or is_second):
         return False
-    return re.match(
-        rf"{CLOSING}\s{{1,9}}because\b", text[mention.end : mention.end + 30], re.IGNORECASE
-    ) is not None or (re.fullmatch(r"\W*", text[mention.end :][:40]) is not None and len(text) - mention.end < 40)
+    if _THEN_BECAUSE.match(text, mention.end):
+        return True
+    rest = text[mention.end : mention.end + 40]
+    ends_sentence = re.match(r"\W{0,3}[.!]['\"”’)*]{0,3}(?:\s|\Z)", rest) is not None or not re.search(r"\w", rest)
+    return before[1] is not None and ends_sentence
 
 
 # ------------------------------------------------------------------------------------------- sentences
@@ -339,7 +356,9 @@ _EVOKES = re.compile(
     r"(?:evok|elicit|convey|inspir|arous|provok|instill?|trigger|induc|stir|generat|creat|giv|bring)(?:e|es|ed|ing|s)?"
 )
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of)\b|n['’]t\b", re.IGNORECASE
+    r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
+    r"fails? to|nobody|none|nothing)\b|n['’]t\b",
+    re.IGNORECASE,
 )
 _NOT_NEGATED = re.compile(r"\b(?:can(?:no|['’])t|cannot)\s+help\b|\bnot only\b|\bno doubt\b", re.IGNORECASE)
 _TAIL = re.compile(
@@ -369,6 +388,10 @@ def sentence_form(text: str, names: LabelNames) -> list[Claim]:
             labels.add(other.label)
             last = other
         rest = text[last.end :]
+        reason_start = _CLAUSE_BECAUSE.match(rest)
+        if reason_start is not None:
+            between = names.mentions(text, last.end, last.end + reason_start.start(2))
+            labels |= {m.label for m in between if not _is_denied(text, m)}
         reason = reason or _sentence_reason(text, claim_start, rest)  # only the first is ever used
         claims.append(Claim(frozenset(labels), reason, mention.start, mention.end))
         position = last.end

@@ -8,7 +8,7 @@ answer. All is done in one walk over the marks, so the time grows with the lengt
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cache, lru_cache
@@ -143,7 +143,7 @@ def find_marks(text: str) -> list[Mark]:
         for kind, name, pattern in _PLAIN_MARKS
         for match in pattern.finditer(text)
     ]
-    found += _passages(text)
+    found += [*_passages(text), *_comments(text)]
     found.sort(key=lambda mark: (mark.start, -mark.end))
     apart: list[Mark] = []
     for mark in found:
@@ -204,6 +204,14 @@ def _kind(name: str, is_closing: bool, is_token: bool, is_bracket: bool) -> Kind
     if is_bracket or name in names["html"]:
         return None
     return Kind.ELEMENT_CLOSES if is_closing else Kind.ELEMENT_OPENS
+
+
+def _comments(text: str) -> Iterator[Mark]:
+    """Comments of HTML."""
+    start = text.find("<!--")
+    while start >= 0 and (end := text.find("-->", start)) >= 0:
+        yield Mark(Kind.NOISE, start, end + 3)
+        start = text.find("<!--", end)
 
 
 def _passages(text: str) -> list[Mark]:

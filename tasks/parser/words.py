@@ -69,7 +69,9 @@ def _because(phrases: Iterable[str]) -> str:
     apart = "|".join(r"\s{1,9}".join(map(re.escape, p.split())) for p in longest_first if not is_unspaced(p))
     apart = apart.replace("|as|", r"|as(?!\s{1,9}(?:well|if|though)\b)|")
     touching = "|".join(map(re.escape, filter(is_unspaced, longest_first)))
-    return rf"\s{{0,9}}[,，、;]?\s{{0,9}}(?:(?<!\w)(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
+    return (
+        rf"\s{{0,9}}(?:[,，、;…–—-]|\.{{2,3}})?\s{{0,9}}(?:(?<!\w)(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
+    )
 
 
 def is_unspaced(text: str) -> bool:
@@ -90,6 +92,8 @@ def field_kind(name: str) -> str | None:
     others = words().other_fields
     if not plain or plain in others:
         return others.get(plain)
+    if plain in ("primary", "dominant", "secondary", "tertiary"):
+        return "label" if plain in ("primary", "dominant") else "second"
     named, fields = set(plain.split()), words().fields
     if len(plain.split()) > 10:
         return None
