@@ -1,4 +1,4 @@
-# Two commands do all their own set-up: `make demo` (the main job on the embedded paintings) and `make test`.
+# Two commands do all their own set-up: `make demo` (the main job on the embedded images) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test fuzz check clean
+.PHONY: demo test fuzz check docs clean
 
 demo: $(VENV)/.installed-demo
 	@bash scripts/demo.sh $(BIN)
@@ -25,6 +25,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as a site, checked for dead links; build/docs/index.html opens from disk.
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --quiet
+	@echo "documentation: $(CURDIR)/build/docs/index.html"
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
