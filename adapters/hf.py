@@ -194,7 +194,13 @@ class HFVisionLanguage(LocalAdapter):
         self._images.start([item.image for item in items])
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
-        """One outcome per item, in order."""
+        """One outcome per item, in order.
+
+        Raises:
+            UserError: an item shows no image.
+        """
+        if not all(item.shows_image for item in items):
+            raise UserError(f"{self.name} is asked about images only; let it judge by a rubric with image: true")
         images = self._images.take([item.image for item in items])
         failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in images]
         shown = [(i, p) for i, p in zip(items, images, strict=True) if not isinstance(p, ImageError)]
@@ -253,7 +259,7 @@ class HFVisionLanguage(LocalAdapter):
         self, inputs: Any, generated: Generated, labels: Sequence[str]
     ) -> list[dict[str, float]] | None:
         """Per row the share of each label in the probability of all; None if not asked for or not to be had."""
-        if not self._scorers or self._reader is None:
+        if not self._scorers or self._reader is None or not labels:
             return None
         rows = [[]] if self._model.config.is_encoder_decoder else inputs["input_ids"].tolist()
         tokens = self._reader.continuations(rows, labels)

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForCon
 
 from harness.adapters import hf
 from harness.adapters.hf import HFVisionLanguage
-from harness.types import Answer, Failed, Item
+from harness.types import Answer, Failed, Item, UserError
 
 
 def test_it_answers_what_it_sees(taught: HFVisionLanguage, paintings: list[Item]) -> None:
@@ -67,6 +67,15 @@ def test_label_probabilities_agree_with_whole_passes(taught: HFVisionLanguage, p
         assert isinstance(outcome, Answer)
         assert outcome.emotion_probs == pytest.approx(expected, rel=1e-3)
         assert sum((outcome.emotion_probs or {}).values()) == pytest.approx(1)
+
+
+def test_an_answer_in_another_form_is_kept_as_it_is(taught: HFVisionLanguage, paintings: list[Item]) -> None:
+    """As a judge's verdict is asked for: no labels, and whoever asks reads the text."""
+    asked = dataclasses.replace(paintings[0], labels=(), schema={"type": "object"})
+    (outcome,) = taught.predict([asked])
+    assert outcome.raw == tiny_models.DARK
+    with pytest.raises(UserError, match="image: true"):
+        taught.predict([dataclasses.replace(asked, shows_image=False)])
 
 
 def test_probabilities_can_be_turned_off(checkpoints: dict[str, Path], paintings: list[Item]) -> None:

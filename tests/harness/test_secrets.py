@@ -12,8 +12,6 @@ from urllib.parse import quote
 import pytest
 from servers import Reply, Request, answered, error, serving
 
-pytestmark = pytest.mark.slow
-
 KEY = "f4ke+key/of=no&service-0123456789"
 """Of no known shape, and different when it is quoted."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from judges import RUBRIC, Judge, drawn
+from llama_server import llama_server
 from servers import serving
 
 from harness.api import judge
@@ -154,3 +155,16 @@ def test_killed_and_resumed_nothing_is_judged_twice(run: RunFolder, rubric: Path
     assert len(ids) == len(set(ids)) == 142
     # what was under way when it was killed may have been asked again, nothing else
     assert sum(server.asked.values()) <= 142 + 4
+
+
+def test_a_real_small_model_judges_text(run: RunFolder, rubric: Path) -> None:
+    """SmolLM2 135M behind llama.cpp: every reply is a verdict, because the schema is kept."""
+    with llama_server() as address:
+        model = f"openai:model=smollm2,base_url={address},probe=off,max_tokens=40,timeout_s=300,as=smollm2"
+        done = judge(run.path, model, rubric=rubric, limit=1, concurrency=1)
+    (found,) = done.results["judges"]
+    assert found["unscored"] == {}
+    assert sum(c["n"] for c in found["cells"] if c["criterion"] == "fits") in (2, 3)
+    assert all(1 <= c["value"] <= 5 for c in found["cells"])
+    assert found["usage"]["prompt_tokens"] > 0
+    assert found["criteria"]["fits"]["discrimination"]["tells"] is None  # one example has no other to be shuffled with

@@ -14,8 +14,6 @@ from harness.tasks.metrics import java, meteor
 from harness.tasks.metrics.base import Unavailable
 from harness.tasks.metrics.java import MeteorProcess, one_line, ptb_tokenise
 
-pytestmark = pytest.mark.slow
-
 
 @given(st.text())
 def test_one_line_is_one_line(text: str) -> None:
