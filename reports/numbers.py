@@ -61,6 +61,7 @@ class MetricInfo:
         decimals: digits after the point (`plain`, `percent`).
         description: one sentence.
         formula: how it is computed, empty if not said.
+        source: paper or file that the formula comes from, empty if not said.
         range: smallest and largest possible value as text, empty if not said.
     """
 
@@ -73,6 +74,7 @@ class MetricInfo:
     description: str = _UNDESCRIBED
     formula: str = ""
     range: str = ""
+    source: str = ""
 
     @classmethod
     def read(cls, name: str, facts: Mapping[str, Any]) -> MetricInfo:
@@ -90,6 +92,7 @@ class MetricInfo:
             str(facts.get("description") or _UNDESCRIBED),
             str(facts.get("formula") or ""),
             "" if bounds[0] is None and bounds[1] is None else f"{ends[0]} to {ends[1]}",
+            str(facts.get("source") or ""),
         )
 
     @property

@@ -7,6 +7,7 @@ a bootstrap replicate (weighted sums) and a paired test all come from the same t
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -190,6 +191,8 @@ class Metric(ABC):
             "decimals": cls.decimals,
             "range": list(cls.bounds),
             "description": cls.description,
+            "formula": " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()),
+            "source": cls.source,
         }
 
     @classmethod

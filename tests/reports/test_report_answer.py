@@ -162,6 +162,7 @@ def test_a_metrics_name_opens_what_it_is(page: Element) -> None:
     assert names
     assert names <= set(about)
     accuracy = about["tiny-about-accuracy"].text
+    assert "whose answered label equals it" in accuracy
     assert "higher is better" in accuracy
     assert "0 to 1, shown in percent" in accuracy
     assert "accuracy|refs:all|version:1" in accuracy
