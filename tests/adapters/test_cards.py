@@ -6,11 +6,14 @@ import datetime
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.adapters.cards import card_names, card_of, find_card, read_card
 from harness.cli import main
+from harness.plan.models import parse_models, typed_settings
+from harness.plan.registry import adapter_registry
 from harness.types import UserError
 
 GOOD = {"title": "Mine", "adapter": "hf", "checkpoint": "me/mine", "checked": "2026-01-02"}
@@ -29,7 +32,7 @@ def test_every_card_is_whole(name: str) -> None:
     assert card.name == name
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name)
     assert datetime.date(2025, 1, 1) <= card.checked
-    assert card.adapter in ("hf", "openai")
+    assert card.adapter in ("hf", "openai", "claude", "gemini")
     assert all(trap.strip().endswith(".") for trap in card.traps)
     assert card.licence != ""
     if card.checkpoint is not None:
@@ -96,3 +99,16 @@ def test_size_and_licence_of_the_card_reach_the_results(tmp_path: Path) -> None:
     assert main([*words, "--adapter", f"named={majority}:Named"]) == 0
     (model,) = json.loads((run / "results.json").read_text())["models"]
     assert (model["model"], model["parameters"], model["card"]["licence"]) == ("mine", 2_000_000, "MIT")
+
+
+ENDPOINTS = [name for name in card_names() if (card := find_card(name)) is not None and card.checkpoint is None]
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_an_endpoints_card_can_be_asked_and_has_a_price(name: str) -> None:
+    (spec,) = parse_models(name)
+    cls = adapter_registry([]).load(spec.adapter)
+    adapter: Any = cls(**typed_settings(cls, spec, {"seed": 0}))
+    assert adapter.model == spec.settings["model"]
+    assert adapter.price.prompt
+    assert adapter.price.retired is None

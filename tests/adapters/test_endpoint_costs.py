@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from seeing import asked_for_colour, seeing
-from servers import Endpoint, chat_server
+from servers import Endpoint, Reply, answered, chat_server
 
 from harness.adapters.endpoint_prices import find_price
 from harness.types import UserError
@@ -152,3 +152,67 @@ def test_the_table_knows_models_and_their_dated_snapshots_at_their_own_host_only
     for mistake in ({"table": str(wrong)}, {"price_in": 1.0}, {"price_in": -1.0, "price_out": 0.0}):
         with pytest.raises(UserError, match=r"price|wrong.yaml, line 3.*at least 0"):
             find_price("m", host, **mistake)  # type: ignore[arg-type]
+
+
+def listing(*models: dict[str, Any]) -> Reply:
+    return Reply(body={"object": "list", "data": list(models)})
+
+
+def test_another_model_behind_the_same_address_is_another_model(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    """A server of one model ignores the name that it is asked for; what it lists, or answers as, is what counts."""
+    endpoint, url = server
+    model = f"gpt4v:model=m,base_url={url}"
+    endpoint.models = listing({"id": "a.gguf", "meta": {"n_params": 1}, "created": 1})
+    assert command(model, "--out", "first", "--limit", 3)[0] == 0
+    endpoint.models = listing({"id": "a.gguf", "meta": {"n_params": 1}, "created": 2})  # asked a second later
+    assert command(model, "--out", "second", "--limit", 3)[0] == 0
+    assert paintings(endpoint) == 3
+    for other in ({"id": "b.gguf"}, {"id": "a.gguf", "meta": {"n_params": 2}}):
+        before = paintings(endpoint)
+        endpoint.models = listing(other)
+        code, _, err = command(model, "--out", "first")
+        assert (code, "the endpoint serves another model than when the run was begun" in err) == (2, True), err
+        assert command(model, "--out", f"run-{other['id']}", "--limit", 3)[0] == 0
+        assert paintings(endpoint) == before + 3
+
+
+def test_the_query_of_an_address_belongs_to_its_identity(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    endpoint, url = server
+    assert command(f"gpt4v:model=m,base_url={url}?deployment=one", "--out", "run")[0] == 0
+    code, _, err = command(f"gpt4v:model=m,base_url={url}?deployment=two", "--out", "run")
+    assert (code, "holds another run" in err or "has changed" in err) == (2, True), err
+    assert command(f"gpt4v:model=m,base_url={url}?deployment=two", "--out", "other")[0] == 0
+    assert paintings(endpoint) == 12
+    code, _, err = command(f"gpt4v:model=m,base_url={url}?deployment=two&sig=made-up-signature", "--out", "third")
+    assert (code, paintings(endpoint)) == (0, 12)  # a signature tells no endpoints apart, and stays out of files
+    assert "made-up-signature" not in (tmp_path / "third" / "manifest.json").read_text() + err
+
+
+def test_nothing_is_taken_from_the_cache_for_an_endpoint_that_no_longer_sees(
+    server: tuple[Endpoint, str], command: Command
+) -> None:
+    endpoint, url = server
+    assert command(f"gpt4v:model=m,base_url={url}", "--out", "first")[0] == 0
+    endpoint.reply = lambda request: answered("It is red, green, blue and yellow.")
+    code, _, err = command(f"gpt4v:model=m,base_url={url}", "--out", "second")
+    assert (code, "does not look at images" in err, "in the response cache" in err) == (2, True, False)
+
+
+def test_errors_of_the_endpoint_are_never_kept_and_asked_again_by_retry_failed(
+    server: tuple[Endpoint, str], command: Command, tmp_path: Path
+) -> None:
+    endpoint, url = server
+    model = f"gpt4v:model=m,base_url={url},retry_wait_s=0.001,patience_s=0"
+    broken = answered("Awe because the sky is", "error")
+    broken.body["choices"][0]["error"] = {"code": 502, "message": "Upstream provider overloaded"}
+    endpoint.reply = lambda request: seeing(request) if asked_for_colour(request) else broken
+    code, _, err = command(model, "--out", "run")
+    assert (code, "Upstream provider overloaded" in err) == (1, True)
+    assert {line["kind"] for line in lines(tmp_path / "run")} == {"failed"}
+    endpoint.reply = seeing
+    assert command(model, "--out", "run", "--retry-failed")[0] == 0
+    assert {line["kind"] for line in lines(tmp_path / "run")[-6:]} == {"answer"}

@@ -41,7 +41,18 @@ def echo() -> Iterator[str]:
     def answer(request: Request) -> Reply:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         said = f"joy because {key} {quote(key, safe='')} {base64.b64encode(b'user:' + key.encode()).decode()}"
-        return answered(said) if next(count) % 2 else error(400, f"bad key: {said}")
+        if request.path.endswith("/models"):
+            return Reply(body={"object": "list", "data": [{"id": f"m {key}", "root": key, "meta": {key: key}}]})
+        number, reply = next(count), answered(said, reasoning=f"thinking of {key}")
+        if number % 5 == 0:
+            return error(422, f"bad key: {said}", code=key, param=key)
+        if number % 5 == 1:
+            reply = answered(None, refusal=f"no, {said}")
+        if number % 5 == 2:
+            reply = answered("", f"error {key}")
+        usage = {"prompt_tokens": 5, "completion_tokens": 5, key: key, "prompt_tokens_details": {key: 1}}
+        reply.body |= {"model": f"Bearer {key}", "system_fingerprint": key, "usage": usage}
+        return Reply(body=reply.body, headers={"x-request-id": key})
 
     with serving(answer) as address:
         yield f"{address}/v1"
@@ -63,12 +74,15 @@ def test_runs_of_an_endpoint_that_repeats_it(
         monkeypatch.delenv("OPENAI_API_KEY")
     address = echo.replace("//", f"//user:{quote(KEY, safe='')}@") if variable == "OPENAI_API_KEY" else echo
     model = f"gpt4v:model=m,base_url={address},api_key_env={variable},probe=off,schema=false,probabilities=false"
+    model += ",retry_wait_s=0.01"
     (tmp_path / "options.yaml").write_text(f"tasks: {dataset / 'tiny.yaml'}\nmodels: ['{model}']\nmax-error-rate: 1\n")
     code, out, err = harness("run", "--config", "options.yaml", "--out", "out")
     (tmp_path / "options.yaml").unlink()
     assert code == 0, err
     kinds = {json.loads(line)["kind"] for line in (tmp_path / "out/outcomes/tiny/gpt4v.jsonl").open()}
-    assert kinds == {"answer", "failed"}
+    assert kinds == {"answer", "failed", "refusal"}
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert "***" in str(manifest["runs"][0]["observed"]["models_returned"])
     assert (tmp_path / "data/cache/responses.sqlite").is_file()
     assert search(tmp_path) == []
     assert not [form for form in forms(KEY) if form in (out + err).encode()]
