@@ -25,7 +25,7 @@ from PIL import Image
 
 from harness.cli import main as harness
 from harness.plan.registry import find_task
-from harness.score.text_emotion import train_text_emotion
+from harness.score.resources import train_text_emotion
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data")) / "artemis"
 TABLE = DATA / "artemis_dataset_release_v0.csv"

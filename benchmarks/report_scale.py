@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 
 from harness.reports.build import build_report
-from harness.score.predictions import Reading, write_readings
+from harness.score.predictions import EmotionPrediction, write_predictions
 from harness.store.outcomes import outcome_to_json
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Usage, histogram
@@ -103,8 +103,8 @@ def write_run(path: Path, count: int) -> RunFolder:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(outcome_to_json(*answer)) + "\n" for answer in answers(examples, seed))
-        read = {id_: Reading(said.emotion, seed % 2 == 0) for id_, said in answers(examples, seed)}
-        write_readings(run, "scale", RowKey(name), read)
+        read = {id_: EmotionPrediction(said.emotion, seed % 2 == 0) for id_, said in answers(examples, seed)}
+        write_predictions(run, "scale", RowKey(name), read)
     coverage = [
         {"task": "scale", "model": name, "examples": count, "answered": count, "refused": 0, "unparsed": 0, "failed": 0}
         for name in MODELS

@@ -67,11 +67,12 @@ def made_up(n: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
 
 
 def ours(n: int, *, novelty: bool = False) -> dict[str, float]:
+    from harness.tasks.metrics.emotion_reader import EmotionReader
+
     from harness.score.resources import word_affect
-    from harness.score.scoring import Resources, score_task
+    from harness.score.results import Resources, score_task
     from harness.store.run_folder import RowKey
     from harness.tasks.metrics import METRICS
-    from harness.tasks.metrics.emotion_reader import EmotionReader
     from harness.tasks.text_emotion.checkpoint import train_classifier
     from harness.types import Task
 

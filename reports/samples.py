@@ -19,7 +19,7 @@ from typing import Any
 from harness.reports.breakdowns import colour_slots
 from harness.reports.thumbnails import Thumbnail
 from harness.reports.view import LeaderboardRow, TaskView
-from harness.score.predictions import Reading
+from harness.score.predictions import EmotionPrediction
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
 
 PAGE_SIZE = 100
@@ -33,7 +33,7 @@ def sample_scripts(
     view: TaskView,
     examples: Sequence[Example],
     outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
-    readings: Sequence[Mapping[str, Reading]],
+    readings: Sequence[Mapping[str, EmotionPrediction]],
     thumbnails: Mapping[Path, Thumbnail],
 ) -> Iterator[tuple[str, str]]:
     """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …
@@ -59,7 +59,7 @@ def _index(
     view: TaskView,
     examples: Sequence[Example],
     outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
-    readings: Sequence[Mapping[str, Reading]],
+    readings: Sequence[Mapping[str, EmotionPrediction]],
 ) -> dict[str, Any]:
     """Columns instead of a record per image: a tenth of the bytes, and quick to read for 80,000 of them."""
     keys = [str(key) for key in view.entry.get("slices") or ()]
@@ -81,7 +81,7 @@ def _index(
     }
 
 
-def _consistency(reading: Reading | None) -> int:
+def _consistency(reading: EmotionPrediction | None) -> int:
     """1 if the explanation speaks of the answered label, 0 if of another or none, `ABSENT` if it was not read."""
     return ABSENT if reading is None else int(reading.consistent)
 
@@ -115,7 +115,7 @@ def _sample(
     }
 
 
-def _outcome(outcome: Outcome | None, reading: Reading | None) -> dict[str, Any] | None:
+def _outcome(outcome: Outcome | None, reading: EmotionPrediction | None) -> dict[str, Any] | None:
     if outcome is None:
         return None
     shared = {"raw": outcome.raw, "latency": outcome.usage.latency_s}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from harness.reports.numbers import MetricInfo, headline_metrics, metric_facts, number_or_none
-from harness.score.predictions import Reading, read_readings
+from harness.score.predictions import EmotionPrediction, read_predictions
 from harness.store.run_folder import RowKey, RunFolder, adapter_kind
 from harness.types import Example, Outcome
 
@@ -212,9 +212,9 @@ class TaskView:
         """A row's outcomes by example id."""
         return self.run_of(row).folder.outcomes(self.name, RowKey(row.id.model, row.id.control))
 
-    def readings(self, row: LeaderboardRow) -> dict[str, Reading]:
+    def readings(self, row: LeaderboardRow) -> dict[str, EmotionPrediction]:
         """What a text classifier read from a row's explanations, by example id; empty if nothing was read."""
-        return read_readings(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
+        return read_predictions(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
 
 
 def gather(runs: Sequence[Run]) -> list[TaskView]:

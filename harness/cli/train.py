@@ -73,7 +73,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _train_text_emotion(arguments: argparse.Namespace) -> int:
     """The classifier that reads emotions from explanations: no adapter, but trained by the same command."""
-    from harness.score.text_emotion import train_text_emotion
+    from harness.score.resources import train_text_emotion
 
     for option in ("config", "init_from", "lexicon"):
         if getattr(arguments, option) is not None:

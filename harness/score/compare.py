@@ -1,16 +1,15 @@
-"""Paired comparisons of models on the paintings that both can be scored on."""
+"""Paired comparisons of models on the examples that both can be scored on."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from harness.score.cells import Scorer, Table
-from harness.score.rows import Sheet
+from harness.score.cells import ReferenceSet, Table, TableKey
 from harness.score.statistics import (
     MIN_FOR_BOOTSTRAP,
     PERMUTATIONS,
@@ -22,11 +21,12 @@ from harness.score.statistics import (
 )
 from harness.tasks.metrics import COMPARED, COMPARED_PER_EMOTION
 from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
+from harness.types import Task
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Statistics (n, k) of one metric for two models on common paintings, zero elsewhere; `both` (n,) are common."""
+    """Statistics (n, k) of one metric for two models on common examples, zero elsewhere; `both` (n,) are common."""
 
     metric: AdditiveMetric
     a: FloatArray
@@ -35,11 +35,11 @@ class _Pair:
 
     @property
     def count(self) -> int:
-        """How many paintings are common."""
+        """How many examples are common."""
         return int(self.both.sum())
 
     def left_out(self) -> FloatArray:
-        """Differences without each common painting in turn, (count,)."""
+        """Differences without each common example in turn, (count,)."""
         return self.difference(self.a.sum(0) - self.a[self.both], self.b.sum(0) - self.b[self.both])
 
     def difference(self, sums_a: FloatArray, sums_b: FloatArray) -> FloatArray:
@@ -47,51 +47,52 @@ class _Pair:
         return self.metric.value(sums_a) - self.metric.value(sums_b)
 
 
-def compare(scorer: Scorer, sheets: Sequence[Sheet]) -> list[dict[str, Any]]:
+def compare(
+    task: Task,
+    sets: Sequence[ReferenceSet],
+    tables: Mapping[TableKey, Table],
+    *,
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Any]]:
     """Records of every pair of models, overall and per emotion, with Holm-adjusted p-values.
 
     A pair with a row that answers held-out annotations is compared on what remains for that row; `human` and `crowd`
     have no references in common and are not compared.
     """
-    pairs = list(_sheet_pairs(sheets))
-    overall = _records(scorer, pairs, None, COMPARED)
+    pairs = list(_set_pairs(sets))
+
+    def records(emotion: str | None, names: Collection[str]) -> list[dict[str, Any]]:
+        found = []
+        for a, b in pairs:
+            one, other = (tables[TableKey(part.key, part.references, emotion)] for part in (a, b))
+            for name, result in _tested(_common(one, other, names), replicates, seed).items():
+                place = {"task": task.name, "metric": name, "emotion": emotion}
+                found.append(place | {"a": a.key.model, "b": b.key.model} | result)
+        return found
+
+    overall = records(None, COMPARED)
     _adjust(overall)
-    per_emotion = [r for e in scorer.context.task.emotions for r in _records(scorer, pairs, e, COMPARED_PER_EMOTION)]
+    per_emotion = [record for emotion in task.emotions for record in records(emotion, COMPARED_PER_EMOTION)]
     for name in COMPARED_PER_EMOTION:
         _adjust([record for record in per_emotion if record["metric"] == name])
     return overall + per_emotion
 
 
-def _sheet_pairs(sheets: Sequence[Sheet]) -> Iterator[tuple[Sheet, Sheet]]:
-    """Two models' sheets against the same references."""
-    by_references = {(sheet.key, sheet.references): sheet for sheet in sheets}
-    main = [sheet for sheet in sheets if sheet.is_main and sheet.key.control is None]
+def _set_pairs(sets: Sequence[ReferenceSet]) -> Iterator[tuple[ReferenceSet, ReferenceSet]]:
+    """Two models against the same references."""
+    by_references = {(part.key, part.references): part for part in sets}
+    main = [part for part in sets if part.is_main and part.key.control is None]
     for a, b in combinations(main, 2):
         remaining = b.references if a.references == "all" else a.references
         if (a.key, remaining) in by_references and (b.key, remaining) in by_references:
             yield by_references[a.key, remaining], by_references[b.key, remaining]
 
 
-def _records(
-    scorer: Scorer, pairs: Sequence[tuple[Sheet, Sheet]], emotion: str | None, names: Collection[str]
-) -> list[dict[str, Any]]:
-    tables: dict[tuple[str, str], Table] = {}
-    for sheet in (sheet for pair in pairs for sheet in pair):
-        if (place := (sheet.key.model, sheet.references)) not in tables:
-            tables[place] = scorer.table(sheet, emotion, names)
-    records = []
-    for a, b in pairs:
-        found = _common(tables[a.key.model, a.references], tables[b.key.model, b.references])
-        for name, result in _tested(found, scorer.replicates, scorer.seed).items():
-            place_of = {"task": scorer.context.task.name, "metric": name, "emotion": emotion}
-            records.append(place_of | {"a": a.key.model, "b": b.key.model} | result)
-    return records
-
-
-def _common(a: Table, b: Table) -> dict[str, _Pair]:
-    """Metrics that both tables have, over the paintings that count for both."""
+def _common(a: Table, b: Table, names: Collection[str]) -> dict[str, _Pair]:
+    """Metrics that both tables have, over the examples that count for both."""
     pairs = {}
-    for name in a.statistics.keys() & b.statistics.keys():
+    for name in a.statistics.keys() & b.statistics.keys() & set(names):
         metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
         both = left.eligible & right.eligible
         if isinstance(metric, AdditiveMetric) and both.any():
@@ -101,7 +102,7 @@ def _common(a: Table, b: Table) -> dict[str, _Pair]:
 
 
 def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Difference, interval, p and n of each metric; all share the resampled and the swapped paintings."""
+    """Difference, interval, p and n of each metric; all share the resampled and the swapped examples."""
     results = {name: _observed(pair) for name, pair in pairs.items()}
     enough = {name: pair for name, pair in pairs.items() if pair.count >= MIN_FOR_BOOTSTRAP}
     if not enough:

@@ -15,23 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from harness.score.cells import Scorer, Table
-from harness.score.rows import Sheet
+from harness.score.cells import AGREEMENT, Scorer, Table
 from harness.score.statistics import LEVEL, MIN_FOR_BOOTSTRAP, FloatArray, bootstrap_interval, bootstrap_sums
 from harness.store.run_folder import adapter_kind
 from harness.tasks.metrics import HEADLINES
-from harness.tasks.metrics.base import AdditiveMetric, Row
+from harness.tasks.metrics.base import AdditiveMetric
 
 SLICED = ("annotator_mass", "accuracy", "cider_d")
 """Metrics whose differences are given along slices."""
 
 MANY_VALUES = 60
 """A key with more values than this, such as the artist, is not compared value by value."""
-
-AGREEMENT = "agreement of annotators"
-"""Key under which images are cut by the share of annotators who chose the commonest emotion."""
-
-_AGREEMENT_LEVELS = ((0.8, "80 % or more agree"), (0.5, "more than half agree"), (0.0, "no majority"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +104,27 @@ def _share(small: FloatArray, large: FloatArray, majority: FloatArray) -> FloatA
     return np.divide(small - majority, lead, out=np.full_like(lead, np.nan), where=lead > 0)
 
 
-def shares(scorer: Scorer, sheets: Sequence[Sheet], sides: Contest) -> list[dict[str, Any]]:
+def shares(scorer: Scorer, sides: Contest, *, replicates: int, seed: int) -> list[dict[str, Any]]:
     """A record for each larger model and headline metric: the values on shared images, the share and its interval."""
-    tables = _tables(scorer, sheets, HEADLINES, {sides.small, *sides.larger, sides.majority})
+    tables = _tables(scorer, {sides.small, *sides.larger, sides.majority})
     found: list[dict[str, Any]] = []
     for large in sides.larger:
         names = [sides.small, large, *([sides.majority] if sides.majority is not None else [])]
         if all(name in tables for name in names):
-            found += _records(scorer, names, [tables[name] for name in names])
+            found += _records(names, [tables[name] for name in names], replicates, seed)
     return found
 
 
-def _tables(
-    scorer: Scorer, sheets: Sequence[Sheet], metrics: Sequence[str], models: Iterable[str | None]
-) -> dict[str, Table]:
+def _tables(scorer: Scorer, models: Iterable[str | None]) -> dict[str, Table]:
     wanted = set(models)
-    main = [sheet for sheet in sheets if sheet.key.control is None and sheet.references == "all"]
-    return {sheet.key.model: scorer.table(sheet, None, metrics) for sheet in main if sheet.key.model in wanted}
+    return {
+        key.row.model: table
+        for key, table in scorer.tables.items()
+        if key.row.control is None and key.references == "all" and key.emotion is None and key.row.model in wanted
+    }
 
 
-def _records(scorer: Scorer, names: Sequence[str], tables: Sequence[Table]) -> Iterator[dict[str, Any]]:
+def _records(names: Sequence[str], tables: Sequence[Table], replicates: int, seed: int) -> Iterator[dict[str, Any]]:
     """One record per metric that all tables have; two tables (no majority row) give values without a share."""
     for name in (name for name in HEADLINES if all(name in table.statistics for table in tables)):
         metric = tables[0].metrics[name]
@@ -141,7 +136,7 @@ def _records(scorer: Scorer, names: Sequence[str], tables: Sequence[Table]) -> I
         values = [np.asarray(metric.value(one.sum(0))) for one in rows]
         kept = Share(None, None, None, "no majority row in this run")
         if len(tables) == 3:
-            sums = bootstrap_sums(np.concatenate(rows, axis=1), scorer.replicates, scorer.seed)
+            sums = bootstrap_sums(np.concatenate(rows, axis=1), replicates, seed)
             resampled = [metric.value(part) for part in np.split(sums, 3, axis=1)]
             left_out = [metric.value(one.sum(0) - one[both]) for one in rows]
             kept = share_kept(values, resampled, left_out)
@@ -252,38 +247,30 @@ def _emotions(results: Mapping[str, Any], task: str, small: str, large: str) -> 
     return {"metric": "accuracy", **found}
 
 
-def agreement_level(row: Row) -> str | None:
-    """How far the annotators of an image agree, None without annotations."""
-    total = sum(row.histogram.values())
-    if not total:
-        return None
-    share = max(row.histogram.values()) / total
-    return next(name for least, name in _AGREEMENT_LEVELS if share >= least and (least != 0.5 or share > 0.5))
-
-
-def slice_differences(scorer: Scorer, sheets: Sequence[Sheet], models: Sequence[str]) -> list[dict[str, Any]]:
+def slice_differences(scorer: Scorer, models: Sequence[str], *, replicates: int, seed: int) -> list[dict[str, Any]]:
     """Paired differences of every two models along slices and agreement, with bootstrap intervals.
 
     Each is `{"task", "metric", "key", "value", "a", "b", "difference", "low", "high", "n"}`, a minus b on the images
     of that value that count for both. The intervals are not corrected for their number.
     """
-    tables = _tables(scorer, sheets, SLICED, models)
+    tables = _tables(scorer, models)
     if not tables:
         return []
     found: list[dict[str, Any]] = []
-    rows = next(iter(tables.values())).rows
+    # every model's set of all references holds all examples, in one order
+    cuts = next(cuts for part, cuts in scorer.cuts.items() if part.references == "all" and part.key.control is None)
     for key in (AGREEMENT, *scorer.context.task.slices):
-        values = [agreement_level(row) if key == AGREEMENT else row.example.meta.get(key) for row in rows]
+        values = cuts.get(key, [])
         distinct = sorted({value for value in values if value})
         if len(distinct) <= MANY_VALUES:
             for value in distinct:
                 mask = np.array([one == value for one in values])
                 place = {"task": scorer.context.task.name, "key": key, "value": value}
-                found += [place | record for record in _differences(scorer, tables, mask)]
+                found += [place | record for record in _differences(tables, mask, replicates, seed)]
     return found
 
 
-def _differences(scorer: Scorer, tables: Mapping[str, Table], mask: Any) -> Iterator[dict[str, Any]]:
+def _differences(tables: Mapping[str, Table], mask: Any, replicates: int, seed: int) -> Iterator[dict[str, Any]]:
     for (a, left), (b, right) in combinations(tables.items(), 2):
         for name in (name for name in SLICED if name in left.statistics and name in right.statistics):
             one, other = left.statistics[name], right.statistics[name]
@@ -296,10 +283,10 @@ def _differences(scorer: Scorer, tables: Mapping[str, Table], mask: Any) -> Iter
             observed = float(metric.value(rows[0].sum(0)) - metric.value(rows[1].sum(0)))
             interval = None
             if both.sum() >= MIN_FOR_BOOTSTRAP:
-                sums = np.split(bootstrap_sums(np.concatenate(rows, axis=1), scorer.replicates, scorer.seed), 2, axis=1)
+                sums = np.split(bootstrap_sums(np.concatenate(rows, axis=1), replicates, seed), 2, axis=1)
                 without = [metric.value(each.sum(0) - each) for each in rows]
-                replicates = metric.value(sums[0]) - metric.value(sums[1])
-                interval = bootstrap_interval(replicates, observed, without[0] - without[1])
+                resampled = metric.value(sums[0]) - metric.value(sums[1])
+                interval = bootstrap_interval(resampled, observed, without[0] - without[1])
             yield {
                 "metric": name,
                 "a": a,

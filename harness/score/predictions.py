@@ -19,7 +19,7 @@ from harness.atomic import write_atomically
 from harness.store.run_folder import RowKey, RunFolder, check_name
 
 
-class Reading(NamedTuple):
+class EmotionPrediction(NamedTuple):
     """What the classifier reads from one explanation; see the module."""
 
     explanation_emotion: str | None
@@ -32,26 +32,28 @@ def scores_path(folder: RunFolder, task: str, row: RowKey) -> Path:
     return folder.path / "scores" / check_name(task, "task") / f"{row.stem}.jsonl"
 
 
-def write_readings(folder: RunFolder, task: str, row: RowKey, readings: Mapping[str, Reading]) -> None:
+def write_predictions(folder: RunFolder, task: str, row: RowKey, predictions: Mapping[str, EmotionPrediction]) -> None:
     """Write a row's lines, example id -> reading; without any, the file of an earlier scoring is removed."""
     path = scores_path(folder, task, row)
-    if not readings:
+    if not predictions:
         path.unlink(missing_ok=True)
         return
-    lines = (json.dumps({"id": id_, **found._asdict()}, ensure_ascii=False) + "\n" for id_, found in readings.items())
+    lines = (
+        json.dumps({"id": id_, **found._asdict()}, ensure_ascii=False) + "\n" for id_, found in predictions.items()
+    )
     write_atomically(path, "".join(lines))
 
 
-def read_readings(folder: RunFolder, task: str, row: RowKey) -> dict[str, Reading]:
-    """A row's readings by example id; empty where there is no file, as in runs scored by an older version."""
+def read_predictions(folder: RunFolder, task: str, row: RowKey) -> dict[str, EmotionPrediction]:
+    """A row's predictions by example id; empty where there is no file, as in runs scored by an older version."""
     path = scores_path(folder, task, row)
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8") as file:
-        return {record["id"]: _reading(record) for record in map(json.loads, file)}
+        return {record["id"]: _prediction(record) for record in map(json.loads, file)}
 
 
-def _reading(record: Mapping[str, Any]) -> Reading:
+def _prediction(record: Mapping[str, Any]) -> EmotionPrediction:
     emotion = record["explanation_emotion"]
     # few labels, many lines: each is kept once
-    return Reading(None if emotion is None else sys.intern(str(emotion)), bool(record["consistent"]))
+    return EmotionPrediction(None if emotion is None else sys.intern(str(emotion)), bool(record["consistent"]))

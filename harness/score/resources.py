@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, open_reader
+from harness.tasks.metrics.affect import WordAffect
+from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Unavailable
-from harness.tasks.metrics.emotion_reader import EmotionReader
 from harness.tasks.metrics.similarity import TextSimilarity
-from harness.tasks.metrics.word_affect import WordAffect
 from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _obtain(task: Task, root: Path) -> TrainedClassifier:
         return checkpoint.load(made)
     parts = {split: utterances(task, root, split) for split in ("train", "test")}
     if not parts["train"]:
-        raise Unavailable("the training split is not at hand, from which the text-emotion classifier learns")
+        raise Unavailable("the training split is not available, from which the text-emotion classifier learns")
     kept = root / task.name / TEXT_EMOTION / _content_hash(task, parts["train"], parts["test"])
     if kept.is_dir():
         return checkpoint.load(kept)
@@ -98,7 +98,7 @@ def _obtain(task: Task, root: Path) -> TrainedClassifier:
 
 
 def utterances(task: Task, root: Path, split: str) -> Sequence[Annotation]:
-    """Every annotation of a split, in file order; none where the data is not at hand."""
+    """Every annotation of a split, in file order; none where the data is not available."""
     try:
         return [a for example in open_reader(task, root).examples(split) for a in example.annotations]
     except UserError:
@@ -114,3 +114,31 @@ def _content_hash(task: Task, *parts: Sequence[Annotation]) -> str:
             digest.update(json.dumps([note.emotion, note.explanation]).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+def train_text_emotion(
+    task: Task, root: Path, out: Path, settings: Mapping[str, Any], *, seed: int, device: str | None
+) -> dict[str, Any]:
+    """Train a classifier on a task's training utterances, write it to `out` and return its record.
+
+    Args:
+        task: its labels and data.
+        root: data root.
+        out: folder of the checkpoint.
+        settings: `kind=tfidf|lstm|encoder` and the settings of that kind.
+        seed: of initialisation and order.
+        device: where `lstm` and `encoder` train, None for cuda where there is one.
+
+    Raises:
+        UserError: the task has no explanations or no training split available, or a setting is wrong.
+    """
+    from harness.tasks.text_emotion.checkpoint import save, train_classifier
+
+    if not task.explanations:
+        raise UserError(f"text-emotion: task {task.name!r} has labels without explanations; there is nothing to read")
+    train, val, test = (utterances(task, root, split) for split in ("train", "val", "test"))
+    if not train:
+        raise UserError(f"text-emotion: no training split available; see: harness data check {task.name}")
+    trained = train_classifier(task.emotions, train, val, test, settings, seed=seed, device=device)
+    save(trained, out)
+    return dict(trained.record)

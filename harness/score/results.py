@@ -1,26 +1,221 @@
-"""From a run folder to `results.json`: reads the snapshot and the outcomes, asks for scores, adds cost and speed."""
+"""From outcomes to `results.json`: the scores of a task, and of a run folder with cost, speed and spread over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from harness.plan.manifest import task_from_json
 from harness.plan.registry import data_root, metric_registry, open_reader
-from harness.score.groups import group_records
-from harness.score.headline import Contest, contest, headline_record
-from harness.score.predictions import write_readings
+from harness.score.cells import Outcomes, Scorer, survey
+from harness.score.compare import compare
+from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
+from harness.score.predictions import EmotionPrediction, write_predictions
 from harness.score.resources import emotion_reader, text_similarity, word_affect
-from harness.score.scoring import Resources, TaskScores, score_task
+from harness.store.outcomes import outcome_from_json
 from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
 from harness.tasks.metrics import HEADLINES
+from harness.tasks.metrics.affect import WordAffect
+from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.base import Context, Metric
+from harness.tasks.metrics.caption_engine import CORES, CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
-from harness.tasks.metrics.java import MeteorProcess, jar_hashes, java_version
-from harness.types import Example, Task, UserError
+from harness.tasks.metrics.java import jar_hashes, java_version
+from harness.tasks.metrics.meteor import MeteorProcess
+from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.style import WordIds
+from harness.types import Example, Outcome, Task, UserError
 
+_BEGINS = b'{"id": "'
 _OF_A_TASK = ("dataset", "emotions", "split", "examples", "available", "preprocessing")
 """What scoring reads of a task in the manifest, besides its name."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What metrics may use besides examples and outcomes; a metric whose resource is None says that it is missing.
+
+    Attributes:
+        meteor: a METEOR process to use (the caller closes it); one is started and ended by `score_task` if None.
+        store: what the Java programs said before.
+        reader: the text-to-emotion classifier.
+        lexicon: valence, arousal and dominance of words.
+        similarity: the encoder of BERTScore.
+        cores: processes that may work at the same time.
+    """
+
+    meteor: MeteorProcess | None = None
+    store: CaptionStore | None = None
+    reader: EmotionReader | None = None
+    lexicon: WordAffect | None = None
+    similarity: TextSimilarity | None = None
+    cores: int = CORES
+
+
+_NONE = Resources()
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """Records for the keys of `results.json` of the same names, and what was read from each explanation.
+
+    `predictions` is row -> example id -> prediction, empty for a row without explanations or without a classifier.
+    """
+
+    cells: list[dict[str, Any]]
+    coverage: list[dict[str, Any]]
+    confusion: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
+    planes: list[dict[str, Any]]
+    shares: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
+    predictions: dict[RowKey, dict[str, EmotionPrediction]]
+
+
+def score_task(
+    task: Task,
+    examples: Iterable[Example],
+    train: Sequence[Example] | None,
+    rows: Outcomes,
+    *,
+    split: str,
+    seed: int = 0,
+    replicates: int = 1000,
+    preprocessing: str = "none",
+    whole_split: Iterable[Example] | None = None,
+    resources: Resources = _NONE,
+    sides: Contest | None = None,
+) -> TaskScores:
+    """Score every row of a task.
+
+    Args:
+        task: label set, protocol, metrics, slices.
+        examples: the examples that were asked about; iterated over several times.
+        train: the training split, or None if it is not available.
+        rows: for each row of the leaderboard, example id -> outcome.
+        split: name of the split, for the cells.
+        seed: of bootstrap and permutations.
+        replicates: bootstrap replicates.
+        preprocessing: of the reader, for signatures.
+        whole_split: all examples of the split if `examples` are a part of it (`--limit`): CIDEr's document
+            frequencies are theirs.
+        resources: programs, classifier, lexicon.
+        sides: the small model and the larger ones, for `shares` and `differences`.
+
+    Raises:
+        UserError: outcomes of unknown or repeated ids, labels outside the task's, or an unknown metric name.
+    """
+    surveys = survey(task, examples, rows)
+    texts = None if train is None else tuple(a.explanation for e in train for a in e.annotations)
+    references = _References(examples if whole_split is None else whole_split)
+    with ExitStack() as stack:
+        engine = stack.enter_context(
+            CaptionEngine(task.protocol, references, resources.meteor, resources.store, resources.cores)
+        )
+        others = (resources.reader, resources.lexicon, resources.similarity)
+        found = (engine, WordIds(), *(resource for resource in others if resource is not None))
+        context = Context(task, found, texts, preprocessing)
+        scorer = Scorer(context, load_metrics(context), surveys)
+        scorer.read(examples, rows)
+        cells = [
+            cell for part in scorer.sets for cell in scorer.cells(part, split=split, seed=seed, replicates=replicates)
+        ]
+        return TaskScores(
+            cells,
+            [row.coverage(task, key) for key, row in surveys.items()],
+            scorer.confusion(),
+            compare(task, scorer.sets, scorer.tables, replicates=replicates, seed=seed),
+            scorer.calibration(),
+            scorer.planes.records(task) if scorer.planes is not None else [],
+            shares(scorer, sides, replicates=replicates, seed=seed) if sides is not None else [],
+            slice_differences(scorer, sides.names, replicates=replicates, seed=seed) if sides is not None else [],
+            scorer.predictions,
+        )
+
+
+class _References:
+    """The reference texts of each example, read when iterated over."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return ([a.explanation for a in example.annotations] for example in self._examples)
+
+
+def load_metrics(context: Context) -> list[Metric]:
+    """The task's metrics, all registered ones that apply if it names none.
+
+    Raises:
+        UserError: unknown metric name.
+    """
+    registry = metric_registry()
+    if context.task.metrics is not None:
+        return [registry.load(name)(context) for name in context.task.metrics]
+    return [metric(context) for metric in map(registry.load, registry.names()) if metric.applies(context.task)]
+
+
+# ------------------------------------------------------------------------------------------ run folders
+
+
+class StoredExamples:
+    """The examples of a run's snapshot, read anew each time they are iterated over."""
+
+    def __init__(self, folder: RunFolder, task: str) -> None:
+        self._folder, self._task = folder, task
+
+    def __iter__(self) -> Iterator[Example]:
+        return self._folder.examples(self._task)
+
+
+class StoredOutcomes(Mapping[str, Outcome]):
+    """An outcomes file as a mapping that holds places in the file, not outcomes; a retried example's last line counts.
+
+    Raises:
+        UserError: when an outcome is asked for whose line is not one; the message names file, line and key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places: dict[str, int] = {}
+        self._file = path.open("rb")
+        place = 0
+        for data in self._file:
+            if data.startswith(_BEGINS) and data.endswith(b"}\n"):
+                self._places[scanstring(data.decode("utf-8", "replace"), len(_BEGINS))[0]] = place
+            elif data.strip():
+                try:
+                    self._places[self._read(data, place)[0]] = place
+                except UserError:
+                    if data.endswith(b"\n"):  # else it is a line that a crash left unfinished
+                        raise
+            place += len(data)
+
+    def __getitem__(self, example_id: str) -> Outcome:
+        place = self._places[example_id]
+        self._file.seek(place)
+        return self._read(self._file.readline(), place)[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _read(self, data: bytes, place: int) -> tuple[str, Outcome]:
+        try:
+            return outcome_from_json(json.loads(data))
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            with self._path.open("rb") as file:
+                line = 1 + file.read(place).count(b"\n")
+            raise UserError(f"{self._path}:{line}: {error}") from error
 
 
 def _measured(label: str, group: str, up: bool, style: str, decimals: int, description: str) -> dict[str, Any]:
@@ -106,8 +301,8 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
             if sides is not None:
                 results["headline"].append(headline_record(sides, results, task.name, scores.shares))
             results["planes"] += scores.planes
-            for row, readings in scores.readings.items():
-                write_readings(folder, task.name, row, readings)
+            for row, predictions in scores.predictions.items():
+                write_predictions(folder, task.name, row, predictions)
             if reader.record is not None:
                 results["classifiers"].append({"task": task.name, **reader.record})
     results["groups"] = group_records(manifest["models"], results["cells"])
@@ -115,7 +310,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
 
 
 def _check_manifest(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
-    """See that a manifest says what scoring needs.
+    """Check that a manifest says what scoring needs.
 
     Raises:
         UserError: it does not; the message names what is absent.
@@ -150,9 +345,9 @@ def _task_scores(
     limited = record["examples"] < record["available"]
     return score_task(
         task,
-        list(folder.examples(task.name)),
+        StoredExamples(folder, task.name),
         examples_of(task, reader_root, "train"),
-        {row: folder.outcomes(task.name, row) for row in folder.rows(task.name)},
+        {row: StoredOutcomes(folder.outcomes_path(task.name, row)) for row in folder.rows(task.name)},
         split=record["split"],
         seed=int(manifest["identity_of"]["seed"]),
         preprocessing=record["preprocessing"],
@@ -163,7 +358,7 @@ def _task_scores(
 
 
 def examples_of(task: Task, root: Path, split: str) -> Sequence[Example] | None:
-    """A split of a task, or None where the data is not at hand (metrics that need it say so)."""
+    """A split of a task, or None where the data is not available (metrics that need it say so)."""
     try:
         return list(open_reader(task, root).examples(split))
     except UserError:
@@ -193,7 +388,7 @@ def speed_cells(manifest: Mapping[str, Any], task: Task, split: str) -> list[dic
     (examples,) = (t["examples"] for t in manifest["tasks"] if t["name"] == task.name)
     for record in (r for r in manifest["runs"] if r["task"] == task.name):
         row = RowKey(record["model"], record["control"])
-        # of the sittings that ended by themselves: what a killed one took is not known
+        # of the sessions that ended by themselves: what a killed one took is not known
         asked, wall_s = record.get("asked", 0), record.get("wall_s", 0.0)
         values = {
             "parameters": (record.get("parameters"), "this kind of model does not tell its size"),
@@ -225,4 +420,46 @@ def _speed_cell(
         "protocol": task.protocol,
         "signature": metric,
         "unavailable": reason if value is None else None,
+    }
+
+
+_PLACE = ("task", "split", "metric", "emotion", "conditioned_on", "references")
+
+
+def group_records(models: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records of every group of two or more models, overall and per emotion, controls and slices apart.
+
+    Each is `{"group", "models", "task", "split", "metric", "emotion", "conditioned_on", "references", "mean", "sd",
+    "values"}`: the standard deviation (n - 1) is over trainings, so it says what another seed would change and nothing
+    of the choice of examples, which the members' intervals are about. If a member has no value there is no record.
+
+    Args:
+        models: the manifest's models, with `model` and, where given, `group`.
+        cells: cells of results.json.
+    """
+    members: dict[str, list[str]] = {}
+    for model in models:
+        if model.get("group"):
+            members.setdefault(model["group"], []).append(model["model"])
+    values: dict[tuple[Any, ...], dict[str, float]] = {}
+    for cell in cells:
+        if cell["control"] is None and cell["slice"] is None and cell["value"] is not None:
+            values.setdefault(tuple(cell[key] for key in _PLACE), {})[cell["model"]] = cell["value"]
+    return [
+        _record(group, names, place, [found[name] for name in names])
+        for group, names in members.items()
+        for place, found in values.items()
+        if len(names) > 1 and found.keys() >= set(names)
+    ]
+
+
+def _record(group: str, names: Sequence[str], place: tuple[Any, ...], values: Sequence[float]) -> dict[str, Any]:
+    where = dict(zip(_PLACE, place, strict=True))
+    return {
+        "group": group,
+        "models": list(names),
+        **where,
+        "mean": fmean(values),
+        "sd": stdev(values),
+        "values": values,
     }

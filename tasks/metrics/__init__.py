@@ -1,4 +1,4 @@
-"""Metrics: one file per family, each metric a pair of functions over per-painting statistics.
+"""Metrics: one file per family, each metric a pair of functions over per-example statistics.
 
 `METRICS` names where each metric lives; modules are imported only when a metric is asked for. Installed packages
 add metrics through the entry-point group `harness.metrics`.
@@ -44,7 +44,7 @@ METRICS: Mapping[str, str] = {
     "distinct_1": "harness.tasks.metrics.style:Distinct:1",
     "distinct_2": "harness.tasks.metrics.style:Distinct:2",
     "metaphor": "harness.tasks.metrics.style:Metaphor",
-    "lcs_novelty": "harness.tasks.metrics.novelty:LCSNovelty",
+    "lcs_novelty": "harness.tasks.metrics.style:LCSNovelty",
     "copied": "harness.tasks.metrics.style:Copied",
     "mean_length": "harness.tasks.metrics.style:MeanLength",
     "latency_p50_s": "harness.tasks.metrics.cost:Latency:50",

@@ -1,13 +1,15 @@
 """How far the words of an explanation are, in valence, arousal and dominance, from the words of the references.
 
-Every text is the mean of its words' values in a lexicon, -1..1; a painting's references are the mean of their texts.
-Over answered paintings where explanation and references hold words that the lexicon knows; n and `vad_coverage` say how
+Every text is the mean of its words' values in a lexicon, -1..1; an example's references are the mean of their texts.
+Over answered examples where explanation and references hold words that the lexicon knows; n and `vad_coverage` say how
 much that is. A lexicon that does not measure a dimension leaves its metrics unavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +21,7 @@ from harness.tasks.metrics.base import (
     FloatArray,
     MeanMetric,
     Metric,
-    Row,
+    ScoredExample,
     Statistics,
     Unavailable,
     View,
@@ -27,10 +29,54 @@ from harness.tasks.metrics.base import (
     ratio,
     statistics_of,
 )
-from harness.tasks.metrics.captions import explained
+from harness.tasks.metrics.captions import EXPLAINS, answered
 from harness.tasks.metrics.ratings import moments
-from harness.tasks.metrics.word_affect import WordAffect
 from harness.types import VAD_DIMENSIONS
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+
+@dataclass(frozen=True)
+class WordAffect:
+    """A lexicon's words and their affect.
+
+    Attributes:
+        name: of the lexicon, for signatures.
+        fingerprint: hash of its content, for signatures.
+        dimensions: what it measures: an ordered subset of `VAD_DIMENSIONS`.
+        entries: lower-case word -> one value in -1..1 for each of `dimensions`.
+    """
+
+    name: str
+    fingerprint: str
+    dimensions: tuple[str, ...]
+    entries: Mapping[str, Sequence[float]]
+    _known: dict[str, tuple[FloatArray, float]] = field(default_factory=dict, repr=False, compare=False)
+
+    def means(self, text: str) -> FloatArray:
+        """Mean over the known words of each of `VAD_DIMENSIONS`, (3,) in -1..1; NaN where nothing is known or measured.
+
+        Words are looked up one by one, in lower case, as they stand: neither negation nor phrases are seen.
+        """
+        return self._read(text)[0]
+
+    def coverage(self, text: str) -> float:
+        """Share of the text's words that have an entry, 0..1; NaN for a text without words."""
+        return self._read(text)[1]
+
+    def _read(self, text: str) -> tuple[FloatArray, float]:
+        if text not in self._known:
+            words = _WORD.findall(text.lower().replace("’", "'"))
+            found = [self.entries[word] for word in words if word in self.entries]
+            means = np.full(len(VAD_DIMENSIONS), np.nan)
+            if found:
+                means[[VAD_DIMENSIONS.index(name) for name in self.dimensions]] = np.mean(found, axis=0)
+            self._known[text] = means, len(found) / len(words) if words else float("nan")
+        return self._known[text]
+
+    def forget(self) -> None:
+        """Drop what is kept of texts seen so far."""
+        self._known.clear()
 
 
 class _Affect(AdditiveMetric):
@@ -38,6 +84,7 @@ class _Affect(AdditiveMetric):
 
     group = "vad"
     family = "affect"
+    requires = EXPLAINS
     reference_texts = True
     views = EVERY_VIEW
     dimension: ClassVar[str]
@@ -60,9 +107,9 @@ class _Affect(AdditiveMetric):
 
     def missing(self) -> str | None:
         """No lexicon, or one that does not measure the dimension."""
-        lexicon = self.context.lexicon
+        lexicon = self.context.find(WordAffect)
         if lexicon is None:
-            return "no lexicon is at hand; give one with --lexicon FILE"
+            return "no lexicon is available; give one with --lexicon FILE"
         if self.dimension not in lexicon.dimensions:
             return f"the lexicon {lexicon.name} does not measure {self.dimension}; give another with --lexicon FILE"
         return None
@@ -73,27 +120,27 @@ class _Affect(AdditiveMetric):
         Raises:
             Unavailable: there is none, or it does not measure the dimension.
         """
-        reason = self.missing()
-        if self.context.lexicon is None or reason is not None:
+        lexicon, reason = self.context.find(WordAffect), self.missing()
+        if lexicon is None or reason is not None:
             raise Unavailable(str(reason))
-        return self.context.lexicon
+        return lexicon
 
-    def pairs(self, rows: Sequence[Row]) -> tuple[FloatArray, FloatArray, BoolArray]:
+    def pairs(self, rows: Sequence[ScoredExample]) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Values of the references and of the explanation (n,), and which rows have both (n,).
 
         Raises:
-            Unavailable: no lexicon, or it does not measure the dimension, or the model gives no explanations.
+            Unavailable: no lexicon, or it does not measure the dimension.
         """
         lexicon, column = self.lexicon(), VAD_DIMENSIONS.index(self.dimension)
-        answered = explained(rows)
+        explained = answered(rows)
         own = np.array([lexicon.means(row.explanation or "")[column] for row in rows])
         theirs = np.array([_mean([lexicon.means(a.explanation)[column] for a in row.references]) for row in rows])
-        both = answered & np.isfinite(own) & np.isfinite(theirs)
+        both = explained & np.isfinite(own) & np.isfinite(theirs)
         return np.where(both, theirs, 0.0), np.where(both, own, 0.0), both
 
     def fields(self) -> dict[str, str]:
         """The lexicon."""
-        found = self.context.lexicon
+        found = self.context.find(WordAffect)
         return {"lexicon": "none" if found is None else f"{found.name}-{found.fingerprint[:8]}"}
 
 
@@ -111,7 +158,7 @@ class VADError(MeanMetric, _Affect):
     bounds = (0.0, 2.0)
     source = "this harness"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): absolute difference, 1."""
         theirs, own, both = self.pairs(rows)
         return mean_statistics(np.abs(own - theirs), list(both))
@@ -126,7 +173,7 @@ class VADConcordance(_Affect):
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     source = "Lin 1989"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 6): 1, x, y, x^2, y^2, xy with x the references and y the explanation."""
         x, y, both = self.pairs(rows)
         return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y], list(both))
@@ -151,8 +198,8 @@ class VADCoverage(MeanMetric, _Affect):
     views: ClassVar[frozenset[View]] = frozenset({"predicted", "slice"})
     source = "this harness"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): share, 1."""
-        lexicon, answered = self.lexicon(), explained(rows)
+        lexicon, explained = self.lexicon(), answered(rows)
         shares = np.array([lexicon.coverage(row.explanation or "") for row in rows])
-        return mean_statistics(np.nan_to_num(shares), list(answered & np.isfinite(shares)))
+        return mean_statistics(np.nan_to_num(shares), explained & np.isfinite(shares))

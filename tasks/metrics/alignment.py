@@ -1,14 +1,14 @@
 """Does the explanation speak of an emotion: the humans' (alignment), or the one that the model itself named?
 
 A text-to-emotion classifier, trained on the task's training utterances, reads the explanation alone. It errs itself:
-its accuracy on test utterances stands in each signature and bounds what these numbers can say. Over answered paintings;
+its accuracy on test utterances stands in each signature and bounds what these numbers can say. Over answered examples;
 an empty explanation speaks of nothing and counts as wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 
@@ -20,41 +20,129 @@ from harness.tasks.metrics.base import (
     FloatArray,
     MeanMetric,
     Metric,
-    Row,
+    ScoredExample,
     Statistics,
     Unavailable,
     View,
+    dominance_rule,
     mean_statistics,
     statistics_of,
 )
-from harness.tasks.metrics.captions import explained
-from harness.tasks.metrics.dominance import dominance_rule
-from harness.tasks.metrics.emotion_reader import EmotionReader
+from harness.tasks.metrics.captions import EXPLAINS, answered
 from harness.tasks.metrics.probabilities import FLOOR, annotator_distributions
+
+
+class Classifier(Protocol):
+    """What is needed of a classifier; see `harness.tasks.text_emotion.checkpoint.TrainedClassifier`.
+
+    Attributes:
+        labels: the emotions, in the order of the columns of `probabilities`.
+        record: `kind`, `sha256`, `test_accuracy` (0..1 or None), `test_utterances`.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def record(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray: ...  # noqa: D102
+
+
+class EmotionReader:
+    """Reads emotions from texts.
+
+    Args:
+        obtain: loads or trains the classifier; raises `Unavailable` where there can be none.
+    """
+
+    def __init__(self, obtain: Callable[[], Classifier]) -> None:
+        self._obtain = obtain
+        self._classifier: Classifier | None = None
+        self._reason: str | None = None
+        self._known: dict[str, FloatArray] = {}
+
+    def classifier(self) -> Classifier:
+        """The classifier, obtained once.
+
+        Raises:
+            Unavailable: there is none; also when asked again.
+        """
+        if self._reason is not None:
+            raise Unavailable(self._reason)
+        if self._classifier is None:
+            try:
+                self._classifier = self._obtain()
+            except Unavailable as reason:
+                self._reason = str(reason)
+                raise
+        return self._classifier
+
+    def missing(self) -> str | None:
+        """Why there is no classifier; None where there is one (it is obtained now)."""
+        try:
+            self.classifier()
+        except Unavailable as reason:
+            return str(reason)
+        return None
+
+    @property
+    def record(self) -> Mapping[str, Any] | None:
+        """What is known of the classifier; None where none was asked for or had."""
+        return None if self._classifier is None else self._classifier.record
+
+    def probabilities(self, texts: Sequence[str], labels: Sequence[str]) -> FloatArray:
+        """Probabilities (n, L) in the order of `labels`.
+
+        Raises:
+            Unavailable: there is no classifier, or it knows other labels.
+        """
+        classifier = self.classifier()
+        if set(classifier.labels) != set(labels):
+            raise Unavailable(f"the text-emotion classifier knows other labels: {', '.join(classifier.labels)}")
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        self._known.update(zip(new, classifier.probabilities(new), strict=True))
+        order = [classifier.labels.index(label) for label in labels]
+        return np.array([self._known[text] for text in texts]).reshape(len(texts), len(labels))[:, order]
+
+    def forget(self) -> None:
+        """Drop what is kept of texts seen so far."""
+        self._known.clear()
+
+    def fields(self) -> dict[str, str]:
+        """For signatures: kind and fingerprint, and the share of test utterances that the classifier reads rightly."""
+        try:
+            record = self.classifier().record
+        except Unavailable:
+            return {"clf": "none"}
+        found = {"clf": f"{record['kind']}-{record['sha256'][:8]}"}
+        if record["test_accuracy"] is not None:
+            found["clf_acc"] = f"{record['test_accuracy']:.4f}(n={record['test_utterances']})"
+        return found
 
 
 class _Read(AdditiveMetric):
     """What every metric of the classifier's reading shares."""
 
     family = "affect"
+    requires = EXPLAINS
     higher_is_better: ClassVar[bool | None] = True
 
-    def read(self, rows: Sequence[Row]) -> tuple[FloatArray, BoolArray]:
+    def read(self, rows: Sequence[ScoredExample]) -> tuple[FloatArray, BoolArray]:
         """Probabilities (n, L) in the order of the task's labels, and which rows hold an explanation's answer (n,).
 
         Raises:
-            Unavailable: there is no classifier, or the model gives no explanations.
+            Unavailable: there is no classifier.
         """
-        answered = explained(rows)
         texts = [row.explanation or "" for row in rows]
-        return self._reader().probabilities(texts, self.context.task.emotions), answered
+        return self._reader().probabilities(texts, self.context.task.emotions), answered(rows)
 
-    def labels(self, rows: Sequence[Row]) -> tuple[list[str | None], BoolArray]:
+    def labels(self, rows: Sequence[ScoredExample]) -> tuple[list[str | None], BoolArray]:
         """The likeliest label of each row's explanation, None for an empty one, and which rows are answers (n,)."""
-        probabilities, answered = self.read(rows)
+        probabilities, explained = self.read(rows)
         likeliest = probabilities.argmax(axis=1)
         names = self.context.task.emotions
-        return [names[i] if row.explanation else None for i, row in zip(likeliest, rows, strict=True)], answered
+        return [names[i] if row.explanation else None for i, row in zip(likeliest, rows, strict=True)], explained
 
     def fields(self) -> dict[str, str]:
         """The classifier."""
@@ -65,11 +153,11 @@ class _Read(AdditiveMetric):
         return self._reader().missing()
 
     def _reader(self) -> EmotionReader:
-        return self.context.reader or _NONE
+        return self.context.find(EmotionReader) or _NONE
 
 
 def _no_classifier() -> NoReturn:
-    raise Unavailable("no text-emotion classifier is at hand")
+    raise Unavailable("no text-emotion classifier is available")
 
 
 _NONE = EmotionReader(_no_classifier)
@@ -78,7 +166,7 @@ _NONE = EmotionReader(_no_classifier)
 class EmotionalAlignment(MeanMetric, _Read):
     """Share of explanations in which the classifier reads the emotion that dominates the annotations.
 
-    Over answered paintings with a dominant emotion by the protocol's rule. Range 0..1, higher is better.
+    Over answered examples with a dominant emotion by the protocol's rule. Range 0..1, higher is better.
     """
 
     name = "emotional_alignment"
@@ -92,27 +180,27 @@ class EmotionalAlignment(MeanMetric, _Read):
     views = EVERY_VIEW
     source = "ArtEmis artemis/evaluation/emotion_alignment.py; SEVLM single_caption_per_image.py"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): read rightly, 1."""
-        read, answered = self.labels(rows)
+        read, explained = self.labels(rows)
         dominant = [self.context.dominant(row.histogram) for row in rows]
         right = [float(found == wanted) for found, wanted in zip(read, dominant, strict=True)]
-        return mean_statistics(right, answered & np.array([d is not None for d in dominant], dtype=bool))
+        return mean_statistics(right, explained & np.array([d is not None for d in dominant], dtype=bool))
 
     def fields(self) -> dict[str, str]:
         """The dominance rule and the classifier."""
         return {"dominance": dominance_rule(self.context.task.protocol).name, **super().fields()}
 
     def for_emotion(self, emotion: str) -> Metric:
-        """Among paintings with an annotation of `emotion`: `AlignmentRecall`."""
+        """Among examples with an annotation of `emotion`: `AlignmentRecall`."""
         return AlignmentRecall(self.context, emotion)
 
 
 class AlignmentRecall(MeanMetric, _Read):
-    """How often the classifier reads one emotion where people felt it, each painting weighted by their share.
+    """How often the classifier reads one emotion where people felt it, each example weighted by their share.
 
     Formula: sum_i s_i [read_i = e] / sum_i s_i. Range 0..1, higher is better. It is what `emotional_alignment` means in
-    the `annotated` view, where a painting belongs to several emotions.
+    the `annotated` view, where an example belongs to several emotions.
     """
 
     name = "emotional_alignment"
@@ -121,12 +209,12 @@ class AlignmentRecall(MeanMetric, _Read):
         super().__init__(context)
         self.emotion = emotion
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): share where the emotion is read, share."""
-        read, answered = self.labels(rows)
+        read, explained = self.labels(rows)
         shares = np.array([row.share(self.emotion) for row in rows])
         found = np.array([label == self.emotion for label in read], dtype=np.float64)
-        return statistics_of([shares * found, shares], answered & (shares > 0))
+        return statistics_of([shares * found, shares], explained & (shares > 0))
 
     def fields(self) -> dict[str, str]:
         """Named so that it cannot be taken for plain alignment."""
@@ -136,7 +224,7 @@ class AlignmentRecall(MeanMetric, _Read):
 class Consistency(MeanMetric, _Read):
     """Share of explanations in which the classifier reads the label that the model itself answered.
 
-    Over answered paintings. Range 0..1, higher is better; says nothing about whether people agree.
+    Over answered examples. Range 0..1, higher is better; says nothing about whether people agree.
     """
 
     name = "consistency"
@@ -149,26 +237,26 @@ class Consistency(MeanMetric, _Read):
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "this harness"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): read as answered, 1."""
-        _, same, answered = self.readings(rows)
-        return mean_statistics(same.astype(np.float64), answered)
+        _, same, explained = self.readings(rows)
+        return mean_statistics(same.astype(np.float64), explained)
 
-    def readings(self, rows: Sequence[Row]) -> tuple[list[str | None], BoolArray, BoolArray]:
+    def readings(self, rows: Sequence[ScoredExample]) -> tuple[list[str | None], BoolArray, BoolArray]:
         """The label read from each explanation, whether it is the answered one (n,), and which rows count (n,).
 
         Raises:
-            Unavailable: there is no classifier, or the model gives no explanations.
+            Unavailable: there is no classifier.
         """
-        read, answered = self.labels(rows)
+        read, explained = self.labels(rows)
         same = [label is not None and label == row.emotion for label, row in zip(read, rows, strict=True)]
-        return read, np.array(same, dtype=bool), answered
+        return read, np.array(same, dtype=bool), explained
 
 
 class AlignmentCrossEntropy(MeanMetric, _Read):
     """Mean of -sum_e q_e ln p_e: annotators' shares q, the classifier's reading p of the explanation, in nats.
 
-    Over all answered paintings. Range 0..inf, lower is better. An empty explanation is read as the classifier reads
+    Over all answered examples. Range 0..inf, lower is better. An empty explanation is read as the classifier reads
     nothing at all, which is close to the training split's shares.
     """
 
@@ -181,12 +269,12 @@ class AlignmentCrossEntropy(MeanMetric, _Read):
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "SEVLM single_caption_per_image.py, Emo-Alignment-XENT"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): cross-entropy, 1."""
-        probabilities, answered = self.read(rows)
+        probabilities, explained = self.read(rows)
         observed = annotator_distributions(rows, self.context.task.emotions)
         entropies = -(observed * np.log(np.maximum(probabilities, FLOOR))).sum(axis=1)
-        return mean_statistics(entropies, answered & observed.any(axis=1))
+        return mean_statistics(entropies, explained & observed.any(axis=1))
 
     def fields(self) -> dict[str, str]:
         """Unit and classifier."""

@@ -1,7 +1,7 @@
-"""What every metric is: statistics per painting, and a value of their sums.
+"""What every metric is: statistics per example, and a value of their sums.
 
-The idea is sacrebleu's (`metrics/base.py`): once a metric is split into a row of *sufficient statistics* per
-painting and a function of the summed rows, the overall value, the value of any subset (an emotion, an art style),
+The idea is sacrebleu's (`metrics/base.py`): once a metric is split into a vector of *sufficient statistics* per
+example and a function of the summed vectors, the overall value, the value of any subset (an emotion, an art style),
 a bootstrap replicate (weighted sums) and a paired test all come from the same two functions.
 """
 
@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.tasks.metrics.dominance import dominance_rule
 from harness.types import Annotation, Answer, Example, Outcome, Task
-
-if TYPE_CHECKING:
-    from harness.tasks.metrics.caption_engine import CaptionEngine
-    from harness.tasks.metrics.emotion_reader import EmotionReader
-    from harness.tasks.metrics.similarity import TextSimilarity
-    from harness.tasks.metrics.word_affect import WordAffect
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
@@ -34,16 +27,41 @@ View: TypeAlias = Literal["annotated", "reference", "predicted", "slice"]
 EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", "slice"})
 
 
+def traits(outcome: Outcome) -> Iterator[str]:
+    """What an outcome shows that a model gives; metrics require some of it.
+
+    `answer`, `explanation` (not empty), `probabilities`, `doubt` (they are not all 0 or 1), `rating:<dimension>`,
+    `latency`, `tokens`, `cost`. Scoring adds `language:<code>` of explanations.
+    """
+    if isinstance(outcome, Answer):
+        yield "answer"
+        if outcome.explanation:
+            yield "explanation"
+        if outcome.emotion_probs is not None and (total := sum(outcome.emotion_probs.values())) > 0:
+            yield "probabilities"
+            if max(outcome.emotion_probs.values()) != total:
+                yield "doubt"
+        for dimension in outcome.ratings or ():
+            yield f"rating:{dimension}"
+    usage = outcome.usage
+    if usage.latency_s is not None and not usage.cached:
+        yield "latency"
+    if usage.prompt_tokens is not None and usage.completion_tokens is not None:
+        yield "tokens"
+    if usage.cost_usd is not None:
+        yield "cost"
+
+
 class Unavailable(Exception):
     """A metric cannot be computed for these rows; the message is the reason shown in its cell."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One painting as it is scored for one model.
+class ScoredExample:
+    """One example as it is scored for one model.
 
     Attributes:
-        example: the painting (its own annotations and histogram are *not* what is scored against).
+        example: the artwork (its own annotations and histogram are *not* what is scored against).
         outcome: what the model made of it.
         references: annotations scored against: all, some, or all but a held-out one.
         histogram: annotators per emotion, without a held-out annotation.
@@ -70,39 +88,86 @@ class Row:
         return self.histogram.get(emotion, 0) / total if total else 0.0
 
 
+# ------------------------------------------------------------------------------------------ dominance
+
+
+def majority(histogram: Mapping[str, int]) -> str | None:
+    """The emotion chosen by *more than half* of the annotators (SEVLM `utils/data_utils.py`), else None."""
+    total = sum(histogram.values())
+    return next((emotion for emotion, count in histogram.items() if 2 * count > total), None)
+
+
+def half_without_tie(histogram: Mapping[str, int]) -> str | None:
+    """The emotion chosen by *at least half* of the annotators and more often than any other, else None.
+
+    Source: ArtEmis `artemis/evaluation/emotion_alignment.py`.
+    """
+    total, most = sum(histogram.values()), max(histogram.values(), default=0)
+    leaders = [emotion for emotion, count in histogram.items() if count == most]
+    return leaders[0] if len(leaders) == 1 and 2 * most >= total > 0 else None
+
+
+class DominanceRule(NamedTuple):
+    """A dominance rule and its name in signatures."""
+
+    name: str
+    emotion: Callable[[Mapping[str, int]], str | None]
+
+
+_RULES = {
+    "coco-ptb": DominanceRule(">half", majority),
+    "artemis-plain": DominanceRule(">=half", half_without_tie),
+}
+
+
+def dominance_rule(protocol: str) -> DominanceRule:
+    """The rule of a protocol: `coco-ptb` (SEVLM) or `artemis-plain` (ArtEmis).
+
+    Raises:
+        KeyError: unknown protocol.
+    """
+    return _RULES[protocol]
+
+
+# -------------------------------------------------------------------------------------------- context
+
+R = TypeVar("R")
+
+
 @dataclass(frozen=True)
 class Context:
-    """What metrics may need besides the rows.
+    """What metrics may need besides the scored examples.
 
     Attributes:
         task: label set, polarity, protocol.
-        captions: tokenisation and caption scorers of the task's protocol.
-        train_explanations: explanations of the training split in file order, None where it is not at hand.
+        resources: caption engine, text-emotion classifier, lexicon, encoder: whatever metrics ask for by its class.
+        train_explanations: explanations of the training split in file order, None if it is not available.
         preprocessing: the reader's text preprocessing, for signatures (`none`, `deep-net`, ...).
-        reader: reads emotions from texts, None where no classifier may be used.
-        lexicon: valence, arousal and dominance of words, None where there is no lexicon.
-        similarity: the encoder of BERTScore, None where none was chosen.
     """
 
     task: Task
-    captions: CaptionEngine
+    resources: tuple[object, ...] = ()
     train_explanations: tuple[str, ...] | None = None
     preprocessing: str = "none"
-    reader: EmotionReader | None = None
-    lexicon: WordAffect | None = None
-    similarity: TextSimilarity | None = None
+
+    def find(self, kind: type[R]) -> R | None:
+        """The resource of a class, None if there is none."""
+        return next((resource for resource in self.resources if isinstance(resource, kind)), None)
 
     def dominant(self, histogram: Mapping[str, int]) -> str | None:
-        """The dominant emotion by the protocol's rule; see `dominance.dominance_rule`."""
+        """The dominant emotion by the protocol's rule; see `dominance_rule`."""
         return dominance_rule(self.task.protocol).emotion(histogram)
 
 
+# ----------------------------------------------------------------------------------------- statistics
+
+
 class Statistics(NamedTuple):
-    """Sufficient statistics of n paintings.
+    """Sufficient statistics of n examples.
 
     Attributes:
         values: (n, k) float64; rows that do not count are zero.
-        eligible: (n,) bool, which paintings count; their number is the cell's n.
+        eligible: (n,) bool, which examples count; their number is the cell's n.
     """
 
     values: FloatArray
@@ -139,9 +204,12 @@ class Metric(ABC):
         family: what it measures.
         higher_is_better: direction, or None where neither is better.
         bounds: smallest and largest possible value (None = unbounded).
-        proportion: True where each painting counts 0 or 1, so that a Wilson interval applies.
+        proportion: True where each example counts 0 or 1, so that a Wilson interval applies.
         protocol_dependent: True where the task's protocol changes the value.
-        reference_texts: True where the explanations of `Row.references` are scored against.
+        requires: what a model's answers must hold at all (see `traits`), each with the reason shown if none does.
+        statistics_name: metrics of one name have the same statistics, which are computed once; the metric's own name if
+            empty.
+        reference_texts: True where the explanations of `ScoredExample.references` are scored against.
         views: conditionings in which the metric means something, besides the overall value.
         source: paper or file that the formula comes from.
         version: raised whenever a change moves values.
@@ -158,6 +226,8 @@ class Metric(ABC):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     proportion: ClassVar[bool] = False
     protocol_dependent: ClassVar[bool] = False
+    requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+    statistics_name: ClassVar[str] = ""
     reference_texts: ClassVar[bool] = False
     views: ClassVar[frozenset[View]] = frozenset()
     source: ClassVar[str] = ""
@@ -201,14 +271,26 @@ class Metric(ABC):
         return task.explanations or cls.family in ("label", "probability", "cost")
 
     def missing(self) -> str | None:
-        """Why the metric cannot be had here for any rows (a program, a lexicon); None where it can.
+        """Why the metric cannot be computed here for any model (no program, no lexicon); None if it can.
 
         Such a metric has one cell per model, which says so, and no others.
         """
         return None
 
-    def prepare(self, rows: Sequence[Row]) -> None:
-        """Receive every row of every model before the first is scored, to compute together what is costly."""
+    def lacking(self, found: Collection[str]) -> str | None:
+        """Why the metric cannot be computed for a model whose outcomes have these `traits`; None if it can.
+
+        A model without any answer lacks nothing: no example counts for it.
+        """
+        if "answer" not in found and self.family != "cost":
+            return None
+        return next((reason for trait, reason in self.requires if trait not in found), None)
+
+    def prepare(self, rows: Sequence[ScoredExample]) -> None:
+        """Receive a block of every model's scored examples before they are scored one by one.
+
+        What is costly can be computed together here.
+        """
 
     def fields(self) -> dict[str, str]:
         """Choices of this metric that its signature must name, such as `{"df": "split"}`."""
@@ -230,16 +312,16 @@ class Metric(ABC):
         return "|".join([self.name, *(f"{key}:{value}" for key, value in fields.items())])
 
     def for_emotion(self, emotion: str) -> Metric:
-        """The metric to report for paintings with an annotation of `emotion`; itself unless that needs a weight."""
+        """The metric to report for examples with an annotation of `emotion`; itself unless that needs a weight."""
         del emotion
         return self
 
 
 class AdditiveMetric(Metric):
-    """A metric whose value is a function of summed per-painting statistics."""
+    """A metric whose value is a function of summed per-example statistics."""
 
     @abstractmethod
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """Statistics of each row; a row's numbers depend on that row alone.
 
         Raises:
@@ -260,24 +342,38 @@ class AdditiveMetric(Metric):
 
 
 class MeanMetric(AdditiveMetric):
-    """An additive metric that is the plain mean of a score per eligible painting (columns: score, 1)."""
+    """An additive metric that is the plain mean of a score per eligible example (columns: score, 1)."""
 
     def value(self, sums: FloatArray) -> FloatArray:
         """The mean (...) of sums (..., 2)."""
         return ratio(sums[..., 0], sums[..., 1])
 
 
+class Features(NamedTuple):
+    """What a `SetMetric` keeps of n examples: `values` (n,) of any type, and which count, `eligible` (n,) bool."""
+
+    values: npt.NDArray[Any]
+    eligible: BoolArray
+
+
 class SetMetric(Metric):
-    """A metric of a whole set of rows (distinct counts, percentiles): no intervals, no tests."""
+    """A metric of a whole set of examples (distinct counts, percentiles): no intervals, no tests."""
 
     @abstractmethod
-    def eligible(self, rows: Sequence[Row]) -> BoolArray:
-        """Which rows count, (n,) bool.
+    def features(self, rows: Sequence[ScoredExample]) -> Features:
+        """What the value needs of each example; an example's features depend on that example alone.
 
         Raises:
-            Unavailable: the metric cannot be computed for these rows.
+            Unavailable: the metric cannot be computed for these.
         """
 
     @abstractmethod
-    def value(self, rows: Sequence[Row]) -> float:
-        """The value over eligible rows (at least one)."""
+    def value(self, features: npt.NDArray[Any]) -> float:
+        """The value over the features (n,) of eligible examples (at least one)."""
+
+
+def objects(values: Sequence[object]) -> npt.NDArray[Any]:
+    """A one-dimensional array of arbitrary objects."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

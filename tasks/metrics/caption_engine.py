@@ -1,100 +1,164 @@
-"""Caption statistics of one protocol: pycocoevalcap's own functions behind safe inputs and caches.
+"""Caption statistics of one protocol: tokens, n-gram scores and METEOR matches, each computed once and kept by content.
 
 Two published protocols, never mixed:
 
 - `coco-ptb` (SEVLM, COCO): PTB tokens, corpus METEOR.
 - `artemis-plain` (ArtEmis): strings as given, split at white space; METEOR as the mean of per-image scores.
 
-Every number of a painting depends on that painting's texts alone, except the CIDEr document frequencies, which are
+Every number of an example depends on that example's texts alone, except the CIDEr document frequencies, which are
 counted once over the references of the whole split and frozen.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from functools import cache
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
 from operator import itemgetter
-from typing import Any
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from harness.tasks.metrics import meteor
+from harness.tasks.metrics import caption_scores, languages, meteor
 from harness.tasks.metrics.base import FloatArray
+from harness.tasks.metrics.caption_scores import DocumentFrequencies, Pair
 from harness.tasks.metrics.caption_store import CaptionStore
-from harness.tasks.metrics.java import MeteorProcess, jar_hashes, one_line, ptb_tokenise
+from harness.tasks.metrics.java import jar_hashes, one_line, ptb_tokenise
+from harness.tasks.metrics.meteor import MeteorProcess
 
-BLEU_ORDER = 4
+T = TypeVar("T")
 
-_PAIRS_AT_ONCE = 10_000
-"""METEOR pairs that are kept together: what a killed process loses at most."""
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+_TEXTS_AT_ONCE = 200_000
+"""Distinct texts that are tokenised together."""
+
+_TEXTS_PER_TOKENISER, _PAIRS_PER_METEOR = 20_000, 20_000
+"""A further process is started for each so many: below, its start costs more than it saves."""
+
+_TOKENS_KEPT = 100_000
+
+_METEOR_PAIRS, _WORKER_PAIRS = 1_000, 1_000
+"""What is asked of a process at once."""
 
 
-@cache
-def _coco(module: str) -> Any:
-    """A module of pycocoevalcap (it has no types), imported when first used."""
-    return importlib.import_module(f"pycocoevalcap.{module}")
+Matches: TypeAlias = dict[tuple[str, str], FloatArray]
+Asked: TypeAlias = tuple[Sequence[tuple[str, str]], Future[FloatArray]]
+
+
+class Ahead(NamedTuple):
+    """Scores on their way: n-gram scores of pairs, METEOR statistics that were known, and those that were asked for."""
+
+    scores: list[tuple[Sequence[Pair], Future[FloatArray]]]
+    known: Matches
+    asked: list[Asked]
 
 
 class CaptionEngine:
-    """Tokenises texts and scores candidates against references.
+    """Tokenises texts and scores candidates against references. Use as a context manager, or call `close`.
 
     Candidates and references are raw texts everywhere; each distinct text is tokenised once and each distinct
-    (candidate, reference) pair is scored once.
+    (candidate, reference) pair is scored once. What was learnt of a block of examples is dropped by `forget`.
 
     Args:
         protocol: `coco-ptb` or `artemis-plain`.
-        process: the METEOR process to ask (the caller closes it).
-        split_references: references of every painting of the split, for CIDEr's document frequencies.
-        store: what the Java programs said before; None keeps nothing beyond this engine.
+        split_references: references of every image of the split, for CIDEr's document frequencies; read once.
+        meteor: the METEOR process to ask (the caller closes it); one is started if None.
+        store: what the Java programs said before; a temporary one if None.
+        cores: processes of each kind at most; a further METEOR needs a gigabyte of memory.
     """
 
     def __init__(
         self,
         protocol: str,
-        process: MeteorProcess,
-        split_references: Sequence[Sequence[str]],
+        split_references: Iterable[Sequence[str]],
+        meteor: MeteorProcess | None = None,
         store: CaptionStore | None = None,
+        cores: int = CORES,
     ) -> None:
         self.protocol = protocol
-        self._process = process
+        self.cores = max(1, cores)
+        self._resources = ExitStack()
+        if store is None:
+            folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="captions-"))
+            store = self._resources.enter_context(CaptionStore(Path(folder) / "captions.sqlite"))
         self._store = store
+        self._meteor = _Meteors(meteor or self._resources.enter_context(MeteorProcess()), self.cores)
+        self._resources.callback(self._meteor.close)
         self._split_references = split_references
+        self._frequencies: DocumentFrequencies | None = None
+        self._workers: _Workers | None = None
+        self._own_tokenisers: set[str] = set()
         self._tokens: dict[str, str] = {}
-        self._bleu: dict[tuple[str, tuple[str, ...]], FloatArray] = {}
-        self._rouge: dict[tuple[str, tuple[str, ...]], float] = {}
-        self._cider: dict[tuple[str, str], float] = {}
-        self._meteor: dict[tuple[str, str], tuple[float, FloatArray]] = {}
-        self._frequencies: defaultdict[tuple[str, ...], float] | None = None
+        self._scores: dict[Pair, FloatArray] = {}
+        self._matches: dict[tuple[str, str], tuple[float, FloatArray]] = {}
 
-    def prepare(self, texts: Iterable[str], *, meteor_follows: bool = False) -> None:
-        """Tokenise texts in one go; later calls find them ready.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes it started."""
+        self._resources.close()
+
+    def forget(self) -> None:
+        """Drop what is kept of texts seen so far."""
+        self._scores.clear()
+        self._matches.clear()
+        if len(self._tokens) > _TOKENS_KEPT:  # those of blocks that were begun are asked for again
+            self._tokens.clear()
+
+    # ------------------------------------------------------------------------------------------ tokens
+
+    def tokenise_ahead(self, texts: Iterable[str], *, meteor_follows: bool = False) -> None:
+        """Tokenise many texts, in as many processes as there are cores, so that later calls find them stored.
 
         Args:
-            texts: raw texts.
-            meteor_follows: start METEOR in the background first, unless all texts were seen before.
+            texts: raw texts, streamed.
+            meteor_follows: start METEOR in the background if a text is new.
 
         Raises:
             Unavailable: a text is new and there is no Java runtime, or the tokeniser failed.
         """
-        new = list(dict.fromkeys(text for text in texts if text not in self._tokens))
-        if self._store is not None and self.protocol == "coco-ptb":
-            self._tokens.update(self._store.tokens(jar_hashes()["ptb"], new))
-            new = [text for text in new if text not in self._tokens]
-        if meteor_follows and new:
-            self._process.start()
-        self._tokens.update(self._tokenised(new))
-
-    def _tokenised(self, texts: Sequence[str]) -> dict[str, str]:
         if self.protocol != "coco-ptb":
-            return {text: one_line(text) for text in texts}
-        if not texts:
-            return {}
-        found = dict(zip(texts, ptb_tokenise(texts), strict=True))
-        if self._store is not None:
-            self._store.add_tokens(jar_hashes()["ptb"], found)
-        return found
+            return
+        for texts_at_once in _distinct_parts(texts, _TEXTS_AT_ONCE):
+            new = self._unknown(texts_at_once)
+            if meteor_follows and new:
+                self._meteor.start()
+            self._ask_tokeniser(new)
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Have the tokens of texts ready.
+
+        Raises:
+            Unavailable: a text is new and there is no Java runtime, or the tokeniser failed.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self._tokens]
+        if self.protocol != "coco-ptb":
+            self._tokens.update((text, one_line(text)) for text in new)
+            return
+        for text in [text for text in new if not text.isascii()]:
+            if (language := languages.needs_own_tokeniser(text)) is not None:
+                self._own_tokenisers.add(language)
+                self._tokens[text] = languages.tokeniser(language)(one_line(text))
+        new = [text for text in new if text not in self._tokens]
+        self._tokens.update(self._store.tokens(jar_hashes()["ptb"], new))
+        new = [text for text in new if text not in self._tokens]
+        self._tokens.update(self._ask_tokeniser(new))
 
     def tokens(self, text: str) -> str:
         """The protocol's tokens of a text, joined by blanks.
@@ -106,30 +170,104 @@ class CaptionEngine:
             self.prepare([text])
         return self._tokens[text]
 
-    def bleu(self, candidate: str, references: Sequence[str]) -> FloatArray:
-        """BLEU counts (10,): candidate length, closest reference length, 4 guessed and 4 correct n-gram counts."""
-        key = self._key(candidate, references)
-        if key not in self._bleu:
-            bleu = _coco("bleu.bleu_scorer")
-            references = bleu.cook_refs(list(key[1]), n=BLEU_ORDER)
-            counts = bleu.cook_test(key[0], references, eff="closest", n=BLEU_ORDER)
-            row = [counts["testlen"], counts["reflen"], *counts["guess"], *counts["correct"]]
-            self._bleu[key] = np.array(row, dtype=np.float64)
-        return self._bleu[key]
+    def tokeniser_name(self) -> str:
+        """What a signature calls the tokenisation: of the protocol, and of texts in scripts that it cannot split."""
+        if self.protocol != "coco-ptb":
+            return "space"
+        more = [f"{language}:{languages.tokeniser_version()}" for language in sorted(self._own_tokenisers)]
+        return "+".join(["ptb3", *more])
 
-    def rouge_l(self, candidate: str, references: Sequence[str]) -> float:
-        """ROUGE-L as COCO computes it: best precision and best recall may come from different references."""
-        key = self._key(candidate, references)
-        if key not in self._rouge:
-            scorer = _coco("rouge.rouge").Rouge()
-            self._rouge[key] = float(scorer.calc_score([key[0]], list(key[1])))
-        return self._rouge[key]
+    def _unknown(self, texts: Sequence[str]) -> list[str]:
+        wanted = [text for text in texts if text.isascii() or languages.needs_own_tokeniser(text) is None]
+        known = self._store.tokens(jar_hashes()["ptb"], wanted)
+        return [text for text in wanted if text not in known]
 
-    def cider_d(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-        """CIDEr-D (n,) of candidates against their references: the mean over a painting's references, 0..10."""
-        pairs = self._pairs(candidates, references)
-        self._score_cider({pair for row in pairs for pair in row if pair not in self._cider})
-        return np.array([np.mean([self._cider[pair] for pair in row]) for row in pairs], dtype=np.float64)
+    def _ask_tokeniser(self, texts: Sequence[str]) -> dict[str, str]:
+        """The Java tokeniser's tokens of new texts, in several processes if that pays, stored."""
+        if not texts:
+            return {}
+        processes = min(self.cores, 1 + len(texts) // _TEXTS_PER_TOKENISER)
+        size = -(-len(texts) // processes)
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        with ThreadPoolExecutor(processes) as pool:
+            tokenised = [tokens for part in pool.map(ptb_tokenise, parts) for tokens in part]
+        found = dict(zip(texts, tokenised, strict=True))
+        self._store.add_tokens(jar_hashes()["ptb"], found)
+        return found
+
+    # --------------------------------------------------------------------------- BLEU, ROUGE-L, CIDEr-D
+
+    def begin(self, pairs: Sequence[tuple[str, Sequence[str]]], *, with_meteor: bool) -> Ahead:
+        """Have (candidate, references) scored in the background: n-grams and METEOR, each in processes of their own.
+
+        Raises:
+            Unavailable: see `prepare`; also no Java runtime for METEOR.
+        """
+        self.prepare(text for candidate, references in pairs for text in (candidate, *references))
+        keys = [key for key in dict.fromkeys(self._key(c, r) for c, r in pairs) if key not in self._scores]
+        scores = [(part, self._score(part)) for part in _parts(keys, _WORKER_PAIRS)]
+        matches = [(c, reference) for c, references in keys for reference in references] if with_meteor else []
+        return Ahead(scores, *self._ask_meteor(matches))
+
+    def finish(self, ahead: Ahead) -> None:
+        """Wait for what `begin` began, so that `scores` and `meteor` find it.
+
+        Raises:
+            Unavailable: METEOR failed.
+        """
+        for part, rows in ahead.scores:
+            self._scores.update(zip(part, rows.result(), strict=True))
+        self._learn(ahead.known, ahead.asked)
+
+    def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
+        """BLEU counts, ROUGE-L and CIDEr-D (n, 12) of candidates against their references; see `caption_scores`.
+
+        Raises:
+            Unavailable: see `prepare`.
+        """
+        self.finish(self.begin(list(zip(candidates, references, strict=True)), with_meteor=False))
+        keys = list(map(self._key, candidates, references))
+        return np.array([self._scores[key] for key in keys]).reshape(len(keys), caption_scores.COLUMNS)
+
+    def _key(self, candidate: str, references: Sequence[str]) -> Pair:
+        return self.tokens(candidate), tuple(self.tokens(reference) for reference in references)
+
+    def _score(self, pairs: Sequence[Pair]) -> Future[FloatArray]:
+        if self._workers is None:
+            if self.cores == 1 or len(pairs) < _WORKER_PAIRS:
+                done: Future[FloatArray] = Future()
+                done.set_result(caption_scores.score_pairs(pairs, self.frequencies()))
+                return done
+            self._workers = self._resources.enter_context(_Workers(self.cores, self.frequencies()))
+        return self._workers.submit(pairs)
+
+    def frequencies(self) -> DocumentFrequencies:
+        """CIDEr's document frequencies, counted when first asked for.
+
+        Raises:
+            Unavailable: see `prepare`.
+        """
+        if self._frequencies is None:
+            counted = DocumentFrequencies()
+            references = iter(self._split_references)
+            while block := list(islice(references, 2_000)):
+                tokens = self._tokens_of(text for texts in block for text in texts)
+                for texts in block:
+                    counted.add(tokens[text] for text in texts)
+            counted.close()
+            self._frequencies = counted
+        return self._frequencies
+
+    def _tokens_of(self, texts: Iterable[str]) -> dict[str, str]:
+        """Tokens of texts that need not be kept."""
+        kept, self._tokens = self._tokens, {}
+        try:
+            self.prepare(texts)
+            return self._tokens
+        finally:
+            self._tokens = kept
+
+    # ------------------------------------------------------------------------------------------ METEOR
 
     def meteor(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """METEOR statistics (n, 23) of candidates with their best-scoring reference, ready to be summed.
@@ -137,59 +275,131 @@ class CaptionEngine:
         Raises:
             Unavailable: no Java runtime, or METEOR failed.
         """
-        pairs = self._pairs(candidates, references)
-        self._match(list(dict.fromkeys(pair for row in pairs for pair in row if pair not in self._meteor)))
+        keys = list(map(self._key, candidates, references))
+        self._learn(*self._ask_meteor([(candidate, reference) for candidate, refs in keys for reference in refs]))
         # max keeps the first of equals, as the jar does
-        best = [max((self._meteor[pair] for pair in row), key=itemgetter(0))[1] for row in pairs]
-        return np.array(best, dtype=np.float64).reshape(len(pairs), meteor.COLUMNS)
+        best = [max((self._matches[c, reference] for reference in refs), key=itemgetter(0))[1] for c, refs in keys]
+        return np.array(best, dtype=np.float64).reshape(len(keys), meteor.COLUMNS)
 
-    def _match(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Fill in the statistics of pairs of tokenised texts."""
-        known = self._store.matches(jar_hashes()["meteor"], pairs) if self._store is not None else {}
+    def _ask_meteor(self, pairs: Iterable[tuple[str, str]]) -> tuple[Matches, list[Asked]]:
+        """Of pairs of tokenised texts not known yet: the stored statistics, and what is asked of the rest."""
+        pairs = [pair for pair in dict.fromkeys(pairs) if pair not in self._matches]
+        known = self._store.matches(jar_hashes()["meteor"], pairs) if pairs else {}
         new = [pair for pair in pairs if pair not in known]
-        for start in range(0, len(new), _PAIRS_AT_ONCE):
-            part = new[start : start + _PAIRS_AT_ONCE]
-            statistics = self._process.statistics(part)
-            if self._store is not None:
-                self._store.add_matches(jar_hashes()["meteor"], part, statistics)
-            known.update(zip(part, statistics, strict=True))
-        if pairs:
-            rows = meteor.additive(np.array([known[pair] for pair in pairs], dtype=np.float64))
+        return known, [(part, self._meteor.submit(part)) for part in _parts(new, _METEOR_PAIRS)]
+
+    def _learn(self, known: Matches, asked: Sequence[Asked]) -> None:
+        """Take in statistics of pairs; what the jar says is stored part by part."""
+        for part, answer in asked:
+            statistics = answer.result()
+            self._store.add_matches(jar_hashes()["meteor"], part, statistics)
+            known |= dict(zip(part, statistics, strict=True))
+        if known:
+            rows = meteor.additive(np.array(list(known.values()), dtype=np.float64))
             scores = np.nan_to_num(meteor.score(rows)).tolist()
-            self._meteor.update(zip(pairs, zip(scores, rows, strict=True), strict=True))
+            self._matches.update(zip(known, zip(scores, rows, strict=True), strict=True))
 
-    def _key(self, candidate: str, references: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-        return self.tokens(candidate), tuple(self.tokens(reference) for reference in references)
 
-    def _pairs(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[tuple[str, str]]]:
-        return [
-            [(self.tokens(candidate), self.tokens(reference)) for reference in refs]
-            for candidate, refs in zip(candidates, references, strict=True)
-        ]
+class _Meteors:
+    """One METEOR process, or several if there is much to ask: starting one costs seconds and a gigabyte."""
 
-    def _score_cider(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Score pairs with pycocoevalcap's scorer, whose document frequencies are set to the split's.
+    def __init__(self, first: MeteorProcess, most: int) -> None:
+        self._first, self._most = first, most
+        self._own: list[MeteorProcess] = []
+        self._asked = 0
+        self._idle: SimpleQueue[MeteorProcess] = SimpleQueue()
+        self._idle.put(first)
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="meteor")
 
-        The scorer takes log(number of its reference lists) as the log number of documents and stops at the shorter
-        of its two lists, so its reference list is padded to the split's size and pairs come in blocks of that size.
-        """
-        cider = _coco("cider.cider_scorer")
-        todo, documents = list(pairs), len(self._split_references)
-        for start in range(0, len(todo), max(documents, 1)):
-            block = todo[start : start + documents]
-            scorer = cider.CiderScorer()
-            scorer.document_frequency = self._document_frequencies()
-            scorer.ctest = [cider.cook_test(candidate) for candidate, _ in block]
-            scorer.crefs = [cider.cook_refs([reference]) for _, reference in block] + [[]] * (documents - len(block))
-            self._cider.update(zip(block, map(float, scorer.compute_cider()), strict=True))
+    def start(self) -> None:
+        """Warm up."""
+        self._first.start()
 
-    def _document_frequencies(self) -> defaultdict[tuple[str, ...], float]:
-        """In how many paintings of the split each n-gram occurs among the references (0 when absent)."""
-        if self._frequencies is None:
-            cider = _coco("cider.cider_scorer")
-            self.prepare(text for refs in self._split_references for text in refs)
-            scorer = cider.CiderScorer()
-            scorer.crefs = [cider.cook_refs([self.tokens(text) for text in refs]) for refs in self._split_references]
-            scorer.compute_doc_freq()
-            self._frequencies = defaultdict(float, scorer.document_frequency)
-        return self._frequencies
+    def submit(self, pairs: Sequence[tuple[str, str]]) -> Future[FloatArray]:
+        """Have pairs matched by the next process that is free."""
+        self._asked += len(pairs)
+        if 1 + len(self._own) < min(self._most, 1 + self._asked // _PAIRS_PER_METEOR):
+            self._own.append(MeteorProcess())
+            self._idle.put(self._own[-1])
+        return self._pool.submit(self._ask, pairs)
+
+    def _ask(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        process = self._idle.get()
+        try:
+            return process.statistics(pairs)
+        finally:
+            self._idle.put(process)
+
+    def close(self) -> None:
+        """End the processes it started."""
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._own:
+            process.close()
+
+
+class _Workers:
+    """Processes that run `caption_scores`, a thread for each. They need no main module that can be imported again."""
+
+    def __init__(self, count: int, frequencies: DocumentFrequencies) -> None:
+        self._processes = []
+        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="captions")
+        for _ in range(count):
+            command = [sys.executable, "-m", caption_scores.__name__]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            self._processes.append(process)
+            self._pool.submit(self._begin, process, frequencies)
+
+    def _begin(self, process: subprocess.Popen[bytes], frequencies: DocumentFrequencies) -> None:
+        assert process.stdin is not None
+        try:
+            pickle.dump(frequencies, process.stdin)
+        finally:  # what became of it is told when it is asked
+            self._idle.put(process)
+
+    def submit(self, pairs: Sequence[Pair]) -> Future[FloatArray]:
+        """Have pairs scored by the next process that is free."""
+        return self._pool.submit(self._ask, list(pairs))
+
+    def _ask(self, pairs: list[Pair]) -> FloatArray:
+        process = self._idle.get()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump(pairs, process.stdin)
+            process.stdin.flush()
+            rows: FloatArray = pickle.load(process.stdout)
+            return rows
+        except (OSError, EOFError, pickle.PickleError) as error:
+            raise RuntimeError(f"a process that scores captions ended with {process.poll()}") from error
+        finally:
+            self._idle.put(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+
+def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _distinct_parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    part: dict[str, None] = {}
+    for text in texts:
+        part[text] = None
+        if len(part) >= size:
+            yield list(part)
+            part = {}
+    yield list(part)

@@ -1,41 +1,41 @@
-"""Metrics of the explanation against the annotators' explanations, computed by pycocoevalcap's own code.
+"""Metrics of the explanation against the annotators' explanations, equal to pycocoevalcap's to the last digit.
 
-Over answered paintings that have references; n says how many. An empty explanation of an answer scores 0; a model
+Over answered examples that have references; n says how many. An empty explanation of an answer scores 0; a model
 that never explains has no such metric.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import ClassVar
 
 import numpy as np
 
-from harness.tasks.metrics import meteor
+from harness.tasks.metrics import languages, meteor
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
     AdditiveMetric,
     BoolArray,
     FloatArray,
     Metric,
-    Row,
+    ScoredExample,
     Statistics,
     Style,
     Unavailable,
     ratio,
 )
-from harness.tasks.metrics.caption_engine import BLEU_ORDER
+from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.caption_scores import ORDER
 from harness.tasks.metrics.java import jar_hashes
 
-_TOKENISERS = {"coco-ptb": "ptb3", "artemis-plain": "space"}
+EXPLAINS = (("explanation", "the model gives labels without explanations"),)
+"""What every metric of explanations requires of a model."""
 
-
-def tokeniser_name(protocol: str) -> str:
-    """What a signature calls the protocol's tokenisation."""
-    return _TOKENISERS[protocol]
+_ROUGE, _CIDER = 2 + 2 * ORDER, 3 + 2 * ORDER
+"""Columns of `CaptionEngine.scores`."""
 
 
 @cache
@@ -43,19 +43,24 @@ def _engine_version() -> str:
     return f"pycocoevalcap-{version('pycocoevalcap')}"
 
 
-def explained(rows: Sequence[Row]) -> BoolArray:
-    """Which rows are answers, (n,) bool.
+def answered(rows: Sequence[ScoredExample]) -> BoolArray:
+    """Which scored examples are answers, (n,) bool."""
+    return np.array([row.explanation is not None for row in rows], dtype=bool)
+
+
+def engine_of(metric: Metric) -> CaptionEngine:
+    """The caption engine of a metric's context.
 
     Raises:
-        Unavailable: there are answers and none of them holds an explanation.
+        Unavailable: there is none.
     """
-    answered = np.array([row.explanation is not None for row in rows], dtype=bool)
-    if answered.any() and not any(row.explanation for row in rows):
-        raise Unavailable("the model gives labels without explanations")
-    return answered
+    engine = metric.context.find(CaptionEngine)
+    if engine is None:
+        raise Unavailable("no caption engine is available")
+    return engine
 
 
-class _Caption(AdditiveMetric):
+class Caption(AdditiveMetric):
     """Eligibility and signature of every caption metric."""
 
     family = "text"
@@ -65,40 +70,47 @@ class _Caption(AdditiveMetric):
     higher_is_better = True
     protocol_dependent = True
     reference_texts = True
+    requires = EXPLAINS
     views = EVERY_VIEW
-    tokenised: ClassVar[bool] = True
-    """Whether the protocol's tokens are scored, or texts as they are."""
 
-    def pairs(self, rows: Sequence[Row]) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
-        """Indexes of the rows that count, their candidates and their references, as raw texts."""
-        counted = [i for i, answered in enumerate(explained(rows)) if answered and rows[i].references]
+    def counted(self, rows: Sequence[ScoredExample]) -> list[int]:
+        """Indexes of the examples that count: answered, with references."""
+        return [i for i, row in enumerate(rows) if row.explanation is not None and row.references]
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, k) of the metric's own columns."""
+        counted = self.counted(rows)
         candidates = [rows[i].explanation or "" for i in counted]
         references = [tuple(a.explanation for a in rows[i].references) for i in counted]
-        if self.tokenised:
-            self.context.captions.prepare([*candidates, *(text for refs in references for text in refs)])
-        return counted, candidates, references
+        values = self.columns(candidates, references)
+        table, eligible = np.zeros((len(rows), values.shape[1])), np.zeros(len(rows), dtype=bool)
+        table[counted], eligible[counted] = values, True
+        return Statistics(table, eligible)
+
+    @abstractmethod
+    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
+        """Statistics (n, k) of candidates against their references, raw texts."""
 
     def fields(self) -> dict[str, str]:
         """Tokenisation and engine."""
-        return {"tok": tokeniser_name(self.context.task.protocol), "engine": _engine_version()}
+        return {"tok": engine_of(self).tokeniser_name(), "engine": _engine_version()}
 
 
-def _spread(values: FloatArray, counted: Sequence[int], n: int) -> Statistics:
-    """Statistics of n rows from the values (m, k) of the m counted ones."""
-    table = np.zeros((n, values.shape[1]))
-    table[list(counted)] = values
-    eligible = np.zeros(n, dtype=bool)
-    eligible[list(counted)] = True
-    return Statistics(table, eligible)
+class Bleu(Caption):
+    """BLEU = min(1, e^(1 - r/c)) (prod_k p_k)^(1/n), with p_k = correct / guessed k-grams of the whole corpus.
 
-
-class Bleu(_Caption):
-    """Corpus BLEU from summed n-gram counts, with pycocoevalcap's smoothing constants and closest reference length.
-
+    c is the candidates' length, r the sum of the closest references' lengths; pycocoevalcap's smoothing constants.
     A family over the order n, 1 to 4. Range 0..1, higher is better.
+
+        >>> from harness.metrics import bleu
+        >>> round(bleu(["the sea is calm"], [["the sea is dark", "a calm sea"]], order=2, protocol="artemis-plain"), 4)
+        0.8165
+
+    where all four words and two of three pairs are found: (1 x 2/3)^(1/2).
     """
 
     source = "Papineni et al. 2002; pycocoevalcap bleu_scorer.py"
+    statistics_name = "bleu"
     order: ClassVar[int]
 
     @classmethod
@@ -111,11 +123,9 @@ class Bleu(_Caption):
             __doc__=f"{said} Range 0..1, higher is better.\n\n{cls.__doc__}",
         )  # fmt: skip
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """(n, 10): candidate length, closest reference length, guessed and correct 1- to 4-grams."""
-        counted, candidates, references = self.pairs(rows)
-        counts = [self.context.captions.bleu(c, r) for c, r in zip(candidates, references, strict=True)]
-        return _spread(np.array(counts).reshape(len(counted), 2 + 2 * BLEU_ORDER), counted, len(rows))
+        return engine_of(self).scores(candidates, references)[:, : 2 + 2 * ORDER]
 
     def value(self, sums: FloatArray) -> FloatArray:
         """BLEU (...) of sums (..., 10)."""
@@ -128,19 +138,16 @@ class Bleu(_Caption):
         return np.where(reference > 0, precision * penalty, np.nan)
 
 
-class MeanCaption(_Caption):
-    """A caption metric that is the mean of per-painting scores."""
+class MeanCaption(Caption):
+    """A caption metric that is the mean of per-example scores."""
 
     def value(self, sums: FloatArray) -> FloatArray:
         """The mean (...) of sums (..., 2)."""
         return ratio(sums[..., 0], sums[..., 1])
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """(n, 2): score, 1."""
-        counted, candidates, references = self.pairs(rows)
-        scores = self.scores(candidates, references)
-        ones = np.ones(len(counted))
-        return _spread(np.column_stack([scores, ones]), counted, len(rows))
+        return np.column_stack([self.scores(candidates, references), np.ones(len(candidates))])
 
     @abstractmethod
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
@@ -148,9 +155,14 @@ class MeanCaption(_Caption):
 
 
 class RougeL(MeanCaption):
-    """Mean ROUGE-L (beta 1.2) as COCO computes it. Range 0..1, higher is better.
+    """ROUGE-L = (1 + b^2) P R / (R + b^2 P), b = 1.2, P and R the longest common subsequence by either length.
 
-    Best precision and best recall may come from different references, so it differs from the rouge-score package.
+    The mean over examples, as COCO computes it: best precision and best recall may come from different references, so
+    it differs from the rouge-score package. Range 0..1, higher is better.
+
+        >>> from harness.metrics import rouge_l
+        >>> round(rouge_l(["a b c d"], [["a b x d", "c d"]], protocol="artemis-plain"), 4)  # P 3/4, R 2/2
+        0.8798
     """
 
     name = "rouge_l"
@@ -160,38 +172,43 @@ class RougeL(MeanCaption):
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """ROUGE-L (n,)."""
-        engine = self.context.captions
-        return np.array([engine.rouge_l(c, r) for c, r in zip(candidates, references, strict=True)], dtype=np.float64)
+        return engine_of(self).scores(candidates, references)[:, _ROUGE]
 
 
 class CiderD(MeanCaption):
-    """Mean CIDEr-D (1- to 4-grams, sigma 6) on pycocoevalcap's own scale. Range 0..10, higher is better.
+    """CIDEr-D: 10 times the mean cosine of clipped TF-IDF vectors of 1- to 4-grams, e^(-(length gap)^2 / (2 6^2)).
 
-    Document frequencies are those of the full split's references, frozen; intervals are conditional on them.
+    The mean over an example's references, then over examples; on pycocoevalcap's own scale. Document frequencies are
+    those of the full split's references, frozen; intervals are conditional on them. Range 0..10, higher is better.
+
+        >>> from harness.metrics import cider_d
+        >>> cider_d(["the sea", "a wood"], [["the sea"], ["a wood"]], protocol="artemis-plain")  # no 3- and 4-grams
+        5.0
     """
 
     name = "cider_d"
     label = "CIDEr-D"
     description = "CIDEr-D on pycocoevalcap's own scale of 0 to 10, document frequencies of the full split."
-    style = "plain"
+    style: ClassVar[Style] = "plain"
     decimals = 2
     bounds = (0.0, 10.0)
     source = "Vedantam et al. 2015; pycocoevalcap cider_scorer.py"
 
     def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """CIDEr-D (n,)."""
-        return self.context.captions.cider_d(candidates, references)
+        return engine_of(self).scores(candidates, references)[:, _CIDER]
 
     def fields(self) -> dict[str, str]:
         """Also says where the document frequencies come from."""
         return super().fields() | {"df": "split"}
 
 
-class Meteor(_Caption):
-    """METEOR 1.5 (English ranking parameters) from the official jar's match statistics. Range 0..1, higher is better.
+class Meteor(Caption):
+    """METEOR 1.5 = F (1 - .6 f^.2), F = P R / (.85 P + .15 R), f chunks per matched word; English ranking parameters.
 
-    Corpus-level under `coco-ptb` (a function of summed matches), mean of per-painting scores under `artemis-plain`.
-    Its stems, synonyms and paraphrases are English: examples whose `meta` names another language do not count.
+    From the official jar's match statistics; see `meteor.score`. Corpus-level under `coco-ptb` (a function of summed
+    matches), mean of per-example scores under `artemis-plain`. Its stems, synonyms and paraphrases are English:
+    examples in another language, by their `meta` or their script, do not count. Range 0..1, higher is better.
     """
 
     name = "meteor"
@@ -199,35 +216,36 @@ class Meteor(_Caption):
     description = "METEOR 1.5 of the explanation."
     source = "Denkowski & Lavie 2014; meteor-1.5.jar of pycocoevalcap"
 
-    def pairs(self, rows: Sequence[Row]) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
-        """As for every caption metric, English rows only.
+    def counted(self, rows: Sequence[ScoredExample]) -> list[int]:
+        """As for every caption metric, English examples only."""
+        return [i for i in super().counted(rows) if _language(rows[i]) == "en"]
 
-        Raises:
-            Unavailable: there are answers and none of them is about an English example.
-        """
-        counted, candidates, references = super().pairs(rows)
-        english = [i for i, row in enumerate(counted) if rows[row].example.meta.get("language", "english") == "english"]
-        if counted and not english:
-            raise Unavailable("METEOR is English, these explanations are not")
-        return [counted[i] for i in english], [candidates[i] for i in english], [references[i] for i in english]
+    def lacking(self, found: Collection[str]) -> str | None:
+        """Also: the model explains, and nothing of it in English."""
+        others = sorted(trait.removeprefix("language:") for trait in found if trait.startswith("language:"))
+        if others and "en" not in others:
+            return languages.meteor_reason(others[0])
+        return super().lacking(found)
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
-        """(n, 23) match statistics of the best reference, or (n, 2) score and 1 where the protocol takes a mean."""
-        counted, candidates, references = self.pairs(rows)
-        matches = self.context.captions.meteor(candidates, references)
+    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
+        """(n, 23) match statistics, or (n, 2) score and 1."""
+        matches = engine_of(self).meteor(candidates, references)
         if self._corpus():
-            return _spread(matches, counted, len(rows))
-        scores = np.nan_to_num(meteor.score(matches))
-        return _spread(np.column_stack([scores, np.ones(len(counted))]), counted, len(rows))
+            return matches
+        return np.column_stack([np.nan_to_num(meteor.score(matches)), np.ones(len(candidates))])
 
     def value(self, sums: FloatArray) -> FloatArray:
         """METEOR (...) of sums (..., 23) or (..., 2)."""
         return meteor.score(sums) if self._corpus() else ratio(sums[..., 0], sums[..., 1])
 
     def fields(self) -> dict[str, str]:
-        """Also says which jar was asked and how paintings are combined."""
+        """Also says which jar was asked and how examples are combined."""
         aggregate = "corpus" if self._corpus() else "mean"
         return super().fields() | {"jar": jar_hashes()["meteor"][:8], "aggregate": aggregate}
 
     def _corpus(self) -> bool:
         return self.context.task.protocol == "coco-ptb"
+
+
+def _language(row: ScoredExample) -> str:
+    return languages.of_example(row.example.meta, row.references[0].explanation)

@@ -1,47 +1,42 @@
-"""What the answers cost, from the usage that outcomes record. Every kind of outcome counts where its usage is known."""
+"""What the answers cost, from the usage that outcomes record. Every kind of outcome counts if its usage is known."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.tasks.metrics.base import BoolArray, Metric, Row, SetMetric, Unavailable
+from harness.tasks.metrics.base import Features, Metric, ScoredExample, SetMetric
 from harness.types import Usage
 
 
 class _FromUsage(SetMetric):
-    """A number per outcome, where it is known."""
+    """A number per outcome, if it is known."""
 
     family = "cost"
     higher_is_better = False
     bounds = (0.0, None)
     source = "usage recorded by the runner"
-    unknown: ClassVar[str]
 
     @abstractmethod
     def amount(self, usage: Usage) -> float | None:
-        """The number of one outcome, or None where it is unknown."""
+        """The number of one outcome, or None if it is unknown."""
 
-    def eligible(self, rows: Sequence[Row]) -> BoolArray:
-        """Outcomes whose number is known."""
-        known = np.array([self.amount(row.outcome.usage) is not None for row in rows], dtype=bool)
-        if len(rows) and not known.any():
-            raise Unavailable(self.unknown)
-        return known
-
-    def amounts(self, rows: Sequence[Row]) -> list[float]:
-        """The known numbers."""
-        return [a for row in rows if (a := self.amount(row.outcome.usage)) is not None]
+    def features(self, rows: Sequence[ScoredExample]) -> Features:
+        """The number of each outcome, and whether it is known."""
+        amounts = [self.amount(row.outcome.usage) for row in rows]
+        known = np.array([amount is not None for amount in amounts], dtype=bool)
+        return Features(np.array([amount or 0 for amount in amounts], dtype=np.float64), known)
 
 
 class Latency(_FromUsage):
     """A percentile of the seconds per image, answers from the cache left out. Lower is better."""
 
     decimals = 2
-    unknown = "no latency is recorded (or every answer came from the cache)"
+    requires = (("latency", "no latency is recorded (or every answer came from the cache)"),)
     percentile: ClassVar[float]
 
     @classmethod
@@ -60,9 +55,9 @@ class Latency(_FromUsage):
         """Seconds, unknown for an answer from the cache."""
         return None if usage.cached else usage.latency_s
 
-    def value(self, rows: Sequence[Row]) -> float:
+    def value(self, features: npt.NDArray[Any]) -> float:
         """The percentile, linearly interpolated."""
-        return float(np.percentile(self.amounts(rows), self.percentile))
+        return float(np.percentile(features, self.percentile))
 
 
 class Tokens(_FromUsage):
@@ -74,7 +69,7 @@ class Tokens(_FromUsage):
     group = "cost-more"
     style = "si"
     decimals = 0
-    unknown = "no token counts are recorded"
+    requires = (("tokens", "no token counts are recorded"),)
 
     def amount(self, usage: Usage) -> float | None:
         """Tokens of one outcome."""
@@ -82,9 +77,9 @@ class Tokens(_FromUsage):
             return None
         return usage.prompt_tokens + usage.completion_tokens
 
-    def value(self, rows: Sequence[Row]) -> float:
+    def value(self, features: npt.NDArray[Any]) -> float:
         """The total."""
-        return float(sum(self.amounts(rows)))
+        return float(sum(features.tolist()))
 
 
 class CostUSD(_FromUsage):
@@ -96,12 +91,12 @@ class CostUSD(_FromUsage):
     group = "cost"
     style = "money"
     decimals = 0
-    unknown = "no price is recorded"
+    requires = (("cost", "no price is recorded"),)
 
     def amount(self, usage: Usage) -> float | None:
         """Dollars of one outcome."""
         return usage.cost_usd
 
-    def value(self, rows: Sequence[Row]) -> float:
+    def value(self, features: npt.NDArray[Any]) -> float:
         """The total."""
-        return float(sum(self.amounts(rows)))
+        return float(sum(features.tolist()))

@@ -19,19 +19,21 @@ from harness.tasks.metrics.base import (
     FloatArray,
     MeanMetric,
     Metric,
-    Row,
+    ScoredExample,
     Statistics,
     Unavailable,
     View,
+    dominance_rule,
+    half_without_tie,
+    majority,
     mean_statistics,
     ratio,
     statistics_of,
 )
-from harness.tasks.metrics.dominance import dominance_rule, half_without_tie, majority
 
 
 class Accuracy(MeanMetric):
-    """Share of paintings with a dominant emotion (share > 0.5) whose answered label equals it.
+    """Share of examples with a dominant emotion (share > 0.5) whose answered label equals it.
 
     Range 0..1, higher is better. Source: SEVLM `artEmisX_train.py:get_scores`.
     """
@@ -50,7 +52,7 @@ class Accuracy(MeanMetric):
     views = EVERY_VIEW
     source = "SEVLM-code artEmisX_train.py:get_scores"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): correct, 1."""
         dominant = [majority(row.histogram) for row in rows]
         correct = [float(row.emotion == d) for row, d in zip(rows, dominant, strict=True)]
@@ -61,15 +63,15 @@ class Accuracy(MeanMetric):
         return {"dominance": ">half"}
 
     def for_emotion(self, emotion: str) -> Metric:
-        """Among paintings with an annotation of `emotion`: `LabelRecall`."""
+        """Among examples with an annotation of `emotion`: `LabelRecall`."""
         return LabelRecall(self.context, emotion)
 
 
 class LabelRecall(MeanMetric):
-    """Recall of one label, each painting weighted by the share of annotators who chose it.
+    """Recall of one label, each example weighted by the share of annotators who chose it.
 
     Formula: sum_i s_i [answer_i = e] / sum_i s_i, with s_i the share of emotion e. Range 0..1, higher is better.
-    It is what `accuracy` means in the `annotated` view, where a painting belongs to several emotions.
+    It is what `accuracy` means in the `annotated` view, where an example belongs to several emotions.
     """
 
     name = "accuracy"
@@ -80,7 +82,7 @@ class LabelRecall(MeanMetric):
         super().__init__(context)
         self.emotion = emotion
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): share where the label is right, share."""
         shares = np.array([row.share(self.emotion) for row in rows])
         right = np.array([row.emotion == self.emotion for row in rows], dtype=np.float64)
@@ -109,7 +111,7 @@ class AccuracyArtemis(MeanMetric):
     views: ClassVar[frozenset[View]] = frozenset({"predicted", "slice"})
     source = "artemis/evaluation/emotion_alignment.py:dominant_maximizer"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): correct, 1."""
         dominant = [half_without_tie(row.histogram) for row in rows]
         correct = [float(row.emotion == d) for row, d in zip(rows, dominant, strict=True)]
@@ -121,7 +123,7 @@ class AccuracyArtemis(MeanMetric):
 
 
 class AccuracyAnswered(Accuracy):
-    """`accuracy` over answered paintings only: the lenient view, which forgives refusals and failures.
+    """`accuracy` over answered examples only: the lenient view, which forgives refusals and failures.
 
     Range 0..1, higher is better.
     """
@@ -134,7 +136,7 @@ class AccuracyAnswered(Accuracy):
     decimals = 1
     views: ClassVar[frozenset[View]] = frozenset({"reference", "slice"})
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): correct, 1."""
         values, eligible = super().statistics(rows)
         answered = np.array([row.emotion is not None for row in rows], dtype=bool)
@@ -147,9 +149,9 @@ class AccuracyAnswered(Accuracy):
 
 
 class AnnotatorMass(MeanMetric):
-    """Mean share of a painting's annotators who chose the answered label; 0 for a non-answer.
+    """Mean share of an example's annotators who chose the answered label; 0 for a non-answer.
 
-    Over all paintings, with or without a dominant emotion. Range 0..1, higher is better.
+    Over all examples, with or without a dominant emotion. Range 0..1, higher is better.
     """
 
     name = "annotator_mass"
@@ -163,14 +165,14 @@ class AnnotatorMass(MeanMetric):
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "expected agreement with one randomly drawn annotator"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): share, 1."""
         shares = [row.share(row.emotion) if row.emotion is not None else 0.0 for row in rows]
         return mean_statistics(shares, [bool(row.histogram) for row in rows])
 
 
 class PolarityAccuracy(MeanMetric):
-    """Share of paintings with a dominant polarity whose answered label has that polarity.
+    """Share of examples with a dominant polarity whose answered label has that polarity.
 
     Labels and annotations are grouped by the dataset's official `polarity` (positive, negative, other); dominant by
     the protocol's rule, applied to the grouped annotations. Range 0..1, higher is better.
@@ -189,7 +191,7 @@ class PolarityAccuracy(MeanMetric):
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "ArtEmis analyzing_artemis.ipynb (positive / negative / else)"
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): correct, 1."""
         polarity = self.context.task.polarity
         if not polarity:
@@ -216,6 +218,7 @@ class _PerClass(AdditiveMetric):
     """True positives, false positives and false negatives of each label: (n, 3 L)."""
 
     family = "label"
+    statistics_name = "classes"
     higher_is_better = True
     protocol_dependent = True
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
@@ -236,7 +239,7 @@ class _PerClass(AdditiveMetric):
         counted = present if self._classes is None else self._classes & present.any(-1, keepdims=True)
         return ratio(np.where(counted, per_class, 0.0).sum(-1), counted.sum(-1).astype(np.float64))
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 3 L): true positive, false positive, false negative of each label in task order."""
         labels = self.context.task.emotions
         dominant = [self.context.dominant(row.histogram) for row in rows]
@@ -251,9 +254,9 @@ class _PerClass(AdditiveMetric):
 
 
 class MacroF1(_PerClass):
-    """Mean over the emotions that dominate at least one painting of F1 = 2 TP / (2 TP + FP + FN).
+    """Mean over the emotions that dominate at least one example of F1 = 2 TP / (2 TP + FP + FN).
 
-    Over paintings with a dominant emotion. A non-answer is a false negative of the dominant emotion and a false
+    Over examples with a dominant emotion. A non-answer is a false negative of the dominant emotion and a false
     positive of none. Intervals and tests keep the emotions of the whole set, 0/0 = 0. Range 0..1, higher is better.
     Equals sklearn's `f1_score(average="macro")` over the labels that occur in the truth.
     """
@@ -273,9 +276,9 @@ class MacroF1(_PerClass):
 
 
 class BalancedAccuracy(_PerClass):
-    """Mean over the emotions that dominate at least one painting of recall = TP / (TP + FN).
+    """Mean over the emotions that dominate at least one example of recall = TP / (TP + FN).
 
-    Over paintings with a dominant emotion. Range 0..1, higher is better. Equals sklearn's
+    Over examples with a dominant emotion. Range 0..1, higher is better. Equals sklearn's
     `balanced_accuracy_score`.
     """
 

@@ -1,19 +1,27 @@
-"""METEOR 1.5 from its match statistics.
+"""METEOR 1.5: the process that matches words, and the score from its match statistics.
 
 The jar answers each (candidate, reference) pair with 23 numbers: length of candidate and reference, function words
 of both, then for each matcher (exact, stem, synonym, paraphrase) the matched content words of candidate and reference
 and the matched function words of candidate and reference, then chunks and matched words of candidate and reference.
 Scores are functions of (sums of) these numbers, so the jar is asked once per pair and corpus METEOR of any subset of
-paintings follows by addition.
+examples follows by addition.
 
 Source: Denkowski & Lavie 2014, Meteor Universal; parameters of the English ranking task.
 """
 
 from __future__ import annotations
 
+import queue
+import subprocess
+import threading
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import IO
+
 import numpy as np
 
-from harness.tasks.metrics.base import FloatArray
+from harness.tasks.metrics.base import FloatArray, Unavailable
+from harness.tasks.metrics.java import JAVA_OPTIONS, jars, one_line, require_java
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHER_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
@@ -21,6 +29,9 @@ MATCHER_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 
 COLUMNS = 23
 """Numbers in a statistics row."""
+
+_TIMEOUT_S = 120
+_PIPELINED = 64
 
 CHUNKS = 20
 """Index of the number of chunks."""
@@ -57,3 +68,116 @@ def score(sums: FloatArray) -> FloatArray:
 
 def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+class MeteorProcess:
+    """One METEOR 1.5 process that answers many questions; start-up (the paraphrase table) takes seconds.
+
+    Use as a context manager, or call `close`. The process starts at the first question and starts anew after a
+    failure.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def __enter__(self) -> MeteorProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the process unless it runs; returns at once, it warms up in the background.
+
+        Raises:
+            Unavailable: no Java runtime.
+        """
+        if self._process is not None:
+            return
+        jar = jars()["meteor"]
+        command = [require_java(), *JAVA_OPTIONS, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
+        )
+        self._answers = queue.SimpleQueue()
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        threading.Thread(target=_forward, args=(self._process.stdout, self._answers), daemon=True).start()
+        threading.Thread(target=_discard, args=(self._process.stderr,), daemon=True).start()
+
+    def statistics(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+        """METEOR's match statistics of (candidate, reference) pairs, (len(pairs), 23) float64.
+
+        Raises:
+            Unavailable: no Java runtime, the process died, or one pair took longer than two minutes.
+        """
+        rows: list[list[float]] = []
+        with self._lock:
+            for start in range(0, len(pairs), _PIPELINED):
+                rows += self._ask(pairs[start : start + _PIPELINED])
+        return np.array(rows, dtype=np.float64).reshape(len(pairs), COLUMNS)
+
+    def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
+        """Send a few questions at once and read their answers (each well below a pipe's buffer)."""
+        self.start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        questions = "".join(f"SCORE ||| {_unpiped(ref)} ||| {_unpiped(candidate)}\n" for candidate, ref in pairs)
+        try:
+            self._process.stdin.write(questions.encode("utf-8"))
+            self._process.stdin.flush()
+            return [self._answer() for _ in pairs]
+        except (OSError, ValueError, queue.Empty) as error:
+            self.close()
+            raise Unavailable(f"METEOR failed ({type(error).__name__})") from error
+
+    def _answer(self) -> list[float]:
+        row = [float(number) for number in self._answers.get(timeout=_TIMEOUT_S).split()]
+        if len(row) != COLUMNS:
+            raise ValueError(f"expected {COLUMNS} numbers, got {len(row)}")
+        return row
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    _close(stream)
+
+
+def _unpiped(text: str) -> str:
+    """The text on one line without METEOR's field separator."""
+    return one_line(text.replace("|||", " "))
+
+
+def _forward(stream: IO[bytes], answers: queue.SimpleQueue[bytes]) -> None:
+    """Put each line into the queue, then an empty one at the end, so that no reader waits in vain."""
+    for line in _lines(stream):
+        answers.put(line)
+    answers.put(b"")
+
+
+def _discard(stream: IO[bytes]) -> None:
+    for _ in _lines(stream):
+        pass
+
+
+def _lines(stream: IO[bytes]) -> Iterable[bytes]:
+    try:
+        yield from stream
+    except ValueError:  # closed while being read, by `close`
+        return
+
+
+def _close(stream: IO[bytes]) -> None:
+    try:
+        stream.close()
+    except BrokenPipeError:
+        return

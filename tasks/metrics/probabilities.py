@@ -1,6 +1,6 @@
 """Metrics of the probabilities over emotions, where a model gives them.
 
-The target is the distribution of the annotators' choices, not one label. Only answered paintings whose answer
+The target is the distribution of the annotators' choices, not one label. Only answered examples whose answer
 carries probabilities count; n says how many. A model that answers with labels alone, or puts all its mass on
 single labels, has no such metric.
 """
@@ -18,15 +18,14 @@ from harness.tasks.metrics.base import (
     BoolArray,
     FloatArray,
     MeanMetric,
-    Row,
+    ScoredExample,
     Statistics,
-    Unavailable,
     View,
+    dominance_rule,
     mean_statistics,
     ratio,
     statistics_of,
 )
-from harness.tasks.metrics.dominance import dominance_rule
 from harness.types import Answer
 
 FLOOR = 1e-12
@@ -35,27 +34,24 @@ FLOOR = 1e-12
 BINS = 15
 """Equal-width confidence bins of the calibration error, as in Guo et al. 2017."""
 
+DOUBTS = (
+    ("probabilities", "the model gives no probabilities"),
+    ("doubt", "the model's probabilities are all 0 or 1"),
+)
+"""What these metrics require of a model."""
 
-def predicted_distributions(rows: Sequence[Row], labels: Sequence[str]) -> tuple[FloatArray, BoolArray]:
-    """Probabilities (n, L) in label order, each row summing to 1 (zero where absent), and which rows have them (n,).
 
-    Raises:
-        Unavailable: no answer carries probabilities, or all of them are one-hot.
-    """
+def predicted_distributions(rows: Sequence[ScoredExample], labels: Sequence[str]) -> tuple[FloatArray, BoolArray]:
+    """Probabilities (n, L) in label order, each row summing to 1 (zero if absent), and which rows have them (n,)."""
     table = np.zeros((len(rows), len(labels)))
     for index, row in enumerate(rows):
         if isinstance(row.outcome, Answer) and row.outcome.emotion_probs is not None:
             probs = np.array([row.outcome.emotion_probs.get(label, 0.0) for label in labels])
             table[index] = probs / probs.sum()
-    given = table.sum(axis=1) > 0
-    if not given.any():
-        raise Unavailable("the model gives no probabilities")
-    if (table[given].max(axis=1) == 1.0).all():
-        raise Unavailable("the model's probabilities are all 0 or 1")
-    return table, given
+    return table, table.sum(axis=1) > 0
 
 
-def annotator_distributions(rows: Sequence[Row], labels: Sequence[str]) -> FloatArray:
+def annotator_distributions(rows: Sequence[ScoredExample], labels: Sequence[str]) -> FloatArray:
     """Shares of annotators (n, L) in label order."""
     return np.array([[row.share(label) for label in labels] for row in rows]).reshape(len(rows), len(labels))
 
@@ -64,10 +60,11 @@ class _AgainstAnnotators(MeanMetric):
     """Mean of a divergence between the model's and the annotators' distribution."""
 
     family = "probability"
+    requires = DOUBTS
     higher_is_better = False
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): divergence, 1."""
         labels = self.context.task.emotions
         predicted, given = predicted_distributions(rows, labels)
@@ -148,6 +145,7 @@ class _Calibration(AdditiveMetric):
     """sum_b (n_b / n) |observed_b - confidence_b| over 15 equal-width bins of the confidence in the given answer."""
 
     family = "probability"
+    requires = DOUBTS
     higher_is_better = False
     group = "probability"
     style = "percent"
@@ -155,10 +153,10 @@ class _Calibration(AdditiveMetric):
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
 
     @abstractmethod
-    def observed(self, row: Row) -> float | None:
+    def observed(self, row: ScoredExample) -> float | None:
         """How right an answer is, 0..1; None for an image that does not count."""
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 3 B + 1): in the bin observed minus confidence, 1, confidence; last 1 if another label is likelier."""
         labels = self.context.task.emotions
         predicted, given = predicted_distributions(rows, labels)
@@ -197,7 +195,7 @@ class ECE(_Calibration):
     protocol_dependent = True
     source = "Guo et al. 2017, on calibration of modern neural networks"
 
-    def observed(self, row: Row) -> float | None:
+    def observed(self, row: ScoredExample) -> float | None:
         """1 if the answer is the dominant emotion, else 0."""
         dominant = self.context.dominant(row.histogram)
         return None if dominant is None else float(row.emotion == dominant)
@@ -220,7 +218,7 @@ class ECEShares(_Calibration):
     description = "Gap between the probability given to the answer and the share of annotators who chose it."
     source = "Guo et al. 2017, with the annotators' shares in place of one true label"
 
-    def observed(self, row: Row) -> float | None:
+    def observed(self, row: ScoredExample) -> float | None:
         """Share of the annotators who chose the answer."""
         return row.share(row.emotion) if row.emotion is not None and row.histogram else None
 

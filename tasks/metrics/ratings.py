@@ -1,7 +1,7 @@
 """Agreement of a model's valence, arousal and dominance numbers with people's mean ratings.
 
-Over answered pictures that were rated and for which the model gave a number; n says how many. A model that gives no
-numbers has no such metric. With x a picture's mean human rating and y the model's number, all three follow from the
+Over answered images that were rated and for which the model gave a number; n says how many. A model that gives no
+numbers has no such metric. With x a image's mean human rating and y the model's number, all three follow from the
 sums of (1, x, y, x^2, y^2, xy); moments are population moments (divided by n).
 """
 
@@ -16,9 +16,8 @@ from harness.tasks.metrics.base import (
     AdditiveMetric,
     FloatArray,
     Metric,
-    Row,
+    ScoredExample,
     Statistics,
-    Unavailable,
     View,
     ratio,
     statistics_of,
@@ -47,6 +46,8 @@ class RatingMetric(AdditiveMetric):
         return cls.member(
             name=f"{cls.kind}_{dimension}",
             dimension=dimension,
+            statistics_name=f"ratings_{dimension}",
+            requires=((f"rating:{dimension}", f"the model gives no number for {dimension}"),),
             label=f"{dimension.capitalize()} {cls.title}",
             description=f"{cls.comparison} {dimension} {cls.against}.",
             __doc__=f"{cls.comparison} {dimension} {cls.against}.\n\n{cls.__doc__}",
@@ -57,15 +58,8 @@ class RatingMetric(AdditiveMetric):
         """Only where the task declares a scale for the dimension."""
         return cls.dimension in task.ratings
 
-    def statistics(self, rows: Sequence[Row]) -> Statistics:
-        """(n, 6): 1, x, y, x^2, y^2, xy.
-
-        Raises:
-            Unavailable: no answer holds a number for the dimension.
-        """
-        answers = [row.outcome for row in rows if isinstance(row.outcome, Answer)]
-        if answers and not any(self.dimension in (answer.ratings or {}) for answer in answers):
-            raise Unavailable(f"the model gives no number for {self.dimension}")
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 6): 1, x, y, x^2, y^2, xy."""
         pairs = [self._pair(row) for row in rows]
         # Counted from the middle of the scale: sums of squares of large numbers would lose digits.
         low, high = self.context.task.ratings[self.dimension]
@@ -77,7 +71,7 @@ class RatingMetric(AdditiveMetric):
         low, high = self.context.task.ratings[self.dimension]
         return {"scale": f"{low:g}..{high:g}"}
 
-    def _pair(self, row: Row) -> tuple[float, float] | None:
+    def _pair(self, row: ScoredExample) -> tuple[float, float] | None:
         ratings = row.outcome.ratings if isinstance(row.outcome, Answer) else None
         if not ratings or self.dimension not in ratings or self.dimension not in row.example.ratings:
             return None

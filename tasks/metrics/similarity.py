@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from harness.tasks.metrics.base import FloatArray, Row, Unavailable
+from harness.tasks.metrics.base import FloatArray, ScoredExample, Unavailable
 from harness.tasks.metrics.captions import MeanCaption
 from harness.tasks.metrics.java import one_line
 
@@ -64,6 +64,10 @@ class TextSimilarity:
             part = new[start : start + _PAIRS_AT_ONCE]
             self._known.update(zip(part, self._score(part), strict=True))
         return np.array([self._known[pair] for pair in wanted], dtype=np.float64)
+
+    def forget(self) -> None:
+        """Drop what is kept of texts seen so far."""
+        self._known.clear()
 
     def hash(self) -> str:
         """bert-score's own hash: encoder, layer, versions; of a folder its name and the hash of its weights."""
@@ -123,7 +127,7 @@ def _shown(name: str) -> str:
 
 
 class BertScore(MeanCaption):
-    """Mean over paintings of the best reference's BERTScore F1 (raw). Range -1..1, higher is better.
+    """Mean over examples of the best reference's BERTScore F1 (raw). Range -1..1, higher is better.
 
     Texts are compared as given, whatever the protocol. The maximum is taken over F1 itself.
     """
@@ -134,17 +138,17 @@ class BertScore(MeanCaption):
     group = "text-more"
     bounds = (-1.0, 1.0)
     protocol_dependent = False
-    tokenised = False
     source = "Zhang et al. 2020; bert-score"
 
     def missing(self) -> str | None:
         """No encoder was chosen, or it cannot be used."""
-        if self.context.similarity is None:
+        similarity = self.context.find(TextSimilarity)
+        if similarity is None:
             return "no encoder was chosen; type: harness score RUN --bert-score FOLDER|HUB_ID"
-        return self.context.similarity.missing()
+        return similarity.missing()
 
-    def prepare(self, rows: Sequence[Row]) -> None:
-        """Score all pairs of all models, painting by painting, so that references are embedded once for all."""
+    def prepare(self, rows: Sequence[ScoredExample]) -> None:
+        """Score all pairs of all models, example by example, so that references are embedded once for all."""
         similarity = self._similarity()
         answered = sorted((row for row in rows if row.explanation), key=lambda row: row.example.id)
         similarity.f1((row.explanation or "", a.explanation) for row in answered for a in row.references)
@@ -160,6 +164,7 @@ class BertScore(MeanCaption):
         return {"hash": "none" if self.missing() else self._similarity().hash()}
 
     def _similarity(self) -> TextSimilarity:
-        if self.context.similarity is None:
+        similarity = self.context.find(TextSimilarity)
+        if similarity is None:
             raise Unavailable(str(self.missing()))
-        return self.context.similarity
+        return similarity

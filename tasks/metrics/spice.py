@@ -36,7 +36,6 @@ class Spice(MeanCaption):
     description = "SPICE F-score of the explanation."
     group = "text-more"
     protocol_dependent = False
-    tokenised = False
     views: ClassVar[frozenset[View]] = frozenset({"reference", "predicted", "slice"})
     source = "Anderson et al. 2016; spice-1.0.jar"
 

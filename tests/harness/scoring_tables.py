@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.score.scoring import RowKey, TaskScores, score_task
+from harness.score.results import TaskScores, score_task
+from harness.store.run_folder import RowKey
 from harness.types import Annotation, Answer, Example, Outcome, Refusal, Task, Usage, histogram
 
 TASK = Task(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.score.groups import group_records
+from harness.score.results import group_records
 
 MODELS = [{"model": m, "group": g} for m, g in (("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", None))]
 

@@ -10,7 +10,8 @@ import pytest
 from scoring_tables import TASK, painting
 
 from harness.score.headline import AGREEMENT, Contest, contest, headline_record
-from harness.score.scoring import RowKey, TaskScores, score_task
+from harness.score.results import TaskScores, score_task
+from harness.store.run_folder import RowKey
 from harness.types import Answer, Example, Outcome
 
 LABELS = ("joy", "calm", "fear")

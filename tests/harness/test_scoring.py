@@ -8,8 +8,8 @@ import json
 import pytest
 from scoring_tables import EXAMPLES, GOOD, TASK, cell, painting, random_table, score
 
-from harness.score.scoring import RowKey
 from harness.score.statistics import wilson
+from harness.store.run_folder import RowKey
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 CELL_KEYS = {
@@ -42,6 +42,7 @@ def test_coverage_counts_every_kind_and_the_missing_fail() -> None:
     assert coverage == {
         "task": "t", "model": "m", "control": None, "examples": 4, "answered": 1, "refused": 1, "unparsed": 1, "failed": 1,
         "truncated": 0,
+        "languages": {"en": 1},
     }  # fmt: skip
 
 
@@ -200,7 +201,7 @@ def test_every_emotion_has_its_cells_even_when_empty() -> None:
     scores = score({"m": {"a": Answer("joy", "x")}}, [painting("a", ("joy", "x"))])
     for view in ("annotated", "reference", "predicted"):
         empty = cell(scores, "rouge_l", emotion="fear", conditioned_on=view)
-        assert (empty["value"], empty["n"], empty["unavailable"]) == (None, 0, "no painting counts here")
+        assert (empty["value"], empty["n"], empty["unavailable"]) == (None, 0, "no example counts here")
 
 
 def test_intervals_follow_the_kind_of_metric() -> None:
@@ -276,7 +277,7 @@ def test_controls_are_rows_of_their_own_and_are_not_compared() -> None:
     ("outcomes", "message"),
     [
         ({"zz": Refusal()}, "m: 1 outcomes of ids that task t lacks: zz"),
-        ({"a": Answer("rage", "x")}, "painting a: emotion 'rage' is not one of joy, calm, fear"),
+        ({"a": Answer("rage", "x")}, "example a: emotion 'rage' is not one of joy, calm, fear"),
         ({"a": Answer("joy", "x", {"joy": 0.5})}, "emotion_probs sum to 0.5, expected 1"),
         ({"a": Answer("joy", "x", {"rage": 1.0})}, "emotion_probs names rage"),
         ({"a": Answer("joy", "x", held_out=3)}, "held_out 3 of 3 annotations"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from run_builder import HOSTILE, comparison, coverage, picture
 
-from harness.score.predictions import Reading, write_readings
+from harness.score.predictions import EmotionPrediction, write_predictions
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Unparsed, histogram
 
@@ -116,8 +116,8 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
         with run.open_log("attacked", row) as log:
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
-        labels = [Reading(text, number % 2 == 0) for number, text in enumerate(texts)]
-        write_readings(run, "attacked", row, dict(zip(said, labels * len(said), strict=False)))
+        labels = [EmotionPrediction(text, number % 2 == 0) for number, text in enumerate(texts)]
+        write_predictions(run, "attacked", row, dict(zip(said, labels * len(said), strict=False)))
     counts = [[1] * (len(texts) + 1) for _ in texts]
     run.save_results(
         {

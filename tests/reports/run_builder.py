@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from harness.score.predictions import Reading, write_readings
+from harness.score.predictions import EmotionPrediction, write_predictions
 from harness.score.results import metric_records
 from harness.store.run_folder import RowKey, RunFolder
 from harness.tasks.metrics import HEADLINES
@@ -163,12 +163,12 @@ def confusion(task: str, row: RowKey, asked: Sequence[Example], said: Mapping[st
     return {"task": task, "model": row.model, "control": row.control, "labels": list(EMOTIONS), "counts": counts}
 
 
-def readings(said: Mapping[str, Outcome], seed: int) -> dict[str, Reading]:
+def readings(said: Mapping[str, Outcome], seed: int) -> dict[str, EmotionPrediction]:
     """A reading of every explanation, drawn: the own label, another, or none."""
     draw = random.Random(seed)
     answers = {id_: outcome.emotion for id_, outcome in said.items() if isinstance(outcome, Answer)}
     read = {id_: draw.choice((emotion, EMOTIONS[8], None)) for id_, emotion in answers.items()}
-    return {id_: Reading(label, label == answers[id_]) for id_, label in read.items()}
+    return {id_: EmotionPrediction(label, label == answers[id_]) for id_, label in read.items()}
 
 
 def comparison(
@@ -262,7 +262,7 @@ def write_run(
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
         if row.model not in ("majority", "human"):
-            write_readings(run, task, row, readings(said, seed))
+            write_predictions(run, task, row, readings(said, seed))
         results["cells"] += overall_cells(task, row, asked, said, seed)
         results["coverage"].append(coverage(task, row, said))
         results["confusion"].append(confusion(task, row, asked, said))

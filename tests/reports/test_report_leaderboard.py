@@ -12,7 +12,7 @@ from run_builder import comparison, examples, outcomes, write_run
 from harness.reports.build import build_report
 from harness.reports.leaderboard import boards
 from harness.reports.view import Run, gather
-from harness.score.groups import group_records
+from harness.score.results import group_records
 from harness.store.run_folder import RowKey, RunFolder
 
 

@@ -11,7 +11,7 @@ from run_builder import EMOTIONS
 
 from harness.reports.build import build_report
 from harness.reports.samples import whole_text, word_valences
-from harness.score.predictions import read_readings
+from harness.score.predictions import read_predictions
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer, Failed, Refusal, Unparsed
 
@@ -59,7 +59,7 @@ def test_consistency_is_shown_and_counts_what_was_read(open_page: Callable[..., 
     page = opened.page
     rows = {row.stem: row for row in run.rows("tiny")}
     said = {name: run.outcomes("tiny", row) for name, row in rows.items()}
-    read = {name: read_readings(run, "tiny", row) for name, row in rows.items()}
+    read = {name: read_predictions(run, "tiny", row) for name, row in rows.items()}
     assert not read["human"]
     for label, wanted in (("speaks of its own label", True), ("speaks of something else", False)):
         page.select_option("[data-filter=consistency]", label=label)

@@ -11,23 +11,25 @@ import numpy as np
 import pytest
 import torch
 from metric_checks import checks, evaluate
-from metric_rows import EMOTIONS, ContextFor, Given, golden_rows, make_row
+from metric_rows import EMOTIONS, ContextFor, Given, golden_rows, make_row, with_reader
 from transformers import AutoModel, AutoTokenizer
 
 from harness.tasks.metrics import java, spice
-from harness.tasks.metrics.base import Row, Unavailable
-from harness.tasks.metrics.emotion_reader import EmotionReader
+from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.base import ScoredExample, Unavailable
+from harness.tasks.metrics.similarity import TextSimilarity
 from harness.types import Answer, Refusal
 
 
 @checks("bert_score")
-def _bert_score(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _bert_score(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """Greedy matching of the encoder's last layer, spelled out, for each pair alone; marks may be matched, but weigh 0."""
     pytest.importorskip("bert_score")
     rows = [row for row in panel[:8] if row.explanation]
     context = context_for(rows)
-    assert context.similarity is not None
-    folder = context.similarity._name
+    similarity = context.find(TextSimilarity)
+    assert similarity is not None
+    folder = similarity._name
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
     @torch.no_grad()
@@ -46,7 +48,7 @@ def _bert_score(name: str, panel: list[Row], context_for: ContextFor, _: Any) ->
 
 @checks("spice")
 def _spice(
-    name: str, _: list[Row], context_for: ContextFor, __: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, _: list[ScoredExample], context_for: ContextFor, __: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The jar comes with no package: a stand-in program answers in its format, in another order than it was asked."""
     (tmp_path / "spice-1.0.jar").touch()
@@ -68,13 +70,13 @@ def _spice(
 
 
 @checks("emotional_alignment", "ea_cross_entropy")
-def _alignment(name: str, _: list[Row], context_for: ContextFor, golden: dict[str, Any]) -> None:
+def _alignment(name: str, _: list[ScoredExample], context_for: ContextFor, golden: dict[str, Any]) -> None:
     """Recorded from the official code, given the classifier's logits."""
     recorded = golden["expected"]["emotional_alignment"]
     items = [item | {"candidate": item["candidate"].lower()} for item in golden["sentences"]["items"]]
     rows = golden_rows(items)
     logits = {item["candidate"]: given for item, given in zip(items, recorded["logits"], strict=True)}
-    context = replace(context_for(rows), reader=EmotionReader(lambda: Given(logits)))
+    context = with_reader(context_for(rows), EmotionReader(lambda: Given(logits)))
     if name == "ea_cross_entropy":
         assert evaluate(name, rows, context) == pytest.approx(recorded["cross_entropy"], abs=1e-6)
         return
@@ -84,12 +86,12 @@ def _alignment(name: str, _: list[Row], context_for: ContextFor, golden: dict[st
 
 
 @checks("consistency")
-def _consistency(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _consistency(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """Three texts are read as fear, awe and fear; an empty one as nothing; a refusal does not count."""
     fear, awe = ([9.0 * (e == label) for e in EMOTIONS] for label in ("fear", "awe"))
     texts = {"dark": fear, "vast": awe, "storm": fear, "": awe}
     rows = [make_row(Answer("fear" if t != "" else "awe", t), ["awe"]) for t in texts] + [make_row(Refusal(), ["awe"])]
-    context = replace(context_for(rows), reader=EmotionReader(lambda: Given(texts)))
+    context = with_reader(context_for(rows), EmotionReader(lambda: Given(texts)))
     assert evaluate(name, rows, context) == pytest.approx(2 / 4)
 
 
@@ -109,7 +111,7 @@ VAD_MEANS = {
 
 
 @checks(*(f"vad_{kind}_{d}" for kind in ("error", "ccc") for d in "vad"))
-def _word_affect(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _word_affect(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = [make_row(Answer("awe", own), ["awe"] * len(refs), refs) for own, refs in VAD_TEXTS]
     own, theirs = map(np.array, VAD_MEANS[name[-1]])
     error, cov = np.abs(own - theirs).mean(), np.cov(own, theirs, ddof=0)
@@ -118,7 +120,7 @@ def _word_affect(name: str, _: list[Row], context_for: ContextFor, __: Any) -> N
 
 
 @checks("vad_coverage")
-def _word_coverage(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _word_coverage(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """2 of 4, 2 of 2, 1 of 1, 0 of 2 and 1 of 1 words."""
     rows = [make_row(Answer("awe", own), ["awe"] * len(refs), refs) for own, refs in VAD_TEXTS]
     assert evaluate(name, rows, context_for(rows)) == pytest.approx((0.5 + 1 + 1 + 0 + 1) / 5)

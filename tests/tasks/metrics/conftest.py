@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import torch
 from metric_rows import EMOTIONS, GOLDEN, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
 
-from harness.tasks.metrics.base import Context, Row
+from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.base import Context, ScoredExample
 from harness.tasks.metrics.caption_engine import CaptionEngine
-from harness.tasks.metrics.emotion_reader import EmotionReader
-from harness.tasks.metrics.java import MeteorProcess, find_java
+from harness.tasks.metrics.java import find_java
+from harness.tasks.metrics.meteor import MeteorProcess
 from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.style import WordIds
 from harness.types import Task
 
 
@@ -49,18 +52,22 @@ def similarity(tmp_path_factory: pytest.TempPathFactory) -> TextSimilarity:
 
 
 @pytest.fixture(scope="session")
-def context_for(meteor_process: MeteorProcess, similarity: TextSimilarity) -> ContextFor:
+def context_for(meteor_process: MeteorProcess, similarity: TextSimilarity) -> Iterator[ContextFor]:
     """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
+    engines = ExitStack()
 
-    def make(rows: Sequence[Row], protocol: str = "coco-ptb", train: tuple[str, ...] | None = None) -> Context:
+    def make(
+        rows: Sequence[ScoredExample], protocol: str = "coco-ptb", train: tuple[str, ...] | None = None
+    ) -> Context:
         task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
-        captions = CaptionEngine(protocol, meteor_process, references)
-        return Context(task, captions, train, "none", EmotionReader(Given), LEXICON, similarity)
+        captions = engines.enter_context(CaptionEngine(protocol, references, meteor_process))
+        return Context(task, (captions, EmotionReader(Given), LEXICON, similarity, WordIds()), train)
 
-    return make
+    with engines:
+        yield make
 
 
 @pytest.fixture(scope="session")
-def panel() -> list[Row]:
+def panel() -> list[ScoredExample]:
     return random_rows()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.plan.registry import metric_registry
-from harness.tasks.metrics.base import AdditiveMetric, Context, Row, SetMetric
+from harness.tasks.metrics.base import AdditiveMetric, Context, ScoredExample, SetMetric
 
 Check = Callable[..., None]
 CHECKS: dict[str, Check] = {}
@@ -19,10 +19,10 @@ def checks(*names: str) -> Callable[[Check], Check]:
     return register
 
 
-def evaluate(name: str, rows: Sequence[Row], context: Context) -> float:
+def evaluate(name: str, rows: Sequence[ScoredExample], context: Context) -> float:
     metric = metric_registry().load(name)(context)
     if isinstance(metric, SetMetric):
-        counted = metric.eligible(rows)
-        return metric.value([row for row, counts in zip(rows, counted, strict=True) if counts])
+        values, eligible = metric.features(rows)
+        return metric.value(values[eligible])
     assert isinstance(metric, AdditiveMetric)
     return float(metric.value(metric.statistics(rows).values.sum(0)))

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from harness.tasks.metrics.base import Context, FloatArray, Row
-from harness.tasks.metrics.word_affect import WordAffect
+from harness.tasks.metrics.affect import WordAffect
+from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.base import Context, FloatArray, ScoredExample
+from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.types import Annotation, Answer, Example, Failed, Outcome, Refusal, Usage, histogram
 
 EMOTIONS = (
@@ -55,16 +57,27 @@ class Given:
         return exponents / exponents.sum(1, keepdims=True)
 
 
+def captions_of(context: Context) -> CaptionEngine:
+    engine = context.find(CaptionEngine)
+    assert engine is not None
+    return engine
+
+
+def with_reader(context: Context, reader: EmotionReader) -> Context:
+    """The context with another text-emotion classifier."""
+    return replace(context, resources=(reader, *context.resources))
+
+
 def make_row(
     outcome: Outcome, votes: Sequence[str], texts: Sequence[str] | None = None, id_: str = "a", **meta: str
-) -> Row:
+) -> ScoredExample:
     """A row whose annotations are votes with texts (the vote itself where no text is given)."""
     notes = tuple(Annotation(v, t) for v, t in zip(votes, texts or votes, strict=True))
     example = Example(id_, Path(f"{id_}.jpg"), notes, histogram(notes), meta=meta)
-    return Row(example, outcome, notes, example.emotion_histogram)
+    return ScoredExample(example, outcome, notes, example.emotion_histogram)
 
 
-def golden_rows(items: Sequence[Mapping[str, Any]]) -> list[Row]:
+def golden_rows(items: Sequence[Mapping[str, Any]]) -> list[ScoredExample]:
     """Rows of the recorded sentences; the label is the first annotator's."""
     rows = []
     for item in items:
@@ -74,7 +87,7 @@ def golden_rows(items: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
-def random_rows() -> list[Row]:
+def random_rows() -> list[ScoredExample]:
     """Sixty random paintings with 1 to 9 votes; four in five are answered, with probabilities and usage."""
     chance, rating = random.Random(3), random.Random(4)
     words = [

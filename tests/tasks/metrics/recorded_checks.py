@@ -10,13 +10,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from harness.plan.registry import metric_registry
-from harness.tasks.metrics.base import AdditiveMetric, Context, FloatArray, Metric, Row
+from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.base import (
+    AdditiveMetric,
+    Context,
+    FloatArray,
+    Metric,
+    ScoredExample,
+    half_without_tie,
+    majority,
+)
 from harness.tasks.metrics.caption_engine import CaptionEngine
-from harness.tasks.metrics.dominance import half_without_tie, majority
-from harness.tasks.metrics.emotion_reader import EmotionReader
-from harness.tasks.metrics.java import MeteorProcess
-from harness.tasks.metrics.novelty import Corpus, LCSNovelty
-from harness.tasks.metrics.style import SIMILE_MARKERS
+from harness.tasks.metrics.meteor import MeteorProcess
+from harness.tasks.metrics.style import SIMILE_MARKERS, Corpus, LCSNovelty, WordIds
 from harness.tasks.text_emotion.base import softmax
 from harness.tasks.text_emotion.lstm import SPECIALS, Vocabulary
 from harness.types import Annotation, Answer, Example, Task, histogram
@@ -68,17 +74,21 @@ class Recorded:
         self.sentences, self.expected = sentences, expected
         self._process = process
 
-    def rows(self, items: str = "items", *, lower: bool = False) -> list[Row]:
+    def rows(self, items: str = "items", *, lower: bool = False) -> list[ScoredExample]:
         """One row per item, answered with the candidate; the label is the first annotator's."""
         return [_row(item, lower) for item in self.sentences[items]]
 
-    def context(self, rows: Sequence[Row], protocol: str, reader: EmotionReader | None = None) -> Context:
+    def context(self, rows: Sequence[ScoredExample], protocol: str, reader: EmotionReader | None = None) -> Context:
         """What metrics need, with the rows' references as the whole split."""
         references = [[a.explanation for a in row.references] for row in rows]
-        engine = CaptionEngine(protocol, self._process, references)
-        return Context(Task("golden", "jsonl", EMOTIONS, protocol=protocol), engine, self.utterances, reader=reader)
+        engine = CaptionEngine(protocol, references, self._process)
+        readers = () if reader is None else (reader,)
+        task = Task("golden", "jsonl", EMOTIONS, protocol=protocol)
+        return Context(task, (engine, WordIds(), *readers), self.utterances)
 
-    def value(self, name: str, rows: Sequence[Row], protocol: str, reader: EmotionReader | None = None) -> float:
+    def value(
+        self, name: str, rows: Sequence[ScoredExample], protocol: str, reader: EmotionReader | None = None
+    ) -> float:
         """Value of an additive metric over all rows."""
         metric = metric_class(name)(self.context(rows, protocol, reader))
         assert isinstance(metric, AdditiveMetric)
@@ -101,12 +111,12 @@ class Recorded:
         return [item["candidate"].lower().split() for item in self.sentences["items"]]
 
 
-def _row(item: Mapping[str, Any], lower: bool) -> Row:
+def _row(item: Mapping[str, Any], lower: bool) -> ScoredExample:
     votes = [EMOTIONS[i] for i in item.get("emotions", [0] * len(item["references"]))]
     notes = tuple(Annotation(vote, text) for vote, text in zip(votes, item["references"], strict=True))
     example = Example(str(item["id"]), Path("none"), notes, histogram(notes))
     candidate = item["candidate"].lower() if lower else item["candidate"]
-    return Row(example, Answer(votes[0], candidate), notes, example.emotion_histogram)
+    return ScoredExample(example, Answer(votes[0], candidate), notes, example.emotion_histogram)
 
 
 def metric_class(name: str) -> type[Metric]:
@@ -128,7 +138,8 @@ def _captions(section: str, items: str, protocol: str) -> Callable[[Recorded], I
         if "ids" in expected:
             yield "ids", [row.example.id for row in rows], [str(i) for i in expected["ids"]], 0.0
         if "tokenized_candidates" in expected:
-            engine = context.captions
+            engine = context.find(CaptionEngine)
+            assert engine is not None
             yield (
                 "tokenized_candidates",
                 [engine.tokens(r.explanation or "") for r in rows],
@@ -238,7 +249,7 @@ def _basic_evaluations(recorded: Recorded) -> Iterator[Check]:
         yield f"{key}.std", float(np.std(values, ddof=1)), expected[key]["std"], ALIGNMENT
 
 
-def _sampled_novelty(recorded: Recorded, rows: Sequence[Row]) -> dict[str, list[float]]:
+def _sampled_novelty(recorded: Recorded, rows: Sequence[ScoredExample]) -> dict[str, list[float]]:
     """LCS with the official sampling, by the public metric for the mean and by its sample for the rest."""
     utterances, captions = recorded.sentences["lcs_sample"]
 
@@ -246,7 +257,8 @@ def _sampled_novelty(recorded: Recorded, rows: Sequence[Row]) -> dict[str, list[
         """`lcs_novelty` with the set's sample sizes."""
 
     Sampled.utterances, Sampled.captions = utterances, captions
-    lengths = Sampled(recorded.context(rows, "artemis-plain")).lengths(rows)
+    sampled = Sampled(recorded.context(rows, "artemis-plain"))
+    lengths = sampled.lengths(sampled.features(rows).values)
     return {
         "max-LCS": [float(found.max()) for found in lengths],
         "mean-LCS": [float(found.mean()) for found in lengths],

@@ -18,7 +18,7 @@ import numpy as np
 from recorded_checks import SECTIONS, Recorded
 
 from harness.tasks.metrics.base import Unavailable
-from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.meteor import MeteorProcess
 
 
 @dataclass(frozen=True)

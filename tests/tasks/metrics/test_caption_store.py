@@ -15,7 +15,7 @@ from harness.tasks.metrics import caption_engine, java
 from harness.tasks.metrics.base import FloatArray, Unavailable
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
-from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.meteor import MeteorProcess
 
 TEXTS = ["The calm sea.", "a dark\r\nwood", "\ud800 odd", ""]
 
@@ -34,9 +34,9 @@ def test_a_second_engine_asks_nothing(
     tmp_path: Path, meteor_process: MeteorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scores(process: MeteorProcess, store: CaptionStore | None) -> tuple[list[str], FloatArray]:
-        engine = CaptionEngine("coco-ptb", process, [TEXTS], store)
-        engine.prepare(TEXTS, meteor_follows=True)
-        return [engine.tokens(text) for text in TEXTS], engine.meteor(TEXTS, [TEXTS[:2]] * 4)
+        with CaptionEngine("coco-ptb", [TEXTS], process, store) as engine:
+            engine.tokenise_ahead(TEXTS, meteor_follows=True)
+            return [engine.tokens(text) for text in TEXTS], engine.meteor(TEXTS, [TEXTS[:2]] * 4)
 
     path = tmp_path / "cache" / "captions.sqlite"
     with CaptionStore(path) as store:
@@ -90,7 +90,7 @@ def test_without_java_what_is_kept_is_still_there(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(java, "find_java", lambda: None)
     with CaptionStore(tmp_path / "captions.sqlite") as store:
         store.add_tokens(hashes["ptb"], {"The sea.": "the sea"})
-        engine = CaptionEngine("coco-ptb", MeteorProcess(), [], store)
+        engine = CaptionEngine("coco-ptb", [], MeteorProcess(), store)
         assert engine.tokens("The sea.") == "the sea"
         with pytest.raises(Unavailable, match="no Java"):
             engine.tokens("another")

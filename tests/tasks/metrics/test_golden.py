@@ -16,7 +16,7 @@ from recorded_scores import compare_set, difference, main
 
 from harness.tasks.metrics import meteor
 from harness.tasks.metrics.caption_engine import CaptionEngine
-from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.meteor import MeteorProcess
 
 LEAVES = {
     "ptb": ("corpus.METEOR", "per_item.CIDEr", "tokenized_references", "per_item.METEOR"),
@@ -78,7 +78,7 @@ def test_other_shapes_never_agree() -> None:
 def test_plain_meteor_is_the_mean_of_recorded_scores(golden: dict[str, Any], meteor_process: MeteorProcess) -> None:
     expected = golden["expected"]["ptb"]
     candidates, references = expected["tokenized_candidates"], expected["tokenized_references"]
-    engine = CaptionEngine("artemis-plain", meteor_process, references)
+    engine = CaptionEngine("artemis-plain", references, meteor_process)
     scores = meteor.score(engine.meteor(candidates, references))
     np.testing.assert_allclose(scores, expected["per_item"]["METEOR"], atol=1e-6)
 

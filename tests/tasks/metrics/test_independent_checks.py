@@ -17,18 +17,18 @@ import pytest
 import sacrebleu
 import torch
 from metric_checks import CHECKS, checks, evaluate
-from metric_rows import EMOTIONS, POLARITY, ContextFor, golden_rows, make_row
+from metric_rows import EMOTIONS, POLARITY, ContextFor, captions_of, golden_rows, make_row
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from harness.tasks.metrics import METRICS
-from harness.tasks.metrics.base import Row
+from harness.tasks.metrics.base import ScoredExample
 from harness.types import Answer, Refusal, Usage
 
 
-def dominated(rows: Sequence[Row], least: float, strict: bool) -> tuple[list[str], list[str]]:
+def dominated(rows: Sequence[ScoredExample], least: float, strict: bool) -> tuple[list[str], list[str]]:
     """True and answered labels of the rows with a dominant label (`none` for a non-answer), by sorting counts."""
     truth, guess = [], []
     for row in rows:
@@ -40,7 +40,7 @@ def dominated(rows: Sequence[Row], least: float, strict: bool) -> tuple[list[str
     return truth, guess
 
 
-def distributions(rows: Sequence[Row]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def distributions(rows: Sequence[ScoredExample]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     answered = [row for row in rows if isinstance(row.outcome, Answer)]
     model = [[row.outcome.emotion_probs[e] for e in EMOTIONS] for row in answered]  # type: ignore[index, union-attr]
     people = [[row.histogram.get(e, 0) / sum(row.histogram.values()) for e in EMOTIONS] for row in answered]
@@ -55,7 +55,7 @@ def test_every_metric_has_a_check(name: str) -> None:
 @pytest.mark.parametrize("name", CHECKS)
 def test_metric(
     name: str,
-    panel: list[Row],
+    panel: list[ScoredExample],
     context_for: ContextFor,
     golden: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -66,7 +66,7 @@ def test_metric(
 
 
 @checks(*(f"{kind}_{d}" for kind in ("ccc", "pearson", "rmse") for d in ("valence", "arousal", "dominance")))
-def _ratings(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _ratings(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """SciPy's correlation, scikit-learn's error, and CCC by NumPy's covariance matrix (torchmetrics divides by n - 1)."""
     kind, dimension = name.split("_")
     answered = [row for row in panel if isinstance(row.outcome, Answer) and row.example.ratings]
@@ -83,34 +83,34 @@ def _ratings(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> No
 
 
 @checks("accuracy", "accuracy_artemis")
-def _accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _accuracy(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     truth, guess = dominated(panel, 0.5, strict=name == "accuracy")
     assert len(truth) > 20
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(accuracy_score(truth, guess))
 
 
 @checks("accuracy_answered")
-def _accuracy_answered(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _accuracy_answered(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     truth, guess = dominated([row for row in panel if row.emotion], 0.5, strict=True)
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(accuracy_score(truth, guess))
 
 
 @checks("macro_f1")
-def _macro_f1(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _macro_f1(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     truth, guess = dominated(panel, 0.5, strict=True)
     expected = f1_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0)
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
 
 
 @checks("balanced_accuracy")
-def _balanced_accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _balanced_accuracy(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     truth, guess = dominated(panel, 0.5, strict=True)
     expected = recall_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0)
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
 
 
 @checks("annotator_mass")
-def _annotator_mass(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _annotator_mass(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = [
         make_row(Answer("awe", "x"), ["awe", "awe", "fear", "anger"]),  # 2/4
         make_row(Answer("fear", "x"), ["awe", "awe"]),  # 0
@@ -121,7 +121,7 @@ def _annotator_mass(name: str, _: list[Row], context_for: ContextFor, __: Any) -
 
 
 @checks("polarity_accuracy")
-def _polarity_accuracy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _polarity_accuracy(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     right, total = 0, 0
     for row in panel:
         sides = Counter(POLARITY[a.emotion] for a in row.references)
@@ -133,26 +133,26 @@ def _polarity_accuracy(name: str, panel: list[Row], context_for: ContextFor, _: 
 
 
 @checks("cross_entropy")
-def _cross_entropy(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _cross_entropy(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     model, people = distributions(panel)
     expected = torch.nn.functional.cross_entropy(torch.tensor(model).log(), torch.tensor(people)).item()
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected, rel=1e-6)
 
 
 @checks("js_divergence")
-def _js_divergence(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _js_divergence(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     expected = np.mean(jensenshannon(*distributions(panel), base=2, axis=1) ** 2)
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
 
 
 @checks("brier")
-def _brier(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _brier(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     expected = np.mean([math.dist(p, q) ** 2 for p, q in zip(*distributions(panel), strict=True)])
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
 
 
 @checks("ece")
-def _ece(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _ece(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """Two hundred answers, too modest where unsure and too bold where sure, so that bins differ in sign."""
     chance = np.random.default_rng(8)
     probs = chance.dirichlet(np.full(len(EMOTIONS), 0.4), 200)
@@ -168,13 +168,13 @@ def _ece(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
 
 
 @checks("ece_shares")
-def _ece_shares(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _ece_shares(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """By hand: in the bin of .8 four answers that 3, 4, 2 and 3 of 4 annotators share, in the bin of .5 one of 1 in 4.
 
     Shares .75 and .25 on average, so (4 |.75 - .8| + 1 |.25 - .5|) / 5 = .09; no image needs a dominant emotion.
     """
 
-    def row(sure: float, agree: int) -> Row:
+    def row(sure: float, agree: int) -> ScoredExample:
         return make_row(Answer("awe", "x", {"awe": sure, "fear": 1 - sure}), ["awe"] * agree + ["fear"] * (4 - agree))
 
     rows = [*(row(0.8, agree) for agree in (3, 4, 2, 3)), row(0.5, 1), make_row(Refusal(), ["awe"])]
@@ -182,13 +182,13 @@ def _ece_shares(name: str, _: list[Row], context_for: ContextFor, __: Any) -> No
 
 
 @checks("bleu_1", "bleu_2", "bleu_3", "bleu_4")
-def _bleu(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _bleu(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """Equal to sacrebleu on the same tokens: both take the closest reference length."""
     context = context_for(panel)
     answered = [row for row in panel if row.explanation is not None]
     value = evaluate(name, panel, context)
-    candidates = [context.captions.tokens(row.explanation or "") for row in answered]
-    references = [[context.captions.tokens(a.explanation) for a in row.references] for row in answered]
+    candidates = [captions_of(context).tokens(row.explanation or "") for row in answered]
+    references = [[captions_of(context).tokens(a.explanation) for a in row.references] for row in answered]
     width = max(map(len, references))
     streams = [[refs[i] if i < len(refs) else None for refs in references] for i in range(width)]
     bleu = sacrebleu.BLEU(tokenize="none", smooth_method="none", max_ngram_order=int(name[-1]))
@@ -196,7 +196,7 @@ def _bleu(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
 
 
 @checks("meteor")
-def _meteor(name: str, _: list[Row], context_for: ContextFor, golden: dict[str, Any]) -> None:
+def _meteor(name: str, _: list[ScoredExample], context_for: ContextFor, golden: dict[str, Any]) -> None:
     """Recorded from the jar's own corpus evaluation."""
     rows = golden_rows(golden["sentences"]["items"])
     expected = golden["expected"]["ptb"]["corpus"]["METEOR"]
@@ -204,7 +204,7 @@ def _meteor(name: str, _: list[Row], context_for: ContextFor, golden: dict[str, 
 
 
 @checks("rouge_l")
-def _rouge_l(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _rouge_l(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """Candidate of 4 words; LCS 3 of 4 with the first reference, 2 of 2 with the second: P = 3/4, R = 1."""
     rows = [make_row(Answer("awe", "a b c d"), ["awe", "awe"], ["a b x d", "c d"])]
     expected = (1 + 1.2**2) * 0.75 * 1 / (1 + 1.2**2 * 0.75)
@@ -212,7 +212,7 @@ def _rouge_l(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
 
 
 @checks("cider_d")
-def _cider_d(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _cider_d(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """A second implementation with dense vectors over all n-grams of the panel."""
     rows = panel[:12]
     context = context_for(rows, "artemis-plain")
@@ -245,19 +245,19 @@ STYLE_TEXTS = ("It looks like rain .", "it looks like rain", "It  looks like rai
 """In `artemis-plain`: 5 + 4 + 5 + 2 + 0 words, 3 of 5 with a marker, 4 distinct strings."""
 
 
-def style_rows() -> list[Row]:
+def style_rows() -> list[ScoredExample]:
     answers = [make_row(Answer("awe", text), ["awe"]) for text in STYLE_TEXTS]
     return [*answers, make_row(Refusal(), ["awe"])]
 
 
 @checks("unique")
-def _unique(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _unique(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = style_rows()
     assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(4 / 5)
 
 
 @checks("distinct_1", "distinct_2")
-def _distinct(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _distinct(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """Words: It it looks like rain . the sea = 8 of 16. Pairs: 4 + 1 new (it looks) + 1 (the sea) = 6 of 12."""
     rows = style_rows()
     expected = {"distinct_1": 8 / 16, "distinct_2": 6 / 12}[name]
@@ -265,20 +265,20 @@ def _distinct(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None
 
 
 @checks("metaphor")
-def _metaphor(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _metaphor(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = style_rows()
     assert evaluate(name, rows, context_for(rows)) == pytest.approx(3 / 5)
 
 
 @checks("copied")
-def _copied(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _copied(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = style_rows()
     train = ("It  looks like RAIN .", "the sea was grey")
     assert evaluate(name, rows, context_for(rows, train=train)) == pytest.approx(2 / 5)
 
 
 @checks("lcs_novelty")
-def _lcs_novelty(name: str, panel: list[Row], context_for: ContextFor, _: Any) -> None:
+def _lcs_novelty(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """Against the textbook table, on texts longer than a machine word too."""
     train = tuple(a.explanation for row in panel for a in row.references)[:60]
     long = [make_row(Answer("awe", " ".join(train[i : i + 30])), ["awe"]) for i in (0, 15)]
@@ -297,14 +297,14 @@ def _lcs_novelty(name: str, panel: list[Row], context_for: ContextFor, _: Any) -
 
 
 @checks("mean_length")
-def _mean_length(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _mean_length(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """PTB tokens: the full stops go (4 + 4 + 4 + 2 + 0); split at blanks they stay."""
     rows = style_rows()
     assert evaluate(name, rows, context_for(rows)) == pytest.approx(14 / 5)
     assert evaluate(name, rows, context_for(rows, "artemis-plain")) == pytest.approx(16 / 5)
 
 
-def costed_rows() -> list[Row]:
+def costed_rows() -> list[ScoredExample]:
     """Latencies 1, 2, 3, 10 s, one from the cache, one unknown; tokens and price known for the first two."""
     usages = [
         Usage(1.0, 10, 5, 0.01),
@@ -318,7 +318,7 @@ def costed_rows() -> list[Row]:
 
 
 @checks("latency_p50_s", "latency_p95_s")
-def _latency(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _latency(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     """Between the sorted 1, 2, 3, 10: half way from 2 to 3, and 0.85 of the way from 3 to 10."""
     rows = costed_rows()
     expected = {"latency_p50_s": 2.5, "latency_p95_s": 3 + 0.85 * 7}[name]
@@ -326,6 +326,6 @@ def _latency(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
 
 
 @checks("tokens", "cost_usd")
-def _cost(name: str, _: list[Row], context_for: ContextFor, __: Any) -> None:
+def _cost(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
     rows = costed_rows()
     assert evaluate(name, rows, context_for(rows)) == pytest.approx({"tokens": 40, "cost_usd": 0.03}[name])

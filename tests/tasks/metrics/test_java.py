@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from harness.tasks.metrics import java, meteor
 from harness.tasks.metrics.base import Unavailable
-from harness.tasks.metrics.java import MeteorProcess, one_line, ptb_tokenise
+from harness.tasks.metrics.java import one_line, ptb_tokenise
+from harness.tasks.metrics.meteor import MeteorProcess
 
 
 @given(st.text())

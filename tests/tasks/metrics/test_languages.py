@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from metric_rows import ContextFor, make_row
 
 from harness.plan.registry import metric_registry
-from harness.tasks.metrics.base import AdditiveMetric, Unavailable
+from harness.tasks.metrics.base import AdditiveMetric
 from harness.types import Answer
 
 
@@ -15,8 +14,9 @@ def test_meteor_counts_english_examples_only(context_for: ContextFor) -> None:
     metric = metric_registry().load("meteor")(context_for(rows))
     assert isinstance(metric, AdditiveMetric)
     assert metric.statistics(rows).eligible.tolist() == [True, False, False, True]
-    with pytest.raises(Unavailable, match="METEOR is English"):
-        metric.statistics(rows[1:3])
+    assert metric.lacking({"answer", "explanation", "language:zh"}) == "METEOR 1.5 does not know language 'zh'"
+    assert "paraphrase table" in str(metric.lacking({"answer", "explanation", "language:de"}))
+    assert metric.lacking({"answer", "explanation", "language:zh", "language:en"}) is None
     bleu = metric_registry().load("bleu_1")(context_for(rows))
     assert isinstance(bleu, AdditiveMetric)
     assert bleu.statistics(rows).eligible.all()

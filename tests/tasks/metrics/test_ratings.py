@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from metric_rows import make_row
 
-from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, Row, Unavailable
+from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, ScoredExample, traits
 from harness.tasks.metrics.ratings import CCC, RMSE, Pearson
 from harness.types import Answer, Refusal, Task
 
@@ -16,7 +16,7 @@ CCC_VALENCE, PEARSON_VALENCE, RMSE_VALENCE = (family.variant("valence") for fami
 TASK = Task("t", "jsonl", ("awe", "fear"), ratings={"valence": (1.0, 7.0)})
 
 
-def rows(*pairs: tuple[float, float | None]) -> list[Row]:
+def rows(*pairs: tuple[float, float | None]) -> list[ScoredExample]:
     found = []
     for human, model in pairs:
         outcome = Refusal("no") if model is None else Answer("awe", "", ratings={"valence": model})
@@ -25,8 +25,8 @@ def rows(*pairs: tuple[float, float | None]) -> list[Row]:
     return found
 
 
-def value(metric: type[Metric], found: list[Row]) -> float:
-    made = metric(Context(TASK, None))  # type: ignore[arg-type]
+def value(metric: type[Metric], found: list[ScoredExample]) -> float:
+    made = metric(Context(TASK))
     assert isinstance(made, AdditiveMetric)
     return float(made.value(made.statistics(found).values.sum(0)))
 
@@ -54,8 +54,8 @@ def test_perfect_agreement() -> None:
 def test_it_applies_where_the_task_has_the_scale_and_numbers_are_given() -> None:
     assert CCC_VALENCE.applies(TASK)
     assert not CCC_VALENCE.applies(replace(TASK, ratings={"arousal": (0.0, 1.0)}))
-    metric = CCC_VALENCE(Context(TASK, None))  # type: ignore[arg-type]
+    metric = CCC_VALENCE(Context(TASK))
     assert isinstance(metric, AdditiveMetric)
-    with pytest.raises(Unavailable, match="gives no number for valence"):
-        metric.statistics([make_row(Answer("awe", ""), ["awe"])])
+    assert metric.lacking(set(traits(Answer("awe", "")))) == "the model gives no number for valence"
+    assert metric.lacking(set(traits(Answer("awe", "", ratings={"valence": 2.0})))) is None
     assert "scale:1..7" in metric.signature("all")

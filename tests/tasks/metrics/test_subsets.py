@@ -8,26 +8,26 @@ import random
 from typing import Any
 
 import pytest
-from metric_rows import ContextFor, golden_rows
+from metric_rows import ContextFor, captions_of, golden_rows
 from pycocoevalcap.bleu.bleu import Bleu
 
 from harness.plan.registry import metric_registry
-from harness.tasks.metrics.base import AdditiveMetric, Context, Row
-from harness.tasks.metrics.java import MeteorProcess
+from harness.tasks.metrics.base import AdditiveMetric, Context, ScoredExample
+from harness.tasks.metrics.meteor import MeteorProcess
 
 SUBSETS = [sorted(random.Random(seed).sample(range(40), size)) for seed, size in enumerate((1, 2, 7, 18, 25, 39))]
 
 
-def by_sums(name: str, rows: list[Row], context: Context, subset: list[int]) -> float:
+def by_sums(name: str, rows: list[ScoredExample], context: Context, subset: list[int]) -> float:
     metric: AdditiveMetric = metric_registry().load(name)(context)
     return float(metric.value(metric.statistics(rows).values[subset].sum(0)))
 
 
-def tokenised(rows: list[Row], context: Context, subset: list[int]) -> list[tuple[str, list[str]]]:
-    context.captions.prepare(
+def tokenised(rows: list[ScoredExample], context: Context, subset: list[int]) -> list[tuple[str, list[str]]]:
+    captions_of(context).prepare(
         text for r in rows for text in (r.explanation or "", *(a.explanation for a in r.references))
     )
-    tokens = context.captions.tokens
+    tokens = captions_of(context).tokens
     return [(tokens(rows[i].explanation or ""), [tokens(a.explanation) for a in rows[i].references]) for i in subset]
 
 
