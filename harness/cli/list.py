@@ -54,7 +54,7 @@ def _cards() -> list[str]:
 def _metrics() -> list[str]:
     registry = metric_registry()
     width = max(len(name) for name in registry.names())
-    return [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
+    return [f"{name:<{width}}  {registry.load(name).description}" for name in registry.names()]
 
 
 def _summary(documentation: str | None) -> str:

@@ -102,7 +102,6 @@ class _Affect(AdditiveMetric):
             dimension=dimension,
             label=f"{dimension.capitalize()} {cls.title}",
             description=said,
-            __doc__=f"{said}\n\n{cls.__doc__}",
         )
 
     def missing(self) -> str | None:

@@ -120,7 +120,6 @@ class Bleu(Caption):
         group = "text" if order == "4" else "text-more"
         return cls.member(
             name=f"bleu_{order}", order=int(order), label=f"BLEU-{order}", description=said, group=group,
-            __doc__=f"{said} Range 0..1, higher is better.\n\n{cls.__doc__}",
         )  # fmt: skip
 
     def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:

@@ -48,7 +48,7 @@ class Latency(_FromUsage):
         }[percentile]
         return cls.member(
             name=f"latency_p{percentile}_s", percentile=float(percentile), label=f"Latency p{percentile}, s",
-            description=f"{said}.", group=group, __doc__=f"{said}, answers from the cache left out. Lower is better.",
+            description=f"{said}.", group=group,
         )  # fmt: skip
 
     def amount(self, usage: Usage) -> float | None:

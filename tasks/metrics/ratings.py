@@ -50,7 +50,6 @@ class RatingMetric(AdditiveMetric):
             requires=((f"rating:{dimension}", f"the model gives no number for {dimension}"),),
             label=f"{dimension.capitalize()} {cls.title}",
             description=f"{cls.comparison} {dimension} {cls.against}.",
-            __doc__=f"{cls.comparison} {dimension} {cls.against}.\n\n{cls.__doc__}",
         )
 
     @classmethod

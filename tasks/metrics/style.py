@@ -150,7 +150,6 @@ class Distinct(WordsMetric):
         said = {"1": "Distinct words among all words.", "2": "Distinct word pairs among all word pairs."}[order]
         return cls.member(
             name=f"distinct_{order}", order=int(order), label=f"Distinct-{order}", description=said,
-            __doc__=f"{said}\n\n{cls.__doc__}",
         )  # fmt: skip
 
     def value(self, features: npt.NDArray[Any]) -> float:
