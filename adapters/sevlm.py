@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.adapters.base import LocalAdapter, TrainRequest
 from harness.adapters.images import open_all
+from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import (
     Answer,
     Example,
@@ -21,7 +22,6 @@ from harness.types import (
     Item,
     Outcome,
     Task,
-    Unparsed,
     Usage,
     UserError,
     open_image,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raise when the same text would be read as another outcome."""
 
 
@@ -92,7 +92,7 @@ class SEVLMAdapter(LocalAdapter):
             "max_new_tokens": self.max_new_tokens,
             "probabilities": self.probabilities,
             "dtype": self.dtype,
-            "rules": RULES_VERSION,
+            "rules": f"{RULES_VERSION} (parser {PARSER_VERSION})",
             "transformers": version("transformers"),
         }
 
@@ -212,20 +212,16 @@ class SEVLMAdapter(LocalAdapter):
 
 
 def read_answer(generated: Generated, labels: Sequence[str], usage: Usage, explained: bool = True) -> Outcome:
-    """A caption is an answer if its emotion is exactly a label of the task and, if it must be, explained."""
-    if generated.emotion not in labels:
-        reason = "label outside the task" if generated.emotion else "empty" if not generated.text else "no label"
-        return Unparsed(generated.text, usage, reason)
-    if explained and not generated.explanation:
-        return Unparsed(generated.text, usage, "no explanation")
-    return Answer(
-        generated.emotion,
-        generated.explanation,
-        generated.label_probs,
-        generated.text,
-        usage,
-        truncated=not generated.ended,
-    )
+    """A caption, read as any model's text; its explanation is what stands after its last "because".
+
+    That is where SEVLM's own script cuts; the parser cuts after the first.
+    """
+    found = parse_answer(generated.text, labels, usage, truncated=not generated.ended, explained=explained)
+    if not isinstance(found, Answer):
+        return found
+    explanation = generated.explanation if generated.emotion == found.emotion else found.explanation
+    explanation = explanation or found.explanation
+    return dataclasses.replace(found, explanation=explanation, emotion_probs=generated.label_probs)
 
 
 def _recipe(request: TrainRequest) -> Recipe:

@@ -150,13 +150,20 @@ def test_labels_come_from_the_task(adapter: SEVLMAdapter, paintings: list[Exampl
 
 @pytest.mark.parametrize(
     ("emotion", "explanation", "kind"),
-    [("awe", "the sea", Answer), ("awe", "", Unparsed), ("Awe", "the sea", Unparsed), ("", "the sea", Unparsed)],
+    [("awe", "the sea", Answer), ("awe", "", Unparsed), ("joy", "the sea", Unparsed), ("", "the sea", Unparsed)],
 )
 def test_only_a_label_and_a_reason_are_an_answer(emotion: str, explanation: str, kind: type) -> None:
-    generated = Generated("raw text", emotion, explanation, True, None, (1, 2))
-    outcome = read_answer(generated, LABELS, Usage())
+    text = f"{emotion} because {explanation}"
+    outcome = read_answer(Generated(text, emotion, explanation, True, None, (1, 2)), LABELS, Usage())
     assert type(outcome) is kind
-    assert outcome.raw == "raw text"
+    assert outcome.raw == text
+
+
+def test_a_caption_is_cut_after_its_last_because() -> None:
+    text = "awe because the sea is wide because the wind blows"
+    generated = Generated(text, "awe", "the wind blows", False, {"awe": 1.0}, (1, 2))
+    outcome = read_answer(generated, LABELS, Usage())
+    assert outcome == Answer("awe", "the wind blows", {"awe": 1.0}, text, truncated=True)
 
 
 def test_the_limit_of_tokens_is_kept(checkpoint: Path, paintings: list[Example]) -> None:
