@@ -145,8 +145,8 @@ def test_the_terminal_prints_the_same_sentences() -> None:
 
 def test_the_page_opens_with_the_answer(page: Element) -> None:
     section = page.one("section", id="tiny-answer")
-    assert section.one("p", css="lead").text == "small keeps 33 % of large’s lead over the majority line in accuracy."
-    assert section.one("p", css="lead").parent is not None
+    assert section.one("p", css="claim").text == "small keeps 33 % of large’s lead over the majority line in accuracy."
+    assert section.one("p", css="claim").parent is not None
     (table,) = section.all("table")
     lines = {line.one("th").text: [td.text for td in line.all("td")] for line in table.one("tbody").all("tr")}
     assert lines["large"][:4] == ["7.00 M (38×)", "0.50 s (4.2×)", "–", "33 %10 to 60 %"]

@@ -137,6 +137,12 @@ def test_a_single_task_has_no_summary(run: RunFolder, report: Path) -> None:
     assert "across-tasks" not in (report / "index.html").read_text("utf-8")
 
 
+def test_several_tasks_begin_with_an_answer_each(page: Element) -> None:
+    (leads,) = page.one("section", id="across-tasks").all("ul", css="leads")
+    (line,) = leads.all("li")  # the other task was scored by an older version
+    assert line.text.startswith("tiny small keeps 33 % of large’s lead")
+
+
 def test_the_page_says_why_there_is_no_mean(page: Element) -> None:
     section = page.one("section", id="across-tasks")
     assert "Why there is no mean" in section.text
