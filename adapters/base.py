@@ -97,17 +97,17 @@ class Adapter(ABC):
         """Load weights or check the endpoint, once before the first item."""
 
     def parameters(self) -> int | None:
-        """Number of parameters of the loaded model, or None where it is unknown."""
+        """Number of parameters of the loaded model, or None if it is unknown."""
         return None
 
     def runtime_info(self) -> dict[str, Any]:
-        """What was learned while running, for the manifest (the model name an endpoint returned, skipped pictures)."""
+        """What was learned while running, for the manifest (the model name an endpoint returned, skipped images)."""
         return {}
 
     def cache_key(self) -> dict[str, Any] | None:
-        """What an answer depends on beside prompt and picture, as the response cache's key; None: do not cache.
+        """What an answer depends on beside prompt and image, as the response cache's key; None: do not cache.
 
-        Asked after `load`, so that what is known only then (the commit of a hub's branch) can be told apart.
+        Asked after `load`, so that what is known only then (the commit of a hub's branch) is part of it.
         """
         return None
 
@@ -152,7 +152,7 @@ class BatchState:
         ended: whether it ended.
         files: those with results so far.
         answered: how many of its requests were.
-        refused: why the endpoint refused it as a whole; empty where it did not.
+        refused: why the endpoint refused it as a whole; empty if it did not.
     """
 
     ended: bool
@@ -169,7 +169,7 @@ class Batches(Protocol):
     poll_s: float
 
     def line(self, item: Item) -> str:
-        """The request about an item as a line of an input file; `ImageError` for a picture that cannot be decoded."""
+        """The request about an item as a line of an input file; `ImageError` for an image that cannot be decoded."""
 
     async def upload(self, path: Path) -> str:
         """Upload an input file; its id."""
@@ -187,7 +187,7 @@ class Batches(Protocol):
         """Item id -> what a file of results says about it."""
 
     def outcome(self, item: Item, line: dict[str, Any] | None) -> Outcome:
-        """Read what came back about an item; None where no file holds it."""
+        """Read what came back about an item; None if no file holds it."""
 
 
 class EndpointAdapter(Adapter):
@@ -225,7 +225,7 @@ class EndpointAdapter(Adapter):
         """Close connections, in the event loop after the last item."""
 
     def batches(self) -> Batches | None:
-        """The Batch API to be used instead of `answer`, where the user asked for it."""
+        """The Batch API to be used instead of `answer`, if the user asked for it."""
         return None
 
     def max_usage(self, item: Item) -> Usage:

@@ -1,4 +1,4 @@
-"""The crowd row: half of a painting's annotators answer together, scored against the other half."""
+"""The crowd row: half of an example's annotators answer together, scored against the other half."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harness.types import Answer, Example, Failed, Item, Outcome
 class Crowd(LocalAdapter):
     """Answers with the commonest label of half of the annotators; scoring removes that half from the references.
 
-    The half is drawn by `seed` and the painting's id alone (of an odd number, the larger part is left as references).
+    The half is drawn by `seed` and the example's id alone (of an odd number, the larger part is left as references).
     Equally common labels are drawn among, so that no label is favoured. `explanation` is one of the half's texts with
-    that label, `emotion_probs` are the half's shares. A painting with fewer than two annotations is `Failed`, kind
+    that label, `emotion_probs` are the half's shares. An example with fewer than two annotations is `Failed`, kind
     `TooFewAnnotations`.
     """
 
@@ -33,7 +33,7 @@ class Crowd(LocalAdapter):
         return {"rule": "mode of half of the annotations, held out", "seed": self.seed, "version": 1}
 
     def attach(self, examples: Sequence[Example]) -> None:
-        """Receive the paintings with their annotations."""
+        """Receive the examples with their annotations."""
         self._examples = {example.id: example for example in examples}
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:

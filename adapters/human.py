@@ -1,4 +1,4 @@
-"""The human row: one annotation per painting, held out, answers as if it were a model."""
+"""The human row: one annotation per example, held out, answers as if it were a model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.types import Answer, Example, Failed, Item, Outcome
 
 
 class Human(LocalAdapter):
-    """Answers with one annotation of the painting itself; scoring removes it from the references.
+    """Answers with one annotation of the example itself; scoring removes it from the references.
 
-    Which one depends on `seed` and the painting's id alone, so a smaller `--limit` or another order changes nothing.
-    A painting with fewer than two annotations would keep no reference: it is `Failed`, kind `TooFewAnnotations`.
+    Which one depends on `seed` and the example's id alone, so a smaller `--limit` or another order changes nothing.
+    An example with fewer than two annotations would keep no reference: it is `Failed`, kind `TooFewAnnotations`.
     `emotion_probs` is absent: one person names one emotion.
     """
 
@@ -31,7 +31,7 @@ class Human(LocalAdapter):
         return {"rule": "one annotation held out", "seed": self.seed, "version": 1}
 
     def attach(self, examples: Sequence[Example]) -> None:
-        """Receive the paintings with their annotations."""
+        """Receive the examples with their annotations."""
         self._examples = {example.id: example for example in examples}
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
@@ -50,6 +50,6 @@ class Human(LocalAdapter):
 
 
 def held_out_index(seed: int, example_id: str, number: int) -> int:
-    """Which of `number` annotations of a painting is held out: uniform over seeds, fixed by (seed, id)."""
+    """Which of `number` annotations of an example is held out: uniform over seeds, fixed by (seed, id)."""
     digest = hashlib.sha256(f"{seed}\0{example_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % number

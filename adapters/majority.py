@@ -16,18 +16,18 @@ def commonest(counts: Mapping[str, int]) -> str:
 
 
 def mean_ratings(examples: Sequence[Example]) -> dict[str, float] | None:
-    """Mean per dimension over the examples that have it, on the task's scale; None where none is rated."""
+    """Mean per dimension over the examples that have it, on the task's scale; None if none is rated."""
     dimensions = sorted({dimension for example in examples for dimension in example.ratings})
     found = {d: [example.ratings[d] for example in examples if d in example.ratings] for d in dimensions}
     return {d: sum(values) / len(values) for d, values in found.items()} or None
 
 
 class Majority(LocalAdapter):
-    """Gives every painting the same answer.
+    """Gives every example the same answer.
 
     `emotion` is the label of most training annotations, `explanation` the text that occurs most often with it (ties:
     the first in sorted order), `emotion_probs` the shares of all training annotators, that is, the prior; `ratings` the
-    means of the training pictures' ratings, where there are any.
+    means of the training images' ratings, if there are any.
     """
 
     name = "majority"

@@ -1,4 +1,4 @@
-"""The baseline that looks but does not think: the answer people gave to the most similar training picture."""
+"""The baseline that looks but does not think: the answer people gave to the most similar training image."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ENCODING_BATCH = 32
 
 
 class Nearest(LocalAdapter):
-    """Answers with the nearest training picture's commonest label and its first explanation of that label.
+    """Answers with the nearest training image's commonest label and its first explanation of that label.
 
     Nearness is the cosine of frozen features, averaged over the encoder's grid; `emotion_probs` are the shares of the
-    neighbour's annotators, `ratings` the neighbour's. Equally near pictures: the first in training order; equally
-    common labels: the first in sorted order. Training pictures that cannot be decoded are skipped and counted in
+    neighbour's annotators, `ratings` the neighbour's. Equally near images: the first in training order; equally
+    common labels: the first in sorted order. Training images that cannot be decoded are skipped and counted in
     `runtime_info()`.
 
     Args:
         encoder: `efficientnet-lite0`, `clip:HUB_ID_OR_PATH` or `vit:HUB_ID_OR_PATH` (see `sevlm.image_encoder`).
-        device: torch device; by default CUDA where there is one.
+        device: torch device; by default CUDA if there is one.
     """
 
     name = "nearest"
@@ -57,10 +57,10 @@ class Nearest(LocalAdapter):
         self._training = [example for example in examples if example.annotations]
 
     def load(self) -> None:
-        """Load the encoder and encode the training pictures.
+        """Load the encoder and encode the training images.
 
         Raises:
-            UserError: the encoder cannot be had, or no training picture can be decoded.
+            UserError: the encoder could not be loaded, or no training image can be decoded.
         """
         self._network = load_encoder(self.encoder, self.device)
         known: list[Example] = []
@@ -69,7 +69,7 @@ class Nearest(LocalAdapter):
             known.append(example)
             rows.append(features)
         if not rows:
-            raise UserError("nearest: no training picture can be decoded; check them with: harness data check TASK")
+            raise UserError("nearest: no training image can be decoded; check them with: harness data check TASK")
         import torch
 
         self._skipped = len(self._training) - len(known)
@@ -77,12 +77,12 @@ class Nearest(LocalAdapter):
 
     def _encoded_training(self, network: ImageEncoder) -> Iterator[tuple[Example, Tensor]]:
         starts = range(0, len(self._training), ENCODING_BATCH)
-        for start in tqdm(starts, desc="nearest: encoding training pictures", unit="batch", disable=len(starts) < 2):
+        for start in tqdm(starts, desc="nearest: encoding training images", unit="batch", disable=len(starts) < 2):
             batch = self._training[start : start + ENCODING_BATCH]
-            pictures = open_all([example.image for example in batch])
-            readable = [(e, p) for e, p in zip(batch, pictures, strict=True) if not isinstance(p, ImageError)]
+            images = open_all([example.image for example in batch])
+            readable = [(e, p) for e, p in zip(batch, images, strict=True) if not isinstance(p, ImageError)]
             if readable:
-                features = pooled(network, [picture for _, picture in readable])
+                features = pooled(network, [image for _, image in readable])
                 yield from zip((example for example, _ in readable), features, strict=True)
 
     def parameters(self) -> int | None:
@@ -90,7 +90,7 @@ class Nearest(LocalAdapter):
         return None if self._network is None else sum(p.numel() for p in self._network.parameters())
 
     def runtime_info(self) -> dict[str, Any]:
-        """Training pictures used and skipped, and the encoder's digest."""
+        """Training images used and skipped, and the encoder's digest."""
         digest = self._network.fingerprint() if self._network is not None else None
         return {"training_pictures": len(self._training), "skipped": self._skipped, "encoder_sha256": digest}
 
@@ -99,25 +99,25 @@ class Nearest(LocalAdapter):
         self._network = self._features = None
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
-        """The neighbour's answer for each item; `Failed` for a picture that cannot be decoded."""
+        """The neighbour's answer for each item; `Failed` for an image that cannot be decoded."""
         if self._network is None or self._features is None:
             raise UserError("nearest answers only after fit(training examples) and load()")
-        pictures = open_all([item.image for item in items])
-        readable = [picture for picture in pictures if not isinstance(picture, ImageError)]
+        images = open_all([item.image for item in items])
+        readable = [image for image in images if not isinstance(image, ImageError)]
         neighbours: Iterator[int] = iter(())
         if readable:
             similarity = pooled(self._network, readable) @ self._features.T  # (B, N)
             neighbours = iter(similarity.argmax(dim=1).tolist())
         return [
-            Failed("ImageError", str(picture))
-            if isinstance(picture, ImageError)
+            Failed("ImageError", str(image))
+            if isinstance(image, ImageError)
             else answer_of(self._training[next(neighbours)])
-            for picture in pictures
+            for image in images
         ]
 
 
 def answer_of(neighbour: Example) -> Answer:
-    """What people said about a training picture, as one answer."""
+    """What people said about a training image, as one answer."""
     emotion = commonest(Counter(annotation.emotion for annotation in neighbour.annotations))
     explanation = next(a.explanation for a in neighbour.annotations if a.emotion == emotion)
     shares = {label: neighbour.share(label) for label in neighbour.emotion_histogram}
@@ -125,11 +125,11 @@ def answer_of(neighbour: Example) -> Answer:
     return Answer(emotion, explanation, shares, raw=f"{emotion} because {explanation}", ratings=ratings)
 
 
-def pooled(network: ImageEncoder, pictures: Sequence[Image]) -> Tensor:
-    """Pictures -> (B, E) float32 on the CPU, unit length: the mean over the grid."""
+def pooled(network: ImageEncoder, images: Sequence[Image]) -> Tensor:
+    """Images -> (B, E) float32 on the CPU, unit length: the mean over the grid."""
     import torch
 
-    features = network.encode(pictures).float().mean(dim=1)  # (B, P, E) -> (B, E)
+    features = network.encode(images).float().mean(dim=1)  # (B, P, E) -> (B, E)
     return torch.nn.functional.normalize(features, dim=1).cpu()
 
 
@@ -149,7 +149,7 @@ def load_encoder(name: str, device: str | None) -> ImageEncoder:
 
 
 def encoder_config(name: str) -> SEVLMConfig:
-    """Width, picture size and normalisation that an encoder was trained with.
+    """Width, image size and normalisation that an encoder was trained with.
 
     Raises:
         SEVLMError: the checkpoint's configuration cannot be read.

@@ -1,6 +1,6 @@
-"""Opening picture files that nobody vouches for: known formats only, and never more than the limits allow.
+"""Opening image files that nobody vouches for: known formats only, and never more than the limits allow.
 
-Every picture that the harness decodes passes `opened`: those shown to models, sent to endpoints, checked by readers and
+Every image that the harness decodes passes `opened`: those shown to models, sent to endpoints, checked by readers and
 copied into reports. What cannot be decoded is an `ImageError`, whatever the decoder raised.
 """
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS_VARIABLE = "HARNESS_MAX_PIXELS"
-"""Environment variable with the most pixels of a picture, which child processes inherit."""
+"""Environment variable with the most pixels of an image, which child processes inherit."""
 MAX_PIXELS = 100_000_000
 BYTES_PER_PIXEL = 4
-"""A file may have this many bytes for each pixel that is allowed: more is no picture in any usual form."""
+"""A file may have this many bytes for each pixel that is allowed: more is no image in any usual form."""
 LONGEST_SHAPE = 200
 """Times that one side may be longer than the other; models scale the shorter side up, which multiplies the longer."""
 FORMATS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"})
@@ -34,7 +34,7 @@ TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def max_pixels() -> int:
-    """The most pixels that a picture may have: `$HARNESS_MAX_PIXELS`, else 100 million.
+    """The most pixels that an image may have: `$HARNESS_MAX_PIXELS`, else 100 million.
 
     Raises:
         UserError: the variable holds no positive whole number.
@@ -48,7 +48,7 @@ def max_pixels() -> int:
 
 
 def open_image(path: Path) -> Image:
-    """The first frame of a picture file as RGB, upright (EXIF orientation applied).
+    """The first frame of an image file as RGB, upright (EXIF orientation applied).
 
     Sixteen bits of grey become eight by dropping the lower ones (Pillow would make all but the darkest white).
 
@@ -58,17 +58,17 @@ def open_image(path: Path) -> Image:
     """
     from PIL.Image import Transpose
 
-    with opened(path) as picture:
-        orientation = picture.getexif().get(ORIENTATION_TAG, 1)
+    with opened(path) as image:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
         # Turned after it is RGB and the file is closed, so that no more than two copies are in memory.
-        plain = _rgb(picture)
+        plain = _rgb(image)
     turn = TURNS.get(orientation)
     return plain if turn is None else plain.transpose(Transpose(turn))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image]:
-    """A picture whose header was read and whose size is allowed; pixels are decoded when asked for.
+    """An image whose header was read and whose size is allowed; pixels are decoded when asked for.
 
     Raises:
         ImageError: it cannot be opened, or whatever is done with it in the `with` block cannot be done.
@@ -81,15 +81,15 @@ def opened(path: Path) -> Iterator[Image]:
     try:
         _check_file(path, limit)
         pil.init()
-        with pil.open(path, formats=sorted(FORMATS & set(pil.OPEN))) as picture:
-            _check_shape(path, picture.size, limit)
-            if picture.mode in ("I", "F"):
+        with pil.open(path, formats=sorted(FORMATS & set(pil.OPEN))) as image:
+            _check_shape(path, image.size, limit)
+            if image.mode in ("I", "F"):
                 raise ImageError(f"{path.name}: 32 bits per pixel have no known scale of brightness")
-            yield picture
+            yield image
     except (ImageError, UserError):
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path.name}: no such picture file") from None
+        raise ImageError(f"{path.name}: no such image file") from None
     except pil.DecompressionBombError:
         raise ImageError(f"{path.name}: {_over(limit)}") from None
     except Exception as error:  # decoders raise nearly every type there is, depending on which byte is wrong
@@ -114,15 +114,15 @@ def _check_shape(path: Path, size: tuple[int, int], limit: int) -> None:
 
 
 def _over(limit: int) -> str:
-    return f"pixels exceed the limit of {limit}; where they are to be trusted, set {MAX_PIXELS_VARIABLE}"
+    return f"pixels exceed the limit of {limit}; if you trust it, set {MAX_PIXELS_VARIABLE}"
 
 
-def _rgb(picture: Image) -> Image:
-    """A new picture in RGB."""
-    if picture.mode not in SIXTEEN_BITS:
-        return picture.convert("RGB")
+def _rgb(image: Image) -> Image:
+    """A new image in RGB."""
+    if image.mode not in SIXTEEN_BITS:
+        return image.convert("RGB")
     import numpy as np
     from PIL import Image as pil
 
-    high_bytes = np.asarray(picture.convert("I")) >> 8  # (H, W) int32, 0..255
+    high_bytes = np.asarray(image.convert("I")) >> 8  # (H, W) int32, 0..255
     return pil.fromarray(high_bytes.astype(np.uint8)).convert("RGB")

@@ -26,7 +26,7 @@ Control: TypeAlias = Literal["blank", "shuffled"]
 VAD_DIMENSIONS = ("valence", "arousal", "dominance")
 
 CONTEXT_MARK = "⟨the text that goes with this picture⟩"
-"""Stands in a rendered prompt where each picture's `Example.context` is put."""
+"""Stands in a rendered prompt where each image's `Example.context` is put."""
 
 
 # ---------------------------------------------------------------------------------------------- data
@@ -34,7 +34,7 @@ CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What one person felt before a painting, and why."""
+    """What one person felt before an artwork, and why."""
 
     emotion: str
     explanation: str
@@ -46,13 +46,13 @@ class Example:
 
     Attributes:
         id: unique within its task.
-        image: path of the picture file.
+        image: path of the image file.
         annotations: kept annotations, in file order (they are the references of text metrics).
         emotion_histogram: annotators per emotion, counted over *all* annotations before any text filter.
         split: `train`, `val`, `test` or a split of the dataset's own.
         meta: style, artist, title ... (slices are cut along these keys).
         ratings: dimension (`valence`, `arousal`, `dominance`) -> mean human rating, on the task's scale.
-        context: text that people saw with the picture (a dialogue, a caption); prompts may show it.
+        context: text that people saw with the image (a dialogue, a caption); prompts may show it.
     """
 
     id: str
@@ -94,10 +94,10 @@ class Item:
 
     Attributes:
         id: the example's id.
-        image: path of the picture to show (a control may have replaced the example's own).
+        image: path of the image to show (a control may have replaced the example's own).
         labels: the task's emotions, in order.
         prompt: the rendered prompt text.
-        ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty where it wants none.
+        ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty if it wants none.
         explanations: False where people gave labels alone, so that a label without an explanation is an answer.
         schema: JSON schema of the answer wanted instead of a label and an explanation (a judge's verdict, say); whoever
             asks reads `raw`, and labels and their probabilities are of no interest.
@@ -114,10 +114,10 @@ class Item:
     shows_image: bool = True
 
     def open(self) -> Image:
-        """Decode the picture as RGB, upright (EXIF orientation applied).
+        """Decode the image as RGB, upright (EXIF orientation applied).
 
         Raises:
-            ImageError: missing, truncated, not a picture, or beyond the limits of `harness.images`.
+            ImageError: missing, truncated, not an image, or beyond the limits of `harness.images`.
         """
         return open_image(self.image)
 
@@ -157,8 +157,8 @@ class Answer:
 
     Attributes:
         emotion: one of the task's labels.
-        explanation: why; may be empty only where the model gives labels alone.
-        emotion_probs: probability per label (sums to 1), where the model can say it.
+        explanation: why; may be empty only if the model gives labels alone.
+        emotion_probs: probability per label (sums to 1), if the model can say it.
         raw: the model's text before parsing.
         held_out: index of the annotation that answers (the `human` row), indexes of those that answer together (the
             `crowd` row), else None.
@@ -204,7 +204,7 @@ class Unparsed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer could be had: corrupt picture, endpoint error, cut off before any text."""
+    """There is no answer: corrupt image, endpoint error, cut off before any text."""
 
     error_type: str
     message: str

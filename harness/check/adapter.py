@@ -24,7 +24,7 @@ from harness.redact import redact
 from harness.tasks.prompts import DEFAULT_PROMPT, render
 from harness.types import Answer, Example, Failed, Item, Outcome, Refusal, Unparsed, UserError
 
-PAINTINGS = 5
+SAMPLE = 5
 BUILD_ELSEWHERE = (
     "import json, sys; from harness.check.adapter import build; "
     "print(json.dumps(build(sys.argv[1], json.loads(sys.argv[2])).fingerprint(), sort_keys=True))"
@@ -50,20 +50,20 @@ def build(target: str, settings: Mapping[str, str]) -> LocalAdapter | EndpointAd
 
 
 def check_adapter(target: str, settings: Mapping[str, str], folder: Path) -> Iterator[Finding]:
-    """Build the adapter and ask it about a few embedded paintings; one finding per rule of the contract.
+    """Build the adapter and ask it about a few embedded examples; one finding per rule of the contract.
 
     Args:
-        folder: an empty folder for a corrupt picture.
+        folder: an empty folder for a corrupt image.
 
     Raises:
-        UserError: it cannot be built, or says itself what the user has to mend.
+        UserError: it cannot be built, or says itself what the user has to fix.
     """
     adapter = build(target, settings)
     fingerprint = adapter.fingerprint()
     yield from _check_fingerprint(fingerprint, build(target, settings).fingerprint())
     yield _check_build_elsewhere(target, settings, fingerprint)
     yield from _check_settings(target, settings, fingerprint)
-    items, examples, training = paintings(folder)
+    items, examples, training = sample(folder)
     prepare(adapter, examples, training)
     try:
         outcomes = answers(adapter, items)
@@ -76,11 +76,11 @@ def check_adapter(target: str, settings: Mapping[str, str], folder: Path) -> Ite
     yield _check_resume(target, settings, outcomes, items, examples, training)
 
 
-def paintings(folder: Path) -> tuple[list[Item], list[Example], list[Example]]:
-    """Items about embedded paintings, one of them corrupt; their examples; and training examples."""
+def sample(folder: Path) -> tuple[list[Item], list[Example], list[Example]]:
+    """Items about embedded examples, one of them corrupt; their examples; and training examples."""
     task = find_task("demo")
     reader = open_reader(task, data_root())
-    examples = list(reader.examples("test"))[:PAINTINGS]
+    examples = list(reader.examples("test"))[:SAMPLE]
     corrupt = folder / "corrupt.jpg"
     corrupt.write_bytes(examples[1].image.read_bytes()[:1000])
     examples[1] = dataclasses.replace(examples[1], image=corrupt)
@@ -153,22 +153,22 @@ def _check_outcomes(outcomes: Sequence[Outcome | None], items: Sequence[Item]) -
         return
     corrupt = outcomes[1]
     shown = f"got {type(corrupt).__name__}" if not isinstance(corrupt, Failed) else "got Failed"
-    needs_none = "a corrupt picture gets no answer"
+    needs_none = "a corrupt image gets no answer"
     yield Finding(isinstance(corrupt, Failed), f"{needs_none} ({shown})")
     sound = [outcome for outcome in outcomes if outcome is not None]
     changed = [item.id for item, o in zip(items, sound, strict=True) if type(checked(o, item.labels)) is not type(o)]
     yield Finding(not changed, "labels are the task's and probabilities a distribution over them")
     failed = [o for i, o in enumerate(sound) if i != 1 and isinstance(o, Failed)]
-    told = f", e.g. {failed[0].error_type}: {failed[0].message}" if failed else ""
-    yield Finding(not failed, f"sound pictures are not failures{told}")
+    first = f", e.g. {failed[0].error_type}: {failed[0].message}" if failed else ""
+    yield Finding(not failed, f"sound images are not failures{first}")
 
 
 def _check_order(
     adapter: LocalAdapter | EndpointAdapter, outcomes: Sequence[Outcome | None], items: Sequence[Item]
 ) -> Finding:
-    """One batch asked forwards and in reverse agrees with items asked before; a model that varies is told apart.
+    """One batch asked forwards and in reverse agrees with items asked before; a model that varies is noted.
 
-    The corrupt picture stays out, because a batch that raises is asked again item by item.
+    The corrupt image stays out, because a batch that raises is asked again item by item.
     """
     items = [*items[:1], *items[2:]]
     forwards = [_content(o) for o in answers(adapter, items)]
@@ -178,7 +178,7 @@ def _check_order(
         return Finding(True, "outcomes follow the order of the items")
     if [_content(o) for o in answers(adapter, items)] != forwards:
         return Finding(True, "note: asked twice, it answers differently; order and resuming cannot be checked")
-    return Finding(False, "outcomes follow the order of the items (asked in reverse, other pictures got the answers)")
+    return Finding(False, "outcomes follow the order of the items (asked in reverse, other images got the answers)")
 
 
 def _check_resume(

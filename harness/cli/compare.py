@@ -47,7 +47,7 @@ _NAMES = 3
 """Columns of words, which stand on the left; numbers stand on the right."""
 
 _NOTE = (
-    "fractions from 0 to 1, CIDEr-D from 0 to 10; pictures that both share; Holm's correction over all pairs of rows "
+    "fractions from 0 to 1, CIDEr-D from 0 to 10; images that both share; Holm's correction over all pairs of rows "
     "and headline metrics, per emotion over pairs and emotions of one metric"
 )
 

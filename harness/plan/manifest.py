@@ -102,7 +102,7 @@ def check_resumable(manifest: Mapping[str, Any], plan: Plan, folder: Path) -> No
 
 
 def note_environment(manifest: dict[str, Any]) -> None:
-    """Note under `environments` when a run goes on elsewhere: versions, processor or git state that differ."""
+    """Note under `environments` when a run is continued elsewhere: versions, processor or git state that differ."""
     now = describe_environment()
     seen = [manifest["environment"], *(later["environment"] for later in manifest.get("environments", []))]
     changed = differences({**seen[-1], "gpu": None}, {**now, "gpu": None})
@@ -146,7 +146,7 @@ PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycoco
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, processor, GPU, and git commits: of the working folder, and of the harness where it is a clone."""
+    """Versions, processor, GPU, and git commits: of the working folder, and of the harness if it is a clone."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -5,9 +5,9 @@ first colon; `hf:CHECKPOINT` and `openai:MODEL` name the model itself there. A c
 belongs to the model before it; values may hold `:` and `/`.
 
 `as=NAME` names the row and its file, `prompt=NAME` picks one of the task's prompts, `group=NAME` says that rows are one
-model trained with several seeds, whose mean and standard deviation are shown. `trained_on=TASK` takes a model
-that was trained on another task and maps its labels to those of the task at hand; `overlap=allow` asks it also about
-pictures that it was trained on.
+model trained with several seeds, whose mean and standard deviation are shown. `trained_on=TASK` takes a model that was
+trained on another task and maps its labels to those of the task it is asked on; `overlap=allow` asks it also about
+images that it was trained on.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ModelSpec:
             `overlap`.
         prompt: name of the task's prompt to use.
         trained_on: name of another task whose checkpoint and labels the model uses; its answers are mapped.
-        overlap_allowed: ask also about pictures that the model was trained on.
+        overlap_allowed: ask also about images that the model was trained on.
         group: name shared by rows that are one model trained with several seeds.
         card: the model card that was asked for by its name; its checkpoint or model is among `settings`, its other
             settings count less than the command line's.

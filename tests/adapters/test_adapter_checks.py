@@ -43,7 +43,7 @@ BREAKS = {
     "not plain JSON": ('{"offset": self.offset}', '{"offset": object()}', "plain JSON"),
     "an address": ('{"offset": self.offset}', '{"offset": id(self)}', "same fingerprint"),
     "a secret": ('{"offset": self.offset}', '{"api_key": "sk-0123456789abcdef"}', "secret"),
-    "answers anyway": ("width, height = item.open().size", "width, height = len(item.id), 3", "corrupt picture"),
+    "answers anyway": ("width, height = item.open().size", "width, height = len(item.id), 3", "corrupt image"),
     "its own label": ("item.labels[(", "('joyful', 'glad')[0 * (", "labels are the task's"),
     "wrong order": ("for item in items]", "for item in sorted(items, key=lambda i: i.id)]", "order"),
     "loads into the name": (
@@ -94,7 +94,7 @@ def test_built_in_baselines(name: str, capsys: pytest.CaptureFixture[str]) -> No
     code, lines = check(name, capsys=capsys)
     looks_at_nothing = {"majority", "human"}
     failing = [line for line in lines if line.startswith("FAIL")]
-    assert all("corrupt picture" in line for line in failing), lines
+    assert all("corrupt image" in line for line in failing), lines
     assert code == (1 if failing else 0)
     assert bool(failing) is (name in looks_at_nothing)
 

@@ -94,7 +94,7 @@ def test_corrupt_pictures_cost_themselves_alone(
 
 
 def test_no_readable_training_picture(corrupt: Path, clip: str) -> None:
-    with pytest.raises(UserError, match="no training picture can be decoded"):
+    with pytest.raises(UserError, match="no training image can be decoded"):
         fitted([example("bad", corrupt, ("awe", "never seen"))], clip)
 
 

@@ -42,7 +42,7 @@ def test_whole_batches_stay_whole(items):
 
 def test_a_missing_picture_is_a_failure(tmp_path):
     (outcome,) = predict(Opens(), [Item("x", tmp_path / "gone.png", LABELS, "p")])
-    assert (outcome.error_type, "no such picture" in outcome.message) == ("ImageError", True)
+    assert (outcome.error_type, "no such image" in outcome.message) == ("ImageError", True)
 
 
 def test_the_wrong_number_of_outcomes_is_the_adapters_mistake(items):

@@ -105,7 +105,7 @@ def test_examples_are_paged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pictures_are_small_or_say_why_not(report: Path) -> None:
     page = payload(report / "data" / "tiny-0.js", "harnessData")
-    assert "no such picture" in page["samples"][4]["reason"]
+    assert "no such image" in page["samples"][4]["reason"]
     assert "cannot be decoded" in page["samples"][5]["reason"]
     assert page["samples"][4]["image"] is None
     for sample in page["samples"]:
@@ -158,7 +158,7 @@ def test_originals_are_linked_when_copies_are_not_wanted(tmp_path: Path) -> None
         assert (tmp_path / "out" / unquote(url)).resolve() == path.resolve()
         assert set(url) <= set("./_-~%" + string.ascii_letters + string.digits)
     assert made[exotic].url is None
-    assert "no such picture" in made[exotic].reason
+    assert "no such image" in made[exotic].reason
 
 
 def test_linked_pictures_are_not_copied(tmp_path: Path) -> None:
