@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -43,25 +43,30 @@ def redact_known(text: str) -> str:
 
     Their URL-quoted and base64 forms go too, wherever in a longer base64 text they begin.
     """
+    if not text:
+        return text
     named = {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret_name(name)}
     for secret in named | _told:
         for form in _forms(secret):
-            text = text.replace(form, HIDDEN)
+            if form in text:
+                text = text.replace(form, HIDDEN)
     return text
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
+@lru_cache(maxsize=256)
+def _forms(secret: str) -> tuple[str, ...]:
+    """The secret as it may stand in a text: as it is, URL-quoted, in base64."""
+    forms = [secret, quote(secret, safe=""), quote_plus(secret)]
     data = secret.encode("utf-8", "surrogateescape")
     for shift in range(3):
         # The characters that hold bits of the secret alone: 6 bits each, after `shift` bytes of something else.
         first, last = -(-8 * shift // 6), 8 * (shift + len(data)) // 6
         encoded = base64.b64encode(bytes(shift) + data)[first:last].decode()
-        yield from {encoded, encoded.replace("+", "-").replace("/", "_")}
+        forms += [encoded, encoded.replace("+", "-").replace("/", "_")]
+    return tuple(dict.fromkeys(forms))
 
 
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """True for names such as `AWS_SECRET_ACCESS_KEY`, `api_key` or `token`, not for `max_tokens` or `sort_key`."""
     of_a_variable = name.isupper() and name.endswith("_KEY")

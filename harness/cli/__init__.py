@@ -45,7 +45,7 @@ EXAMPLES = """examples:
   harness data prepare artemis --annotations artemis_dataset_release_v0.csv --images wikiart/
   harness train sevlm --task artemis --lexicon NRC-VAD-Lexicon.txt
   harness run --tasks artemis --models sevlm,llava
-  harness run --tasks artemis --models gpt4v:model=gpt-4o --limit 100
+  harness run --tasks artemis --models gpt-5.5 --limit 100 --max-cost 5
   harness report runs/A runs/B --out both
 """
 
