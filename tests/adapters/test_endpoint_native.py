@@ -51,7 +51,8 @@ def shown_to_claude(request: dict[str, Any]) -> Image.Image:
 
 
 def shown_to_gemini(request: dict[str, Any]) -> Image.Image:
-    data = request["contents"][-1]["parts"][0]["inlineData"]
+    parts = request["contents"][-1]["parts"]
+    data = next(found for part in parts if (found := part.get("inlineData", part.get("inline_data"))))
     assert data.get("mimeType", data.get("mime_type")) in ("image/png", "image/jpeg")
     return Image.open(io.BytesIO(base64.b64decode(data["data"].replace("-", "+").replace("_", "/")))).convert("RGB")
 
