@@ -6,7 +6,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,13 @@ from harness.adapters.hf_model import (
     SCORERS,
     CheckpointSettings,
     Generated,
-    first_line,
     generate,
     load_model,
     load_processor,
     lora_base,
-    opening_tokens,
 )
 from harness.adapters.hf_processor import PromptReader
+from harness.adapters.hf_trial import TRIAL_PROMPT, Trial, check_image_is_seen, score_error
 from harness.adapters.images import ImagePrefetcher
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.tasks.parser import PARSER_VERSION, parse_answer
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 DEFAULT_CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
 PROMPTING = 2
 """Raised when prompts become other tokens than before, so that answers are not mixed."""
-TRIAL_PROMPT = "Which emotion does this painting evoke, and why?"
-TRIAL_TOKENS = 3
 SCORE_TOLERANCE = {"float32": 1e-2, "bfloat16": 0.5, "float16": 0.2}
 """Largest difference in summed log-probability between generation and a scorer that rounding explains."""
 Shown = tuple[Item, "Image"]
@@ -273,73 +270,3 @@ class HFVisionLanguage(LocalAdapter):
             return [dict(zip(labels, row, strict=True)) for row in scores.softmax(dim=1).tolist()]
         self._unscored += inputs["input_ids"].shape[0]
         return None
-
-
-# ---------------------------------------------------------------------- checks before anything is answered
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A short generation about two images of different shapes.
-
-    Attributes:
-        inputs: as given to the model, on its device.
-        generated: with logits.
-        image_tokens: tokens that stand for each image, if the checkpoint's configuration names them.
-    """
-
-    inputs: Any
-    generated: Generated
-    image_tokens: list[int] | None
-
-
-def check_image_is_seen(model: Any, reader: PromptReader, prompt: str = TRIAL_PROMPT) -> Trial:
-    """Generate about a black and a noisy image.
-
-    A text-only model, or a prompt without a place for the image, answers fluently about paintings it never saw.
-
-    Raises:
-        UserError: the model rejects one image and one prompt per row, or both images give the same logits.
-    """
-    import torch
-    from PIL import Image
-
-    images = [Image.new("RGB", (336, 336)), Image.effect_noise((448, 224), 120).convert("RGB")]
-    try:
-        inputs = reader.encode([prompt] * 2, images).to(model.device, model.dtype)
-        generated = generate(model, inputs, TRIAL_TOKENS, min_new_tokens=TRIAL_TOKENS, logits=True)
-    except UserError:
-        raise
-    except Exception as error:  # a processor and a model that do not fit each other fail in any way
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(f"two images do not fit into memory: {first_line(error)}") from error
-        raise UserError(f"the checkpoint cannot take one image and one prompt: {first_line(error)}") from error
-    assert generated.logits is not None  # asked for above
-    first = generated.logits[0]  # (2, V)
-    if torch.equal(first[0], first[1]):
-        raise UserError(
-            "a black and a noisy image give the same answer: this checkpoint's prompt has no place for the image, or "
-            "the model does not look at it"
-        )
-    token = getattr(model.config, "image_token_id", None) or getattr(model.config, "image_token_index", None)
-    counts = None if token is None else (inputs["input_ids"] == token).sum(dim=1).tolist()
-    return Trial(inputs, generated, counts)
-
-
-def score_error(model: Any, trial: Trial, scorer: str) -> float:
-    """How far a scorer is from generation's own logits about the tokens just generated, in nats; inf if it raises.
-
-    A label score read from a cache is wrong without any error if positions or masks differ from those of generation.
-    """
-    import torch
-
-    begun = len(opening_tokens(model))
-    log_probs = torch.stack(trial.generated.logits or (), dim=1)[:, begun:].float().log_softmax(dim=-1)  # (B, T, V)
-    tokens = trial.generated.tokens[:, begun:]
-    expected = log_probs.gather(2, tokens[:, :, None]).sum(dim=(1, 2)).cpu()
-    try:
-        scored = SCORERS[scorer](model, trial.inputs, trial.generated.cache, tokens.tolist())  # (B, B)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return float("inf")
-    difference = float((scored.diagonal() - expected).abs().max())
-    return difference if difference == difference else float("inf")  # not a number: no agreement

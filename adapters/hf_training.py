@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.adapters.base import TrainRequest
-from harness.adapters.hf import check_image_is_seen
 from harness.adapters.hf_model import (
     CheckpointSettings,
     end_tokens,
@@ -25,6 +24,7 @@ from harness.adapters.hf_model import (
     pick_dtype,
 )
 from harness.adapters.hf_processor import PromptReader
+from harness.adapters.hf_trial import check_image_is_seen
 from harness.atomic import write_atomically
 from harness.types import CONTEXT_MARK, Example, UserError, open_image
 from harness.yaml_file import Settings, check_settings, read_yaml

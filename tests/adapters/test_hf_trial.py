@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import LlavaNextForConditionalGeneration as LlavaNext
 
 from harness.adapters import hf
-from harness.adapters.hf import check_image_is_seen
 from harness.adapters.hf_model import generate, load_processor
+from harness.adapters.hf_trial import check_image_is_seen
 from harness.types import Item, UserError
 
 
