@@ -25,6 +25,7 @@ CONCERNS_ALL = {
     405: "check base_url= (which usually ends in /v1)",
     407: "check the proxy in $HTTPS_PROXY",
     410: "the model or this address is no longer served; check model= and base_url=",
+    451: "it is not served where you are",
 }
 """Statuses that no other item will change, and what the user can do about them."""
 MODERATED = re.compile(
@@ -46,6 +47,13 @@ BAD_KEY = re.compile(
     re.IGNORECASE,
 )
 OTHER_API = re.compile(r"v1/responses|responses api|/chat/completions endpoint|unsupported_api_for_model", re.I)
+NO_MODEL = re.compile(
+    r"model_?not_?found|\bmodels?\b[^.]{0,80}(?:does not exist|not found|no longer|decommissioned|"
+    r"has been (?:retired|deprecated|removed|shut down))",
+    re.IGNORECASE,
+)
+LOADING = re.compile(r"\bload(?:ing|ed yet)\b|warm(?:ing)? ?up|start(?:ing)? up|cold start|not ready", re.IGNORECASE)
+"""A server that will answer once its model is in memory, whatever its status."""
 NO_IMAGES = re.compile(
     r"image input is not supported|(?:does not|doesn't) support (?:image|vision|multimodal)|not a multimodal model|"
     r"no (?:vision|multimodal) (?:support|projector)|support image input",
@@ -69,11 +77,14 @@ NAMED_STATUSES = {
     "internal": 500,
 }
 """Beginnings of error codes and types that stand for a status inside a 200."""
+WORDS = ("message", "error", "detail", "msg", "status_msg", "Message", "errors", "error_description", "reason", "title")
+"""Keys under which endpoints put their words."""
 LONGEST_MESSAGE = 400
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DELAY = re.compile(
-    r"(?:try again|retry|wait|available)\b[^.\d]{0,40}(\d{1,6}(?:\.\d{1,6})?) ?"
-    r"(ms|milliseconds?|s|sec|seconds?|m|min|minutes?)\b",
+    r"(?:try again|retry|wait|available)\b[^.\d]{0,40}"
+    r"((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|milli|s|m|h)[a-z]*[ ,]{0,2}){1,3})",
     re.IGNORECASE,
 )
 
@@ -136,13 +147,17 @@ def error_in_success(body: Any) -> EndpointError | None:
     """The error in a response that says 200: of the whole, or of its first choice; None if there is none."""
     if not isinstance(body, Mapping):
         return None
-    choices = body.get("choices")
+    choices = body.get("choices") or body.get("output") or body.get("content") or body.get("candidates")
     first = choices[0] if isinstance(choices, list) and choices else None
     for holder in (body, first):
         if isinstance(holder, Mapping) and holder.get("error"):
             return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
-    if not choices and body.get("detail"):
-        return EndpointError(400, body)
+    if not choices:
+        told = next((key for key in ("errors", "base_resp", "detail", "message", "msg") if body.get(key)), None)
+        inner = body[told] if told in ("errors", "base_resp") else body
+        if told is not None:
+            inner = inner[0] if isinstance(inner, list) and inner else inner
+            return EndpointError(400 if told == "detail" else _status_in(inner), {"error": inner})
     return None
 
 
@@ -174,13 +189,21 @@ def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -
         return Failed("no-images", message, usage=UNBILLED)
     if OTHER_API.search(words):
         raise UserError(f"the endpoint says: {message}; add api=responses to the model")
-    if status in (400, 401, 403) and BAD_KEY.search(words):
-        status = 401
+    status = _plain_status(status, words)
+    if status >= 500 and LOADING.search(words):
+        raise RetryableError(message, error.retry_after_s, kind="loading")
     if status in TEMPORARY or status >= 500:
         raise RetryableError(message, error.retry_after_s, kind=f"http-{status}")
     if status in CONCERNS_ALL:
         raise UserError(f"the endpoint says: {message}; {CONCERNS_ALL[status].replace('{key}', key)}")
     return Failed(f"http-{status}", message, usage=UNBILLED)
+
+
+def _plain_status(status: int, words: str) -> int:
+    """The status that says what the words say: some call a bad key, or a model that is gone, a bad request."""
+    if status in (400, 401, 403) and BAD_KEY.search(words):
+        return 401
+    return 404 if status in (400, 422) and NO_MODEL.search(words) else status
 
 
 # ------------------------------------------------------------------------------------------------- reading what came
@@ -236,7 +259,9 @@ def _error_of(body: Any) -> Mapping[str, Any]:
 def _message_of(status: int, body: Any) -> str:
     """The endpoint's words: `error.message`, `error`, `message`, `detail`, or the body as it is."""
     error = _error_of(body)
-    own = next((error[key] for key in ("message", "error", "detail", "msg", "title") if error.get(key)), None)
+    own = next((error[key] for key in WORDS if error.get(key)), None)
+    if isinstance(own, Mapping):
+        return _message_of(status, own)
     if own is None:
         own = body if body not in (None, "", {}, []) else f"HTTP {status} without a word"
     if isinstance(own, list) and all(isinstance(part, Mapping) and "msg" in part for part in own):  # FastAPI's
@@ -255,6 +280,8 @@ def _status_in(error: Any) -> int:
         for name, status in NAMED_STATUSES.items():
             if name in value:
                 return status
+    if BAD_KEY.search(_quoted(error)):
+        return 401
     return 402 if NO_CREDITS.search(_quoted(error)) else 502
 
 
@@ -265,9 +292,8 @@ def retry_after_s(headers: Mapping[str, Any], body: Any = None, message: str = "
             return max(0.0, told)
     if (found := DELAY.search(message)) is None:
         return None
-    unit = found[2].lower()
-    scale = 0.001 if unit.startswith(("ms", "milli")) else 60.0 if unit.startswith("m") else 1.0
-    return float(found[1]) * scale
+    parts = re.findall(r"(\d+(?:\.\d+)?) ?(ms|milli|s|m|h)", found[1].lower())
+    return sum(float(number) * UNITS["ms" if unit == "milli" else unit] for number, unit in parts)
 
 
 def _told_by_headers(headers: Mapping[str, Any]) -> Iterator[float | None]:
@@ -278,8 +304,9 @@ def _told_by_headers(headers: Mapping[str, Any]) -> Iterator[float | None]:
         yield _number(headers["retry-after"])
         yield _until(headers["retry-after"])
     resets = {}
+    pattern = re.compile(r"(?:(?:x|anthropic)-)?ratelimit-(?:reset-?(.*)|(.+)-reset)")
     for name, value in headers.items():
-        if (found := re.fullmatch(r"(?:x|anthropic)-ratelimit-(?:reset-?(.*)|(.+)-reset)", name.lower())) is not None:
+        if (found := pattern.fullmatch(name.lower())) is not None:
             kind = found[1] or found[2] or ""
             left = headers.get(f"x-ratelimit-remaining-{kind}", headers.get(f"anthropic-ratelimit-{kind}-remaining"))
             if left is None or _number(left) == 0:

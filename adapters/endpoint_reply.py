@@ -14,9 +14,11 @@ from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError
 
 Ending = Literal["done", "cut", "refused", "broken"]
 ENDINGS: dict[Ending, str] = {
-    "broken": "error|abort|fail|insufficient|overload|time.?out|cancel|interrupt|unavailable|network|rate_?limit|quota",
-    "refused": "filter|safety|prohibit|block|spii|recitation|sensitive|refus|moderat|policy|guardrail|inspection|risk",
-    "cut": "length|max|limit|exceed|context|truncat|incomplete|budget",
+    "refused": "filter|safe|prohibit|block|spii|recitation|sensitive|refus|moderat|policy|guardrail|inspection|risk|"
+    "toxic|harm|violat|offens|language",
+    "broken": "error|abort|fail|insufficient|overload|timed?.?out|cancel|interrupt|unavailable|network|rate_?limit|"
+    "quota",
+    "cut": "length|max|limit|exceed|context|truncat|incomplete|budget|too_long|window",
     "done": "stop|^end|_end$|eos|complete|done|finish|normal|success|tool|function|unspecified|^none$|^null$|^$",
 }
 """How vendors name the ways in which an answer ends; a name of none of these kinds is an error's."""

@@ -19,11 +19,11 @@ from harness.store.outcomes import RequestLog, RequestLogError
 from harness.store.run_folder import RunFolder
 from harness.types import Failed, Item, Outcome, RetryableError, Usage, UserError
 
-BUSY = frozenset({"http-429", "http-503", "http-529"})
+BUSY = frozenset({"http-429", "http-503", "http-529", "loading"})
 """Kinds of failure that say: not now."""
 OVERLOAD = BUSY | {"timeout"}
 """Kinds of failure that say: fewer requests at once."""
-UNBILLED = frozenset({"unreachable", "ImageError", "no-images"})
+UNBILLED = frozenset({"unreachable", "loading", "ImageError", "no-images"})
 """Kinds of failure before the endpoint did any work; so are all error statuses (`http-…`)."""
 LONGEST_WAIT_S = 60.0
 LONGEST_PATIENCE_S = 600.0

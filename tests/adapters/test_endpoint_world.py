@@ -267,6 +267,14 @@ def choice_error(text: str, finish: str = "error", **given: Any) -> Reply:
         (answered("Awe because the", "something_new"), "broken-answer", "something_new"),
         (Reply(200, {"id": "x", "choices": []}), "no-choice", "no choice"),
         (Reply(200, {"choices": ["awe"]}), "no-choice", "no choice"),
+        (
+            Reply(200, {"success": False, "errors": [{"code": 7009, "message": "Upstream down"}]}),
+            "http-502",
+            "Upstream",
+        ),
+        (Reply(200, {"code": 500, "message": "system busy"}), "http-500", "system busy"),
+        (answered("Awe because the sky is vast", "engine_overloaded"), "broken-answer", "engine_overloaded"),
+        (answered("Awe because the sky is vast", "timed_out"), "broken-answer", "timed_out"),
         (error(524, "x"), "http-524", "524 x"),
     ],
 )
@@ -293,7 +301,7 @@ def test_a_bad_request_in_a_200_is_not_repeated(endpoint: Endpoint, url: str, pi
 @pytest.mark.parametrize(
     "finish",
     ["SAFETY", "PROHIBITED_CONTENT", "content_filter: PROHIBITED_CONTENT", "sensitive", "refusal", "RECITATION", "SPII",
-     "blocklist", "IMAGE_SAFETY", "guardrail_intervened", "contentFiltered"],
+     "blocklist", "IMAGE_SAFETY", "guardrail_intervened", "contentFiltered", "unsafe", "ERROR_TOXIC", "harmful"],
 )  # fmt: skip
 def test_refusals_under_other_names(endpoint: Endpoint, url: str, picture: Picture, finish: str) -> None:
     assert isinstance(only(asked(loaded(url), endpoint, picture, answered(None, finish))), Refusal)
@@ -315,7 +323,9 @@ def test_refusals_as_errors(endpoint: Endpoint, url: str, picture: Picture, repl
     assert outcome.usage.attempts == 1
 
 
-@pytest.mark.parametrize("finish", ["MAX_TOKENS", "model_length", "max_output_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize(
+    "finish", ["MAX_TOKENS", "model_length", "max_output_tokens", "model_context_window_exceeded", "TOO_LONG"]
+)
 def test_cut_off_under_other_names(endpoint: Endpoint, url: str, picture: Picture, finish: str) -> None:
     outcome = only(asked(loaded(url), endpoint, picture, answered("", finish)))
     assert isinstance(outcome, Failed)
@@ -347,6 +357,10 @@ def test_the_usual_ends(endpoint: Endpoint, url: str, picture: Picture, finish: 
         error(400, "Your credit balance is too low to access the Anthropic API."),
         error(400, "API key expired. Please renew the API key."),
         error(400, "This organization has been disabled."),
+        error(400, "The model `m` has been deprecated and is no longer available", "model_not_found"),
+        error(429, "You have reached your specified API usage limits (spend limit)"),
+        error(451, "Unavailable for legal reasons"),
+        Reply(200, {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail: invalid api key"}}),
     ],
 )
 def test_what_concerns_every_item_ends_the_run_whenever_it_comes(
@@ -381,6 +395,11 @@ def window(seconds: float, hours: Hours, reply: Reply) -> Callable[[dict[str, An
                                "details": [{"@type": "RetryInfo", "retryDelay": "37s"}]}}]),
         Reply(429, {"message": "Too many requests", "retry_after": 31}),
         error(429, "no word on when"),
+        error(429, "Too many requests. Wait 45 seconds before trying again."),
+        error(429, "Please try again in 1m2s."),
+        error(429, "slow", **{"ratelimit_reset": "31"}),
+        Reply(500, {"error": {"message": "Loading model"}}),
+        Reply(502, {"error": "the model is warming up: load"}),
         Reply(503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}),
         Reply(503, {"error": "Model is currently loading", "estimated_time": 30.0}),
         Reply(529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
@@ -391,7 +410,7 @@ def test_a_window_of_half_a_minute_is_waited_out(endpoint: Endpoint, url: str, p
     endpoint.reply = window(30.0, hours, reply)
     assert isinstance(only(asked(loaded(url), endpoint, picture, hours=hours)), Answer)
     assert 30.0 <= hours.time <= 110.0
-    told = "no word" not in json.dumps(reply.body) and "oad" not in json.dumps(reply.body)
+    told = not any(word in json.dumps(reply.body) for word in ("no word", "oad"))
     assert len(endpoint.requests) <= (3 if told else 14)
 
 
@@ -407,9 +426,12 @@ def test_a_window_of_half_a_minute_is_waited_out(endpoint: Endpoint, url: str, p
         ([{"error": {"message": "Unable to process input image"}}], "Unable to process input image"),
         ("plain words", "plain words"),
         ({"message": "flat words"}, "flat words"),
+        ({"Message": "AWS's words"}, "AWS's words"),
+        ({"error": {"error": {"message": "nested twice"}}}, "nested twice"),
+        ({"statusCode": 422, "reason": "another key"}, "another key"),
         ({"error": {"message": ["a", "b"]}}, '["a", "b"]'),
         ({"error": None}, '{"error": null}'),
-        ({"errors": [{"x": 1}]}, '{"errors": [{"x": 1}]}'),
+        ({"errors": [{"x": 1}]}, '[{"x": 1}]'),
         (["x"], '["x"]'),
         ({"error": {"message": "m", "code": {"a": 1}}}, "m"),
         ("<html><body>Not here</body></html>", "an HTML page instead of JSON"),
