@@ -208,11 +208,15 @@ def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricI
         return f"{small} keeps nothing of {large}’s lead in {metric}: it stays below the majority line.", note
     if share >= 1:
         return f"{small} is level with {large} or ahead of it in {metric}.", note
+    if "chance" in str(first["reason"]):
+        claim = f"{large}’s lead over the majority line in {metric} is small; {small} keeps {kept.text} of it."
+        return claim, note
     return f"{small} keeps {kept.text} of {large}’s lead over the majority line in {metric}.", note
 
 
 def _plain(reason: str | None, large: str) -> str:
-    return (reason or "it could not be computed").replace("the larger model", large)
+    said = reason or "it could not be computed"
+    return said.replace("the larger model's", f"{large}’s").replace("the larger model", large)
 
 
 def _lower(label: str) -> str:

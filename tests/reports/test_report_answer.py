@@ -68,8 +68,8 @@ SITUATIONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         results([large(**UNCERTAIN)]),
-        "sevlm keeps 33 % of llava’s lead over the majority line in accuracy.",
-        "No interval: llava's lead over the majority line is not beyond chance. sevlm 40.0 %, llava 60.0 %, majority "
+        "llava’s lead over the majority line in accuracy is small; sevlm keeps 33 % of it.",
+        "No interval: llava’s lead over the majority line is not beyond chance. sevlm 40.0 %, llava 60.0 %, majority "
         "line 30.0 %.",
     ),
     (
