@@ -1,13 +1,15 @@
-"""Scoring time and memory beside plain calls of pycocoevalcap on the same texts.
+"""Scoring time and memory beside plain calls of pycocoevalcap on the same texts, and beside another version.
 
-    python benchmarks/scoring.py [--sizes 1000,10000] [--plain 10000] [--out benchmarks/results/scoring.json]
+    python benchmarks/scoring.py [--cases 1000x1,10000x1,10000x3] [--cheap 100000x1] [--beside TREE] [--out FILE]
 
-Made-up examples with five references each and three models. `ours` is all offline metrics but BERTScore and
-`lcs_novelty`, all emotion views, intervals of 1,000 replicates, all comparisons, with the training of the text
-classifier and nothing cached; `novelty` is `lcs_novelty` alone; `plain` is what COCO's evaluation does for each of the
-three models: PTB on references and candidates, then BLEU, METEOR, ROUGE-L and CIDEr. Each is a process of its own; peak
-memory is that of the Python process, the Java programs' is given beside it. On a busy machine processor seconds (Java's
-included) compare better than wall seconds.
+Made-up examples with five references each. `ours` is all offline metrics but BERTScore and `lcs_novelty`, all emotion
+views, intervals of 1,000 replicates, all comparisons, with the training of the text classifier and nothing cached;
+`plain` is what COCO's evaluation does for each of the models: PTB on references and candidates, then BLEU, METEOR,
+ROUGE-L and CIDEr; `cheap` is nine metrics without a Java program. `--beside` names a checkout of another version, whose
+own `benchmarks/scoring.py` is run in turns (three models). Each is a process of its own; peak memory is that of the
+Python process, the Java programs' is given beside it. On a busy machine processor seconds (Java's included) compare
+better than wall seconds. `kb_per_row` is what memory grows by per example and model from the first case to the others,
+the made-up examples and answers included.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import random
 import resource
 import subprocess
@@ -27,10 +30,12 @@ from typing import Any
 
 from machine import RESULTS, machine, write_values
 
-MODELS, REFERENCES, TRAINING = ("one", "two", "three"), 5, 4_000
+REFERENCES, TRAINING = 5, 4_000
+CHEAP = ("accuracy", "annotator_mass", "macro_f1", "polarity_accuracy", "cross_entropy", "brier", "ece", "unique",
+         "mean_length")  # fmt: skip
 EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
 COMMON = "the a of and this sea light dark quiet storm woman colours sad calm it looks like reminds me feel"
-LIMIT_RATIO, LIMIT_GB = 2.5, 2.0
+LIMIT_RATIO, LIMIT_KB_PER_ROW = 0.7, 6.0
 
 
 def sentences(seed: int) -> Callable[[], str]:
@@ -42,7 +47,7 @@ def sentences(seed: int) -> Callable[[], str]:
     return lambda: " ".join(chance.choices(words, weights, k=chance.randint(6, 16))).capitalize() + "."
 
 
-def made_up(n: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
+def made_up(n: int, count: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
     """Examples, outcomes by model, and a training split."""
     from harness.types import Annotation, Answer, Example, histogram
 
@@ -56,7 +61,7 @@ def made_up(n: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
 
     examples = [example(i) for i in range(n)]
     models: dict[str, dict[str, Any]] = {}
-    for name in MODELS:
+    for name in (f"model {i}" for i in range(count)):
         found = {}
         for e in examples:
             weights = [chance.random() ** 2 for _ in EMOTIONS]
@@ -66,41 +71,43 @@ def made_up(n: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
     return examples, models, [example(n + i) for i in range(TRAINING)]
 
 
-def ours(n: int, *, novelty: bool = False) -> dict[str, float]:
-    from harness.tasks.metrics.emotion_reader import EmotionReader
-
+def ours(n: int, count: int, *, cheap: bool = False) -> dict[str, float]:
     from harness.score.resources import word_affect
     from harness.score.results import Resources, score_task
     from harness.store.run_folder import RowKey
     from harness.tasks.metrics import METRICS
+    from harness.tasks.metrics.alignment import EmotionReader
     from harness.tasks.text_emotion.checkpoint import train_classifier
     from harness.types import Task
 
-    examples, models, train = made_up(n)
-    ratings = {f"{kind}_{d}" for kind in ("ccc", "pearson", "rmse") for d in ("valence", "arousal", "dominance")}
+    examples, models, train = made_up(n, count)
+    ratings = {name for name in METRICS if name.endswith(("_valence", "_arousal", "_dominance"))}
     names = [name for name in METRICS if name not in {"bert_score", "spice", "lcs_novelty"} | ratings]
-    task = Task("made-up", "jsonl", EMOTIONS, polarity=dict.fromkeys(EMOTIONS, "other"),
-                metrics=("lcs_novelty",) if novelty else tuple(names))  # fmt: skip
+    protocol = "artemis-plain" if cheap else "coco-ptb"
+    task = Task("made-up", "jsonl", EMOTIONS, polarity=dict.fromkeys(EMOTIONS, "other"), protocol=protocol,
+                metrics=CHEAP if cheap else tuple(names))  # fmt: skip
+    held = peak_gb()
     started = time.perf_counter()
 
     def trained() -> Any:
         return train_classifier(EMOTIONS, [a for e in train for a in e.annotations], (), examples[0].annotations)
 
-    resources = Resources(reader=EmotionReader(trained), lexicon=word_affect(None))
+    resources = Resources() if cheap else Resources(reader=EmotionReader(trained), lexicon=word_affect(None))
     rows = {RowKey(name): found for name, found in models.items()}
     scores = score_task(task, examples, train, rows, split="test", resources=resources)
     seconds = time.perf_counter() - started
-    return {"seconds": round(seconds, 1), "cells": len(scores.cells), **resources_used()}
+    return {"seconds": round(seconds, 1), "cells": len(scores.cells), "examples_gb": held, **resources_used()}
 
 
-def plain(n: int) -> dict[str, float]:
+def plain(n: int, count: int) -> dict[str, float]:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.rouge.rouge import Rouge
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    examples, models, _ = made_up(n)
+    examples, models, _ = made_up(n, count)
+    held = peak_gb()
     programs: list[Meteor] = []
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -113,7 +120,7 @@ def plain(n: int) -> dict[str, float]:
                 scorer.compute_score(gts, res)
         for program in programs:
             program.__del__()  # ends METEOR, so that its processor time is counted
-    return {"seconds": round(time.perf_counter() - started, 1), **resources_used()}
+    return {"seconds": round(time.perf_counter() - started, 1), "examples_gb": held, **resources_used()}
 
 
 def resources_used() -> dict[str, float]:
@@ -124,49 +131,67 @@ def resources_used() -> dict[str, float]:
     return {"processor_seconds": round(processor, 1), **memory}
 
 
-PARTS: Mapping[str, Callable[[int], dict[str, float]]] = {
+def peak_gb() -> float:
+    """Peak resident gigabytes of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3)
+
+
+PARTS: Mapping[str, Callable[[int, int], dict[str, float]]] = {
     "ours": ours,
-    "novelty": lambda n: ours(n, novelty=True),
+    "cheap": lambda n, count: ours(n, count, cheap=True),
     "plain": plain,
 }
 
 
-def apart(part: str, n: int) -> dict[str, float]:
-    """Run a part in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, "--part", part, "--size", str(n)], capture_output=True, check=True)
+def apart(part: str, n: int, count: int, tree: Path | None = None) -> dict[str, float]:
+    """Run a part in a process of its own, of another version if a tree is given."""
+    command = [sys.executable, __file__, "--part", part, "--size", str(n), "--models", str(count)]
+    environment = dict(os.environ)
+    if tree is not None:
+        command = [sys.executable, str(tree / "benchmarks" / "scoring.py"), "--part", part, "--size", str(n)]
+        environment["PYTHONPATH"] = str(tree)
+    done = subprocess.run(command, capture_output=True, check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.decode().splitlines()[-1])
-    print(part, n, found, flush=True)
+    print("other" if tree else part, n, count, found, flush=True)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1000,10000", help="numbers of examples to score")
-    parser.add_argument("--plain", type=int, default=10_000, help="number of examples for the plain calls")
+    parser.add_argument("--cases", default="1000x1,10000x1,10000x3", help="EXAMPLESxMODELS of all metrics")
+    parser.add_argument("--cheap", default="100000x1", help="the same of the cheap metrics; empty for none")
+    parser.add_argument("--beside", type=Path, help="a checkout of another version, for cases of three models")
     parser.add_argument("--out", type=Path, default=RESULTS / "scoring.json")
     parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--models", type=int, default=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
-        print(json.dumps(PARTS[given.part](given.size)))
+        print(json.dumps(PARTS[given.part](given.size, given.models)))
         return
+    cases = [tuple(map(int, case.split("x"))) for case in given.cases.split(",")]
     values: dict[str, Any] = {
         "machine": machine(),
-        "models": len(MODELS),
         "references": REFERENCES,
-        "limits": {"ratio": LIMIT_RATIO, "python_gb": LIMIT_GB},
-        "plain": {str(given.plain): apart("plain", given.plain)},
-        "ours": {size: apart("ours", int(size)) for size in given.sizes.split(",")},
-        "novelty": {str(given.plain): apart("novelty", given.plain)},
+        "limits": {"ratio": LIMIT_RATIO, "kb_per_row": LIMIT_KB_PER_ROW},
+        "cases": {},
+        "cheap": {},
     }
-    ours_there = values["ours"].get(str(given.plain))
-    if ours_there is not None:
+    for n, count in cases:
+        found: dict[str, Any] = {part: apart(part, n, count) for part in ("ours", "plain")}
+        if given.beside is not None and count == 3:
+            found["other"] = apart("ours", n, count, given.beside)
         for kind in ("seconds", "processor_seconds"):
-            values[f"ratio_of_{kind}"] = round(ours_there[kind] / values["plain"][str(given.plain)][kind], 2)
-    for kind in ("seconds", "processor_seconds"):
-        found = {size: round(1000 * used[kind] / int(size), 2) for size, used in values["ours"].items()}
-        values[f"{kind}_per_1000_examples"] = found
-    write_values(given.out, values)
+            found[f"ratio_of_{kind}"] = round(found["ours"][kind] / found["plain"][kind], 2)
+        first = values["cases"].get("{}x{}".format(*cases[0]))
+        if first is not None and n * count > cases[0][0] * cases[0][1]:
+            grown = found["ours"]["python_gb"] - first["ours"]["python_gb"]
+            found["kb_per_row"] = round(1e6 * grown / (n * count - cases[0][0] * cases[0][1]), 2)
+        values["cases"][f"{n}x{count}"] = found
+        write_values(given.out, values)
+    for n, count in (tuple(map(int, case.split("x"))) for case in given.cheap.split(",") if case):
+        values["cheap"][f"{n}x{count}"] = apart("cheap", n, count)
+        write_values(given.out, values)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,14 @@ from collections.abc import Mapping
 
 from harness.types import VAD_DIMENSIONS
 
+_RATING_FAMILIES = (
+    ("ccc", "CCC"),
+    ("pearson", "Pearson"),
+    ("rmse", "RMSE"),
+    ("icc", "ICC"),
+    ("weighted_kappa", "WeightedKappa"),
+)
+
 METRICS: Mapping[str, str] = {
     "accuracy": "harness.tasks.metrics.labels:Accuracy",
     "accuracy_artemis": "harness.tasks.metrics.labels:AccuracyArtemis",
@@ -17,15 +25,22 @@ METRICS: Mapping[str, str] = {
     "annotator_mass": "harness.tasks.metrics.labels:AnnotatorMass",
     "macro_f1": "harness.tasks.metrics.labels:MacroF1",
     "balanced_accuracy": "harness.tasks.metrics.labels:BalancedAccuracy",
+    "weighted_f1": "harness.tasks.metrics.labels:WeightedF1",
+    "macro_f1_answered": "harness.tasks.metrics.labels:MacroF1Answered",
+    "weighted_f1_answered": "harness.tasks.metrics.labels:WeightedF1Answered",
+    "balanced_accuracy_answered": "harness.tasks.metrics.labels:BalancedAccuracyAnswered",
+    "cohen_kappa": "harness.tasks.metrics.labels:CohenKappa",
+    "krippendorff_alpha": "harness.tasks.metrics.labels:KrippendorffAlpha",
     "polarity_accuracy": "harness.tasks.metrics.labels:PolarityAccuracy",
     "cross_entropy": "harness.tasks.metrics.probabilities:CrossEntropy",
     "js_divergence": "harness.tasks.metrics.probabilities:JSDivergence",
     "brier": "harness.tasks.metrics.probabilities:Brier",
+    **{f"top_{k}": f"harness.tasks.metrics.probabilities:TopK:{k}" for k in (2, 3)},
     "ece_shares": "harness.tasks.metrics.probabilities:ECEShares",
     "ece": "harness.tasks.metrics.probabilities:ECE",
     **{
         f"{kind}_{dimension}": f"harness.tasks.metrics.ratings:{family}:{dimension}"
-        for kind, family in (("ccc", "CCC"), ("pearson", "Pearson"), ("rmse", "RMSE"))
+        for kind, family in _RATING_FAMILIES
         for dimension in VAD_DIMENSIONS
     },
     **{f"bleu_{order}": f"harness.tasks.metrics.captions:Bleu:{order}" for order in (1, 2, 3, 4)},

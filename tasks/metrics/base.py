@@ -30,11 +30,13 @@ EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", 
 def traits(outcome: Outcome) -> Iterator[str]:
     """What an outcome shows that a model gives; metrics require some of it.
 
-    `answer`, `explanation` (not empty), `probabilities`, `doubt` (they are not all 0 or 1), `rating:<dimension>`,
-    `latency`, `tokens`, `cost`. Scoring adds `language:<code>` of explanations.
+    `answer`, `label`, `explanation` (not empty), `probabilities`, `doubt` (they are not all 0 or 1),
+    `rating:<dimension>`, `latency`, `tokens`, `cost`. Scoring adds `language:<code>` of explanations.
     """
     if isinstance(outcome, Answer):
         yield "answer"
+        if outcome.emotion:
+            yield "label"
         if outcome.explanation:
             yield "explanation"
         if outcome.emotion_probs is not None and (total := sum(outcome.emotion_probs.values())) > 0:
@@ -74,8 +76,8 @@ class ScoredExample:
 
     @property
     def emotion(self) -> str | None:
-        """The answered label, or None for anything but an answer."""
-        return self.outcome.emotion if isinstance(self.outcome, Answer) else None
+        """The answered label, or None for anything but an answer with a label."""
+        return (self.outcome.emotion or None) if isinstance(self.outcome, Answer) else None
 
     @property
     def explanation(self) -> str | None:
@@ -284,6 +286,8 @@ class Metric(ABC):
         """
         if "answer" not in found and self.family != "cost":
             return None
+        if self.family == "label" and "label" not in found:
+            return "the model gives explanations without labels"
         return next((reason for trait, reason in self.requires if trait not in found), None)
 
     def prepare(self, rows: Sequence[ScoredExample]) -> None:

@@ -294,3 +294,119 @@ class BalancedAccuracy(_PerClass):
         """Recall averaged over supported classes, (...) of (..., 3 L)."""
         true, _, missed = np.split(sums, 3, axis=-1)
         return self.averaged(np.nan_to_num(ratio(true, true + missed)), true + missed)
+
+
+class WeightedF1(_PerClass):
+    """Sum over emotions of (n_e / n) F1_e, F1 = 2 TP / (2 TP + FP + FN), weighted by how many images e dominates.
+
+    Over images with a dominant emotion. A non-answer is a false negative. Range 0..1, higher is better. Equals
+    sklearn's `f1_score(average="weighted")`.
+    """
+
+    name = "weighted_f1"
+    label = "Weighted F1"
+    description = "Per-emotion F1 against the dominant emotion, weighted by how many images the emotion dominates."
+    group = "label-more"
+    style = "percent"
+    decimals = 1
+    source = "scikit-learn f1_score; the headline of MER challenges"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """F1 weighted by support, (...) of (..., 3 L)."""
+        true, false, missed = np.split(sums, 3, axis=-1)
+        f1 = np.nan_to_num(ratio(2 * true, 2 * true + false + missed))
+        return ratio(((true + missed) * f1).sum(-1), (true + missed).sum(-1))
+
+
+class _Answered(_PerClass):
+    """The same counts over answered images only."""
+
+    statistics_name = "classes_answered"
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 3 L): true positive, false positive, false negative of each label; zero without an answer."""
+        values, eligible = super().statistics(rows)
+        answered = np.array([row.emotion is not None for row in rows], dtype=bool)
+        return Statistics(values * answered[:, None], eligible & answered)
+
+
+class MacroF1Answered(_Answered, MacroF1):
+    """Mean F1 = 2 TP / (2 TP + FP + FN) over the dominant emotions of answered images: refusals are forgiven."""
+
+    name = "macro_f1_answered"
+    label = "Macro F1 if answered"
+    description = "Macro F1 over answered images only: the lenient view."
+    group = "label-more"
+
+
+class WeightedF1Answered(_Answered, WeightedF1):
+    """Sum over emotions of (n_e / n) F1_e over answered images: `weighted_f1`, refusals forgiven."""
+
+    name = "weighted_f1_answered"
+    label = "Weighted F1 if answered"
+    description = "Weighted F1 over answered images only: the lenient view."
+
+
+class BalancedAccuracyAnswered(_Answered, BalancedAccuracy):
+    """Mean recall TP / (TP + FN) over the dominant emotions of answered images: unweighted average recall, UAR."""
+
+    name = "balanced_accuracy_answered"
+    label = "UAR if answered"
+    description = "Mean recall over answered images only, as papers report UAR."
+
+
+class CohenKappa(_Answered):
+    """Cohen's kappa (p_o - p_e) / (1 - p_e): agreement with the dominant emotion beyond what chance gives.
+
+    p_o is the accuracy, p_e = sum_e (share of images that e dominates) (share answered e). Over answered images with a
+    dominant emotion. Range -1..1, higher is better.
+    """
+
+    name = "cohen_kappa"
+    label = "Cohen's κ"
+    description = "Agreement with the dominant emotion beyond chance, over answered images."
+    group = "label-more"
+    bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
+    source = "Cohen 1960"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Kappa (...) of (..., 3 L)."""
+        true, false, missed = np.split(sums, 3, axis=-1)
+        n = (true + missed).sum(-1)
+        observed, expected = ratio(true.sum(-1), n), ratio(((true + missed) * (true + false)).sum(-1), n * n)
+        return ratio(observed - expected, 1 - expected)
+
+
+class KrippendorffAlpha(AdditiveMetric):
+    """Krippendorff's nominal alpha 1 - D_o / D_e of the model and one annotator drawn at random.
+
+    Each of N answered images is a unit of two values: the answer, and an annotator's choice, each choice e with its
+    share s_e. With n_e = sum_i [answer_i = e] + s_ie and n = 2 N:
+    alpha = 1 - (n - 1) (n - 2 sum_i s_i,answer_i) / (n^2 - sum_e n_e^2). For one annotator per image it is the usual
+    alpha of two coders. Range -1..1, higher is better; all images count, with or without a majority.
+    """
+
+    name = "krippendorff_alpha"
+    label = "Krippendorff's α"
+    description = "Agreement with one randomly drawn annotator beyond chance, over answered images."
+    group = "label-more"
+    family = "label"
+    higher_is_better = True
+    bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
+    views: ClassVar[frozenset[View]] = frozenset({"slice"})
+    source = "Krippendorff 2004, Content Analysis, chapter 11"
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 1 + L): share of the answer; for each label its share, and 1 if answered."""
+        labels = self.context.task.emotions
+        shares = np.array([[row.share(label) for label in labels] for row in rows]).reshape(len(rows), len(labels))
+        chosen = np.array([[row.emotion == label for label in labels] for row in rows]).reshape(len(rows), len(labels))
+        counts = np.column_stack([(shares * chosen).sum(1), shares + chosen])
+        answered = np.array([row.emotion is not None and bool(row.histogram) for row in rows], dtype=bool)
+        return statistics_of(list(counts.T), answered)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Alpha (...) of (..., 1 + L)."""
+        agreed, counts = sums[..., 0], sums[..., 1:]
+        n = counts.sum(-1)
+        return 1 - ratio((n - 1) * (n - 2 * agreed), n * n - (counts**2).sum(-1))

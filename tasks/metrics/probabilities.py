@@ -18,6 +18,7 @@ from harness.tasks.metrics.base import (
     BoolArray,
     FloatArray,
     MeanMetric,
+    Metric,
     ScoredExample,
     Statistics,
     View,
@@ -139,6 +140,46 @@ class Brier(_AgainstAnnotators):
         """Squared distances (n,)."""
         distances: FloatArray = ((predicted - observed) ** 2).sum(axis=1)
         return distances
+
+
+class TopK(MeanMetric):
+    """Share of images whose dominant emotion is among the k labels that the model finds likeliest, k 2 or 3.
+
+    Over answered images with probabilities and a dominant emotion; of equally likely labels the first in the task's
+    order counts. Range 0..1, higher is better.
+    """
+
+    family = "probability"
+    requires = DOUBTS
+    higher_is_better = True
+    group = "probability"
+    style = "percent"
+    decimals = 1
+    proportion = True
+    protocol_dependent = True
+    views: ClassVar[frozenset[View]] = frozenset({"reference", "slice"})
+    source = "scikit-learn top_k_accuracy_score"
+    k: ClassVar[int]
+
+    @classmethod
+    def variant(cls, k: str) -> type[Metric]:
+        """Accuracy among the k likeliest labels."""
+        said = f"The dominant emotion is among the {k} labels that the model finds likeliest."
+        return cls.member(name=f"top_{k}", k=int(k), label=f"Top-{k} accuracy", description=said)
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): among the k likeliest, 1."""
+        labels = self.context.task.emotions
+        predicted, given = predicted_distributions(rows, labels)
+        likeliest = np.argsort(-predicted, axis=1, kind="stable")[:, : self.k]
+        dominant = [self.context.dominant(row.histogram) for row in rows]
+        found = [d is not None and labels.index(d) in first for d, first in zip(dominant, likeliest, strict=True)]
+        counts = given & np.array([d is not None for d in dominant], dtype=bool)
+        return mean_statistics(np.array(found, dtype=np.float64), counts)
+
+    def fields(self) -> dict[str, str]:
+        """The dominance rule."""
+        return {"dominance": dominance_rule(self.context.task.protocol).name}
 
 
 class _Calibration(AdditiveMetric):

@@ -127,3 +127,53 @@ class RMSE(RatingMetric):
         """RMSE (...) of sums (..., 6)."""
         n, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
         return np.sqrt(np.maximum(ratio(xx + yy - 2 * xy, n), 0.0))
+
+
+class ICC(RatingMetric):
+    """Intraclass correlation ICC(A,1) = (MSR - MSE) / (MSR + MSE + 2 (MSC - MSE) / n) of two raters, absolutely.
+
+    The raters are the model and people's mean; MSR, MSC and MSE are the mean squares of images, raters and error of a
+    two-way analysis of variance. Range up to 1, higher is better.
+    """
+
+    kind, title = "icc", "ICC"
+    comparison = "Absolute agreement, as an intraclass correlation, of the model's"
+    source = "McGraw & Wong 1996, ICC(A,1)"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """ICC (...) of sums (..., 6)."""
+        n = sums[..., 0]
+        var_x, var_y, covariance, shift = moments(sums)
+        scale = ratio(n, 2 * (n - 1))
+        images, error = scale * (var_x + var_y + 2 * covariance), scale * (var_x + var_y - 2 * covariance)
+        raters = n * shift**2 / 2
+        return ratio(images - error, images + error + 2 * ratio(raters - error, n))
+
+
+class WeightedKappa(CCC):
+    """Quadratically weighted kappa 1 - sum w_ij o_ij / sum w_ij e_ij, w = (i - j)^2, of ratings rounded to whole steps.
+
+    With these weights it equals the concordance correlation of the rounded ratings. For scales that span two steps or
+    more. Range -1..1, higher is better.
+    """
+
+    kind, title = "weighted_kappa", "weighted κ"
+    comparison = "Quadratically weighted kappa, on whole steps of the scale, of the model's"
+    source = "Cohen 1968; Fleiss & Cohen 1973"
+
+    @classmethod
+    def variant(cls, dimension: str) -> type[Metric]:
+        """The metric of one dimension."""
+        found = super().variant(dimension)
+        found.statistics_name = f"steps_{dimension}"
+        return found
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Only if the task declares a scale of at least two steps."""
+        low, high = task.ratings.get(cls.dimension, (0.0, 0.0))
+        return high - low >= 2
+
+    def _pair(self, row: ScoredExample) -> tuple[float, float] | None:
+        pair = super()._pair(row)
+        return None if pair is None else (float(np.rint(pair[0])), float(np.rint(pair[1])))

@@ -20,7 +20,14 @@ from metric_checks import CHECKS, checks, evaluate
 from metric_rows import EMOTIONS, POLARITY, ContextFor, captions_of, golden_rows, make_row
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import pearsonr
-from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    recall_score,
+    root_mean_squared_error,
+    top_k_accuracy_score,
+)
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from harness.tasks.metrics import METRICS
@@ -65,10 +72,16 @@ def test_metric(
     CHECKS[name](name, panel, context_for, golden, **more)
 
 
-@checks(*(f"{kind}_{d}" for kind in ("ccc", "pearson", "rmse") for d in ("valence", "arousal", "dominance")))
+@checks(
+    *(
+        f"{kind}_{d}"
+        for kind in ("ccc", "pearson", "rmse", "icc", "weighted_kappa")
+        for d in ("valence", "arousal", "dominance")
+    )
+)
 def _ratings(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     """SciPy's correlation, scikit-learn's error, and CCC by NumPy's covariance matrix (torchmetrics divides by n - 1)."""
-    kind, dimension = name.split("_")
+    kind, dimension = name.rsplit("_", 1)
     answered = [row for row in panel if isinstance(row.outcome, Answer) and row.example.ratings]
     assert 20 < len(answered) < len([row for row in panel if isinstance(row.outcome, Answer)])
     x = np.array([row.example.ratings[dimension] for row in answered])
@@ -77,9 +90,67 @@ def _ratings(name: str, panel: list[ScoredExample], context_for: ContextFor, _: 
     expected = {
         "pearson": lambda: pearsonr(x, y).statistic,
         "rmse": lambda: root_mean_squared_error(x, y),
+        "icc": lambda: anova_icc(np.stack([x, y], axis=1)),
+        "weighted_kappa": lambda: cohen_kappa_score(np.rint(x), np.rint(y), weights="quadratic"),
         "ccc": lambda: 2 * cov[0, 1] / (cov[0, 0] + cov[1, 1] + (x.mean() - y.mean()) ** 2),
     }
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected[kind](), rel=1e-9)
+
+
+def anova_icc(table: np.ndarray[Any, Any]) -> float:
+    """ICC(A,1) spelled out as a two-way analysis of variance of (images, raters)."""
+    n, k = table.shape
+    images, raters, grand = table.mean(1, keepdims=True), table.mean(0, keepdims=True), table.mean()
+    by_image = k * ((images - grand) ** 2).sum() / (n - 1)
+    by_rater = n * ((raters - grand) ** 2).sum() / (k - 1)
+    error = ((table - images - raters + grand) ** 2).sum() / ((n - 1) * (k - 1))
+    return float((by_image - error) / (by_image + (k - 1) * error + k * (by_rater - error) / n))
+
+
+@checks("weighted_f1", "weighted_f1_answered", "macro_f1_answered", "balanced_accuracy_answered", "cohen_kappa")
+def _averages(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    lenient = name.endswith("answered") or name == "cohen_kappa"
+    truth, guess = dominated([row for row in panel if row.emotion or not lenient], 0.5, strict=True)
+    labels = sorted(set(truth))
+    expected = {
+        "weighted_f1": lambda: f1_score(truth, guess, labels=labels, average="weighted", zero_division=0),
+        "macro_f1": lambda: f1_score(truth, guess, labels=labels, average="macro", zero_division=0),
+        "balanced_accuracy": lambda: recall_score(truth, guess, labels=labels, average="macro", zero_division=0),
+        "cohen_kappa": lambda: cohen_kappa_score(truth, guess),
+    }
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected[name.removesuffix("_answered")]())
+
+
+@checks("krippendorff_alpha")
+def _krippendorff(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
+    """The coincidence matrix of two coders, spelled out; then a split vote worked by hand.
+
+    Answers awe and fear, votes (awe, fear) and (fear): n_awe = 1 + 1/2, n_fear = 1 + 3/2, agreement 1/2 + 1, n = 4:
+    1 - 3 (4 - 3) / (16 - 2.25 - 6.25) = .6.
+    """
+    chance = np.random.default_rng(5)
+    votes = chance.integers(0, 4, 50)
+    answers = np.where(chance.random(50) < 0.5, votes, chance.integers(0, 4, 50))
+    rows = [make_row(Answer(EMOTIONS[a], "x"), [EMOTIONS[v]]) for a, v in zip(answers, votes, strict=True)]
+    matrix = np.zeros((4, 4))
+    np.add.at(matrix, (answers, votes), 1)
+    matrix += matrix.T
+    totals = matrix.sum(0)
+    n = totals.sum()
+    observed, expected = 1 - np.trace(matrix) / n, 1 - (totals * (totals - 1)).sum() / (n * (n - 1))
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(1 - observed / expected)
+    split = [make_row(Answer("awe", "x"), ["awe", "fear"]), make_row(Answer("fear", "x"), ["fear"])]
+    assert evaluate(name, split, context_for(split)) == pytest.approx(0.6)
+
+
+@checks("top_2", "top_3")
+def _top_k(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    answered = [row for row in panel if row.emotion and dominated([row], 0.5, strict=True)[0]]
+    truth, _guess = dominated(answered, 0.5, strict=True)
+    scores, _people = distributions(answered)
+    order = sorted(EMOTIONS)  # as scikit-learn wants the labels
+    expected = top_k_accuracy_score(truth, scores[:, [EMOTIONS.index(e) for e in order]], k=int(name[-1]), labels=order)
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
 
 
 @checks("accuracy", "accuracy_artemis")
