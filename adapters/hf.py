@@ -247,6 +247,9 @@ class HFVisionLanguage(LocalAdapter):
             usage = Usage(share, prompt_tokens[row], generated.lengths[row])
             explained = batch[row][0].explanations
             outcome = parse_answer(text, labels, usage, truncated=generated.truncated[row], explained=explained)
+            if probabilities is not None and batch[row][0].statements:  # by likelihood, whatever the text was
+                likeliest = max(labels, key=probabilities[row].__getitem__)
+                outcome = Answer(likeliest, "", raw=text, usage=usage)
             if isinstance(outcome, Answer) and probabilities is not None:
                 outcome = replace(outcome, emotion_probs=probabilities[row])
             outcomes.append(outcome)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -11,7 +13,8 @@ from tqdm import tqdm
 from harness.adapters.base import LocalAdapter
 from harness.adapters.images import open_all
 from harness.adapters.majority import commonest
-from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, UserError
+from harness.adapters.statements import answer_by_scores
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from sevlm.images import ImageEncoder
 
 ENCODING_BATCH = 32
+AVERAGED = 500
+"""Training images that say how many words a statement shares with any."""
 
 
 class Nearest(LocalAdapter):
@@ -111,9 +116,18 @@ class Nearest(LocalAdapter):
         return [
             Failed("ImageError", str(image))
             if isinstance(image, ImageError)
-            else answer_of(self._training[next(neighbours)])
-            for image in images
+            else self._answer(item, self._training[next(neighbours)])
+            for item, image in zip(items, images, strict=True)
         ]
+
+    def _answer(self, item: Item, neighbour: Example) -> Answer:
+        """What people said about the neighbour; of statements, the one that shares most words with that."""
+        if not item.statements:
+            return answer_of(neighbour)
+        near = [shared_words(s.explanation, neighbour) for s in item.statements]
+        if len(near) == 1:  # true if it shares more with the neighbour than with training images on average
+            near[0] -= mean(shared_words(item.statements[0].explanation, other) for other in self._training[:AVERAGED])
+        return answer_by_scores(item, near, Usage())
 
 
 def answer_of(neighbour: Example) -> Answer:
@@ -123,6 +137,13 @@ def answer_of(neighbour: Example) -> Answer:
     shares = {label: neighbour.share(label) for label in neighbour.emotion_histogram}
     ratings = dict(neighbour.ratings) or None
     return Answer(emotion, explanation, shares, raw=f"{emotion} because {explanation}", ratings=ratings)
+
+
+def shared_words(text: str, example: Example) -> float:
+    """Share of a text's words of four letters and more that people used about an image, 0..1."""
+    said = {word for a in example.annotations for word in re.findall(r"\w{4,}", a.explanation.lower())}
+    own = set(re.findall(r"\w{4,}", text.lower()))
+    return len(own & said) / len(own) if own else 0.0
 
 
 def pooled(network: ImageEncoder, images: Sequence[Image]) -> Tensor:

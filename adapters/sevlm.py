@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.adapters.base import LocalAdapter, TrainRequest
 from harness.adapters.images import open_all
+from harness.adapters.statements import GREY, answer_by_scores
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import (
     Answer,
@@ -146,6 +147,12 @@ class SEVLMAdapter(LocalAdapter):
             Failed("ImageError", str(image)) if isinstance(image, ImageError) else None for image in images
         ]
         readable = [index for index, image in enumerate(images) if not isinstance(image, ImageError)]
+        told = [index for index in readable if items[index].statements]
+        for index in told:
+            image = images[index]
+            assert not isinstance(image, ImageError)
+            outcomes[index] = self._told_apart(items[index], image)
+        readable = [index for index in readable if index not in told]
         kinds = groupby(readable, key=lambda index: (items[index].labels, items[index].explanations))
         for (labels, explained), group in kinds:
             indices = list(group)
@@ -153,6 +160,18 @@ class SEVLMAdapter(LocalAdapter):
             for index, (one, usage) in zip(indices, self._generated(shown, labels), strict=True):
                 outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _told_apart(self, item: Item, image: Image) -> Outcome:
+        """The statement that this image makes likelier than a grey one does, by mean log-probability per token."""
+        from PIL import Image as pil
+
+        if self._model is None:
+            raise UserError("sevlm answers only after load()")
+        started = time.monotonic()
+        captions = [(s.emotion, s.explanation) for s in item.statements]
+        both = self._model.score_explanations([image, pil.new("RGB", image.size, GREY)], [captions, captions])
+        gained = (both[0] - both[1]).tolist()
+        return answer_by_scores(item, gained, Usage(time.monotonic() - started))
 
     def _generated(self, images: Sequence[Image], labels: Sequence[str]) -> list[tuple[Generated, Usage]]:
         if self._model is None:

@@ -53,6 +53,7 @@ class Example:
         meta: style, artist, title ... (slices are cut along these keys).
         ratings: dimension (`valence`, `arousal`, `dominance`) -> mean human rating, on the task's scale.
         context: text that people saw with the image (a dialogue, a caption); prompts may show it.
+        statements: what is asked about, if the task is to tell statements about this image from others.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Example:
     meta: Mapping[str, str] = field(default_factory=dict)
     ratings: Mapping[str, float] = field(default_factory=dict)
     context: str = ""
+    statements: tuple[Annotation, ...] = ()
 
     @property
     def dominant_emotion(self) -> str | None:
@@ -99,6 +101,8 @@ class Item:
         prompt: the rendered prompt text.
         ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty if it wants none.
         explanations: False where people gave labels alone, so that a label without an explanation is an answer.
+        statements: what `labels` stand for if the question is which statement is about the image (one for each label,
+            or one that is true or false); a model may answer by their likelihood.
         schema: JSON schema of the answer wanted instead of a label and an explanation (a judge's verdict, say); whoever
             asks reads `raw`, and labels and their probabilities are of no interest.
         shows_image: False if the model is to read the prompt alone.
@@ -110,6 +114,7 @@ class Item:
     prompt: str
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     explanations: bool = True
+    statements: tuple[Annotation, ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     shows_image: bool = True
 

@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sevlm.config import SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
-from sevlm.generation import Generated, generate
+from sevlm.generation import Generated, explanation_log_probs, generate
 from sevlm.images import ImageEncoder, load_image_encoder
 from sevlm.model import Network
 from sevlm.official import OFFICIAL_MODEL, OfficialCheckpoint, config_from_official, convert_state
@@ -210,6 +210,21 @@ class SEVLM(  # the mixin
             )
         grid = images if isinstance(images, Tensor) else self.image_encoder().encode(images)
         return generate(self, grid, labels, lookup, image_prefix)
+
+    def score_explanations(
+        self, images: Sequence[Image.Image], captions: Sequence[Sequence[tuple[str, str]]]
+    ) -> Tensor:
+        """How likely the model finds explanations of an emotion before an image; see `explanation_log_probs`.
+
+        Args:
+            images: B images.
+            captions: for each, K pairs of emotion and explanation.
+
+        Returns:
+            (B, K) mean log-probability of the tokens of each explanation.
+        """
+        grid = self.image_encoder().encode(images)
+        return explanation_log_probs(self, grid, captions, self.lookup if self.config.use_vad_features else None)
 
     def image_encoder(self) -> ImageEncoder:
         """The frozen image encoder, loaded once, on the model's device; `parameters()` and checkpoints exclude it."""

@@ -25,6 +25,7 @@ from sevlm.tokenization import (
     Tokenizer,
     because_id,
     decode,
+    encode_caption,
     encode_label,
     encode_prompt,
     next_word,
@@ -529,3 +530,35 @@ def label_probabilities(captions: CaptionDecoder, labels: Sequence[str]) -> list
     owner = torch.arange(count, device=weight.device)[:, None].expand_as(scored)[scored]  # (S,) label of each token
     scores = picked.new_zeros(images, count).index_add(1, owner, picked)  # (B, L)
     return [dict(zip(labels, row, strict=True)) for row in scores.double().softmax(dim=1).tolist()]
+
+
+@torch.inference_mode()
+def explanation_log_probs(
+    model: Network, image_grid: Tensor, captions: Sequence[Sequence[tuple[str, str]]], lookup: RowLookup | None
+) -> Tensor:
+    """How likely a model finds explanations: mean log p(token | image, emotion, tokens before it), (B, K).
+
+    Args:
+        model: in eval mode, with a tokenizer.
+        image_grid: (B, P, encoder_dim) float.
+        captions: K pairs of emotion and explanation for each image.
+        lookup: VAD look-up; None only for models without VAD features.
+
+    Raises:
+        SEVLMError: the model has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise SEVLMError("the model has no tokenizer: pass one to SEVLM(config, tokenizer)")
+    encoded = [encode_caption(model.tokenizer, model.config, *caption) for row in captions for caption in row]
+    weight = model.decoder.wte.weight
+    columns = (tuple(getattr(one, name) for one in encoded) for name in ("input_ids", "labels", "segment_ids"))
+    ids, labels, segments = (torch.tensor(column, device=weight.device) for column in columns)  # each (B * K, T)
+    vad = None if lookup is None else torch.stack([lookup(one.words) for one in encoded]).to(weight)
+    logits = model(image_grid.to(weight), ids, segments, vad).logits.float()  # (B * K, T', V)
+    prefix = ids.shape[1] - logits.shape[1]
+    counted = explanation_mask(model.config, segments) & (labels != IGNORE_INDEX)
+    log_probs = logits[:, :-1].log_softmax(-1)
+    targets, counted = ids[:, prefix + 1 :], counted[:, prefix + 1 :]
+    picked = log_probs.gather(2, targets[:, :, None])[:, :, 0] * counted
+    means: Tensor = picked.sum(1) / counted.sum(1).clamp(min=1)
+    return means.view(len(captions), -1)

@@ -20,6 +20,7 @@ READERS: Mapping[str, str] = {
     "image-folders": "harness.tasks.readers.image_folders:ImageFoldersReader",
     "oasis": "harness.tasks.readers.table:KnownTableReader",
     "socratis": "harness.tasks.readers.socratis:SocratisReader",
+    "statements": "harness.tasks.readers.statements:StatementsReader",
     "table": "harness.tasks.readers.table:TableReader",
     "wikiart-emotions": "harness.tasks.readers.table:KnownTableReader",
     "jsonl": "harness.tasks.readers.jsonl:JsonlReader",

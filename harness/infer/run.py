@@ -294,7 +294,8 @@ class RowRun:
 
         def question(example: Example) -> Item:
             text = prompt.replace(CONTEXT_MARK, example.context)
-            return Item(example.id, image(example), labels, text, task.task.ratings, task.task.explanations)
+            ratings, explanations = task.task.ratings, task.task.explanations
+            return Item(example.id, image(example), labels, text, ratings, explanations, example.statements)
 
         root = self.plan.options.data_root
         cached = closing(ResponseCache(root, adapter, cache_key)) if self.options.cache else nullcontext()

@@ -224,7 +224,7 @@ class Plan:
         return [(source.name, frozenset(map(image_key, task.training(spec, root)))), *recorded]
 
     def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
-        trained_on = task.source(spec).name
+        trained_on = task.reader.trained_task if spec.trained_on is None else spec.trained_on
         folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
         if not folder.is_dir():
             raise UserError(

@@ -221,6 +221,7 @@ def example_to_json(example: Example) -> dict[str, Any]:
         "meta": dict(example.meta),
         "ratings": dict(example.ratings),
         "context": example.context,
+        **({"statements": [[s.emotion, s.explanation] for s in example.statements]} if example.statements else {}),
     }
 
 
@@ -235,4 +236,5 @@ def example_from_json(line: Mapping[str, Any]) -> Example:
         meta={str(k): str(v) for k, v in line.get("meta", {}).items()},
         ratings={str(k): float(v) for k, v in line.get("ratings", {}).items()},
         context=line.get("context", ""),
+        statements=tuple(Annotation(emotion, text) for emotion, text in line.get("statements", ())),
     )

@@ -22,6 +22,8 @@ METRICS: Mapping[str, str] = {
     "accuracy": "harness.tasks.metrics.labels:Accuracy",
     "accuracy_artemis": "harness.tasks.metrics.labels:AccuracyArtemis",
     "accuracy_answered": "harness.tasks.metrics.labels:AccuracyAnswered",
+    "said_true": "harness.tasks.metrics.labels:SaidTrue",
+    "gave_up": "harness.tasks.metrics.labels:GaveUp",
     "annotator_mass": "harness.tasks.metrics.labels:AnnotatorMass",
     "macro_f1": "harness.tasks.metrics.labels:MacroF1",
     "balanced_accuracy": "harness.tasks.metrics.labels:BalancedAccuracy",

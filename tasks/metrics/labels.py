@@ -30,6 +30,7 @@ from harness.tasks.metrics.base import (
     ratio,
     statistics_of,
 )
+from harness.types import Task
 
 
 class Accuracy(MeanMetric):
@@ -146,6 +147,61 @@ class AccuracyAnswered(Accuracy):
         """Not reported in the annotated view."""
         del emotion
         return self
+
+
+class SaidTrue(MeanMetric):
+    """Share of answers that say *true* of statements of which half are true: above 0.5 the model tends to agree.
+
+    Range 0..1; 0.5 is without bias. Over answered examples of tasks whose labels are `true` and `false`.
+    """
+
+    name = "said_true"
+    label = "Said true"
+    description = "Share of answers that say true; half of the statements are, so above 50 % the model tends to agree."
+    group = "label"
+    style = "percent"
+    decimals = 1
+    family = "label"
+    higher_is_better = None
+    proportion = True
+    views: ClassVar[frozenset[View]] = frozenset({"slice"})
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Only if statements are called true or false."""
+        return task.emotions == ("true", "false")
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): said true, 1."""
+        said = [float(row.emotion == self.context.task.emotions[0]) for row in rows]
+        return mean_statistics(said, [row.emotion is not None for row in rows])
+
+
+class GaveUp(MeanMetric):
+    """Share of examples without an answer: refused, unparsed or failed.
+
+    Range 0..1, lower is better. For tasks of statements, on which giving up is a way not to be wrong.
+    """
+
+    name = "gave_up"
+    label = "Gave up"
+    description = "Share of images without an answer: refused, unparsed or failed."
+    group = "label"
+    style = "percent"
+    decimals = 1
+    family = "label"
+    higher_is_better = False
+    proportion = True
+    views: ClassVar[frozenset[View]] = frozenset({"slice"})
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Only for statements."""
+        return task.dataset == "statements"
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): no answer, 1."""
+        return mean_statistics([float(row.emotion is None) for row in rows], [True] * len(rows))
 
 
 class AnnotatorMass(MeanMetric):

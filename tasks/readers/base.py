@@ -89,6 +89,11 @@ class Reader(ABC):
         """
 
     @property
+    def trained_task(self) -> str:
+        """Name of the task that models are trained on to be asked here: this one, unless the data are another's."""
+        return self.task.name
+
+    @property
     def preprocessing(self) -> str:
         """What was done to the explanations; shown in metric signatures as `pre:<this>`."""
         return "none"

@@ -166,6 +166,20 @@ def _accuracy_answered(name: str, panel: list[ScoredExample], context_for: Conte
     assert evaluate(name, panel, context_for(panel)) == pytest.approx(accuracy_score(truth, guess))
 
 
+@checks("said_true")
+def _said_true(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    answered = [row.outcome.emotion for row in panel if isinstance(row.outcome, Answer)]
+    expected = Counter(answered)[EMOTIONS[0]] / len(answered)  # the first label stands for `true`
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(expected)
+
+
+@checks("gave_up")
+def _gave_up(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    silent = sum(not isinstance(row.outcome, Answer) for row in panel)
+    assert silent > 0
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(silent / len(panel))
+
+
 @checks("macro_f1")
 def _macro_f1(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
     truth, guess = dominated(panel, 0.5, strict=True)
