@@ -71,8 +71,8 @@ def test_a_line_with_three_keys_is_an_answer():
     ("line", "message"),
     [
         ({"emotion": "awe"}, "'id'"),
-        ({"id": "a", "explanation": "x"}, "'emotion'"),
-        ({"id": "a", "emotion": "awe"}, "'explanation'"),
+        ({"id": "a"}, "'emotion'"),
+        ({"id": "a", "emotion": "awe", "explanation": 4}, "'explanation'"),
         ({"id": "a", "kind": "maybe"}, "'kind'"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": -1}}, "emotion_probs"),
         ({"id": "a", "emotion": "awe", "explanation": "x", "emotion_probs": {"awe": math.inf}}, "emotion_probs"),
