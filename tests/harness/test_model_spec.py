@@ -1,6 +1,9 @@
+from typing import Annotated, Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from harness.plan.models import ModelSpec, parse_models, typed_settings
 from harness.types import UserError
@@ -13,6 +16,8 @@ class Model:
         batch: int | None = None,
         warmth: float = 0.5,
         fast: bool = False,
+        pooling: Literal["mean", "median"] = "mean",
+        shade: Annotated[int, Field(ge=0, le=255)] = 0,
         device: str | None = None,
     ) -> None: ...
 
@@ -114,6 +119,8 @@ def test_settings_are_converted_by_their_annotations():
         ("m:checkpoint=x,batch=many", "expected a whole number"),
         ("m:checkpoint=x,fast=maybe", "expected true or false"),
         ("m:checkpoint=x,warmth=nan", "expected a finite number"),
+        ("m:checkpoint=x,pooling=medain", "unknown value 'medain'; did you mean median"),
+        ("m:checkpoint=x,shade=256", "shade=256: expected at most 255"),
     ],
 )
 def test_settings_that_do_not_fit(text, message):
