@@ -1,4 +1,4 @@
-# Two commands do all their own set-up: `make demo` (the main job on the embedded paintings) and `make test`.
+# Two commands do all their own set-up: `make demo` (the main job on the embedded images) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo test fuzz check clean
+# A process per core; tests of a file share what they set up, files that take long begin.
+PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test quick fuzz check docs clean
 
 demo: $(VENV)/.installed-demo
 	@bash scripts/demo.sh $(BIN)
@@ -14,7 +17,11 @@ demo: $(VENV)/.installed-demo
 test: $(VENV)/.installed-dev
 	@bash scripts/system_packages.sh
 	@bash scripts/llama_cpp.sh $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+# The tests that need neither Java, Chromium, training nor a server: at most a minute.
+quick: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # The tests that draw their examples, with other examples each time.
 fuzz: $(VENV)/.installed-dev
@@ -26,6 +33,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/import_circles.py
+
+# The documentation as a site, checked for dead links; build/docs/index.html opens from disk.
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --quiet
+	@echo "documentation: $(CURDIR)/build/docs/index.html"
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

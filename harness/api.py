@@ -18,8 +18,10 @@ from harness.plan.models import keep_model_secrets, parse_models, typed_settings
 from harness.plan.plan import Options, Plan, check_prices, make_plan
 from harness.plan.registry import adapter_registry, data_root
 from harness.store.import_outcomes import import_outcomes
+from harness.store.prediction_files import Columns
 from harness.store.reparse import reparse_run
 from harness.store.run_folder import RunFolder
+from harness.suggestions import nearest
 from harness.types import UserError
 
 if TYPE_CHECKING:
@@ -238,6 +240,8 @@ def score(
     task: str,
     predictions: Predictions | Mapping[str, Predictions],
     *,
+    columns: Mapping[str, str] | None = None,
+    positions: bool = False,
     out: str | Path | None = None,
     split: str = "test",
     data_root: str | Path | None = None,
@@ -249,8 +253,11 @@ def score(
 
     Args:
         task: a name, or the path of a task YAML file.
-        predictions: a file of outcomes, a table or a list of objects with `id`, `emotion`, `explanation` and whatever
-            else an outcome holds (docs/adding-an-adapter.md); or several of these by the name of their row.
+        predictions: a file in any form of docs/files.md, a table or a list of objects with `id`, `emotion`,
+            `explanation` and whatever else an outcome holds; or several of these by the name of their row.
+        columns: where the parts of a prediction stand, for example `{"id": "painting", "text": "answer"}`; also
+            `emotion`, `explanation`, `probs`. None: a form that is recognised.
+        positions: ids are row numbers of the split, counted from 0.
         out: folder for the run made of them; None: a temporary one.
         split: which examples they are about.
         data_root, lexicon, bert_score, report: as for `evaluate` and on the command line.
@@ -268,8 +275,24 @@ def score(
             split=split,
             root=None if data_root is None else str(data_root),
             command=["harness", "score", "--task", task],
+            columns=None if columns is None else _columns(columns),
+            positions=positions,
         )
         return score_folder(folder, data_root=data_root, lexicon=lexicon, bert_score=bert_score, report=report)
+
+
+def _columns(named: Mapping[str, str]) -> Columns:
+    """The columns by name.
+
+    Raises:
+        UserError: another name.
+    """
+    known = ("id", "text", "emotion", "explanation", "probs")
+    for name in named:
+        if name not in known:
+            raise UserError(f"score: columns: unknown part {name!r}; {nearest(name, known)}")
+    given: dict[str, Any] = dict(named)
+    return Columns(**given)
 
 
 def _outcomes_file(name: str, given: Predictions, scratch: Path) -> Path:

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# The main job on the embedded paintings: train a small SEVLM, run it beside the baselines, write the report.
+# The main job on the embedded images: train a small and a larger SEVLM, run them beside a vision-language model of random
+# weights and the baselines, write the report.
 set -euo pipefail
 bin=$1
 export HARNESS_DATA=${HARNESS_DATA:-$PWD/runs/demo-data}
+checkpoints=$HARNESS_DATA/demo/checkpoints
 
 started=$SECONDS
-"$bin/harness" train sevlm --task demo
+"$bin/harness" train sevlm --task demo epochs=40
+"$bin/harness" train sevlm --task demo --out "$checkpoints/sevlm-large" epochs=40 n_layer=3 n_embd=256
+[ -d "$checkpoints/random-vlm" ] || "$bin/python" tests/tiny_models.py llava "$checkpoints/random-vlm"
 trained=$SECONDS
-"$bin/harness" run --tasks demo --models sevlm,majority,nearest,human --out runs/demo
+"$bin/harness" run --tasks demo --out runs/demo \
+    --models "sevlm,sevlm:checkpoint=$checkpoints/sevlm-large,as=sevlm-large,hf:$checkpoints/random-vlm,as=random-vlm,majority,nearest,human"
 finished=$SECONDS
 printf '\ntrain %d s, run with scores and report %d s\n' $((trained - started)) $((finished - trained))

@@ -13,6 +13,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "::1", "localhost", ""}
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test module imports it, before any fixture runs
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker per core: torch need not start more threads
+
+SLOW_FIXTURES = {
+    "chromium",
+    "cluster",
+    "context_for",
+    "endpoint",
+    "endpoint_words",
+    "meteor_process",
+    "server",
+    "taught",
+}
+"""Whatever uses one of these starts a browser, a cluster, Java, a server, or trains."""
 
 
 # A busy machine is no finding, so there is no deadline (pytest's time-out is one). The suite's verdict on a tree is the
@@ -20,6 +34,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read by transformers when a test module im
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("search", deadline=None, derandomize=False)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and begin with the files that hold some: the last file should not be the longest."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("browser"):
+            item.add_marker("slow")
+    files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in files)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,7 @@ def test_the_examples_of_a_module(name: str) -> None:
     assert not failed
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.tasks.metrics.java.find_java", lambda: None)  # METEOR has tests of its own

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prepare.add_argument("task", metavar="TASK")
     prepare.add_argument("--annotations", type=Path, required=True, metavar="FILE", help="the official annotation file")
-    prepare.add_argument("--images", type=Path, required=True, metavar="DIR", help="the folder of pictures")
+    prepare.add_argument("--images", type=Path, metavar="DIR", help="the folder of images")
     check = actions.add_parser("check", help="verify prepared data and print its table", allow_abbrev=False)
     check.add_argument("task", metavar="TASK")
     fetch = actions.add_parser(
@@ -41,11 +41,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.action == "check":
         print(reader.check())
         return EXIT_COMPLETE
-    for option, path in (("--annotations", arguments.annotations), ("--images", arguments.images)):
-        if not path.exists():
+    annotations, images = arguments.annotations, arguments.images
+    if images is None and getattr(reader, "needs_images", True):
+        raise UserError("data prepare: --images DIR, the folder of images, is required for this task")
+    for option, path in (("--annotations", annotations), ("--images", images)):
+        if path is not None and not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")
     check_writable(root)
-    print(reader.prepare(arguments.annotations, arguments.images))
+    print(reader.prepare(annotations, images or annotations.parent))
     return EXIT_COMPLETE
 
 

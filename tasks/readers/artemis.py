@@ -5,6 +5,7 @@ Options of the card:
         (cleaned; paintings with 41 or more annotations set aside as split `rest` before splitting; utterances
         of fewer than 5 tokens or beyond the 95th percentile of train dropped): the official script's two modes.
     folder: name of the prepared copy under the data root (default `artemis`), so that several cards can share one.
+    leave_out: a file of ids, one a line, relative to the card, that are not read: paintings that another task tests on.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ArtemisReader(PreparedReader):
     text and both splits.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder")
+    options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder", "leave_out")
     columns: ClassVar[tuple[str, ...]] = COPIED_COLUMNS
     default_preprocessing: ClassVar[str] = "minimal"
     default_folder: ClassVar[str] = "artemis"
@@ -82,7 +83,7 @@ class ArtemisReader(PreparedReader):
         """
         images = self.images
         for rows in self._paintings():
-            example = self._example(rows, images, split)
+            example = None if rows[0]["id"] in self.left_out else self._example(rows, images, split)
             if example is not None:
                 yield example
 
@@ -93,7 +94,7 @@ class ArtemisReader(PreparedReader):
             "annotations_bytes": self.record["annotations_bytes"],
             "prepared_sha256": self.record["sha256"],
             "preprocessing": self.preprocessing,
-        }
+        } | self.left_out_fingerprint()
 
     def notes(self) -> list[str]:
         """How many paintings are left out, and what was not done to the text."""

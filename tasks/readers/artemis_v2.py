@@ -51,7 +51,7 @@ TRAIN_SETS, TEST_SETS = tuple(_TRAIN_SETS), tuple(_TEST_SETS)
 class ArtemisV2Reader(ArtemisReader):
     """Reads a prepared copy; `train` and `val` come from the train set, `test` is the test set."""
 
-    options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder", "train_set", "test_set")
+    options: ClassVar[tuple[str, ...]] = ("preprocessing", "folder", "leave_out", "train_set", "test_set")
     columns: ClassVar[tuple[str, ...]] = (*COPIED_COLUMNS, "version", "old_small", "old_large", "old_half")
     default_preprocessing: ClassVar[str] = "deep-net"
     default_folder: ClassVar[str] = "artemis-v2"

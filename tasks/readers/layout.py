@@ -30,6 +30,7 @@ from harness.atomic import atomic_write, write_atomically
 from harness.suggestions import nearest
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
 from harness.tasks.readers.image_files import AMBIGUOUS, AS_WRITTEN, FoundImage, find_images, inside
+from harness.tasks.readers.tables import read_text
 from harness.types import Annotation, Example, UserError, histogram
 
 SCHEMA = 3
@@ -65,6 +66,22 @@ class PreparedReader(Reader):
     def needs_images(self) -> bool:
         """Whether an example without an image is left out."""
         return True
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Ids that the card's option `leave_out` names in a file, one a line.
+
+        Raises:
+            UserError: no such file, or it names an id that the copy does not hold.
+        """
+        if "leave_out" not in self.task.options:
+            return frozenset()
+        path = self.option_path("leave_out")
+        ids = frozenset(line.strip() for line in read_text(path).splitlines() if line.strip())
+        known = {row["id"] for row in self.copied_rows(["id"])}
+        if unknown := sorted(ids - known):
+            raise UserError(f"{path}: {len(unknown)} ids are not in {self.folder}: {', '.join(unknown[:5])}")
+        return ids
 
     @property
     def images(self) -> Path:
@@ -160,11 +177,20 @@ class PreparedReader(Reader):
         """How many images are left out, or that none was looked for."""
         if not self.needs_images:
             return ["Images were not required: run only models that ignore them, or score existing outcomes."]
-        counts = self.table().counts()
-        without = counts["images missing"] + counts["images corrupt"]
-        if not without:
-            return []
-        return [f"{without:,} of {counts['images']:,} images are missing or cannot be decoded and are left out."]
+        counts, notes = self.table().counts(), []
+        if without := counts["images missing"] + counts["images corrupt"]:
+            total = counts["images"]
+            notes.append(f"{without:,} of {total:,} images are missing or cannot be decoded and are left out.")
+        if self.left_out:
+            shown = ", ".join(sorted(self.left_out)[:3])
+            notes.append(f"{len(self.left_out):,} examples are left out by {self.option('leave_out')}: {shown}, ...")
+        return notes
+
+    def left_out_fingerprint(self) -> dict[str, Any]:
+        """Identity of what `leave_out` names; empty without it."""
+        if not self.left_out:
+            return {}
+        return {"left_out_sha256": hashlib.sha256("\n".join(sorted(self.left_out)).encode()).hexdigest()}
 
     def check(self) -> PreparedTable:
         """The table of `prepare`, after verifying the copy's checksum and that every image is still there."""
@@ -215,13 +241,15 @@ class LayoutReader(PreparedReader):
         encoding: of text files (default `utf-8`; UTF-16 with a byte-order mark is recognised).
         images_anywhere: true to find images by file name in any sub-folder.
         ambiguous_images: what to do if two files of one name differ: `refuse` (default), `first` or `leave_out`.
+        leave_out: a file of ids, one a line, relative to the card: examples that are not read, for example because
+            another task tests on them.
         without_images: true keeps everything without looking for images (default false): enough for models that
             ignore them, such as `majority`, and for scoring outcomes made elsewhere.
     """
 
     options: ClassVar[tuple[str, ...]] = (
         "val_share", "test_share", "stratify", "split", "encoding", "images_anywhere", "ambiguous_images",
-        "without_images", "without_pictures",
+        "leave_out", "without_images", "without_pictures",
     )  # fmt: skip
     images_anywhere: ClassVar[bool] = False
 
@@ -251,7 +279,7 @@ class LayoutReader(PreparedReader):
         """
         images = self.images
         for row in self.copied_rows():
-            if split in (None, row["split"]):
+            if split in (None, row["split"]) and row["id"] not in self.left_out:
                 annotations = tuple(Annotation(**note) for note in row["annotations"])
                 for annotation in annotations:
                     check_label(annotation.emotion, self.task, str(self.folder))
@@ -268,7 +296,8 @@ class LayoutReader(PreparedReader):
 
     def fingerprint(self) -> dict[str, Any]:
         """Checksum of the copy and of the file it was made from."""
-        return {"annotations_sha256": self.record["annotations_sha256"], "prepared_sha256": self.record["sha256"]}
+        known = {"annotations_sha256": self.record["annotations_sha256"], "prepared_sha256": self.record["sha256"]}
+        return known | self.left_out_fingerprint()
 
     def prepare(self, annotations: Path, images: Path, progress: bool = True) -> PreparedTable:
         """Read the official files, look for every image, draw splits if there are none, write the copy.

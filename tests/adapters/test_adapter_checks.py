@@ -12,6 +12,8 @@ from servers import chat_server
 
 from harness.cli import main
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "adapter_made_up.py"
 

@@ -23,6 +23,8 @@ from harness.infer.local import predict
 from harness.plan.registry import load_class_from_file
 from harness.types import Answer, Failed, Outcome
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 GUIDE = (REPOSITORY / "docs" / "adding-an-adapter.md").read_text("utf-8")
 EXAMPLE = REPOSITORY / "examples" / "adapter_made_up.py"

@@ -13,7 +13,7 @@ import pytest
 from harness.adapters.cards import card_names, card_of, find_card, read_card
 from harness.cli import main
 from harness.plan.models import parse_models, typed_settings
-from harness.plan.registry import adapter_registry
+from harness.plan.registry import adapter_registry, find_task
 from harness.types import UserError
 
 GOOD = {"title": "Mine", "adapter": "hf", "checkpoint": "me/mine", "checked": "2026-01-02"}
@@ -95,7 +95,10 @@ def test_size_and_licence_of_the_card_reach_the_results(tmp_path: Path) -> None:
         "    name = 'named'\n"
         "    def __init__(self, model: str = ''):\n        super().__init__()\n"
     )
-    words = ["run", "--tasks", "demo", "--models", str(card), "--limit", "2", "--out", str(run), "--no-report"]
+    labels = ", ".join(find_task("demo").emotions)
+    (tmp_path / "few.yaml").write_text(f"name: few\ndataset: demo\nemotions: [{labels}]\nmetrics: [accuracy]\n")
+    task = ["--tasks", str(tmp_path / "few.yaml"), "--limit", "2"]
+    words = ["run", *task, "--models", str(card), "--out", str(run), "--no-report"]
     assert main([*words, "--adapter", f"named={majority}:Named"]) == 0
     (model,) = json.loads((run / "results.json").read_text())["models"]
     assert (model["model"], model["parameters"], model["card"]["licence"]) == ("mine", 2_000_000, "MIT")

@@ -16,6 +16,8 @@ from servers import Reply, answered, chat_server, error
 from harness.cli import main
 from harness.infer.endpoint import Patience
 
+pytestmark = pytest.mark.slow
+
 COUNT = 2000
 KEY = "sk-secret-0123456789abcdefghijkl"
 FINE = answered("awe because the sky is vast")

@@ -23,6 +23,8 @@ from harness.adapters.hf_training import IGNORED, Collator, Pair, Recipe, load_r
 from harness.cli import main
 from harness.types import UserError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("peft", reason="needs the extra [lora]")
 pytest.importorskip("accelerate", reason="needs the extra [lora]")
 

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from sixteen import EVERY_LAYER, write_card
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("peft", reason="needs the extra [lora]")
 pytest.importorskip("accelerate", reason="needs the extra [lora]")
 

@@ -13,6 +13,8 @@ from harness.adapters.openai_chat import OpenAIChat
 from harness.infer.endpoint import drive
 from harness.types import Failed, Outcome, UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:

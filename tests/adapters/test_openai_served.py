@@ -19,6 +19,8 @@ from harness.adapters.openai_chat import OpenAIChat
 from harness.infer.endpoint import drive
 from harness.types import Answer, Failed, Outcome, UserError
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 120
 
 

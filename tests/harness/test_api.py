@@ -49,6 +49,16 @@ def test_predictions_are_scored_from_a_file_a_table_or_a_list(dataset: Path, tmp
     assert "6 of 8 examples missing" in capsys.readouterr().err
 
 
+def test_columns_of_ones_own(dataset: Path) -> None:
+    ids = ("p1", "p2", "p4", "p5", "p7", "p8", "p10", "p11")
+    table = pd.DataFrame({"painting": ids, "said": ["joy because it is bright"] * 7 + ["who knows"]})
+    done = api.score(str(dataset / "tiny.yaml"), table, columns={"id": "painting", "text": "said"})
+    (coverage,) = done.results["coverage"]
+    assert (coverage["answered"], coverage["unparsed"]) == (7, 1)
+    with pytest.raises(UserError, match="unknown part 'txt'; did you mean text"):
+        api.score(str(dataset / "tiny.yaml"), table, columns={"id": "painting", "txt": "said"})
+
+
 def test_what_the_user_can_fix_is_a_user_error(dataset: Path) -> None:
     with pytest.raises(UserError, match="unknown model 'majorty'; did you mean majority"):
         api.evaluate(str(dataset / "tiny.yaml"), "majorty")

@@ -12,6 +12,8 @@ import pytest
 from hostile_files import corpus, prepare
 from peak_memory import GIGABYTE_KIB, PEAK_KIB
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 READ_ALL = f"""
 import contextlib, io, json, os, resource, signal, sys, time

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from servers import Reply, Request, answered, serving
 
+pytestmark = pytest.mark.slow
+
 SLOW = "        import time\n        time.sleep(0.05 * len(items))\n"
 STAGES = {"score": "harness.score.results.score_run", "report": "harness.reports.build.build_report"}
 ENDS_WELL = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"

@@ -12,6 +12,8 @@ from urllib.parse import quote
 import pytest
 from servers import Reply, Request, answered, error, serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "f4ke+key/of=no&service-0123456789"
 """Of no known shape, and different when it is quoted."""
 

@@ -11,6 +11,8 @@ import scipy.stats
 
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, permutation_p, permuted_sums, wilson
 
+pytestmark = pytest.mark.slow
+
 SHARES = (0.5, 0.65, 0.9)
 TRIALS = {20: 400, 100: 400, 1000: 200}
 """Number of simulated datasets by number of paintings."""

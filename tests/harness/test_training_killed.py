@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 sys.path.append(str(Path(__file__).resolve().parents[1] / "sevlm"))
 from tiny_training import COLOURS, LEXICON, save_tower
 
+pytestmark = pytest.mark.slow
+
 LIMITED = (
     "import resource, sys\nlimit = int(sys.argv.pop(1))\nresource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
 )

@@ -199,7 +199,7 @@ def test_each_section_shows_what_is_chosen(
 def test_the_contents_lead_to_every_section(open_page: Callable[..., Opened]) -> None:
     page = open_page().page
     links = page.eval_on_selector_all(".contents a", "all => all.map(one => one.getAttribute('href'))")
-    assert len(links) == 12
+    assert len(links) == 14
     for link in links:
         page.eval_on_selector(f".contents a[href='{link}']", "one => one.click()")
         assert page.evaluate("location.hash") == link

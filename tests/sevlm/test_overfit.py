@@ -16,6 +16,8 @@ from sevlm.recipe import load_recipe
 from sevlm.train import train
 from sevlm.vad import VADLookup, load_lexicon
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parents[2] / "tasks" / "demo_data"
 PAINTINGS = 16
 

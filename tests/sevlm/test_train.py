@@ -29,6 +29,8 @@ from sevlm.recipe import Recipe, prepare
 from sevlm.train import Trainer, train
 from sevlm.vad import VADLookup, load_lexicon
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -295,3 +295,18 @@ def test_real_release(real_artemis: Path, tmp_path: Path) -> None:
         mine = [row for row in csv.DictReader(file) if f"{row['art_style']}/{row['painting']}" == example.id]
     assert example.emotion_histogram == Counter(row["emotion"] for row in mine)
     assert json.loads(json.dumps(reader.fingerprint())) == reader.fingerprint()
+
+
+def test_paintings_that_another_task_tests_on_are_left_out(release: tuple[Path, Path], tmp_path: Path) -> None:
+    ArtemisReader(TASK, tmp_path / "data").prepare(*release, progress=False)
+    whole = {example.id for example in ArtemisReader(TASK, tmp_path / "data").examples()}
+    (tmp_path / "tested.txt").write_text("Rococo/ann-other_picture-0\n", encoding="utf-8")
+    options = {**TASK.options, "leave_out": "tested.txt"}
+    task = dataclasses.replace(TASK, options=options, source=tmp_path / "card.yaml")
+    reader = ArtemisReader(task, tmp_path / "data")
+    assert {example.id for example in reader.examples()} == whole - {"Rococo/ann-other_picture-0"}
+    assert any("1 examples are left out by tested.txt: Rococo/ann-other_picture-0" in note for note in reader.notes())
+    assert reader.fingerprint() != ArtemisReader(TASK, tmp_path / "data").fingerprint()
+    (tmp_path / "tested.txt").write_text("Rococo/nobody\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"tested.txt: 1 ids are not in .*Rococo/nobody"):
+        list(ArtemisReader(task, tmp_path / "data").examples())

@@ -17,6 +17,8 @@ from harness.tasks.text_emotion.checkpoint import RECORD, TrainedClassifier, loa
 from harness.tasks.text_emotion.lstm import Vocabulary, tokenise
 from harness.types import Annotation, UserError
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("joy", "calm", "fear")
 TELLING = {"joy": ["bright", "dance", "sun"], "calm": ["still", "soft", "lake"], "fear": ["dark", "teeth", "storm"]}
 SMALL: dict[str, dict[str, Any]] = {

@@ -15,6 +15,8 @@ from harness.tasks.metrics.base import Unavailable
 from harness.tasks.metrics.java import one_line, ptb_tokenise
 from harness.tasks.metrics.meteor import MeteorProcess
 
+pytestmark = pytest.mark.slow
+
 
 @given(st.text())
 def test_one_line_is_one_line(text: str) -> None:
