@@ -34,10 +34,10 @@ _NUMBER = re.compile(r"([(\[<{\"'*_`“]{0,4})\s?([-+]?(?:\d{1,9}(?:[.,]\d{1,9})
 _FRACTION = re.compile(r"\s{0,3}(?:/|out\s{1,3}of|of|von|sur|de)\s{0,3}(\d{1,6}(?:[.,]\d{1,6})?)", re.IGNORECASE)
 _MORE = re.compile(
     r"\s{0,3}(?:[-–—~→/+±×^:,.]|->|to\b|or\b|and\b|bis\b|through\b|oder\b|\.{2,3})\s{0,3}[-+]?[.,]?\d|[.,]?\d|\s{1,3}[-+]?\d"
-    r"|[^\W\d_]|\s?[?±\\]|\s{0,2}(?:/|→|->)|\s{0,3}(?:stars?|points?|pts|degrees?|°)|\s{0,3}[(\[]\s?±"
+    r"|[·'’]\d|[^\W\d_]|\s?[?±\\]|\s{0,2}(?:/|→|->)|\s{0,3}(?:stars?|points?|pts|degrees?|°)|\s{0,3}[(\[]\s?±"
 )
 _RANGE = re.compile(
-    r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.{2,3}|/|\||through|bis)\s{0,3}(?:to\s)?"
+    r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.{2,3}|through|bis)\s{0,3}(?:to\s)?"
     r"([-+]?\d{1,6}(?:\.\d{1,6})?)"
 )
 _JOINED = re.compile(
@@ -155,7 +155,8 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
     low, high = scale
     value = _float(number[2])
     end = number.end()
-    if number[1].endswith("<") and not text[end : end + 3].lstrip().startswith(">"):
+    opened = [sign for sign in number[1] if sign in "([{<"]
+    if opened and text[end : end + 6].lstrip(" *_`'\"")[:1] != ")]}>"["([{<".index(opened[-1])]:
         return None
     closing = re.compile(r"[\"'*_`)\]}>”’]{0,6}").match(text, end)
     after = closing.end() if closing else end
@@ -174,12 +175,15 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
 
 def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> bool:
     """Whether a scale that is not the task's follows the number ("5 (on a scale from 1 to 10)", "5 out of 10")."""
-    line = re.split(r"[\n;]|\.\s", text[place : place + 120])[0]
-    ranges = _RANGE.findall(line)
+    ends = {float(scale[0]), float(scale[1])}
+    rest = text[place : place + 120]
+    bracket = re.match(r"\s{0,3}[(\[]([^()\[\]\n]{0,100})[)\]]", rest)
+    line = re.split(r"[\n;,]|\.\s", rest)[0]
     out_of = re.search(r"\b(?:out\s{1,3}of|von|sur)\s{1,3}(\d{1,6})", line, re.IGNORECASE)
     if out_of is not None and _float(out_of[1]) != scale[1]:
         return True
-    return any({_float(a), _float(b)} != {float(scale[0]), float(scale[1])} for a, b in ranges[:5])
+    ranges = _RANGE.findall(line) + (_RANGE.findall(bracket[1]) if bracket else [])
+    return any({_float(low), _float(high)} != ends for low, high in ranges[:5])
 
 
 def _float(digits: str) -> float:
