@@ -189,7 +189,7 @@ class EmotionalAlignment(MeanMetric, _Read):
 
     def fields(self) -> dict[str, str]:
         """The dominance rule and the classifier."""
-        return {"dominance": dominance_rule(self.context.task.protocol).name, **super().fields()}
+        return {"dominance": dominance_rule(self.context.task).name, **super().fields()}
 
     def for_emotion(self, emotion: str) -> Metric:
         """Among examples with an annotation of `emotion`: `AlignmentRecall`."""

@@ -109,6 +109,13 @@ def half_without_tie(histogram: Mapping[str, int]) -> str | None:
     return leaders[0] if len(leaders) == 1 and 2 * most >= total > 0 else None
 
 
+def most_without_tie(histogram: Mapping[str, int]) -> str | None:
+    """The emotion chosen more often than any other, else None."""
+    most = max(histogram.values(), default=0)
+    leaders = [emotion for emotion, count in histogram.items() if count == most > 0]
+    return leaders[0] if len(leaders) == 1 else None
+
+
 class DominanceRule(NamedTuple):
     """A dominance rule and its name in signatures."""
 
@@ -116,19 +123,22 @@ class DominanceRule(NamedTuple):
     emotion: Callable[[Mapping[str, int]], str | None]
 
 
-_RULES = {
+DOMINANCE_RULES = {
     "coco-ptb": DominanceRule(">half", majority),
     "artemis-plain": DominanceRule(">=half", half_without_tie),
+    "majority": DominanceRule(">half", majority),
+    "half": DominanceRule(">=half", half_without_tie),
+    "plurality": DominanceRule("most", most_without_tie),
 }
 
 
-def dominance_rule(protocol: str) -> DominanceRule:
-    """The rule of a protocol: `coco-ptb` (SEVLM) or `artemis-plain` (ArtEmis).
+def dominance_rule(task: Task) -> DominanceRule:
+    """The rule that the card names under `dominance`, else that of its protocol.
 
     Raises:
-        KeyError: unknown protocol.
+        KeyError: unknown rule or protocol.
     """
-    return _RULES[protocol]
+    return DOMINANCE_RULES[task.dominance or task.protocol]
 
 
 # -------------------------------------------------------------------------------------------- context
@@ -157,8 +167,8 @@ class Context:
         return next((resource for resource in self.resources if isinstance(resource, kind)), None)
 
     def dominant(self, histogram: Mapping[str, int]) -> str | None:
-        """The dominant emotion by the protocol's rule; see `dominance_rule`."""
-        return dominance_rule(self.task.protocol).emotion(histogram)
+        """The dominant emotion by the task's rule; see `dominance_rule`."""
+        return dominance_rule(self.task).emotion(histogram)
 
 
 # ----------------------------------------------------------------------------------------- statistics

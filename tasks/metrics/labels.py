@@ -12,10 +12,12 @@ from typing import ClassVar
 import numpy as np
 
 from harness.tasks.metrics.base import (
+    DOMINANCE_RULES,
     EVERY_VIEW,
     AdditiveMetric,
     BoolArray,
     Context,
+    DominanceRule,
     FloatArray,
     MeanMetric,
     Metric,
@@ -25,7 +27,6 @@ from harness.tasks.metrics.base import (
     View,
     dominance_rule,
     half_without_tie,
-    majority,
     mean_statistics,
     ratio,
     statistics_of,
@@ -36,7 +37,8 @@ from harness.types import Task
 class Accuracy(MeanMetric):
     """Share of examples with a dominant emotion (share > 0.5) whose answered label equals it.
 
-    Range 0..1, higher is better. Source: SEVLM `artEmisX_train.py:get_scores`.
+    A card may name another rule (`dominance`). Range 0..1, higher is better. Source: SEVLM
+    `artEmisX_train.py:get_scores`.
     """
 
     name = "accuracy"
@@ -55,13 +57,17 @@ class Accuracy(MeanMetric):
 
     def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): correct, 1."""
-        dominant = [majority(row.histogram) for row in rows]
+        rule = self._rule().emotion
+        dominant = [rule(row.histogram) for row in rows]
         correct = [float(row.emotion == d) for row, d in zip(rows, dominant, strict=True)]
         return mean_statistics(correct, [d is not None for d in dominant])
 
     def fields(self) -> dict[str, str]:
-        """The dominance rule is fixed by the name."""
-        return {"dominance": ">half"}
+        """The dominance rule: the card's, or more than half."""
+        return {"dominance": self._rule().name}
+
+    def _rule(self) -> DominanceRule:
+        return DOMINANCE_RULES[self.context.task.dominance or "majority"]
 
     def for_emotion(self, emotion: str) -> Metric:
         """Among examples with an annotation of `emotion`: `LabelRecall`."""
@@ -260,7 +266,7 @@ class PolarityAccuracy(MeanMetric):
 
     def fields(self) -> dict[str, str]:
         """The protocol's dominance rule."""
-        return {"dominance": dominance_rule(self.context.task.protocol).name}
+        return {"dominance": dominance_rule(self.context.task).name}
 
 
 def _grouped(histogram: Mapping[str, int], polarity: Mapping[str, str]) -> dict[str, int]:
@@ -306,7 +312,7 @@ class _PerClass(AdditiveMetric):
 
     def fields(self) -> dict[str, str]:
         """The protocol's dominance rule."""
-        return {"dominance": dominance_rule(self.context.task.protocol).name}
+        return {"dominance": dominance_rule(self.context.task).name}
 
 
 class MacroF1(_PerClass):

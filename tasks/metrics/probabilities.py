@@ -243,7 +243,7 @@ class ECE(_Calibration):
 
     def fields(self) -> dict[str, str]:
         """Bins and dominance rule."""
-        return super().fields() | {"dominance": dominance_rule(self.context.task.protocol).name}
+        return super().fields() | {"dominance": dominance_rule(self.context.task).name}
 
 
 class ECEShares(_Calibration):

@@ -323,18 +323,14 @@ class LCSNovelty(WordsMetric):
     utterances: ClassVar[int] = 25_000
     captions: ClassVar[int] = 800
 
-    def features(self, rows: Sequence[ScoredExample]) -> Features:
-        """As for every metric of words.
+    def value(self, features: npt.NDArray[Any]) -> float:
+        """Mean over sampled explanations of the largest common subsequence.
 
         Raises:
-            Unavailable: there is no training split.
+            Unavailable: there is no training split. (Other metrics of words share the features.)
         """
         if not self.context.train_explanations:
             raise Unavailable("the training split is not available")
-        return super().features(rows)
-
-    def value(self, features: npt.NDArray[Any]) -> float:
-        """Mean over sampled explanations of the largest common subsequence."""
         return float(np.mean([found.max() for found in self.lengths(features)]))
 
     def lengths(self, features: npt.NDArray[Any]) -> list[npt.NDArray[np.int64]]:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.store.outcomes import outcome_to_json
 from harness.store.prediction_files import FORMATS, Columns, read_predictions
-from harness.types import Answer, Failed, Refusal, Task, Unparsed, UserError
+from harness.tasks.metrics.base import Context, ScoredExample
+from harness.tasks.metrics.labels import Accuracy
+from harness.types import Answer, Example, Failed, Refusal, Task, Unparsed, UserError
 
 TASK = Task("weather", "jsonl", ("joy", "gloom", "something else"), options={"aliases": {"other": "something else"}})
 SAID = ("joy because the sun is out", "Gloom because of the grey road", "I'm sorry, I can't help with that.")
@@ -308,3 +310,49 @@ def test_columns_that_exclude_each_other(card: Path, capsys: pytest.CaptureFixtu
     ):
         assert score(card, *given, *words)[0] == 2
         assert says in capsys.readouterr().err
+
+
+def reasons(results: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        cell["metric"]: cell["unavailable"]
+        for cell in results["cells"]
+        if cell["emotion"] is None and cell["slice"] is None and cell["references"] == "all" and cell["value"] is None
+    }
+
+
+def test_captions_without_a_label_have_no_label_metrics(card: Path) -> None:
+    write(card.parent / "m.json", json.dumps([{"image_id": f"e{i}", "caption": "the light"} for i in range(8)]))
+    code, results = score(card, "--outcomes", str(card.parent / "m.json"))
+    assert code == 0
+    found = values(results)
+    assert (found["bleu_1"], found["rouge_l"]) == (pytest.approx(1), pytest.approx(1))
+    assert results["coverage"][0]["answered"] == 8
+    for metric in ("accuracy", "macro_f1", "annotator_mass"):
+        assert found[metric] is None
+        assert "label" in reasons(results)[metric]
+
+
+def test_labels_without_words_have_no_text_metrics(card: Path) -> None:
+    write(card.parent / "m.jsonl", [{"id": f"e{i}", "emotion": "joy"} for i in range(8)])
+    code, results = score(card, "--outcomes", str(card.parent / "m.jsonl"))
+    assert code == 0
+    assert values(results)["accuracy"] == 6 / 8
+    assert values(results)["bleu_1"] is None
+
+
+@pytest.mark.parametrize(
+    ("dominance", "n", "right"), [("", 1, 1), ("majority", 1, 1), ("half", 2, 2), ("plurality", 3, 2)]
+)
+def test_which_emotion_dominates_is_the_cards_choice(dominance: str, n: int, right: int) -> None:
+    """3:1 is a majority, 2:1:1 half, 2:1:1:1 (gloom first) a plurality, 1:1 nothing."""
+    votes = ({"joy": 3, "gloom": 1}, {"joy": 2, "gloom": 1, "awe": 1}, {"gloom": 2, "joy": 1, "awe": 1, "fear": 1})
+    task = Task("weather", "jsonl", ("joy", "gloom", "awe", "fear"), dominance=dominance)
+    rows = [
+        ScoredExample(Example(str(i), Path("a.png"), (), counts), Answer("joy", "x"), (), counts)
+        for i, counts in enumerate((*votes, {"joy": 1, "awe": 1}))
+    ]
+    metric = Accuracy(Context(task))
+    found = metric.statistics(rows)
+    assert int(found.eligible.sum()) == n
+    assert metric.value(found.values[found.eligible].sum(0)) == pytest.approx(right / n)
+    assert metric.fields()["dominance"] == {"half": ">=half", "plurality": "most"}.get(dominance, ">half")

@@ -92,6 +92,17 @@ class TestReaders:
         assert first.image.parent.name == "Cubism"
         assert first.meta == {"artist": "an artist"}
 
+    def test_a_card_may_name_the_dataset_of_a_built_in_table(self, tmp_path: Path) -> None:
+        layout = LAYOUTS["dvisa"](tmp_path)
+        built_in, _ = prepared("dvisa", layout, tmp_path / "data")
+        known = load_task(builtin_cards()["dvisa"])
+        card = dataclasses.replace(known, name="mine", dataset="dvisa", options={"split": "test"})
+        reader = open_reader(card, tmp_path / "data")
+        reader.prepare(layout.annotations, layout.images, progress=False)
+        mine = {example.id: example for example in reader.examples()}
+        assert {id_: e.ratings for id_, e in mine.items()} == {id_: e.ratings for id_, e in built_in.items()}
+        assert reader.splits() == {"test": 13}
+
     def test_oasis_bare_carriage_returns_and_bands(self, tmp_path: Path) -> None:
         examples, _ = prepared("oasis", LAYOUTS["oasis"](tmp_path), tmp_path / "data")
         assert examples["Fence 3"].ratings == {"valence": 2.2, "arousal": 5.1}
