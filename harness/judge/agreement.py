@@ -11,17 +11,21 @@ import numpy as np
 from harness.judge.ratings import Rating
 from harness.score.statistics import wilson
 
-Values = Mapping[tuple[str, str, str], float]
-"""(task, example, row) -> what a metric says of that one explanation."""
-
 
 def metrics_by_people(
-    ratings: Sequence[Rating], metrics: Mapping[str, Values], emotion_of: Mapping[tuple[str, str], str | None]
+    ratings: Sequence[Rating],
+    metrics: Mapping[str, Mapping[tuple[str, str, str], float]],
+    emotion_of: Mapping[tuple[str, str], str | None],
 ) -> list[dict[str, Any]]:
     """For each metric, the share of people's decided pairs whose preferred explanation it scores higher.
 
     Raters of the same pair are one unit, whose preference is their majority; pairs that people find equal are left out.
     A metric that cannot tell the two apart counts half. Chance is 0.5. The interval is Wilson's over pairs.
+
+    Args:
+        ratings: preferences of people whose attention checks hold.
+        metrics: name -> (task, example, row) -> what the metric says of that one explanation.
+        emotion_of: (task, example) -> dominant emotion.
 
     Returns:
         `{"metric", "emotion" (None: all), "agreement", "low", "high", "n", "ties"}`, best first within all.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.judge import worth
-from harness.judge.agreement import Values, metrics_by_people
+from harness.judge.agreement import metrics_by_people
 from harness.judge.ratings import (
     Rating,
     agreement,
@@ -25,6 +25,7 @@ from harness.judge.ratings import (
 from harness.judge.study import load_studies
 from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
 from harness.judge.worth import PairVerdict, Verdict
+from harness.score.explanations import Values, explanation_values
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, holm, permutation_p, permuted_sums
 from harness.store.run_folder import RunFolder
 
@@ -34,19 +35,11 @@ FEWEST = 10
 """No interval below so many examples."""
 
 
-def add_opinions(
-    results: dict[str, Any], run: RunFolder, metrics: Mapping[str, Values] | None = None
-) -> dict[str, Any]:
-    """Add `judges` and `people` to a run's results, if there are any; the results.
-
-    Args:
-        results: as scored; changed in place.
-        run: its folder.
-        metrics: name -> (task, example, row) -> value of text metrics, to be measured by people's preferences.
-    """
+def add_opinions(results: dict[str, Any], run: RunFolder) -> dict[str, Any]:
+    """Add `judges` and `people` to a run's results, if there are any; the results, changed in place."""
     ratings = _ratings(run)
     judged = [_judgement(*found, ratings) for found in judgements(run)]
-    for key, value in (("judges", judged), ("people", _people(run, ratings, metrics or {}))):
+    for key, value in (("judges", judged), ("people", _people(run, ratings))):
         if value:
             results[key] = value
         else:
@@ -209,7 +202,7 @@ def stored_ratings(run: RunFolder) -> list[Rating]:
     return read_ratings([path], load_studies(run)) if path.exists() else []
 
 
-def _people(run: RunFolder, ratings: Sequence[Rating], metrics: Mapping[str, Values]) -> dict[str, Any] | None:
+def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
     everybody = check_raters(stored_ratings(run))
     if not everybody:
         return None
@@ -230,8 +223,20 @@ def _people(run: RunFolder, ratings: Sequence[Rating], metrics: Mapping[str, Val
             **({"preference": agreement(pairs)} if pairs else {}),
             **{criterion: agreement(scores, criterion) for criterion in criteria},
         },
-        "metrics": metrics_by_people(first, metrics, emotion_of),
+        "metrics": metrics_by_people(first, explanation_values(run) | _judged_values(run), emotion_of) if first else [],
     }
+
+
+def _judged_values(run: RunFolder) -> dict[str, Values]:
+    """Judge and criterion -> mean score of each explanation."""
+    found: dict[str, Values] = {}
+    for judgement, options, _ in judgements(run):
+        true = [v for v in read_verdicts(judgement, options)[0] if v.control is None]
+        for criterion in judgement.rubric.criteria:
+            means = _means(true, criterion).items()
+            values = {(task, i, row): score for (task, row), by in means for i, score in by.items()}
+            found[f"{judgement.judge}: {criterion}"] = values
+    return found
 
 
 def _rated(ratings: Sequence[Rating], criterion: str) -> list[dict[str, Any]]:

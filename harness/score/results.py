@@ -114,7 +114,7 @@ def score_task(
     """
     surveys = survey(task, examples, rows)
     texts = None if train is None else tuple(a.explanation for e in train for a in e.annotations)
-    references = _References(examples if whole_split is None else whole_split)
+    references = References(examples if whole_split is None else whole_split)
     with ExitStack() as stack:
         engine = stack.enter_context(
             CaptionEngine(task.protocol, references, resources.meteor, resources.store, resources.cores)
@@ -140,7 +140,7 @@ def score_task(
         )
 
 
-class _References:
+class References:
     """The reference texts of each example, read when iterated over."""
 
     def __init__(self, examples: Iterable[Example]) -> None:

@@ -24,7 +24,7 @@ def make_run(folder: Path, count: int = 24) -> RunFolder:
         said = [Annotation(EMOTIONS[i % 2], f"the sky number {i} is wide") for _ in range(3)]
         examples.append(Example(f"e{i}", path, tuple(said), histogram(said)))
     run = RunFolder(folder / "run")
-    record = {"name": "tiny", "emotions": list(EMOTIONS)}
+    record = {"name": "tiny", "dataset": "jsonl", "emotions": list(EMOTIONS), "protocol": "artemis-plain"}
     models = [{"model": row} for row in ROWS]
     run.save_manifest({"schema": 1, "tasks": [record], "models": models, "runs": []})
     run.save_examples("tiny", examples)

@@ -22,6 +22,8 @@ from harness.judge.verdicts import JudgeOptions, plan_questions
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rubric(tmp_path: Path) -> Path:

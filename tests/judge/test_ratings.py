@@ -19,8 +19,10 @@ from harness.judge.ratings import (
     check_raters,
     krippendorff_alpha,
     read_ratings,
+    store_ratings,
     win_rates,
 )
+from harness.judge.results import add_opinions
 from harness.judge.study import Study, Unit, load_studies, plan_study, save_study
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
@@ -204,3 +206,28 @@ def test_any_line_is_a_rating_or_a_user_error(
     except UserError:
         return
     assert rating.choice in ("left", "right", "tie")
+
+
+@pytest.mark.slow
+def test_every_text_metric_is_measured_by_people(run: RunFolder) -> None:
+    """People prefer `small`, whose words are closest to what was said; `length` is in the table."""
+    study = plan_study(run, "pairs", 60, criteria=QUESTION)
+    save_study(run, study)
+    order = ("small", "large", "other")
+    lines = []
+    for unit in study.units().values():
+        better = min((unit.left, str(unit.right)), key=order.index)
+        choice = "left" if better == unit.left else "right"
+        lines.append({"study": study.name, "rater": "r", "item": unit.item, "choice": choice, "seconds": 4.0})
+    path = run.path.parent / "downloaded.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    store_ratings(run, [path])
+    store_ratings(run, [path])  # the same file again changes nothing
+    people = add_opinions({}, run)["people"]
+    assert people["ratings"] == len(lines)
+    assert [s["row"] for s in people["strengths"]] == list(order)
+    table = {line["metric"]: line for line in people["metrics"] if line["emotion"] is None}
+    # `small` has the fewest words that nobody said: precision falls with each `and wide`
+    assert table["bleu_1"]["agreement"] == 1.0
+    assert table["mean_length"]["agreement"] == 0.0
+    assert table["bleu_1"]["n"] == len(lines) - sum(u.repeats is not None for u in study.units().values())
