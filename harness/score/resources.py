@@ -26,7 +26,7 @@ def word_affect(lexicon: str | None) -> WordAffect:
     """The lexicon of the metrics of valence, arousal and dominance.
 
     Args:
-        lexicon: path of a file of any layout that `sevlm.lexicon_formats` knows; None for VADER's words, which have a
+        lexicon: path of a file of any layout that `sevlm.vad` knows; None for VADER's words, which have a
             valence only.
 
     Raises:
@@ -39,6 +39,8 @@ def word_affect(lexicon: str | None) -> WordAffect:
         found = load_lexicon(lexicon or DEFAULT_LEXICON)
     except SEVLMError as error:
         raise UserError(str(error)) from error
+    if lexicon is not None:
+        print(f"lexicon {lexicon}: {len(found):,} words, read as {found.name}", file=sys.stderr)
     entries = {word.lower(): values for word, values in found.entries.items()}
     return WordAffect(found.name, found.fingerprint(), found.dimensions, entries)
 
