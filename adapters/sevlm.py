@@ -85,9 +85,9 @@ class SEVLMAdapter(LocalAdapter):
         """Weights, configuration, lexicon, decoding and versions."""
         from sevlm.checkpoint import digests
 
-        lexicon = self._lexicon()
+        lexicon, folder = self._lexicon(), self._folder()
         return {
-            "checkpoint": self.hub_id or digests(self.checkpoint.resolve()),
+            "checkpoint": {"hub": self.hub_id, "commit": folder.name} if self.hub_id else digests(folder.resolve()),
             "lexicon": None if lexicon is None else {"name": lexicon.name, "sha256": lexicon.fingerprint()},
             "decoding": "greedy",
             "max_new_tokens": self.max_new_tokens,
@@ -110,7 +110,7 @@ class SEVLMAdapter(LocalAdapter):
 
         try:
             device = find_device(self.device)
-            model = SEVLM.from_pretrained(self.hub_id or self.checkpoint, self.lexicon_name)
+            model = SEVLM.from_pretrained(self._folder(), self.lexicon_name)
             if self.max_new_tokens is not None:
                 model.config = dataclasses.replace(model.config, max_new_tokens=self.max_new_tokens)
             model.to(device, getattr(torch, DTYPES[self.dtype])).image_encoder()
@@ -190,20 +190,29 @@ class SEVLMAdapter(LocalAdapter):
         ratings = {d: scales[d][0] + (predicted[d] + 1) / 2 * (scales[d][1] - scales[d][0]) for d in known}
         return dataclasses.replace(outcome, ratings=ratings or None)
 
+    def _folder(self) -> Path:
+        """The checkpoint; a hub id is downloaded on first use, and its folder is named by its commit."""
+        from sevlm.checkpoint import checkpoint_folder
+
+        try:
+            return checkpoint_folder(self.hub_id or self.checkpoint)
+        except SEVLMError as error:
+            raise UserError(f"sevlm: {error}") from error
+
     def _lexicon(self) -> VADLexicon | None:
         """The lexicon given, else the recorded one; None for a model without VAD features."""
         from sevlm.checkpoint import find_lexicon, recorded_lexicon
 
-        if self.hub_id is not None and self.lexicon_name is None:
-            raise UserError(f"sevlm: no folder {self.hub_id}; if it is a hub id, add its VAD lexicon: --lexicon FILE")
+        folder = self._folder()
         try:
-            if self.hub_id is None and not SEVLMConfig.load(self.checkpoint / "config.json").use_vad_features:
+            config = folder / "config.json"
+            if config.is_file() and not SEVLMConfig.load(config).use_vad_features:
                 return None
-            found = find_lexicon(self.checkpoint, self.lexicon_name)
+            found = find_lexicon(folder, self.lexicon_name)
             if found is None:
-                known = ", ".join(filter(None, map(recorded_lexicon(self.checkpoint).get, ("name", "source"))))
+                known = ", ".join(filter(None, map(recorded_lexicon(folder).get, ("name", "source"))))
                 trained = f" (trained with {known})" if known else ""
-                raise SEVLMError(f"{self.checkpoint} needs its VAD lexicon{trained}; add: --lexicon FILE")
+                raise SEVLMError(f"{self.hub_id or folder} needs its VAD lexicon{trained}; add: --lexicon FILE")
         except SEVLMError as error:
             raise UserError(f"sevlm: {error}") from error
         return found

@@ -27,11 +27,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sevlm.config import SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
+from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
 from sevlm.generation import Generated, explanation_log_probs, generate
-from sevlm.images import ImageEncoder, load_image_encoder
+from sevlm.images import ENCODER_FOLDER, CLIPEncoder, ImageEncoder, Preprocessing, load_image_encoder
 from sevlm.model import Network
-from sevlm.official import OFFICIAL_MODEL, OfficialCheckpoint, config_from_official, convert_state
+from sevlm.official import (
+    OFFICIAL_FILES,
+    OFFICIAL_MODEL,
+    OfficialCheckpoint,
+    clip_vision_from_openai,
+    config_from_official,
+    convert_state,
+    read_official,
+)
 from sevlm.tokenization import config_for_tokenizer, load_tokenizer
 from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon
 
@@ -119,10 +127,11 @@ class SEVLM(  # the mixin
     def from_pretrained(  # type: ignore[override]
         cls, path_or_hub_id: str | Path, lexicon: str | Path | None = None, revision: str | None = None
     ) -> SEVLM:
-        """Loads a folder written by `save_pretrained`, or a hub id (downloaded on first use), on the CPU, in eval mode.
+        """Loads a checkpoint on the CPU, in eval mode.
 
         Args:
-            path_or_hub_id: the checkpoint.
+            path_or_hub_id: a folder written by `save_pretrained` or by the released script, or a hub id of either
+                (downloaded on first use).
             lexicon: file of the VAD lexicon, or `vader`; None takes the one the model was trained with, if it is VADER
                 or its file is still there.
             revision: branch, tag or commit of a hub id.
@@ -132,6 +141,11 @@ class SEVLM(  # the mixin
                 other than the one the model was trained with.
         """
         folder = checkpoint_folder(path_or_hub_id, revision)
+        if not (folder / CONFIG).is_file():
+            model = model_from_official(read_official(folder))
+            if model.config.use_vad_features and lexicon is not None:
+                model.lookup = VADLookup.from_config(model.config, load_lexicon(lexicon))
+            return model
         config = SEVLMConfig.load(folder / CONFIG)
         tokenizer = load_tokenizer(folder / TOKENIZER)
         if config_for_tokenizer(config, tokenizer) != config:
@@ -143,6 +157,8 @@ class SEVLM(  # the mixin
             raise SEVLMError(f"incomplete checkpoint: {folder / WEIGHTS} is missing") from None
         except (SafetensorError, RuntimeError) as error:
             raise SEVLMError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}") from error
+        if config.image_encoder == TRAINED_ENCODER:
+            model.keep_encoder(load_image_encoder(config, folder))
         if config.use_vad_features:
             found = find_lexicon(folder, lexicon)
             model.lookup = None if found is None else VADLookup.from_config(config, found)
@@ -165,6 +181,9 @@ class SEVLM(  # the mixin
         self.config.save(folder / CONFIG)
         write_text(folder / CARD, self.model_card())
         atomic_write(folder / TOKENIZER, lambda path: tokenizer.save_pretrained(str(path)))
+        if self.config.image_encoder == TRAINED_ENCODER:
+            tower: Any = self.image_encoder().tower
+            atomic_write(folder / ENCODER_FOLDER, tower.save_pretrained)
 
     def model_card(self) -> str:
         """The README.md that travels with the checkpoint, from its configuration alone."""
@@ -229,36 +248,44 @@ class SEVLM(  # the mixin
     def image_encoder(self) -> ImageEncoder:
         """The frozen image encoder, loaded once, on the model's device; `parameters()` and checkpoints exclude it."""
         if self._encoder is None:
-            self.__dict__["_encoder"] = load_image_encoder(self.config)  # not a submodule
+            self.keep_encoder(load_image_encoder(self.config))
         encoder: ImageEncoder = self.__dict__["_encoder"].to(self.decoder.wte.weight.device)
         return encoder
 
+    def keep_encoder(self, encoder: ImageEncoder) -> None:
+        """Use this image encoder."""
+        self.__dict__["_encoder"] = encoder  # not a submodule
+
 
 def checkpoint_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """The folder of a checkpoint; a hub id is downloaded on first use.
+    """The folder of a checkpoint; a hub id is downloaded on first use, to a folder named by its commit.
 
     Raises:
         SEVLMError: no such checkpoint.
     """
     folder = Path(path_or_hub_id)
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file() or any(folder.glob(f"{OFFICIAL_MODEL}*")):
         return folder
     if folder.is_dir():
-        official = any(folder.glob(f"{OFFICIAL_MODEL}*"))
-        hint = f"; type: python -m sevlm.convert {folder} OUT" if official else ""
-        raise SEVLMError(f"{folder} is no SEVLM checkpoint: it has no {CONFIG}{hint}")
+        raise SEVLMError(f"{folder} is no SEVLM checkpoint: it has neither {CONFIG} nor {OFFICIAL_MODEL}*")
     if not HUB_ID.fullmatch(str(path_or_hub_id)):
         raise SEVLMError(f"no SEVLM checkpoint at {folder}: expected a folder or a hub id like owner/name")
     try:
-        wanted = [WEIGHTS, CONFIG, f"{TOKENIZER}/*", SUMMARY_FILE]
+        wanted = [WEIGHTS, CONFIG, f"{TOKENIZER}/*", f"{ENCODER_FOLDER}/*", SUMMARY_FILE, *OFFICIAL_FILES]
         return Path(snapshot_download(str(path_or_hub_id), revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client raises many types: offline, absent, gated
         reason = first_line(error)
         raise SEVLMError(f"no folder {path_or_hub_id}, and the hub does not give it: {reason}") from error
 
 
-def model_from_official(checkpoint: OfficialCheckpoint, config: SEVLMConfig | None = None) -> SEVLM:
-    """Builds the model of an official checkpoint, in eval mode.
+def model_from_official(
+    checkpoint: OfficialCheckpoint, config: SEVLMConfig | None = None, encoder_heads: int | None = None
+) -> SEVLM:
+    """Builds the model of an official checkpoint, in eval mode, with its image encoder if that was trained.
+
+    Args:
+        config: the faithful configuration by default.
+        encoder_heads: attention heads of a trained image encoder; None takes CLIP's own, width / 64.
 
     Raises:
         SEVLMError: tensors are missing, left over, of another shape, or the output head is not tied.
@@ -270,6 +297,9 @@ def model_from_official(checkpoint: OfficialCheckpoint, config: SEVLMConfig | No
         model.load_state_dict(convert_state(checkpoint, config))
     except RuntimeError as error:
         raise SEVLMError(f"the checkpoint does not fit its configuration: {error}") from error
+    if checkpoint.tower is not None:
+        tower = clip_vision_from_openai(checkpoint.tower, encoder_heads)
+        model.keep_encoder(CLIPEncoder(tower, Preprocessing.from_config(config)).eval().requires_grad_(False))
     return model.eval()
 
 
@@ -300,6 +330,8 @@ def recorded_lexicon(folder: Path) -> dict[str, str]:
         found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("lexicon", {})
         if found:
             return found
+    if not (folder / CONFIG).is_file():  # a released checkpoint says nothing
+        return {}
     config = SEVLMConfig.load(folder / CONFIG)
     if config.lexicon_name is None or config.lexicon_sha256 is None:
         return {}
@@ -310,7 +342,8 @@ def recorded_lexicon(folder: Path) -> dict[str, str]:
 def digests(folder: Path) -> dict[str, str]:
     """File -> SHA-256 of what decides the answers of a checkpoint."""
     found = {}
-    for path in sorted([folder / WEIGHTS, folder / CONFIG, *(folder / TOKENIZER).glob("*")]):
+    patterns = (WEIGHTS, CONFIG, f"{TOKENIZER}/*", f"{ENCODER_FOLDER}/*", *OFFICIAL_FILES)
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         if path.is_file():
             with path.open("rb") as file:
                 found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,9 @@ FusionBoundary: TypeAlias = Literal["fixed6", "token_type"]
 ImageResize: TypeAlias = Literal["squash", "crop"]
 VADLookupUnit: TypeAlias = Literal["piece", "word"]
 
+TRAINED_ENCODER = "trained"
+"""`image_encoder` of a model whose CLIP tower was trained with it and lies in the checkpoint, in `image_encoder/`."""
+
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

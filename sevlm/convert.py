@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         checkpoint = read_official(options.official, options.name)
         config = config_from_official(checkpoint, options.prompt, options.vad_heads)
-        model = model_from_official(checkpoint, config)
+        model = model_from_official(checkpoint, config, options.encoder_heads)
         model.save_pretrained(options.out)
     except SEVLMError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompt", default=" the emotion is", help="--prompt_text of the training (default: %(default)r)"
     )
     parser.add_argument("--vad-heads", type=int, default=1, help="--VAD_En_Heads of the training (default: 1)")
+    parser.add_argument("--encoder-heads", type=int, help="of a trained image encoder (default: width / 64)")
     return parser
 
 

@@ -8,6 +8,7 @@ An image becomes a grid of patch features (P, E) for the decoder's cross-attenti
 | `clip:HUB_ID_OR_PATH` | patches x width | any CLIP on the Hugging Face hub or in a folder |
 | `vit:HUB_ID_OR_PATH` | patches x width | any transformers vision tower of patches (ViT, DINOv2, SigLIP ...) |
 | `efficientnet-lite0` | 49 x 1280 | in two small pip packages (extra `[demo]`) |
+| `trained` | patches x width | a CLIP tower trained with the model, in the checkpoint's folder `image_encoder/` |
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sevlm.config import ImageResize, SEVLMConfig, SEVLMError, atomic_write, first_line
+from sevlm.config import TRAINED_ENCODER, ImageResize, SEVLMConfig, SEVLMError, atomic_write, first_line
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel, PreTrainedModel
 
 KINDS = ("clip-vit-base-patch16", "clip:HUB_ID_OR_PATH", "vit:HUB_ID_OR_PATH", "efficientnet-lite0")
+ENCODER_FOLDER = "image_encoder"
 _SHORT = {"clip-vit-base-patch16": "clip:openai/clip-vit-base-patch16"}
 
 ImageOpener: TypeAlias = Callable[[Path], Image.Image]
@@ -218,8 +220,7 @@ class CLIPEncoder(ImageEncoder):
         It applies the final norm a second time to the top-left *patch*, not to the class token, and uses the
         result only if the decoder has a visual prefix (the default has none). Kept for parity.
         """
-        with torch.no_grad():
-            features: Tensor = self._post_layernorm(grid[:, 0])
+        features: Tensor = self._post_layernorm(grid[:, 0])
         return features
 
 
@@ -238,10 +239,11 @@ class PatchEncoder(ImageEncoder):
         return features[:, -self.tokens :]
 
 
-def load_image_encoder(config: SEVLMConfig) -> ImageEncoder:
+def load_image_encoder(config: SEVLMConfig, checkpoint: Path | None = None) -> ImageEncoder:
     """The frozen encoder that `config` names, on the CPU, in eval mode.
 
-    A hub id is downloaded on first use (unless `HF_HUB_OFFLINE=1`).
+    A hub id is downloaded on first use (unless `HF_HUB_OFFLINE=1`). One that was trained with the model is read from
+    the `checkpoint` folder.
 
     Raises:
         SEVLMError: unknown name, missing package, weights that could not be loaded, or a width other than
@@ -252,6 +254,8 @@ def load_image_encoder(config: SEVLMConfig) -> ImageEncoder:
     encoder: ImageEncoder
     if kind == "efficientnet-lite0" and not source:
         encoder = EfficientNetLite0(preprocess)
+    elif kind == TRAINED_ENCODER and checkpoint is not None:
+        encoder = _pretrained_tower("clip", str(checkpoint / ENCODER_FOLDER), preprocess)
     elif kind in ("clip", "vit") and source:
         encoder = _pretrained_tower(kind, source, preprocess)
     else:

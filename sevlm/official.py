@@ -1,7 +1,8 @@
 """Reads checkpoints in the layout of the released training script.
 
     DIR/nle_model_<name>/{config.json, pytorch_model.bin}   decoder, heads
-    DIR/ckpt_stats_<name>.tar                               VAD encoder, optimiser, scheduler, scores
+    DIR/ckpt_stats_<name>.tar                               VAD encoder, optimiser, scheduler, scores; with the script's
+                                                            fixed_encoder off also the CLIP tower that was trained
     DIR/nle_gpt2_tokenizer_0/                               tokenizer
 
 Files are opened with `torch.load(weights_only=True)`: nothing in them is executed.
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sevlm.config import SEVLMConfig, SEVLMError
+from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -38,6 +39,7 @@ BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossatt
 """Ends of the names of tensors that are no parameters."""
 OFFICIAL_MODEL = "nle_model_"
 """How the folders of the decoder's weights begin; the rest is the checkpoint's name."""
+OFFICIAL_FILES = (f"{OFFICIAL_MODEL}*/*", "ckpt_stats_*.tar", "nle_gpt2_tokenizer_0/*")
 MASKED_BIAS = -1e4
 """The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
 
@@ -51,7 +53,8 @@ class OfficialCheckpoint:
         name: the part of the file names that says which checkpoint of the run, e.g. `best-res`.
         config: `config.json` of the decoder.
         decoder_state: tensors of pytorch_model.bin, buffers included.
-        stats: content of the .tar; `emo_encoder_state_dict` is absent when VAD features were off.
+        stats: content of the .tar; `emo_encoder_state_dict` is absent if VAD features were off, `encoder_state_dict`
+            if the image encoder was frozen.
     """
 
     folder: Path
@@ -65,11 +68,16 @@ class OfficialCheckpoint:
         """The tokenizer saved once per run."""
         return self.folder / "nle_gpt2_tokenizer_0"
 
+    @property
+    def tower(self) -> Mapping[str, Tensor] | None:
+        """State dict of the image encoder if it was trained."""
+        return self.stats.get("encoder_state_dict")
+
     def state(self) -> dict[str, Tensor]:
-        """All tensors under the names of the official ModuleDict (`decoder.*`, `emo_encoder.*`)."""
+        """All tensors under the names of the official ModuleDict (`encoder.*`, `emo_encoder.*`, `decoder.*`)."""
         encoder = self.stats.get("emo_encoder_state_dict", {})
-        decoder = {f"decoder.{key}": value for key, value in self.decoder_state.items()}
-        return decoder | {f"emo_encoder.{key}": value for key, value in encoder.items()}
+        parts = {"encoder": self.tower or {}, "decoder": self.decoder_state, "emo_encoder": encoder}
+        return {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
 
 
 def parameter_name(official: str) -> str:
@@ -119,13 +127,14 @@ def config_from_official(
     """
     values = checkpoint.config
     _check_supported(values)
+    trained = {} if checkpoint.tower is None else {"image_encoder": TRAINED_ENCODER}
     encoder = checkpoint.stats.get("emo_encoder_state_dict")
     sizes = {key: int(values[key]) for key in ("vocab_size", "n_layer", "n_head", "n_embd", "n_positions")}
     return SEVLMConfig.official(
         **sizes,
         layer_norm_epsilon=float(values["layer_norm_epsilon"]),
         dropout=float(values["resid_pdrop"]),
-        image_size=int(values["img_size"]),
+        image_size=int(values["img_size"]) if checkpoint.tower is None else tower_side(checkpoint.tower),
         encoder_dim=int(values["encoder_dim"]),
         prefix_length=int(values["len_prefix"]),
         prefix_dim=int(values["prefix_size"]),
@@ -135,6 +144,7 @@ def config_from_official(
         use_vad_features=encoder is not None,
         use_vad_head=bool(values.get("use_VAD_loss")),
         use_contrastive_head=bool(values.get("use_cl_loss")),
+        **trained,
         **({} if encoder is None else _vad_encoder_sizes(encoder)),
     )
 
@@ -152,7 +162,7 @@ def convert_state(checkpoint: OfficialCheckpoint, config: SEVLMConfig) -> dict[s
     for name, value in state.items():
         if name.endswith(BUFFERS):
             _check_buffer(name, value)
-        elif config.use_vad_features or "VAD_linear" not in name:
+        elif not name.startswith("encoder.") and (config.use_vad_features or "VAD_linear" not in name):
             converted[parameter_name(name)] = value.float()
     return converted
 
@@ -217,7 +227,29 @@ _BLOCK = {
 }
 
 
-def clip_vision_from_openai(state: Mapping[str, Tensor], heads: int) -> CLIPVisionModel:
+def tower_side(state: Mapping[str, Tensor]) -> int:
+    """Height and width in pixels of the images that a tower takes."""
+    tensors = _without_prefix(state)
+    patch, patches = tensors["conv1.weight"].shape[-1], tensors["positional_embedding"].shape[0] - 1
+    return int(patch * round(patches**0.5))
+
+
+def tower_parameters(tower: CLIPVisionModel, name: str) -> list[nn.Parameter]:
+    """The parameters that hold an official tensor such as `encoder.conv1.weight`.
+
+    Three for query, key and value together; none for the projection, which is left out.
+    """
+    own = {key.removeprefix("vision_model."): value for key, value in tower.named_parameters()}
+    name = name.removeprefix("encoder.").removeprefix("encoder.")
+    if name in _TOP:
+        return [own[_TOP[name]]]
+    if not name.startswith("transformer.resblocks."):
+        return []
+    _, _, layer, rest = name.split(".", 3)
+    return [own[f"encoder.layers.{layer}.{new}"] for new in _block_names(rest)]
+
+
+def clip_vision_from_openai(state: Mapping[str, Tensor], heads: int | None = None) -> CLIPVisionModel:
     """Build the tower from the state dict of CLIP's `VisionTransformer`.
 
     The projection to the joint text-image space is left out: the decoder attends to unprojected patches.
@@ -225,7 +257,7 @@ def clip_vision_from_openai(state: Mapping[str, Tensor], heads: int) -> CLIPVisi
     Args:
         state: tensors named `conv1.weight`, `transformer.resblocks.0...`, with or without a prefix `encoder.` or
             `visual.`; fp16 values become fp32.
-        heads: attention heads, which no shape tells (CLIP itself has width / 64).
+        heads: attention heads, which no shape tells; None takes CLIP's own, width / 64.
 
     Raises:
         SEVLMError: a tensor is missing or has a wrong shape.
@@ -251,18 +283,17 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     raise SEVLMError("not the state dict of a CLIP visual transformer: no tensor is named conv1.weight")
 
 
-def _config(tensors: Mapping[str, Tensor], heads: int) -> CLIPVisionConfig:
+def _config(tensors: Mapping[str, Tensor], heads: int | None) -> CLIPVisionConfig:
     from transformers import CLIPVisionConfig
 
     width, _, patch, _ = tensors["conv1.weight"].shape
-    patches = tensors["positional_embedding"].shape[0] - 1
     layers = {name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
         num_hidden_layers=len(layers),
-        num_attention_heads=heads,
-        image_size=patch * round(patches**0.5),
+        num_attention_heads=heads or max(1, width // 64),
+        image_size=tower_side(tensors),
         patch_size=patch,
         hidden_act="quick_gelu",
     )
@@ -273,13 +304,15 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in tensors.items():
         if name.startswith("transformer.resblocks."):
             _, _, layer, rest = name.split(".", 3)
-            renamed |= {f"encoder.layers.{layer}.{new}": part for new, part in _block(rest, value).items()}
+            names = _block_names(rest)
+            parts = zip(names, value.chunk(len(names)), strict=True)  # (3D, ...) -> query, key, value, each (D, ...)
+            renamed |= {f"encoder.layers.{layer}.{new}": part for new, part in parts}
     return renamed
 
 
-def _block(rest: str, value: Tensor) -> dict[str, Tensor]:
+def _block_names(rest: str) -> list[str]:
+    """Our names for a tensor of one block."""
     module, kind = rest.replace("in_proj_", "in_proj.").rsplit(".", 1)
     if module == "attn.in_proj":
-        parts = value.chunk(3)  # (3D, ...) -> query, key, value, each (D, ...)
-        return {f"self_attn.{letter}_proj.{kind}": part for letter, part in zip("qkv", parts, strict=True)}
-    return {f"{_BLOCK.get(module, module)}.{kind}": value}
+        return [f"self_attn.{letter}_proj.{kind}" for letter in "qkv"]
+    return [f"{_BLOCK.get(module, module)}.{kind}"]

@@ -25,7 +25,7 @@ from accelerate.accelerator import Accelerator
 from accelerate.state import AcceleratorState
 
 from sevlm.checkpoint import SEVLM, Progress, load_gpt2_weights, model_from_official
-from sevlm.config import SEVLMConfig, SEVLMError, check_fields, unknown_key, write_text
+from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, check_fields, unknown_key, write_text
 from sevlm.data import EncodedCaptions, Sampling, TrainingExample
 from sevlm.images import FeatureCache, FeatureStore, ImageOpener, find_device, load_image_encoder, open_image
 from sevlm.official import OFFICIAL_MODEL, read_official
@@ -321,7 +321,8 @@ def prepare(
     )
     if config.prefix_length:
         raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
-    encoder = load_image_encoder(config)
+    trained = base is not None and config.image_encoder == TRAINED_ENCODER
+    encoder = base.image_encoder() if base is not None and trained else load_image_encoder(config)
     folder = Path(settings.feature_cache) if settings.feature_cache else out.parent / "sevlm-features"
     cache = FeatureCache(folder, settings.feature_cache_gb, progress=progress, open_image=open_image)
     with accelerator.main_process_first():  # the others then find the features in the cache
@@ -362,10 +363,10 @@ def _base(recipe: Recipe) -> SEVLM:
     folder = Path(str(recipe.training.init_from))
     if folder.name.startswith(OFFICIAL_MODEL):
         model = model_from_official(read_official(folder.parent, folder.name.removeprefix(OFFICIAL_MODEL)))
-    elif any(folder.glob(f"{OFFICIAL_MODEL}*")):
-        model = model_from_official(read_official(folder))
     else:
-        return SEVLM.from_pretrained(str(recipe.training.init_from))
+        model = SEVLM.from_pretrained(folder)
+        if not any(folder.glob(f"{OFFICIAL_MODEL}*")):
+            return model
     chosen = {key: recipe.model[key] for key in ("image_encoder", "lemmatizer") if key in recipe.model}
     model.config = dataclasses.replace(model.config, **chosen)
     return model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ IGNORE_INDEX = -100
 _BYTES = 256
 END_TOKEN = "<|endoftext|>"
 ADDED_TOKENS = ("<pad>", "<prefix>", "<emotion>", "<explanation>")
+_AROUND_ADDED = re.compile(rf"\s*({'|'.join(ADDED_TOKENS)})\s*")
 BECAUSE = "because"
 BECAUSE_TOKEN = "Ġbecause"
 """The single BPE piece " because", at which decoding switches to the explanation segment."""
@@ -184,7 +186,7 @@ def caption_text(config: SEVLMConfig, emotion: str, explanation: str) -> str:
 def encode_caption(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str, explanation: str) -> EncodedCaption:
     """Encodes one training caption, cut at `config.max_length` (words and end token are lost) and padded to it."""
     first = _prompt_ids(tokenizer, config, f"{config.prompt} {emotion}")
-    second = [*_ids(tokenizer, f" {BECAUSE} {explanation}"), config.bos_token_id]
+    second = [*text_ids(tokenizer, f" {BECAUSE} {explanation}"), config.bos_token_id]
     whole = first + second
     input_ids = whole[: config.max_length]
     ignored = config.prefix_length + 1  # prefix and bos
@@ -215,7 +217,7 @@ def encode_prompt(tokenizer: Tokenizer, config: SEVLMConfig) -> EncodedCaption:
 def encode_label(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str) -> EncodedCaption:
     """Encodes prompt + emotion + " because" for scoring; labels cover the emotion and "because" only."""
     first = _prompt_ids(tokenizer, config, f"{config.prompt} {emotion}")
-    second = _ids(tokenizer, f" {BECAUSE}")
+    second = text_ids(tokenizer, f" {BECAUSE}")
     input_ids = first + second
     prompt = len(_prompt_ids(tokenizer, config, config.prompt))
     segments = _prompt_segments(config, len(first)) + [config.explanation_token_id] * len(second)
@@ -279,8 +281,18 @@ def next_word(
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-    """Text of token ids, with spaces before punctuation and clitics removed as transformers 4 did."""
-    text: str = tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
+    """Text of token ids, with a space beside each added token, and without the spaces before punctuation and clitics.
+
+    Both are what transformers 4 did.
+    """
+    added = () if skip_special_tokens else special_ids(tokenizer)[1:]
+    groups: list[list[int]] = []
+    for token in ids:
+        if not groups or token in added or groups[-1][-1] in added:
+            groups.append([])
+        groups[-1].append(token)
+    settings = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
+    text = " ".join(tokenizer.decode(group, **settings) for group in groups)
     for spaced, joined in _CLEAN_UP + _CLEAN_UP_CLITICS:
         text = text.replace(spaced, joined)
     return text
@@ -298,13 +310,14 @@ def split_caption(text: str) -> tuple[str, str]:
     return emotion, " ".join(text.split()[2:])
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
+def text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text; as in the released code, spaces beside an added token are lost ("<pad> is", "<pad>is")."""
+    return list(tokenizer.encode(_AROUND_ADDED.sub(r"\1", text), add_special_tokens=False))
 
 
 def _prompt_ids(tokenizer: Tokenizer, config: SEVLMConfig, text: str) -> list[int]:
     prefix = [config.prefix_token_id] * config.prefix_length
-    return [*prefix, config.bos_token_id, *_ids(tokenizer, text)]
+    return [*prefix, config.bos_token_id, *text_ids(tokenizer, text)]
 
 
 def _prompt_segments(config: SEVLMConfig, length: int) -> list[int]:

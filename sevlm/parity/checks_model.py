@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import FIXED_BOUNDARY, IMAGENET_MEAN, IMAGENET_STD
 from sevlm.generation import CaptionDecoder, DecodingStep, finish_caption, greedy_steps, next_segments
-from sevlm.images import Preprocessing
+from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import SEVLMOutput
-from sevlm.official import BUFFERS, parameter_name
+from sevlm.official import BUFFERS, parameter_name, tower_parameters
 from sevlm.parity.fixture import Fixture, Report
 from sevlm.tokenization import because_id, encode_prompt, special_ids
 from sevlm.train import AdamW, linear_schedule
@@ -29,10 +29,21 @@ WEIGHTED = {"lm_loss_weight": 0.7, "contrastive_loss_weight": 0.3, "vad_loss_wei
 """The weights of `loss_weighted/*`, which the fixture's README states."""
 
 
-def run_batch(fixture: Fixture, model: SEVLM, vad: str = "vad_identity", step: int | None = None) -> SEVLMOutput:
-    """Forward pass with losses over the recorded batch; `step` picks the negatives of an optimiser step."""
+def run_batch(
+    fixture: Fixture,
+    model: SEVLM,
+    vad: str = "vad_identity",
+    step: int | None = None,
+    encoder: CLIPEncoder | None = None,
+) -> SEVLMOutput:
+    """Forward pass with losses over the recorded batch.
+
+    Args:
+        step: whose negatives are used; None takes those of the batch.
+        encoder: image encoder to train along.
+    """
     inputs = fixture.inputs
-    grid, prefix = fixture.images("batch")
+    grid, prefix = fixture.images("batch", encoder)
     semantic = inputs["batch/neg_semantic"] if step is None else inputs["steps/neg_semantic"][step]
     output: SEVLMOutput = model(
         grid,
@@ -123,28 +134,38 @@ def _without_vad(fixture: Fixture, model: SEVLM) -> Tensor:
 
 def gradients(fixture: Fixture) -> dict[str, Tensor]:
     """Recomputes `grad/*`: the gradient of the total loss, cut to the recorded rows."""
-    model = fixture.new_model()
-    loss = run_batch(fixture, model).loss
+    model, encoder = fixture.new_model(), fixture.new_encoder(trained=True) if fixture.is_trained else None
+    loss = run_batch(fixture, model, encoder=encoder).loss
     assert loss is not None  # labels were given
     loss.backward()  # type: ignore[no-untyped-call]
-    parameters = dict(model.named_parameters())
     tensors = {}
     for name in fixture.settings["grads"]:
-        gradient = parameters[parameter_name(name)].grad
-        if gradient is not None and f"grad/{name}" in fixture.outputs:
-            tensors[f"grad/{name}"] = gradient[: len(fixture.outputs[f"grad/{name}"])]
+        gradients = [p.grad for p in own_parameters(model, encoder, name) if p.grad is not None]
+        if gradients and f"grad/{name}" in fixture.outputs:
+            tensors[f"grad/{name}"] = torch.cat(gradients)[: len(fixture.outputs[f"grad/{name}"])]
     return tensors
+
+
+def own_parameters(model: SEVLM, encoder: CLIPEncoder | None, official: str) -> list[nn.Parameter]:
+    """Our parameters that, one below the other, are a parameter of the official ModuleDict; none if we leave it out."""
+    if not official.startswith("encoder."):
+        return [dict(model.named_parameters())[parameter_name(official)]]
+    assert encoder is not None  # a checkpoint without a trained tower has no such name
+    return tower_parameters(encoder.tower, official.removeprefix("encoder."))
 
 
 def optimizer_steps(fixture: Fixture) -> dict[str, Tensor]:
     """Recomputes `steps/*`: AdamW with a linear schedule from the checkpoint, dropout off."""
-    model = fixture.new_model()
-    optimizer = AdamW(official_groups(fixture, model))
+    model, encoder = fixture.new_model(), fixture.new_encoder(trained=True) if fixture.is_trained else None
+    groups = official_groups(fixture)
+    for group in groups:
+        group["params"] = [p for name in group.pop("names") for p in own_parameters(model, encoder, name)]
+    optimizer = AdamW(groups)
     steps = len(fixture.outputs["steps/lr"])
     schedule = linear_schedule(optimizer, _total_steps(fixture))
     losses, rates = [], []
     for step in range(steps):
-        output = run_batch(fixture, model, step=step)
+        output = run_batch(fixture, model, step=step, encoder=encoder)
         parts = (output.loss, output.lm_loss, output.contrastive_loss, output.vad_loss)
         losses.append(torch.stack([part.detach() for part in parts if part is not None]))
         rates.append([group["lr"] for group in optimizer.param_groups])
@@ -153,29 +174,32 @@ def optimizer_steps(fixture: Fixture) -> dict[str, Tensor]:
         output.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    parameters = dict(model.named_parameters())
-    names = fixture.settings["step_params"]
-    changed = {f"steps/param/{name}": parameters[parameter_name(name)].detach() for name in names}
+    changed = {
+        f"steps/param/{name}": torch.cat([p.detach() for p in own_parameters(model, encoder, name)])
+        for name in fixture.settings["step_params"]
+    }
     return {"steps/losses": torch.stack(losses), "steps/lr": torch.tensor(rates, dtype=torch.float64)} | changed
 
 
-def official_groups(fixture: Fixture, model: SEVLM) -> list[dict[str, Any]]:
-    """The released parameter groups, in the released order: VAD encoder, then decoder, each without and with biases."""
-    parameters = dict(model.named_parameters())
-    names = [n for n in fixture.checkpoint.state() if not n.endswith((*BUFFERS, "lm_head.weight"))]
-    decoder_rate, _, vad_rate = fixture.settings["traj_lr"]
+def official_groups(fixture: Fixture) -> list[dict[str, Any]]:
+    """The released parameter groups, in the released order, each without and with biases: a trained image encoder, the
+    VAD encoder, the decoder. `params` are the official tensors of these `names`.
+    """
+    state = fixture.checkpoint.state()
+    names = [name for name in state if not name.endswith((*BUFFERS, "lm_head.weight"))]
+    decoder_rate, encoder_rate, vad_rate = fixture.settings["traj_lr"]
     groups = []
-    for part, rate in (("emo_encoder.", vad_rate), ("decoder.", decoder_rate)):
+    for part, rate in (("encoder.", encoder_rate), ("emo_encoder.", vad_rate), ("decoder.", decoder_rate)):
         for biases in (False, True):
-            own = [n for n in names if n.startswith(part) and ("bias" in n) is biases]
-            chosen = [parameters[parameter_name(name)] for name in own]
-            groups.append({"params": chosen, "lr": rate, "weight_decay": 0.0})
+            own = [name for name in names if name.startswith(part) and ("bias" in name) is biases]
+            tensors = [nn.Parameter(state[name].float()) for name in own]
+            groups.append({"params": tensors, "names": own, "lr": rate, "weight_decay": 0.0})
     return [group for group in groups if group["params"]]
 
 
 def compare_groups(fixture: Fixture, report: Report) -> None:
-    """`optimizer_groups.json`: sizes and settings of the four groups."""
-    optimizer = AdamW(official_groups(fixture, fixture.model))
+    """`optimizer_groups.json`: sizes and settings of the groups."""
+    optimizer = AdamW(official_groups(fixture))
     got = [
         {
             "n_tensors": len(group["params"]),
@@ -349,7 +373,9 @@ _EVERY = "_every_16th"
 
 
 def clip_tensors(fixture: Fixture) -> dict[str, Tensor]:
-    """Recomputes `clip/*` from the recorded pixels."""
+    """Recomputes `clip/*` from the recorded pixels, if there are any."""
+    if "clip/pixels" not in fixture.outputs:
+        return {}
     with torch.no_grad():
         grid = fixture.clip(fixture.outputs["clip/pixels"])
         return {"clip/grid_feats": grid, "clip/grid_feats_0": fixture.clip.official_prefix(grid)}

@@ -23,6 +23,7 @@ from sevlm.tokenization import (
     encode_prompt,
     lookup_words,
     special_ids,
+    text_ids,
 )
 from sevlm.vad import Lemmatizer, NLTKLemmatizer, VADLookup
 
@@ -123,7 +124,7 @@ def compare_statistics(fixture: Fixture, report: Report) -> None:
     n steps m^2 <= v * sum((1 - b1)^2 b1^2k / ((1 - b2) b2^k)) for k < n (Cauchy-Schwarz).
     """
     stats = fixture.checkpoint.stats
-    groups = official_groups(fixture, fixture.model)
+    groups = official_groups(fixture)
     saved = stats["optimizer_state_dict"]
     sizes = [len(group["params"]) for group in groups]
     report.equal("ckpt_stats optimizer groups", [len(g["params"]) for g in saved["param_groups"]], sizes)
@@ -258,7 +259,7 @@ def _compare_eval_items(fixture: Fixture, report: Report, items: Sequence[Mappin
 
 
 def _string_case(tokenizer: Tokenizer, fixture: Fixture, text: str) -> dict[str, Any]:
-    ids = tokenizer.encode(text, add_special_tokens=False)
+    ids = text_ids(tokenizer, text)
     return {
         "text": text,
         "tokens": tokenizer.convert_ids_to_tokens(ids),

@@ -19,8 +19,16 @@ from sevlm.checkpoint import SEVLM, model_from_official
 from sevlm.config import SEVLMConfig
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import Negatives
-from sevlm.official import OfficialCheckpoint, clip_vision_from_openai, config_from_official, read_official
+from sevlm.official import (
+    OfficialCheckpoint,
+    clip_vision_from_openai,
+    config_from_official,
+    read_official,
+    tower_side,
+)
 from sevlm.vad import VADLexicon
+
+CLIP_FILE = "clip_tower_encoder_state.safetensors"
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -102,33 +110,51 @@ class Fixture:
 
     def new_model(self, **overrides: Any) -> SEVLM:
         """A fresh copy of the imported model, with other configuration values where given."""
-        return model_from_official(self.checkpoint, dataclasses.replace(self.config, **overrides))
+        heads = self.settings.get("clip", {}).get("heads")
+        return model_from_official(self.checkpoint, dataclasses.replace(self.config, **overrides), heads)
 
     @cached_property
     def lexicon(self) -> VADLexicon:
         """`vad_lexicon.txt`."""
         return VADLexicon.load(self.path("vad_lexicon.txt"))
 
+    def new_encoder(self, trained: bool) -> CLIPEncoder:
+        """A fresh CLIP tower: the one that was trained with the checkpoint, or that of the separate file."""
+        state = self.checkpoint.tower if trained else load_file(self.path(CLIP_FILE))
+        assert state is not None  # asked for only if the checkpoint has one
+        preprocessing = Preprocessing(tower_side(state), (0.0,) * 3, (1.0,) * 3, "squash")
+        heads = self.settings.get("clip", {}).get("heads")
+        return CLIPEncoder(clip_vision_from_openai(state, heads), preprocessing)
+
+    @cached_property
+    def is_trained(self) -> bool:
+        """Whether the image encoder was trained with the checkpoint."""
+        return self.checkpoint.tower is not None
+
+    @cached_property
+    def encoder(self) -> CLIPEncoder:
+        """The tower that images of the batch and of decoding go through."""
+        return self.new_encoder(self.is_trained)
+
     @cached_property
     def clip(self) -> CLIPEncoder:
-        """The tiny CLIP tower."""
-        sizes = self.settings["clip"]
-        state = load_file(self.path("clip_tower_encoder_state.safetensors"))
-        preprocessing = Preprocessing(sizes["resolution"], (0.0,) * 3, (1.0,) * 3, "squash")
-        return CLIPEncoder(clip_vision_from_openai(state, sizes["heads"]), preprocessing)
+        """The tower that `clip/*` are outputs of: that of the separate file if there is one."""
+        return self.new_encoder(trained=not (self.folder / CLIP_FILE).is_file())
 
-    def images(self, part: str) -> tuple[Tensor, Tensor | None]:
+    def images(self, part: str, encoder: CLIPEncoder | None = None) -> tuple[Tensor, Tensor | None]:
         """Patch features (B, P, E) and prefix vectors (B, prefix_dim) of `batch` or `decode`.
 
-        Fixtures hold features, or pixels that go through their own CLIP tower.
+        Fixtures hold features, or pixels that go through their own CLIP tower; through `encoder`, with gradients, if
+        it is given.
         """
         pixels = [
             name for name, value in self.inputs.peek().items() if name.startswith(f"{part}/") and value.dim() == 4
         ]
         if pixels:
-            with torch.no_grad():
-                grid = self.clip(self.inputs[pixels[0]])
-            return grid, self.clip.official_prefix(grid)
+            with torch.set_grad_enabled(encoder is not None):
+                tower = encoder or self.encoder
+                grid = tower.grid(self.inputs[pixels[0]])
+                return grid, tower.official_prefix(grid)
         prefix = f"{part}/image_prefix"
         needed = self.config.prefix_length > 0
         return self.inputs[f"{part}/image_grid"], self.inputs[prefix] if needed else None

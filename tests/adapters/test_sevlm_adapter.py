@@ -260,7 +260,7 @@ def test_a_device_that_is_not_there_is_a_users_mistake(
 
 
 def test_a_mistyped_folder_is_not_taken_for_a_checkpoint_without_lexicon() -> None:
-    with pytest.raises(UserError, match="no folder no/where; if it is a hub id"):
+    with pytest.raises(UserError, match="no folder no/where, and the hub does not give it"):
         SEVLMAdapter("no/where").fingerprint()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sevlm
 from sevlm import SEVLM, SEVLMConfig, SEVLMError
-from sevlm.checkpoint import model_from_official
+from sevlm.checkpoint import checkpoint_folder, model_from_official
 from sevlm.convert import main as convert
 from sevlm.official import config_from_official, read_official
 from sevlm.vad import RowLookup
@@ -110,9 +110,25 @@ def test_a_path_that_is_nothing_is_refused(tmp_path: Path) -> None:
         SEVLM.from_pretrained(tmp_path / "absent")
 
 
-def test_an_official_folder_is_told_how_to_convert(golden: Path) -> None:
-    with pytest.raises(SEVLMError, match=r"python -m sevlm\.convert"):
-        SEVLM.from_pretrained(golden)
+def test_an_official_folder_loads_directly(golden: Path, official_model: SEVLM) -> None:
+    loaded = SEVLM.from_pretrained(golden)
+    assert loaded.config == official_model.config
+    assert torch.equal(loaded.decoder.wte.weight, official_model.decoder.wte.weight)
+
+
+def test_a_hub_id_is_a_folder_named_by_its_commit(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A released checkpoint in the hub's cache, as a download leaves it."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "models--owner--released"
+    shutil.copytree(golden, cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit, encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert checkpoint_folder("owner/released").name == commit
+    assert SEVLM.from_pretrained("owner/released").config.fusion_boundary == "fixed6"
 
 
 def test_conversion_keeps_what_the_model_computes(
