@@ -1,4 +1,4 @@
-"""Pictures of the report for the documentation, taken in Chromium from a run on the demo paintings.
+"""Screenshots of the report for the documentation, taken in Chromium from a run on the embedded images.
 
     python scripts/screenshots.py runs/demo [--out docs/images]
 
@@ -45,9 +45,10 @@ class Shot:
 
 
 SHOTS = (
-    Shot("report-1280", 1280, 1500, "light", "body"),
+    Shot("report-1280", 1280, 900, "light", "body"),
     Shot("report-400", 400, 1000, "light", "body", 1.5),
-    Shot("report-dark", 1280, 1160, "dark", "#demo-emotions"),
+    Shot("report-dark", 1280, 900, "dark", "#demo-leaderboard"),
+    Shot("report-emotions", 1920, 1000, "light", "#demo-against"),
     Shot("report-samples", 1280, 1000, "light", "#demo-samples"),
 )
 
