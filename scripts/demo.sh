@@ -7,11 +7,11 @@ export HARNESS_DATA=${HARNESS_DATA:-$PWD/runs/demo-data}
 checkpoints=$HARNESS_DATA/demo/checkpoints
 
 started=$SECONDS
-"$bin/harness" train sevlm --task demo epochs=40
-"$bin/harness" train sevlm --task demo --out "$checkpoints/sevlm-large" epochs=40 n_layer=3 n_embd=256
+"$bin/harness" train sevlm --task demo epochs=25
+"$bin/harness" train sevlm --task demo --out "$checkpoints/sevlm-large" epochs=25 n_layer=3 n_embd=192
 [ -d "$checkpoints/random-vlm" ] || "$bin/python" tests/tiny_models.py llava "$checkpoints/random-vlm"
 trained=$SECONDS
 "$bin/harness" run --tasks demo --out runs/demo \
-    --models "sevlm,sevlm:checkpoint=$checkpoints/sevlm-large,as=sevlm-large,hf:$checkpoints/random-vlm,as=random-vlm,majority,nearest,human"
+    --models "sevlm,sevlm:checkpoint=$checkpoints/sevlm-large,as=sevlm-large,hf:$checkpoints/random-vlm,as=random-vlm,max_new_tokens=16,majority,nearest,human"
 finished=$SECONDS
 printf '\ntrain %d s, run with scores and report %d s\n' $((trained - started)) $((finished - trained))
