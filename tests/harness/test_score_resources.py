@@ -165,7 +165,7 @@ def test_lexicons_and_encoders_are_read_strictly(tmp_path: Path) -> None:
         text_similarity("model:0")
 
 
-def test_how_a_lexicon_is_read_is_said(tmp_path, capsys):
+def test_how_a_lexicon_is_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "words.txt").write_text("term\tvalence\tarousal\tdominance\ncalm\t0.85\t0.1\t0.55\n")
     found = word_affect(str(tmp_path / "words.txt"))
     assert found.entries["calm"] == pytest.approx((0.7, -0.8, 0.1))
