@@ -179,7 +179,7 @@ class TopK(MeanMetric):
 
     def fields(self) -> dict[str, str]:
         """The dominance rule."""
-        return {"dominance": dominance_rule(self.context.task.protocol).name}
+        return {"dominance": dominance_rule(self.context.task).name}
 
 
 class _Calibration(AdditiveMetric):
