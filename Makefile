@@ -9,7 +9,10 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 # A process per core; tests of a file share what they set up, files that take long begin.
 PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick fuzz check docs clean
+# The tests of vision-language families want torchvision, and so another build of torch: an environment of its own (6 GB).
+FAMILIES ?= .venv-families
+
+.PHONY: demo test quick families fuzz check docs clean
 
 demo: $(VENV)/.installed-demo
 	@bash scripts/demo.sh $(BIN)
@@ -22,6 +25,15 @@ test: $(VENV)/.installed-dev
 # The tests that need neither Java, Chromium, training nor a server: at most a minute.
 quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+families: $(FAMILIES)/.installed
+	OMP_NUM_THREADS=1 $(FAMILIES)/bin/python -m pytest tests/families --numprocesses auto
+
+$(FAMILIES)/.installed: pyproject.toml constraints-vlm.txt
+	@test -x $(FAMILIES)/bin/python || $(PYTHON) -m venv $(FAMILIES)
+	$(FAMILIES)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vlm.txt \
+		--editable '.[vlm,lora]' pytest pytest-timeout pytest-xdist hypothesis
+	@touch $@
 
 # The tests that draw their examples, with other examples each time.
 fuzz: $(VENV)/.installed-dev
@@ -48,4 +60,4 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 EXTRA_dev := ,demo,bertscore
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(FAMILIES) runs build *.egg-info
