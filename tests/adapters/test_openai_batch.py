@@ -239,3 +239,27 @@ def test_separators_inside_an_answer_and_a_download_cut_off(
     assert len(answers) == COUNT - 1
     assert all("painting" in line["explanation"] for line in answers)
     assert set(endpoint.worked.values()) == {1}
+
+
+def test_batches_of_the_responses_api(
+    server: tuple[BatchEndpoint, str], run: Command, card: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from harness.cli import main
+
+    endpoint, url = server
+
+    def body(identifier: str) -> dict[str, Any]:
+        part = {"type": "output_text", "text": f"awe because it is painting {identifier}"}
+        usage = {"input_tokens": 70, "output_tokens": 9, "total_tokens": 79}
+        said = {"type": "message", "role": "assistant", "content": [part]}
+        return {"object": "response", "status": "completed", "model": "m", "output": [said], "usage": usage}
+
+    endpoint.completion = body  # type: ignore[method-assign, assignment]
+    asked = [word.replace("mode=batch", "mode=batch,api=responses,probe=off") for word in words(card, url)]
+    assert main(asked) == 0, capsys.readouterr().err
+    check_all(card, endpoint)
+    (batch,) = endpoint.batches.values()
+    lines = [json.loads(line) for line in endpoint.files[batch["input_file_id"]].splitlines()]
+    assert batch["endpoint"] == "/v1/responses"
+    assert {line["url"] for line in lines} == {"/v1/responses"}
+    assert all("input" in line["body"] for line in lines)
