@@ -13,6 +13,7 @@ import inspect
 import json
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ TABLE = (
     "(key TEXT PRIMARY KEY, model TEXT NOT NULL, outcome TEXT NOT NULL, asked TEXT) WITHOUT ROWID"
 )
 INDEX = "CREATE INDEX IF NOT EXISTS responses_by_model ON responses (model)"
+WRITE_EVERY_S = 1.0
 KNOWN = "SELECT count(*), min(asked), max(asked) FROM responses WHERE model = ?"
 
 
@@ -61,6 +63,8 @@ class ResponseCache:
         self._model: str | None = None
         self._knows_any, self._opened = False, False
         self._failure: BaseException | None = None
+        self._unwritten: list[tuple[str, str | None, str, str]] = []
+        self._written_at = float("-inf")
 
     def find(self, item: Item) -> Outcome | None:
         """What is cached about an item; usage says so, and that it cost nothing.
@@ -84,6 +88,7 @@ class ResponseCache:
     def close(self) -> None:
         """Finish writing. A cache that could not be written is worth a warning: the answers are in the run."""
         if self._database is not None:
+            self._thread.submit(self._write).add_done_callback(self._note)
             self._thread.submit(self._database.close).add_done_callback(self._note)
         self._thread.shutdown(wait=True)
         if self._failure is not None:
@@ -133,14 +138,21 @@ class ResponseCache:
         return dataclasses.replace(outcome, usage=usage)
 
     def _store(self, item: Item, outcome: Outcome) -> None:
-        assert self._database is not None
         key = self._key(item)
         if key is None:
             return
         text = json.dumps(outcome_to_json("", outcome), allow_nan=False)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._database.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?)", (key, self._model, text, now))
-        self._database.commit()  # cheap in WAL mode, and other processes may want to write
+        self._unwritten.append((key, self._model, text, now))
+        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what was kept, in one transaction: other processes may want to write in between."""
+        assert self._database is not None
+        rows, self._unwritten, self._written_at = self._unwritten, [], time.monotonic()
+        self._database.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?)", rows)
+        self._database.commit()
 
     def _note(self, done: Future[None]) -> None:
         self._failure = self._failure or done.exception()
