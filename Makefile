@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev
 	@bash scripts/llama_cpp.sh $(BIN)/python
 	$(BIN)/python -m pytest $(PARALLEL)
 
-# The tests that need neither Java, Chromium, training nor a server: at most a minute.
+# The tests that need neither Java, Chromium, training nor a server.
 quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
