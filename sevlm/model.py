@@ -614,3 +614,34 @@ class Network(nn.Module):
             part = "cross_attention" if cross else inner
             counts[part] = counts.get(part, 0) + parameter.numel()
         return counts | {"total": sum(counts.values())}
+
+
+def decoding_flops(config: SEVLMConfig, patches: int, prompt: int, steps: int) -> int:
+    """Floating-point operations of matrix products to decode one image, as `sevlm.generation` does it.
+
+    Two per multiply-add. A position costs 28 D^2 per layer for its linear maps and 4 D for each key it attends to, each
+    step 2 D V for the logits; keys and values of the image cost 4 D^2 per patch and layer, once. A non-causal VAD
+    encoder makes every explanation position be computed again at each step.
+
+    Args:
+        config: of the model.
+        patches: of the image, P.
+        prompt: tokens that decoding starts from, prefix included.
+        steps: tokens generated.
+    """
+    width, layers = config.n_embd, config.n_layer
+    total = 4 * patches * width**2 * layers
+    if config.encoder_dim != width:
+        total += 2 * patches * config.encoder_dim * width
+    causal, cached, embedded = config.causal_vad_encoder or not config.use_vad_features, 0, 0
+    for stop in range(prompt, prompt + steps):
+        new, keys = stop - cached, 4 * (stop + patches) * width
+        total += (layers - 1) * new * (28 * width**2 + keys)
+        total += 6 * new * width**2 + 22 * width**2 + keys  # the last layer: all keys and values, but one query
+        total += 2 * width * (config.vocab_size + VAD_WIDTH * config.use_vad_head)
+        if config.use_vad_features:
+            total += 2 * (stop - embedded) * width**2 + 2 * new * VAD_WIDTH * width
+            seen = 2 * VAD_WIDTH * (3 * VAD_WIDTH + 2 * config.vad_feedforward + 2 * stop)
+            total += config.vad_layers * (stop - embedded if causal else stop) * seen
+        embedded, cached = stop, stop if causal else min(stop, config.prefix_length + FIXED_BOUNDARY)
+    return total

@@ -1,0 +1,129 @@
+"""How fast SEVLM answers beside what the machine could do: images/s, shares of its arithmetic and of its memory rate.
+
+    python benchmarks/sevlm_speed.py [--batch 16 64] [--small] [--rounds 3]
+
+Random weights at distilgpt2 size with a ViT-B/16 (`--small`: 6 layers, 48 wide, 16 patches, the host's share), 25
+tokens, no early stop, both modes. Model FLOP utilisation is `sevlm.model.decoding_flops` per second over the rate of a
+large matrix product measured here; bandwidth utilisation is weights and caches read per step over that of a large copy.
+On a GPU fp32 and bf16. The last line is one JSON object; it is also written to results/sevlm_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from machine import machine, write_result
+
+from sevlm.checkpoint import SEVLM
+from sevlm.config import SEVLMConfig
+from sevlm.generation import CaptionDecoder, greedy_tokens
+from sevlm.images import CLIPEncoder, Preprocessing
+from sevlm.model import decoding_flops
+from sevlm.tokenization import config_for_tokenizer, encode_prompt, train_bpe
+from sevlm.vad import VADLookup, load_lexicon
+
+STEPS = 25
+WORDS = ("the", "sea", "is", "dark", "and", "calm", "while", "people", "walk", "along", "quiet", "roads", "at", "night")
+
+
+def seconds(run: Callable[[], object], rounds: int) -> float:
+    """Median wall time of a call."""
+    cuda, taken = torch.cuda.is_available(), []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        run()
+        if cuda:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])  # the first is warm-up
+
+
+def limits(device: str, dtype: torch.dtype, rounds: int) -> tuple[float, float]:
+    """FLOP/s of a matrix product and bytes/s of a copy (read and written), both large."""
+    side = 8192 if device == "cuda" else 1024
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    large = torch.empty(2**28 if device == "cuda" else 2**24, device=device, dtype=dtype)
+    copied = 2 * large.numel() * large.element_size()
+    return 2 * side**3 / seconds(lambda: one @ other, rounds), copied / seconds(large.clone, rounds)
+
+
+def model_of(mode: str, small: bool) -> SEVLM:
+    """Random weights, with a tokenizer of some hundred pieces of its own."""
+    draw = random.Random(0)
+    tokenizer = train_bpe([" because ".join(draw.choices(WORDS, k=2)) for _ in range(500)], 500)
+    sizes: dict[str, Any] = {"n_layer": 6, "n_embd": 48, "n_head": 4, "encoder_dim": 48} if small else {}
+    if mode == "faithful":
+        config = SEVLMConfig.official(lemmatizer="simplemma", **sizes)
+    else:
+        config = SEVLMConfig.from_dict({"max_new_tokens": STEPS, **sizes})
+    torch.manual_seed(0)
+    return SEVLM(config_for_tokenizer(config, tokenizer), tokenizer).eval()
+
+
+def measure(batches: list[int], small: bool, rounds: int) -> dict[str, Any]:
+    device, patches = "cuda" if torch.cuda.is_available() else "cpu", 16 if small else 196
+    dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if device == "cuda" else {})
+    rows = []
+    for precision, dtype in dtypes.items():
+        flops, bandwidth = limits(device, dtype, rounds)
+        for mode in ("faithful", "causal"):
+            model = model_of(mode, small).to(device, dtype)
+            config = model.config
+            lookup = VADLookup.from_config(config, load_lexicon("vader"))
+            prompt = len(encode_prompt(model.tokenizer, config).input_ids)
+            cost = decoding_flops(config, patches, prompt, STEPS)
+            weights = sum(p.numel() * p.element_size() for p in model.decoder.parameters())
+            for batch in batches:
+                grid = torch.randn(batch, patches, config.encoder_dim, device=device, dtype=dtype)
+                taken = seconds(lambda: greedy_tokens(CaptionDecoder(model, grid, lookup), False), rounds)  # noqa: B023
+                keys = batch * config.n_layer * 2 * (patches + prompt + STEPS / 2) * config.n_embd * dtype.itemsize
+                rows.append(
+                    {
+                        "precision": precision,
+                        "mode": mode,
+                        "batch": batch,
+                        "images_per_s": round(batch / taken, 1),
+                        "ms_per_step": round(1e3 * taken / STEPS, 2),
+                        "gflop_per_image": round(cost / 1e9, 3),
+                        "flop_utilisation": round(cost * batch / taken / flops, 4),
+                        "bandwidth_utilisation": round(STEPS * (weights + keys) / taken / bandwidth, 4),
+                    }
+                )
+                print(rows[-1])
+        if not small:
+            rows.append(encoding(device, dtype, precision, batches[0], flops, rounds))
+    setting = "6 layers, 48 wide, 16 patches" if small else "distilgpt2 size, 196 patches of 768 features, ViT-B/16"
+    return {"setting": f"{setting}, {STEPS} tokens, random weights", "machine": machine(), "rows": rows}
+
+
+def encoding(device: str, dtype: torch.dtype, precision: str, batch: int, flops: float, rounds: int) -> dict[str, Any]:
+    """The image encoder alone: 2 operations per weight and patch, attention left out."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    tower = CLIPVisionModel(CLIPVisionConfig(hidden_size=768, intermediate_size=3072, patch_size=16))
+    encoder = CLIPEncoder(tower, Preprocessing.from_config(SEVLMConfig())).eval().to(device, dtype)
+    pixels = torch.randn(batch, 3, 224, 224, device=device, dtype=dtype)
+    taken = seconds(lambda: encoder(pixels), rounds)
+    cost = 2 * 197 * sum(p.numel() for p in tower.parameters() if p.ndim == 2)
+    row = {"precision": precision, "mode": "image encoder", "batch": batch, "images_per_s": round(batch / taken, 1)}
+    row |= {"gflop_per_image": round(cost / 1e9, 1), "flop_utilisation": round(cost * batch / taken / flops, 4)}
+    print(row)
+    return row
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 256, 1024] if torch.cuda.is_available() else [16])
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    result = measure(options.batch, options.small, options.rounds)
+    write_result("sevlm_speed_small" if options.small else "sevlm_speed", result)
+    print(json.dumps(result))
