@@ -436,6 +436,27 @@ class Table:
 # ----------------------------------------------------------------------------------------------- cells
 
 
+def tokenise_ahead(
+    engine: CaptionEngine, metrics: Sequence[Metric], examples: Iterable[Example], rows: Outcomes
+) -> None:
+    """Have all texts tokenised, and METEOR warm up if one is new; if that is impossible, each metric gives the reason.
+
+    It comes before anything slow, such as the training of a classifier, which METEOR's start then overlaps with.
+    """
+    if not any(metric.family in _TEXTUAL for metric in metrics):
+        return
+
+    def texts() -> Iterator[str]:
+        for example in examples:
+            yield from (a.explanation for a in example.annotations)
+            for found in rows.values():
+                outcome = found.get(example.id)
+                yield outcome.explanation if isinstance(outcome, Answer) else ""
+
+    with suppress(Unavailable):
+        engine.tokenise_ahead(texts(), meteor_follows=any(metric.name == "meteor" for metric in metrics))
+
+
 Scored: TypeAlias = Mapping[ReferenceSet, Sequence[ScoredExample]]
 
 
@@ -511,7 +532,6 @@ class Scorer:
 
     def read(self, examples: Iterable[Example], rows: Outcomes) -> None:
         """Fill the tables."""
-        self._tokenise_ahead(examples, rows)
         begun: deque[tuple[list[Example], dict[RowKey, list[Outcome]], Scored, Ahead | None]] = deque()
         source = iter(examples)
         while (block := list(islice(source, BLOCK))) or begun:
@@ -523,21 +543,6 @@ class Scorer:
                 self._finish(*begun.popleft())
         for table in dict.fromkeys([*self.tables.values(), *self._diagrams.values()]):
             table.close()
-
-    def _tokenise_ahead(self, examples: Iterable[Example], rows: Outcomes) -> None:
-        """Have all texts tokenised and METEOR started; if that is impossible, each metric gives the reason."""
-        if not any(metric.family in _TEXTUAL for metric in self.metrics):
-            return
-
-        def texts() -> Iterator[str]:
-            for example in examples:
-                yield from (a.explanation for a in example.annotations)
-                for found in rows.values():
-                    outcome = found.get(example.id)
-                    yield outcome.explanation if isinstance(outcome, Answer) else ""
-
-        with suppress(Unavailable):
-            self._engine.tokenise_ahead(texts(), meteor_follows=self._asks_meteor)
 
     def _scored(self, part: ReferenceSet, block: Sequence[Example], outcomes: Sequence[Outcome]) -> list[ScoredExample]:
         pairs = zip(block, outcomes, strict=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.plan.manifest import task_from_json
 from harness.plan.registry import data_root, metric_registry, open_reader
-from harness.score.cells import Outcomes, Scorer, survey
+from harness.score.cells import Outcomes, Scorer, survey, tokenise_ahead
 from harness.score.compare import compare
 from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
 from harness.score.predictions import EmotionPrediction, write_predictions
@@ -122,7 +122,9 @@ def score_task(
         others = (resources.reader, resources.lexicon, resources.similarity)
         found = (engine, WordIds(), *(resource for resource in others if resource is not None))
         context = Context(task, found, texts, preprocessing)
-        scorer = Scorer(context, load_metrics(context), surveys)
+        metrics = load_metrics(context)
+        tokenise_ahead(engine, metrics, examples, rows)
+        scorer = Scorer(context, metrics, surveys)
         scorer.read(examples, rows)
         cells = [
             cell for part in scorer.sets for cell in scorer.cells(part, split=split, seed=seed, replicates=replicates)
