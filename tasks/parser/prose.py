@@ -39,9 +39,10 @@ class Claim:
 
 Form = Callable[[str, LabelNames], list[Claim]]
 
-_DECOR = r"(?:[^\w\n❌✗✘✕✖≠¬🚫⛔]|_)"
+_DECOR = r"(?:(?!\[\s?\])[^\w\n❌✗✘✕✖≠¬🚫⛔☐]|_)"
 OPENING = re.compile(
-    rf"{_DECOR}*+(?:(?:option\s{{1,3}})?\(?(?:\d{{1,2}}|[a-z])\s?[.):](?=[\s*_\"'(\[“]){_DECOR}*+)?", re.IGNORECASE
+    rf"{_DECOR}*+(?:(?:option\s{{1,3}})?\(?(?:\d{{1,2}}|[a-z])\s?[.):](?=[\s*_\"'(\[“]){_DECOR}*+|(?<=\[)[x✓✔]\]{_DECOR}*+)?",
+    re.IGNORECASE,
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
 CLOSING = r"(?:[*_\"'`”’)\]}>»」\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
@@ -56,13 +57,20 @@ _ADJECTIVE = re.compile(r"\w+(?:ly|ing|ous|ic|ive|ful|ant|ent|al|able|ible)")
 _WORD = re.compile(r"\w[\w'’-]*")
 
 
+def without_closing_words(text: str) -> str:
+    """The text without a last paragraph that offers further help."""
+    head, gap, last = text.rstrip().rpartition("\n\n")
+    plain = last.strip(" *_#>-").lower().replace("’", "'")
+    return head if gap and plain.startswith(words().offers) else text
+
+
 def tidy(text: str) -> str:
     """A sentence without blanks, quotation marks, brackets and emphasis around it; empty if it holds no word.
 
     >>> tidy(' **"the lake is calm"**} ')
     'the lake is calm'
     """
-    text = re.sub(r" ?\x1f+ ?", " ", text).strip()
+    text = re.sub(r" ?\x1f+ ?", " ", without_closing_words(text)).strip()
     text = re.sub(r"\*\*([^*\n]{1,400})\*\*", r"\1", text)
     for _ in range(3):
         text = _without_closings(text[_LEADING.match(text).end() :])  # type: ignore[union-attr]
@@ -206,7 +214,7 @@ def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set
     return found | _labels_alone(text, place, end, names)
 
 
-_GAP = re.compile(r"[^\w]{0,12}")
+_GAP = re.compile(r"[^\w\n]{0,12}")
 _OPTION = re.compile(r"(?:\d{1,2}|[a-h])[.)]\s{0,3}")
 _TOUCHING = re.compile("以及|还有|和|与|與|跟|及|或者|或|并|且|と|や|それとも")
 
@@ -311,7 +319,8 @@ def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]
         line_end = text.find("\n", end)
         other = _joined_label(text, end, len(text) if line_end < 0 else line_end, names)
         if other is None:
-            return False
+            rest = text[end : None if line_end < 0 else line_end]
+            return len(labels) > 1 and not re.search(r"\w", rest)
         labels.add(other.label)
         mention = other
     return True
@@ -323,8 +332,8 @@ def _closing() -> re.Pattern[str]:
 
 
 _SENTENCE_START = re.compile(
-    r"(?:([.!?…]['\"”’)*]{0,3}|:\*{0,2})\s{1,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
-    r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly)\s{1,4}){0,3}[*_\"'“‘(\[]{0,4}\Z",
+    r"(?:([.!?…]['\"”’)*]{0,3}|:\*{0,2}|\A|\n)\s{0,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
+    r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly|probably|likely|definitely|surely)\s{1,4}){0,3}[*_\"'“‘(\[]{0,4}\Z",
     re.IGNORECASE,
 )
 _THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}because\b", re.IGNORECASE)
@@ -340,8 +349,9 @@ def _starts_sentence(text: str, mention: Mention, *, is_second: bool) -> bool:
 
     The second of two may do so after a joint ("awe because of the height, or fear because of the drop").
     """
-    before = _SENTENCE_START.search(text[max(0, mention.start - 30) : mention.start])
-    if before is None or not (before[1] or is_second):
+    lead = text[max(0, mention.start - 30) : mention.start]
+    before = _SENTENCE_START.search(lead if mention.start <= 30 else f"x{lead}")
+    if before is None or (before[1] is None and not is_second):
         return False
     if _THEN_BECAUSE.match(text, mention.end):
         return True
@@ -367,7 +377,9 @@ _TAIL = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"\s{1,5}(?:is|would\s{1,5}be)\s{1,5}(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)\b", re.IGNORECASE
+    r"\s{1,5}(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
+    r"what\s{1,5}(?:i|it|this|the)\s)\b",
+    re.IGNORECASE,
 )
 
 
@@ -412,11 +424,9 @@ def _claim_start(text: str, sentence: int, mention: Mention) -> int | None:
     for index in range(len(before) - 1, max(-1, len(before) - 10), -1):
         if _claims(spoken, index):
             return before[index][0]
-        if (
-            not _is_filler(spoken[index])
-            and not (index + 1 < len(before) and spoken[index + 1] in ("and",))
-            and spoken[index] != "and"
-        ):
+        place = before[index][0] + len(spoken[index])
+        is_joined = spoken[index] == "and" or spoken[index + 1 : index + 2] == ["and"] or text[place] == ","
+        if not is_joined and not _is_filler(spoken[index]):
             return None
     return None
 
@@ -444,7 +454,7 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
             "render",
             "renders",
         )
-    if word == "with":
+    if word == "with" and previous not in ("go", "went", "going"):
         return previous in ("me", "you", "us") and bool(before[-2:-1]) and before[-2].startswith("fill")
     if word in ("is", "be", "was", "as") and words().prose["states"] & set(before):
         return word != "be" or previous == "would"

@@ -165,7 +165,8 @@ def _mark(text: str, match: re.Match[str]) -> Mark | None:
     name, kind = _named(match["name"], bool(match["close"] or match["close2"]), is_token, is_bracket)
     if name == "channel" and match["after"] and not match["before"]:
         kind = Kind.THOUGHT_CLOSES
-    if kind is None or (match["empty"] and kind is not Kind.NOISE):
+    is_comparison = name in words().marks["html"] and match[0][1:2] == " "  # "a < b and c > d"
+    if kind is None or is_comparison or (match["empty"] and kind is not Kind.NOISE):
         return None
     start, end = match.span()
     if start and text[start - 1] + text[end : end + 1] in ("``", '""', "''", "“”", "‘’", "「」"):
@@ -201,8 +202,10 @@ def _kind(name: str, is_closing: bool, is_token: bool, is_bracket: bool) -> Kind
         return Kind.ANSWER_CLOSES if is_closing else Kind.ANSWER_OPENS
     if is_token or (name in names["noise"] and not is_bracket):
         return Kind.NOISE
-    if is_bracket or name in names["html"]:
+    if is_bracket:
         return None
+    if name in names["html"]:
+        return Kind.NOISE
     return Kind.ELEMENT_CLOSES if is_closing else Kind.ELEMENT_OPENS
 
 

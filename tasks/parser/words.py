@@ -29,6 +29,7 @@ class Words:
         because: regular expression source for one connective, with the comma and the blanks before it.
         denials: words that deny the label after them.
         prose: kinds of words in sentences.
+        offers: how a paragraph begins that offers further help.
     """
 
     date: str
@@ -41,6 +42,7 @@ class Words:
     because: str
     denials: frozenset[str]
     prose: dict[str, frozenset[str]]
+    offers: tuple[str, ...]
 
 
 @cache
@@ -59,6 +61,7 @@ def words() -> Words:
         other_fields={name: kind for kind, names in others.items() for name in names},
         because=_because([phrase for row in given["connectives"] for phrase in row]),
         denials=frozenset(given["denials"]),
+        offers=tuple(given["offers"]),
         prose={kind: frozenset(found) for kind, found in given["prose"].items()},
     )
 
