@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,8 @@ class Grey(LocalAdapter):
         if self.broken:
             raise UserError("grey: no such weights; type: grey:broken=false")
         (self.loads / uuid.uuid4().hex).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        with Path("pids").open("a") as pids:
+            print(os.getpid(), file=pids)
         while len(list(self.loads.iterdir())) < self.together:
             time.sleep(0.02)
 
@@ -171,6 +174,24 @@ def test_a_node_that_dies_costs_nothing(cluster: Any, run: Run) -> None:
     assert run(model, "there", "--executor", "ray", "--batch-size", "1") == 0
     assert record_of("there")["placement"]["lost"] == 1
     assert loadings() == 3
+    assert run("grey:loads=loads", "here") == 0
+    assert lines_of("there") == lines_of("here")
+
+
+def test_a_killed_worker_costs_nothing(cluster: Any, run: Run) -> None:
+    outcomes, gate = Path("there", "outcomes", "forty", "grey.jsonl").absolute(), Path("gate").absolute()
+
+    def kill() -> None:
+        """Once both workers have answered a shard of four and hold the next one."""
+        while not outcomes.exists() or outcomes.read_bytes().count(b"\n") < 8:
+            time.sleep(0.02)
+        os.kill(int(Path("pids").read_text().split()[0]), signal.SIGKILL)
+        Path("named").write_text("none")
+        Path("named").rename(gate)
+
+    threading.Thread(target=kill, daemon=True).start()
+    assert run(f"grey:loads=loads,gate={gate},together=2", "there", "--executor", "ray", "--batch-size", "1") == 0
+    assert record_of("there")["placement"]["lost"] == 1
     assert run("grey:loads=loads", "here") == 0
     assert lines_of("there") == lines_of("here")
 
