@@ -95,6 +95,16 @@ class LeaderboardRow:
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def size_and_licence(self) -> str:
+        """What the model's card says of both, as far as it does; empty without a card."""
+        card = self.resources.get("card")
+        if not isinstance(card, Mapping):
+            return ""
+        weights = number_or_none(card, "parameters")
+        size = "" if weights is None else f"{weights / 1e9:.3g} B weights"
+        return ", ".join(filter(None, (size, str(card.get("licence") or ""))))
+
+    @property
     def is_ranked(self) -> bool:
         """Answered often enough to be compared; unknown coverage is not."""
         return self.coverage is not None and self.coverage.share >= ANSWERED_ENOUGH

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `run`."""
     what = parser.add_argument_group("what to run")
     what.add_argument("--tasks", metavar="T[,T…]", help="task names, or paths of task YAML files")
-    what.add_argument("--models", metavar="M[,M…]", help="models with settings: llava:checkpoint=PATH,dtype=bf16")
+    what.add_argument("--models", metavar="M[,M…]", help="models, with settings: qwen3-vl-8b:dtype=bf16,hf:PATH")
     what.add_argument("--adapter", metavar="NAME=FILE.py:Class", action="append", help="add a model of your own")
     what.add_argument("--split", help="split to answer (default: test)")
     what.add_argument("--limit", type=positive, metavar="N", help="only the first N examples")
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_root(where)
     where.add_argument("--config", type=Path, metavar="YAML", help="options of this command, by their long names")
     how = parser.add_argument_group("how")
-    how.add_argument("--batch-size", type=_batch_size, metavar="N|auto", help="images a local model gets at once (8)")
+    how.add_argument("--batch-size", type=size_or_auto, metavar="N|auto", help="images a local model gets at once (8)")
     how.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 … (default: the model's choice)")
     how.add_argument("--dtype", metavar="D", help="fp32, bf16 or fp16 (default: the model's choice)")
     how.add_argument("--concurrency", type=positive, metavar="N", help="requests to an endpoint at once (8)")
@@ -79,7 +79,8 @@ def positive(text: str) -> int:
     return number
 
 
-def _batch_size(text: str) -> int:
+def size_or_auto(text: str) -> int:
+    """A batch size, 0 if it is to be found while answering, for argparse."""
     return 0 if text == "auto" else positive(text)
 
 

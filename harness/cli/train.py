@@ -12,6 +12,7 @@ from harness.adapters import TrainRequest
 from harness.cli import EXIT_COMPLETE, add_data_root
 from harness.images import max_pixels
 from harness.plan.contamination import record_training
+from harness.plan.models import parse_models
 from harness.plan.registry import (
     TEXT_EMOTION,
     adapter_registry,
@@ -25,7 +26,7 @@ from harness.types import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
-    parser.add_argument("model", metavar="MODEL", help="sevlm, llava, text-emotion, or another model to train")
+    parser.add_argument("model", metavar="MODEL", help="sevlm, text-emotion, llava, qwen3-vl-8b, hf:CHECKPOINT, …")
     parser.add_argument("--task", required=True, metavar="T", help="task whose training split is used")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: <data root>/<task>/checkpoints/<model>")
     parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
@@ -42,17 +43,18 @@ def execute(arguments: argparse.Namespace) -> int:
     """Train; the exit code."""
     if arguments.model == TEXT_EMOTION:
         return _train_text_emotion(arguments)
-    cls = adapter_registry().load(arguments.model)
+    (spec,) = parse_models(arguments.model)
+    cls = adapter_registry().load(spec.adapter)
     max_pixels()  # a mistake in its variable ends here, not in the list of unreadable images
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
         if path is not None and not path.exists():
             raise UserError(f"{option} {path}: no such file or folder")
-    settings = parse_settings(arguments.settings)
+    settings = dict(spec.settings) | parse_settings(arguments.settings)
     if arguments.config:
         settings["config"] = arguments.config
     task, root = find_task(arguments.task), data_root(arguments.data_root)
     reader = open_reader(task, root)
-    out = arguments.out or checkpoint_folder(root, task.name, arguments.model)
+    out = arguments.out or checkpoint_folder(root, task.name, spec.name)
     request = TrainRequest(
         task=task,
         train=list(reader.examples("train")),

@@ -98,10 +98,11 @@ def test_size_and_licence_of_the_card_reach_the_results(tmp_path: Path) -> None:
     labels = ", ".join(find_task("demo").emotions)
     (tmp_path / "few.yaml").write_text(f"name: few\ndataset: demo\nemotions: [{labels}]\nmetrics: [accuracy]\n")
     task = ["--tasks", str(tmp_path / "few.yaml"), "--limit", "2"]
-    words = ["run", *task, "--models", str(card), "--out", str(run), "--no-report"]
+    words = ["run", *task, "--models", str(card), "--out", str(run)]
     assert main([*words, "--adapter", f"named={majority}:Named"]) == 0
     (model,) = json.loads((run / "results.json").read_text())["models"]
     assert (model["model"], model["parameters"], model["card"]["licence"]) == ("mine", 2_000_000, "MIT")
+    assert "0.002 B weights, MIT" in (run / "report" / "index.html").read_text()
 
 
 ENDPOINTS = [name for name in card_names() if (card := find_card(name)) is not None and card.checkpoint is None]
