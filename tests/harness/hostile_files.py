@@ -174,7 +174,7 @@ def _outcomes() -> Iterator[Case]:
         "unknown kind": {"kind": "maybe"},
         "id a number": {"id": 7},
         "unknown id": {"id": "b"},
-        "no emotion": {"emotion": None},
+        "emotion no text": {"emotion": 5},
         "probabilities a list": {"emotion_probs": [1]},
         "probabilities without bound": {"emotion_probs": {"joy": 10**400}},
         "usage a list": {"usage": [1]},
