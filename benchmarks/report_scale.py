@@ -96,7 +96,7 @@ def write_run(path: Path, count: int) -> RunFolder:
     )
     examples = list(paintings(count, path.with_name(f"{path.name}-pictures")))
     run.save_examples("scale", examples)
-    place = {"task": "scale", "split": "test", "metric": "accuracy", "n": count}
+    place = {"task": "scale", "split": "test", "control": None, "metric": "accuracy", "references": "all", "n": count}
     cells = [place | {"model": name, "value": 0.4 + i / 50} for i, name in enumerate(MODELS)]
     for seed, name in enumerate(MODELS):
         log = run.outcomes_path("scale", RowKey(name))
@@ -106,7 +106,16 @@ def write_run(path: Path, count: int) -> RunFolder:
         read = {id_: EmotionPrediction(said.emotion, seed % 2 == 0) for id_, said in answers(examples, seed)}
         write_predictions(run, "scale", RowKey(name), read)
     coverage = [
-        {"task": "scale", "model": name, "examples": count, "answered": count, "refused": 0, "unparsed": 0, "failed": 0}
+        {
+            "task": "scale",
+            "model": name,
+            "control": None,
+            "examples": count,
+            "answered": count,
+            "refused": 0,
+            "unparsed": 0,
+            "failed": 0,
+        }
         for name in MODELS
     ]
     empty: dict[str, Any] = {"manifest": {}, "models": [], "confusion": [], "comparisons": []}

@@ -270,29 +270,49 @@ def slice_differences(scorer: Scorer, models: Sequence[str], *, replicates: int,
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Statistics (n, k) of two models by one metric, zero where an image does not count for both (n,)."""
+
+    metric: AdditiveMetric
+    a: str
+    b: str
+    rows: tuple[FloatArray, FloatArray]
+    both: Any
+
+
 def _differences(tables: Mapping[str, Table], mask: Any, replicates: int, seed: int) -> Iterator[dict[str, Any]]:
+    """All pairs and metrics over the images of `mask`, resampled together: drawing is what costs."""
+    pairs = list(_pairs(tables, mask))
+    columns = [rows for pair in pairs for rows in pair.rows]
+    parts: list[FloatArray] = []
+    if pairs and replicates and mask.sum() >= MIN_FOR_BOOTSTRAP:
+        drawn = bootstrap_sums(np.concatenate(columns, axis=1), replicates, seed)
+        parts = np.split(drawn, np.cumsum([rows.shape[1] for rows in columns])[:-1], axis=1)
+    for number, pair in enumerate(pairs):
+        value, (one, other), interval = pair.metric.value, pair.rows, None
+        observed = float(value(one.sum(0)) - value(other.sum(0)))
+        if parts and pair.both.sum() >= MIN_FOR_BOOTSTRAP:
+            resampled = value(parts[2 * number]) - value(parts[2 * number + 1])
+            left_out = [value(rows.sum(0) - rows[pair.both]) for rows in pair.rows]
+            interval = bootstrap_interval(resampled, observed, left_out[0] - left_out[1])
+        yield {
+            "metric": pair.metric.name,
+            "a": pair.a,
+            "b": pair.b,
+            "difference": observed,
+            "low": interval.low if interval else None,
+            "high": interval.high if interval else None,
+            "n": int(pair.both.sum()),
+        }
+
+
+def _pairs(tables: Mapping[str, Table], mask: Any) -> Iterator[_Pair]:
     for (a, left), (b, right) in combinations(tables.items(), 2):
         for name in (name for name in SLICED if name in left.statistics and name in right.statistics):
             one, other = left.statistics[name], right.statistics[name]
-            both = one.eligible & other.eligible & mask
+            both = (one.eligible & other.eligible)[mask]
             metric = left.metrics[name]
-            if not isinstance(metric, AdditiveMetric) or not both.any():
-                continue
-            rows = [one.values[both], other.values[both]]
-            metric = metric.over(rows[0].sum(0))
-            observed = float(metric.value(rows[0].sum(0)) - metric.value(rows[1].sum(0)))
-            interval = None
-            if both.sum() >= MIN_FOR_BOOTSTRAP:
-                sums = np.split(bootstrap_sums(np.concatenate(rows, axis=1), replicates, seed), 2, axis=1)
-                without = [metric.value(each.sum(0) - each) for each in rows]
-                resampled = metric.value(sums[0]) - metric.value(sums[1])
-                interval = bootstrap_interval(resampled, observed, without[0] - without[1])
-            yield {
-                "metric": name,
-                "a": a,
-                "b": b,
-                "difference": observed,
-                "low": interval.low if interval else None,
-                "high": interval.high if interval else None,
-                "n": int(both.sum()),
-            }
+            if isinstance(metric, AdditiveMetric) and both.any():
+                rows = (one.values[mask] * both[:, None], other.values[mask] * both[:, None])
+                yield _Pair(metric.over(rows[0].sum(0)), a, b, rows, both)
