@@ -42,6 +42,11 @@ class Kept:
     reason: str
 
     @property
+    def is_of_chance(self) -> bool:
+        """The lead that would be shared may be none: a share of it says nothing."""
+        return self.low is None and "chance" in self.reason
+
+    @property
     def text(self) -> str:
         """`46 %`, a dash without a share."""
         return DASH if self.share is None else percent(self.share)
