@@ -341,7 +341,7 @@ def answer_text(found: Answer) -> list[str]:
         kept = [
             f"{k.info.label} {k.text}{f' [{k.interval}]' if k.interval else ''}"
             for k in rival.kept
-            if k.share is not None
+            if k.share is not None and not k.is_of_chance
         ]
         if kept:
             lines.append(f"Kept of {rival.model}’s lead: {', '.join(kept)}.")
