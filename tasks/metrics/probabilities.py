@@ -236,6 +236,11 @@ class ECE(_Calibration):
     protocol_dependent = True
     source = "Guo et al. 2017, on calibration of modern neural networks"
 
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2 B): in the bin observed minus confidence, 1."""
+        values, eligible = super().statistics(rows)
+        return Statistics(values[:, : 2 * BINS].copy(), eligible)
+
     def observed(self, row: ScoredExample) -> float | None:
         """1 if the answer is the dominant emotion, else 0."""
         dominant = self.context.dominant(row.histogram)
