@@ -202,7 +202,20 @@ def _with_lora(model: Any, folder: str, merge: bool) -> Any:
         raise UserError(
             f"lora={folder}: these weights cannot be used with the checkpoint: {first_line(error)}"
         ) from error
-    return wrapped.merge_and_unload() if merge else wrapped.get_base_model()
+    if not merge:
+        return wrapped.get_base_model()
+    _untie_adapted_head(wrapped.get_base_model())
+    return wrapped.merge_and_unload()
+
+
+def _untie_adapted_head(model: Any) -> None:
+    """Give an output layer with LoRA weights its own vocabulary: in a shared one they would change the input too."""
+    import torch
+
+    head, words = model.get_output_embeddings(), model.get_input_embeddings()
+    held = getattr(head, "base_layer", None)
+    if held is not None and held.weight.data_ptr() == words.weight.data_ptr():
+        held.weight = torch.nn.Parameter(held.weight.detach().clone(), requires_grad=False)
 
 
 def lora_base(folder: str) -> str:

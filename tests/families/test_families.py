@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from checkpoints import FAMILIES, build
 from PIL import Image
-from sixteen import EVERY_LAYER, QUICK, asked, write_card
+from sixteen import QUICK, asked, write_card
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from harness.adapters.cards import card_names, find_card
@@ -191,12 +192,19 @@ def test_lora_reaches_language_and_projector_and_can_be_used(name: str, tmp_path
 
 @pytest.mark.parametrize("name", ["internvl", "qwen2.5-vl", "smolvlm2"])
 def test_sixteen_paintings_are_learned_by_heart(name: str, tmp_path: Path) -> None:
+    """Of random weights every layer has to learn, the last one too, which may be tied to the first."""
     checkpoint, card = build(name, tmp_path), write_card(tmp_path)
+    base = load_model(HFVisionLanguage(str(checkpoint)).settings)
+    for weights in base.parameters():
+        if weights.dim() > 1:
+            torch.nn.init.normal_(weights, std=0.08)
+    base.save_pretrained(checkpoint)
+    layers = "|".join(map(re.escape, [*lora_layers(base, vision=True), "lm_head"]))
     out = tmp_path / "lora"
     words = ["train", "llava", "--task", str(card), "--out", str(out), "--device", "cpu", f"checkpoint={checkpoint}"]
-    layers = f"target_modules={EVERY_LAYER}|.*merger.*|.*connector.*proj"
-    assert main([*words, layers, *QUICK, "max_steps=300", "schedule=linear", "save_every=1000"]) == 0
-    adapter = HFVisionLanguage(lora=str(out), device="cpu", max_new_tokens=64)
+    settings = [*QUICK, "learning_rate=0.01", "max_steps=200", "schedule=linear", "save_every=1000"]
+    assert main([*words, f"target_modules={layers}", *settings]) == 0
+    adapter = HFVisionLanguage(lora=str(out), device="cpu", max_new_tokens=64, probabilities=False)
     adapter.load()
     answers, said = asked(adapter, card)
     exact = sum(a == s for a, s in zip(answers, said, strict=True))
