@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-# A process per core; tests of a file share what they set up, files that take long begin.
+# A process per core, so one thread in each; tests of a file share what they set up, files that take long begin.
+test quick: export OMP_NUM_THREADS = 1
 PARALLEL = --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # The tests of vision-language families want torchvision, and so another build of torch: an environment of its own (6 GB).
