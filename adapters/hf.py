@@ -25,6 +25,7 @@ from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import TRIAL_PROMPT, Trial, check_image_is_seen, score_error
 from harness.adapters.images import ImagePrefetcher
 from harness.adapters.shots import Shot, choose_shots, shots_identity
+from harness.adapters.statements import answer_by_scores
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError, open_image
 
@@ -248,8 +249,7 @@ class HFVisionLanguage(LocalAdapter):
             explained = batch[row][0].explanations
             outcome = parse_answer(text, labels, usage, truncated=generated.truncated[row], explained=explained)
             if probabilities is not None and batch[row][0].statements:  # by likelihood, whatever the text was
-                likeliest = max(labels, key=probabilities[row].__getitem__)
-                outcome = Answer(likeliest, "", raw=text, usage=usage)
+                outcome = answer_by_scores(batch[row][0], list(probabilities[row].values()), usage)
             if isinstance(outcome, Answer) and probabilities is not None:
                 outcome = replace(outcome, emotion_probs=probabilities[row])
             outcomes.append(outcome)

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -388,7 +388,8 @@ class _Workers:
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
-                    stream.close()
+                    with suppress(BrokenPipeError):  # of what a dead process never read
+                        stream.close()
 
 
 def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:

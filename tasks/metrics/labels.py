@@ -171,6 +171,7 @@ class SaidTrue(MeanMetric):
     higher_is_better = None
     proportion = True
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
+    source = "yes-bias of true-or-false tests"
 
     @classmethod
     def applies(cls, task: Task) -> bool:
@@ -199,6 +200,7 @@ class GaveUp(MeanMetric):
     higher_is_better = False
     proportion = True
     views: ClassVar[frozenset[View]] = frozenset({"slice"})
+    source = "complement of the answered share"
 
     @classmethod
     def applies(cls, task: Task) -> bool:

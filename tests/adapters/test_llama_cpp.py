@@ -23,7 +23,7 @@ def url() -> Iterator[str]:
 
 
 def test_a_text_only_model_is_refused(url: str) -> None:
-    with pytest.raises(UserError, match=r"does not look at pictures.*image input is not supported"):
+    with pytest.raises(UserError, match=r"the probe was rejected.*image input is not supported"):
         ask(OpenAIChat("smollm2", url))
 
 

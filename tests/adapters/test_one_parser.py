@@ -20,6 +20,8 @@ from sevlm.tokenization import split_caption
 
 LABELS = ("contentment", "fear", "awe")
 PARSER = "harness.tasks.parser"
+SPEECHLESS = ("nearest", "majority", "human", "crowd", "statements")
+"""Modules whose answers come from people or from scores: there is no text to be read."""
 TEXTS = [
     "◁think▷It evokes fear because of the cliff.◁/think▷contentment because the lake is calm",
     "awe because the sky is vast",
@@ -62,7 +64,7 @@ def test_every_model_is_read_by_the_parser_and_by_nothing_else(name: str) -> Non
     modules = list(reached(models()[name]))
     found = set().union(*map(calls, modules))
     assert "parse_answer" in found
-    speaking = [m for m in modules if Path(str(m.__file__)).stem not in ("nearest", "majority", "human", "crowd")]
+    speaking = [m for m in modules if Path(str(m.__file__)).stem not in SPEECHLESS]
     assert not {"Answer", "Unparsed"} & set().union(*map(calls, speaking))
 
 

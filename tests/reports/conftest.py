@@ -44,7 +44,7 @@ def page(report: Path) -> Element:
     return parse((report / "index.html").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop keeps others from running in this process
 def chromium() -> Iterator[Any]:
     path = shutil.which("chromium")
     if path is None:

@@ -378,6 +378,6 @@ class TestArtemisV2:
         ]
         assert main([*command, "--models", "majority:trained_on=artemis"]) == 2
         told = capsys.readouterr().err
-        assert f"trained on {len(overlap)} of the {len(tested)} pictures of task 'artemis-v2'" in told
+        assert f"trained on {len(overlap)} of the {len(tested)} images of task 'artemis-v2'" in told
         assert overlap[0] in told
         assert main([*command, "--models", "majority:trained_on=artemis,overlap=allow"]) == 0
