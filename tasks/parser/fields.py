@@ -286,6 +286,8 @@ class Head:
     is_inline: bool = False
 
 
+_LAST = 240
+"""Characters at the end of a text in which its last bracket is looked for."""
 _LINE = re.compile(r"[^\n]+")
 _LEAD = re.compile(r"(?:[^\w\n]|_)*+(?:(?:step\s)?(?:\d{1,2}|[a-zA-Z])\s?[.)](?=[\s*_\"'])(?:[^\w\n]|_)*+)?")
 _NAME_SIGN = re.compile(r"[\"'*_`”’\])】>]{0,6}\s{0,3}(?:[:：=]|->|→|=>|⇒|\s[-–—]\s|[\]】](?=\s|\w))[>*_`\"]{0,3}")
@@ -386,7 +388,10 @@ def _inline_heads(text: str, start: int, end: int) -> Iterator[Head]:
 
 def _name(text: str) -> str:
     """A field's name without marks and without what stands in brackets after it."""
-    return re.sub(r"[(\[][^()\[\]]{0,80}[)\]]?\s*[\W_]*\Z", "", text).strip(" \t*_#\"'`“”‘’()[]{}<>【】-–—•\x1f")
+    head, tail = text[:-_LAST], text[-_LAST:]  # a bracket that ends it is near the end; each place is tried once
+    return (head + re.sub(r"[(\[][^()\[\]]{0,80}+[)\]]?[\W_]*+\Z", "", tail)).strip(
+        " \t*_#\"'`“”‘’()[]{}<>【】-–—•\x1f"
+    )
 
 
 def _line_fields(text: str, names: LabelNames) -> list[Field]:
