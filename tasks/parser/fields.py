@@ -102,7 +102,10 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
         return Found(outside=is_outside, is_record=bool(fields))
     field, claim = claims[0]
     own = next((claim for _, claim in claims if claim.explanation), None)
-    explained = next((f for f in reasons), None) if own is None or reasons else None
+    position = {id(one): place for place, one in enumerate(fields)}
+    if own is not None:  # a label with its own "because": what was reasoned before it is not the explanation
+        reasons = [one for one in reasons if position[id(one)] > position[id(field)]]
+    explained = next(iter(reasons), None)
     explanation = explained.text if explained else own.explanation if own else weak[0].text if weak else ""
     is_cut = bool(explained and explained.is_cut)
     labels = frozenset[str]().union(*(claim.labels for _, claim in claims))
