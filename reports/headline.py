@@ -109,7 +109,7 @@ def answer(results: Mapping[str, Any], task: str) -> Answer | None:
     record = next((r for r in results["headline"] if r["task"] == task), None)
     values = _overall(results, task)
     if record is None:
-        return Answer("No model that tells its size ran on this task: there are only reference points.", "", ())
+        return Answer("No model that tells its size ran on this task, so nothing is said of small and large.", "", ())
     facts = metric_facts(results)
     rivals = tuple(_rival(record["small"], larger, facts) for larger in record["larger"])
     best = _best_rival(record)
@@ -214,8 +214,7 @@ def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricI
     if share >= 1:
         return f"{small} is level with {large} or ahead of it in {metric}.", note
     if "chance" in str(first["reason"]):
-        claim = f"{large}’s lead over the majority line in {metric} is small; {small} keeps {kept.text} of it."
-        return claim, note
+        return f"{large}’s lead over the majority line in {metric} is within chance: {small} has no share of it.", note
     return f"{small} keeps {kept.text} of {large}’s lead over the majority line in {metric}.", note
 
 

@@ -68,7 +68,7 @@ SITUATIONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         results([large(**UNCERTAIN)]),
-        "llava’s lead over the majority line in accuracy is small; sevlm keeps 33 % of it.",
+        "llava’s lead over the majority line in accuracy is within chance: sevlm has no share of it.",
         "No interval: llava’s lead over the majority line is not beyond chance. sevlm 40.0 %, llava 60.0 %, majority "
         "line 30.0 %.",
     ),
@@ -133,7 +133,7 @@ def test_what_a_reader_asks_next() -> None:
 
 def test_only_reference_rows_and_older_results() -> None:
     content = results([large()])
-    assert "only reference points" in found(content | {"headline": []}).lead
+    assert "tells its size" in found(content | {"headline": []}).lead
     assert answer({"cells": []}, "t") is None
 
 
