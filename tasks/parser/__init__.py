@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from harness.tasks.parser.fields import Found, apart_from_reason, read_fields, without_asides
 from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
-from harness.tasks.parser.prose import line_form, sentence_form, tidy
+from harness.tasks.parser.prose import claimed_again, line_form, sentence_form, tidy
 from harness.tasks.parser.reply import BLANK, Reply, has_words, split_reply
 from harness.tasks.parser.words import words
 from harness.types import Answer, Failed, Refusal, Unparsed, Usage
@@ -64,7 +64,9 @@ def parse_answer(
     thoughts = reply.reasoning
     if len(reply.answer) > LONGEST_ANSWER:
         return Unparsed(raw, usage, "too long", thoughts)
-    found = _read(raw, reply, label_names(tuple(labels)), explained)
+    names = label_names(tuple(labels))
+    found = _read(raw, reply, names, explained)
+    found = replace(found, labels=found.labels | claimed_again(found.explanation, names))
     if len(found.labels) == 1 and (found.explanation or not explained):
         cut = truncated or found.is_cut
         return Answer(next(iter(found.labels)), found.explanation, None, raw, usage, truncated=cut, reasoning=thoughts)

@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 
 from harness.tasks.parser.labels import LabelNames
 from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects
-from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, tidy
+from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, sentence, tidy
 from harness.tasks.parser.words import field_kind, is_final, words
 
 MOST_FIELDS = 200
@@ -46,8 +46,9 @@ class Field:
     @property
     def text(self) -> str:
         """The value as a sentence."""
+        exact = self.value[self.start : self.end].strip()
         return (
-            self.value[self.start : self.end].strip()
+            (sentence(exact) if "reason" in self.kind else exact)
             if self.is_exact
             else tidy(_unfolded(self.value[self.start : self.end]))
         )
@@ -143,6 +144,10 @@ def _object_fields(text: str) -> tuple[list[Field], str]:
     return fields, source[end:]
 
 
+_SCORE = re.compile(r"[\d.]+%?|true|True")
+"""The value of a label that is a key: how much, or that."""
+
+
 def _field(kind: str, scalar: Scalar, source: str, *, final: bool = False, placed: bool = False) -> Field:
     if source[scalar.start : scalar.end] == scalar.text and placed:
         return Field(kind, source, scalar.start, scalar.end, final, True, not scalar.is_whole, True)
@@ -157,11 +162,14 @@ def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterato
     if not isinstance(node, Record):
         return
     is_labelled = any(field_kind(key) in ("label", "second") for key, _ in node.pairs)
+    is_explained = not is_labelled and any(field_kind(key) == "reason" for key, _ in node.pairs)
     for key, value in node.pairs:
         kind = field_kind(key)
         if kind is None and not is_labelled and isinstance(value, Scalar) and " " in value.text.strip():
             yield Field("label", key, 0, len(key))  # {"awe": "the sky is vast"}, if the key names a label
             kind = "reason" if len(node.pairs) == 1 else None
+        elif kind is None and is_explained and isinstance(value, Scalar) and _SCORE.fullmatch(value.text):
+            yield Field("label", key, 0, len(key))  # {"awe": 0.9, "fear": 0.1}: each is claimed
         if kind in ("aside", "thought", "measure"):
             continue
         yield from _fields_of_value(kind, key, value, source, placed, depth)
@@ -194,7 +202,7 @@ def _fields_of_named(kind: str, record: Record, source: str, placed: bool, depth
         own = field_kind(key)
         if own in ("aside", "thought", "measure"):
             continue
-        if isinstance(value, Scalar) and own is None and re.fullmatch(r"[\d.]+%?|true|True", value.text):
+        if isinstance(value, Scalar) and own is None and _SCORE.fullmatch(value.text):
             yield Field(kind, key, 0, len(key))  # scores by label: each is claimed
         elif isinstance(value, Scalar) and (own is None or (kind == "reason" and own == "weak reason")):
             yield _field(kind, value, source, placed=placed)

@@ -80,9 +80,18 @@ def tidy(text: str) -> str:
         text = text[1:-1].strip()
     if text.endswith(('"', "”")) and text.count('"') % 2 + (text.count("”") > text.count("“")):
         text = text[:-1].rstrip()  # of a quotation that began before
-    return text if re.search(r"\w", text) else ""
+    return "" if _PLACEHOLDER.fullmatch(text) or not re.search(r"\w", text) else text
 
 
+def sentence(text: str) -> str:
+    """A string that is an explanation as it is; empty if it merely stands for one."""
+    text = text.strip()
+    return "" if (text and not text.strip(".… ")) or _PLACEHOLDER.fullmatch(text.strip("<>[]{}. ")) else text
+
+
+_PLACEHOLDER = re.compile(
+    r"(?:null|none|n/?a|nil|true|false|undefined|(?:your |the |a )?(?:explanation|reason)(?: here)?)", re.IGNORECASE
+)
 _LEADING = re.compile(
     r"(?:\*{1,3}|_{2}(?=\w)|#{1,6} |>|\|-?(?=\s)|`{1,3}|[-–—•](?=\s)|[,;:.](?=\s)|[\])}](?=[\s.,]))?"
     r"(?:\s|\*|\|(?=\s))*+"
@@ -267,6 +276,30 @@ def _labels_alone(text: str, start: int, end: int, names: LabelNames) -> set[str
 
 
 # ----------------------------------------------------------------------------------------------- lines
+
+
+_TAKEN_BACK = re.compile(
+    r"(?:\A|[.!?\n]\s{1,3})(?:actually|no|wait|scratch that|correction|still|on second thoughts?|or rather|rather|hmm)"
+    r"(?:[,:.!]|\s)(?:[^.!?\n]{0,60}?)\Z",
+    re.IGNORECASE,
+)
+
+
+def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
+    """Labels that an explanation claims after all: with a reason of their own, or because the first is taken back.
+
+    "the sky is vast, but I say sadness because the boat is empty"; "the sky is vast. Actually, I would say fear."
+    """
+    found = set()
+    for mention in islice(names.mentions(explanation), MOST_MENTIONS):
+        if mention.name == "other" or _is_denied(explanation, mention):
+            continue
+        lead = explanation[max(0, mention.start - 90) : mention.start]
+        takes_back = _TAKEN_BACK.search(lead) is not None and not re.match(r"\w", explanation[mention.end :])
+        has_reason = _THEN_BECAUSE.match(explanation, mention.end) is not None
+        if takes_back or has_reason:
+            found.add(mention.label)
+    return frozenset(found)
 
 
 def line_form(text: str, names: LabelNames) -> list[Claim]:

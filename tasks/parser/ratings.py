@@ -60,7 +60,10 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
     """
     reply = split_reply(raw)
     text = (reply.whole or reply).answer[:LONGEST].translate(_PLAIN)
-    found = {dimension: list(_stated(text, dimension, scales)) for dimension in scales}
+    found = {
+        dimension: [] if _other_scale_named(text, scale) else list(_stated(text, dimension, scales))
+        for dimension, scale in scales.items()
+    }
     return {
         dimension: number
         for dimension, numbers in found.items()
@@ -68,8 +71,10 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
     }
 
 
-_PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":"} | {
-    code: str(unicodedata.digit(chr(code))) for code in range(0xFF10, 0xFF1A)
+_PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":", ord("．"): ".", ord("٫"): "."} | {
+    code: str(unicodedata.digit(chr(code)))
+    for zero in (0xFF10, 0x0660, 0x06F0, 0x0966)  # fullwidth, Arabic, Persian, Devanagari
+    for code in range(zero, zero + 10)
 }
 
 
@@ -97,7 +102,12 @@ def _stated(text: str, dimension: str, scales: Mapping[str, tuple[float, float]]
         number = _NUMBER.match(text, place)
         if number is None:
             continue
-        yield None if is_other_scale else _number(text, number, scale)
+        is_another = re.search(
+            r"\b(?:previous|prior|former|negative|positive|initial)\s{1,2}\Z",
+            text[max(0, match.start() - 12) : match.start()],
+            re.IGNORECASE,
+        )
+        yield None if is_other_scale or is_another else _number(text, number, scale)
 
 
 def _is_shared(text: str, start: int, end: int, dimensions: str) -> bool:
@@ -170,7 +180,56 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
         after = fraction.end()
     elif _MORE.match(text, after):
         return None
-    return None if _names_another_scale(text, after, scale) else value
+    return value if _stands_alone(text, number, after, scale) else None
+
+
+_CONTINUES = re.compile(
+    r"(?:and|because|since|as|with|for|which|so|given|due|und|et|y|on|approx\.?|or so|to\s*\Z)(?!\w)", re.IGNORECASE
+)
+_REASON = re.compile(r"\b(?:because|since)\b", re.IGNORECASE)
+_BESIDE = re.compile(r"[(\[](?:(?:confidence|certainty)[^()\[\]]{0,40}|\d{1,3}(?:\.\d{1,3})?\s?%)[)\]]", re.IGNORECASE)
+_TOP = re.compile(
+    r"[(\[]?(?:out of|of|max\.?|maximum)(?: a possible)? {0,2}(\d{1,6}(?:\.\d{1,6})?)[)\]]?", re.IGNORECASE
+)
+_NEXT_FIELD = re.compile(
+    r"\b(?:valence|arousal|dominance)\b|[^\W\d_]{3,20}[\"'*_`)\]]{0,4}\s{0,3}[:=|>-]", re.IGNORECASE
+)
+_MARKS = ",;.!|()[]{}\"'*_`<>—–-#…“”‘’/·"
+
+
+def _stands_alone(text: str, number: re.Match[str], after: int, scale: tuple[float, float]) -> bool:
+    """Whether nothing beside a number makes it another one: a scale, a range, a unit, a bound, an item of a list."""
+    digits, before = number[2], text[max(0, number.start() - 20) : number.start(2)]
+    if re.search(r"\d,\d{3}\Z", digits) or before.endswith("~~"):
+        return False
+    if re.search(r"\n\s{0,4}\Z", before) and re.match(r"[.)]\s", text[number.end() : number.end() + 2]):
+        return False
+    rest = re.split(r"\n", text[after : after + 120])[0]
+    field = _NEXT_FIELD.search(rest)
+    rest = rest[: field.start()] if field else rest
+    if _names_another_scale(text, after, scale):
+        return False
+    ends = {float(scale[0]), float(scale[1])}
+    rest = _BESIDE.sub("", _REASON.split(rest)[0]) + ("because" if _REASON.search(rest) else "")
+    rest = _TOP.sub(lambda m: "" if _float(m[1]) == float(scale[1]) else m[0], rest)
+    described = _RANGE.sub(lambda m: "" if {_float(m[1]), _float(m[2])} == ends else m[0], rest)
+    following = rest.lstrip(" \t")
+    is_word = following[:1].isalpha()
+    if following and not (following[0] in _MARKS or (is_word and _CONTINUES.match(following))):
+        return False
+    if following[:2].lower() == "on" and described == rest:
+        return False
+    return not any(character.isdigit() for character in described)
+
+
+def _other_scale_named(text: str, scale: tuple[float, float]) -> bool:
+    """Whether the text speaks of a scale that is not the task's ("On a scale from 1 to 9, ...")."""
+    ends = {float(scale[0]), float(scale[1])}
+    for count, match in enumerate(re.finditer(r"\bscale\b", text, re.IGNORECASE)):
+        beside = text[max(0, match.start() - 25) : match.end() + 40]
+        if count < MOST_PLACES and any({_float(a), _float(b)} != ends for a, b in _RANGE.findall(beside)[:3]):
+            return True
+    return False
 
 
 def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> bool:
