@@ -15,7 +15,7 @@ from dataclasses import replace
 from harness.tasks.parser.fields import Found, apart_from_reason, read_fields, without_asides
 from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
 from harness.tasks.parser.prose import claimed_again, line_form, sentence_form, tidy
-from harness.tasks.parser.reply import BLANK, Reply, has_words, split_reply
+from harness.tasks.parser.reply import BLANK, Reply, has_words, is_loop, split_reply
 from harness.tasks.parser.words import words
 from harness.types import Answer, Failed, Refusal, Unparsed, Usage
 
@@ -58,7 +58,7 @@ def parse_answer(
         when it was cut off before that, `Failed` (`no-answer`) when it holds thoughts and nothing else; `Refusal` when
         it claims no label and holds a refusal; `Unparsed` with its reason otherwise.
     """
-    if len(raw) > LONGEST_TEXT:
+    if len(raw) > LONGEST_TEXT or is_loop(raw):
         return Unparsed(raw, usage, "too long", reasoning)
     reply = split_reply(raw, reasoning)
     thoughts = reply.reasoning
@@ -87,7 +87,7 @@ def label_place(raw: str, labels: Sequence[str]) -> tuple[int, int] | None:
     Returns:
         Start and end, or None if no label is read, or it stands there in another spelling (an escape).
     """
-    if len(raw) > LONGEST_TEXT:
+    if len(raw) > LONGEST_TEXT or is_loop(raw):
         return None
     reply = split_reply(raw)
     if len(reply.answer) > LONGEST_ANSWER:

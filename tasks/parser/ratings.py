@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 
-from harness.tasks.parser.reply import BLANK, split_reply
+from harness.tasks.parser.reply import BLANK, is_loop, split_reply
 
 LONGEST = 20_000
 """Characters of an answer that are looked at."""
@@ -58,6 +58,8 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
         dimension that is stated twice with different numbers, outside its scale, as a range, or on another scale than
         the task's; a percentage is read on scales from 0 to 1 and from 0 to 100. Nothing is clipped.
     """
+    if is_loop(raw):
+        return {}
     reply = split_reply(raw)
     text = (reply.whole or reply).answer[:LONGEST].translate(_PLAIN)
     found = {

@@ -99,6 +99,15 @@ def split_reply(text: str, reasoning: str = "") -> Reply:
     return _unframed(plain[:end], start, inside, Reply("", None, found, open=is_open, loose=is_loose))
 
 
+MOST_BRACKETS = 20_000
+"""A reply that opens more brackets than that is a loop."""
+
+
+def is_loop(text: str) -> bool:
+    """Whether a text opens so many brackets of marks that no reader would look for the answer among them."""
+    return sum(map(text.count, "<[◁＜⟨〈《【〔")) > MOST_BRACKETS
+
+
 _WORD = re.compile(r"[^\W_]")
 
 
