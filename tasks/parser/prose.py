@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import unescape
 from itertools import islice
 
 from harness.tasks.parser.labels import SECTION_TITLES, LabelNames, Mention
@@ -72,6 +73,8 @@ def tidy(text: str) -> str:
     """
     text = re.sub(r" ?\x1f+ ?", " ", without_closing_words(text)).strip()
     text = re.sub(r"\*\*([^*\n]{1,400})\*\*", r"\1", text)
+    text = unescape(text).strip() if "&" in text and ";" in text else text
+    text = _CODA.sub("", _NAMED.sub("", text[:120]) + text[120:])
     for _ in range(3):
         text = _without_closings(text[_LEADING.match(text).end() :])  # type: ignore[union-attr]
         quote = next((pair for pair in _QUOTES if len(text) > 1 and text[0] + text[-1] == pair), "")
@@ -81,6 +84,15 @@ def tidy(text: str) -> str:
     if text.endswith(('"', "”")) and text.count('"') % 2 + (text.count("”") > text.count("“")):
         text = text[:-1].rstrip()  # of a quotation that began before
     return "" if _PLACEHOLDER.fullmatch(text) or not re.search(r"\w", text) else text
+
+
+_NAMED = re.compile(r"\A[\W_]{0,6}(?:explanation|reason)\s?[:：]\s?", re.IGNORECASE)
+_CODA = re.compile(
+    r"(?:\s{0,3}\((?:\d{1,4} words?|truncated)\)|\n{1,3}word count[:：][^\n]{0,20}|\n{1,3}-{3,5}\n{1,2}end"
+    r"|</\w{0,20}|\",)\s{0,3}\Z",
+    re.IGNORECASE,
+)
+"""A name that was left before an explanation, and what a model counts or cuts off after one."""
 
 
 def sentence(text: str) -> str:
