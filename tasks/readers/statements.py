@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, count_splits
@@ -27,6 +27,7 @@ from harness.types import Annotation, Example, UserError, histogram
 
 FORMS = ("choice", "true-false")
 TRUE, FALSE = "true", "false"
+_TRIES = 200
 
 
 class StatementsReader(Reader):
@@ -85,12 +86,12 @@ class StatementsReader(Reader):
             yield from self._choices(shown) if self.form == "choice" else self._true_or_false(shown)
 
     def _choices(self, shown: Sequence[Example]) -> Iterator[Example]:
-        pool = _by_emotion(shown)
+        pools = _pools(shown)
         wrong = int(self.number("distractors", 3))
         for example in shown:
             draw = self._draw(example)
             own = draw.choice(_utterances(example))
-            others = _others(pool[own.emotion], example, own.emotion, wrong, draw)
+            others = _others(pools[own.emotion], example, wrong, draw)
             if len(others) < wrong:
                 continue
             place = draw.randrange(wrong + 1)
@@ -102,14 +103,17 @@ class StatementsReader(Reader):
         key = str(self.task.options.get("similar", ""))
         ranked = sorted(shown, key=lambda e: hashlib.sha256(e.id.encode()).hexdigest())
         true = {e.id for e in ranked[::2]}
-        pool = _by_emotion(shown)
+        pools = _pools(shown)
+        kinds: dict[Any, list[Example]] = defaultdict(list)
+        for example in shown:
+            kinds[example.meta.get(key)].append(example)
+        similar = {kind: _pools(alike) for kind, alike in kinds.items()}
         for example in shown:
             draw = self._draw(example)
             statement = draw.choice(_utterances(example))
             if example.id not in true:
-                alike = [e for e in pool[statement.emotion] if e.meta.get(key) == example.meta.get(key)]
-                emotion = statement.emotion
-                others = _others(alike, example, emotion, 1, draw) or _others(pool[emotion], example, emotion, 1, draw)
+                emotion, alike = statement.emotion, similar[example.meta.get(key)]
+                others = _others(alike[emotion], example, 1, draw) or _others(pools[emotion], example, 1, draw)
                 if not others:
                     continue
                 statement = others[0]
@@ -154,27 +158,44 @@ def _utterances(example: Example) -> list[Annotation]:
     return [a for a in example.annotations if a.explanation.strip()]
 
 
-def _by_emotion(shown: Sequence[Example]) -> Mapping[str, list[Example]]:
-    """Emotion -> the examples with an utterance of it."""
-    found: dict[str, list[Example]] = defaultdict(list)
+class _Pool(NamedTuple):
+    """Examples with utterances of one emotion, and the running sum of the share of their utterances that have it.
+
+    Images of wrong statements are drawn by that share. A right statement is drawn from all utterances of its image, so
+    that its image has the emotion by the share, too; drawn evenly, right statements would come from images that evoke
+    the emotion in more people than wrong ones do.
+    """
+
+    emotion: str
+    examples: list[Example]
+    shares: list[float]
+
+
+def _pools(shown: Sequence[Example]) -> Mapping[str, _Pool]:
+    """Emotion -> its pool."""
+    found: dict[str, _Pool] = {}
     for example in shown:
-        for emotion in dict.fromkeys(a.emotion for a in _utterances(example)):
-            found[emotion].append(example)
+        said = Counter(a.emotion for a in _utterances(example))
+        for emotion, count in said.items():
+            pool = found.setdefault(emotion, _Pool(emotion, [], []))
+            pool.examples.append(example)
+            pool.shares.append((pool.shares[-1] if pool.shares else 0.0) + count / said.total())
     return found
 
 
-def _others(
-    pool: Sequence[Example], example: Example, emotion: str, count: int, draw: random.Random
-) -> list[Annotation]:
-    """Utterances of one emotion that were made before `count` other images: an image is drawn, then its utterance."""
+def _others(pool: _Pool, example: Example, count: int, draw: random.Random) -> list[Annotation]:
+    """Utterances that were made before `count` other images: an image is drawn, then its utterance."""
     own = {a.explanation.casefold() for a in example.annotations}
+    seen = {example.id}
     found: list[Annotation] = []
-    for other in draw.sample(pool, min(len(pool), 50)):
+    for _ in range(_TRIES):
         if len(found) == count:
             break
-        if other.id == example.id:
+        (other,) = draw.choices(pool.examples, cum_weights=pool.shares)
+        if other.id in seen:
             continue
-        said = [a for a in _utterances(other) if a.emotion == emotion and a.explanation.casefold() not in own]
+        seen.add(other.id)
+        said = [a for a in _utterances(other) if a.emotion == pool.emotion and a.explanation.casefold() not in own]
         if said:
             found.append(draw.choice(said))
             own.add(found[-1].explanation.casefold())

@@ -73,6 +73,25 @@ def test_true_and_false_are_half_and_false_ones_come_from_similar_images(folder:
         assert (own < 20) == (number < 20)
 
 
+def test_wrong_statements_come_from_images_that_evoke_the_emotion_as_strongly_as_right_ones_do(folder: Path) -> None:
+    """Of awe, 30 images hold five utterances and 30 hold one of five: a right one is of the first kind in 5 of 6 cases."""
+    lines = []
+    for i in range(60):
+        emotions = ["awe"] * 5 if i < 30 else ["awe", *["fear"] * 4]
+        said = [{"emotion": e, "explanation": f"thing {i} {e} {n}"} for n, e in enumerate(emotions)]
+        lines.append({"id": f"e{i}", "image": f"{i % 42}.png", "split": "test", "annotations": said})
+    (folder / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kinds: dict[str, list[bool]] = {"true": [], "false": []}
+    for seed in range(30):
+        for example in reader(folder, f"form: true-false, seed: {seed}", '["true", "false"]').examples("test"):
+            (statement,) = example.statements
+            if statement.emotion == "awe":
+                kinds[example.annotations[0].emotion].append(int(statement.explanation.split()[1]) < 30)
+    for strong in kinds.values():
+        assert len(strong) > 400
+        assert sum(strong) / len(strong) == pytest.approx(5 / 6, abs=0.05)  # drawn evenly, false ones give 1 / 2
+
+
 def test_the_same_seed_draws_the_same_statements(folder: Path) -> None:
     drawn = [list(reader(folder, f"seed: {seed}", CHOICE).examples("test")) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
