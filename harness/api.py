@@ -142,7 +142,7 @@ def evaluate(
     lexicon = options.get("lexicon")
     with folder.locked():  # to the end: another process would score what this one still writes
         failure_rates = run_inference(plan, folder, inference)
-        _choose_for_scoring(folder, lexicon=lexicon)
+        _choose_for_scoring(folder, {"lexicon": None if lexicon is None else str(_existing(lexicon))})
         results = folder.results() if folder.results_are_current() else _score(folder, plan.options.data_root)
         page = write_report([folder], folder.path / "report", blur=blur, copy_images=copy_images) if report else None
         write_checksums(folder.path)
@@ -247,6 +247,8 @@ def score(
     data_root: str | Path | None = None,
     lexicon: str | Path | None = None,
     bert_score: str | None = None,
+    clip: str | None = None,
+    sentence_encoder: str | None = None,
     report: bool = False,
 ) -> Evaluation:
     """Score predictions made by any other program.
@@ -260,7 +262,7 @@ def score(
         positions: ids are row numbers of the split, counted from 0.
         out: folder for the run made of them; None: a temporary one.
         split: which examples they are about.
-        data_root, lexicon, bert_score, report: as for `evaluate` and on the command line.
+        data_root, lexicon, bert_score, clip, sentence_encoder, report: as for `evaluate` and on the command line.
 
     Raises:
         UserError: ids that the task lacks, labels or probabilities that are not the task's, a folder in use.
@@ -278,7 +280,15 @@ def score(
             columns=None if columns is None else _columns(columns),
             positions=positions,
         )
-        return score_folder(folder, data_root=data_root, lexicon=lexicon, bert_score=bert_score, report=report)
+        return score_folder(
+            folder,
+            data_root=data_root,
+            lexicon=lexicon,
+            bert_score=bert_score,
+            clip=clip,
+            sentence_encoder=sentence_encoder,
+            report=report,
+        )
 
 
 def _columns(named: Mapping[str, str]) -> Columns:
@@ -313,6 +323,8 @@ def score_folder(
     data_root: str | Path | None = None,
     lexicon: str | Path | None = None,
     bert_score: str | None = None,
+    clip: str | None = None,
+    sentence_encoder: str | None = None,
     report: bool = False,
     reparse: bool = False,
 ) -> Evaluation:
@@ -323,25 +335,29 @@ def score_folder(
     """
     from harness.plan.registry import data_root as root_of
 
-    chosen = _existing(lexicon)
+    chosen = {
+        "lexicon": None if lexicon is None else str(_existing(lexicon)),
+        "bert_score": bert_score,
+        "clip": clip,
+        "sentence_encoder": sentence_encoder,
+    }
     with folder.locked():
         if reparse:
             reparse_run(folder)
-        _choose_for_scoring(folder, lexicon=chosen, bert_score=bert_score)
+        _choose_for_scoring(folder, chosen)
         results = _score(folder, root_of(data_root) if data_root else None)
         page = write_report([folder], folder.path / "report") if report else None
         write_checksums(folder.path)
     return Evaluation(folder.path, results, page=page)
 
 
-def _choose_for_scoring(folder: RunFolder, *, lexicon: str | Path | None = None, bert_score: str | None = None) -> None:
+def _choose_for_scoring(folder: RunFolder, chosen: Mapping[str, str | None]) -> None:
     """Record what the user chose for scoring; what was not given stays as it was.
 
     The manifest changes only if a choice does, so that results stay current otherwise.
     """
     manifest = folder.manifest()
     known = dict(manifest.get("scoring", {}))
-    chosen = {"lexicon": None if lexicon is None else str(_existing(lexicon)), "bert_score": bert_score}
     wanted = known | {name: value for name, value in chosen.items() if value is not None}
     if wanted != known:
         folder.save_manifest({**manifest, "scoring": wanted})

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,8 +30,10 @@ from harness.plan.registry import metric_registry
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.base import AdditiveMetric, Context, ScoredExample, SetMetric, traits
 from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.clip import ImageTextSimilarity
 from harness.tasks.metrics.similarity import TextSimilarity
 from harness.tasks.metrics.style import WordIds
+from harness.tasks.metrics.triggers import FOUND_FROM, SentenceEncoder
 from harness.types import VAD_DIMENSIONS, Annotation, Answer, Example, Outcome, Refusal, Task, UserError
 
 Annotations: TypeAlias = Sequence[str | Sequence[str] | Mapping[str, int]]
@@ -318,6 +321,25 @@ def bert_score(candidates: Texts, references: Sequence[Texts], *, model: str) ->
     return _texts("bert_score", candidates, references, "artemis-plain", TextSimilarity(model))
 
 
+def clip_score(candidates: Texts, images: Sequence[str | Path], *, model: str) -> float:
+    """Mean CLIPScore of texts and image files; `model` is the folder or hub id of a CLIP."""
+    return _texts("clip_score", candidates, None, "artemis-plain", ImageTextSimilarity(model), images=images)
+
+
+def ref_clip_score(
+    candidates: Texts, images: Sequence[str | Path], references: Sequence[Texts], *, model: str
+) -> float:
+    """Mean RefCLIPScore of texts, image files and references; `model` is the folder or hub id of a CLIP."""
+    return _texts("ref_clip_score", candidates, references, "artemis-plain", ImageTextSimilarity(model), images=images)
+
+
+def trigger_recall(
+    candidates: Texts, triggers: Sequence[Texts], *, model: str, found_from: float = FOUND_FROM
+) -> float:
+    """Share of the triggers that the candidates name; `model` is the folder or hub id of a sentence encoder."""
+    return _texts("trigger_recall", candidates, triggers, "artemis-plain", SentenceEncoder(model, found_from))
+
+
 def vad_error(
     candidates: Texts, references: Sequence[Texts], *, dimension: str = "valence", lexicon: str | None = None
 ) -> float:
@@ -469,10 +491,14 @@ def _texts(
     protocol: str,
     *resources: object,
     train: Texts | None = None,
+    images: Sequence[str | Path] | None = None,
 ) -> float:
     _same_length(candidates=candidates, references=candidates if references is None else references)
     notes = [[Annotation("", text) for text in texts] for texts in references or [()] * len(candidates)]
     rows = [_row(i, Answer("", text), given, {}) for i, (text, given) in enumerate(zip(candidates, notes, strict=True))]
+    if images is not None:
+        _same_length(candidates=candidates, images=images)
+        rows = [replace(r, example=replace(r.example, image=Path(i))) for r, i in zip(rows, images, strict=True)]
     with ExitStack() as stack:
         engine = stack.enter_context(CaptionEngine(protocol, [[a.explanation for a in given] for given in notes]))
         found = (engine, WordIds(), *resources)

@@ -99,6 +99,7 @@ class Item:
         image: path of the image to show (a control may have replaced the example's own).
         labels: the task's emotions, in order.
         prompt: the rendered prompt text.
+        triggers: True where each explanation is one trigger of the emotion, a phrase.
         ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty if it wants none.
         explanations: False where people gave labels alone, so that a label without an explanation is an answer.
         statements: what `labels` stand for if the question is which statement is about the image (one for each label,
@@ -279,6 +280,7 @@ class Task:
     traps: tuple[str, ...] = ()
     splits: str = ""
     explanations: bool = True
+    triggers: bool = False
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

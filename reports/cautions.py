@@ -35,6 +35,7 @@ def cautions(view: TaskView, images_left_out: int = 0, apart: Sequence[str] = ()
         *_undescribed(view),
         *_different_images(view),
         *_different_signatures(view),
+        *_metrics(view),
         *(Caution("Not merged", reason) for reason in apart),
         *_rows(view),
         *_small(view),
@@ -103,6 +104,15 @@ def _different_signatures(view: TaskView) -> Iterator[Caution]:
             "Rows of different runs are not comparable by them; Methods has the signatures.",
             is_grave=True,
         )
+
+
+def _metrics(view: TaskView) -> Iterator[Caution]:
+    shown = {key.metric for key in view.cells if view.value(key) is not None}
+    warned: dict[str, list[str]] = {}
+    for info in view.infos(shown):
+        if info.warning:
+            warned.setdefault(info.warning, []).append(info.label)
+    yield from (Caution(", ".join(labels), warning) for warning, labels in warned.items())
 
 
 def _rows(view: TaskView) -> Iterator[Caution]:

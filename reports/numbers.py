@@ -63,6 +63,7 @@ class MetricInfo:
         formula: how it is computed, empty if not said.
         source: paper or file that the formula comes from, empty if not said.
         range: smallest and largest possible value as text, empty if not said.
+        warning: what must be known before believing a value, empty if there is nothing.
     """
 
     name: str
@@ -75,6 +76,7 @@ class MetricInfo:
     formula: str = ""
     range: str = ""
     source: str = ""
+    warning: str = ""
 
     @classmethod
     def read(cls, name: str, facts: Mapping[str, Any]) -> MetricInfo:
@@ -93,6 +95,7 @@ class MetricInfo:
             str(facts.get("formula") or ""),
             "" if bounds[0] is None and bounds[1] is None else f"{ends[0]} to {ends[1]}",
             str(facts.get("source") or ""),
+            str(facts.get("warning") or ""),
         )
 
     @property

@@ -68,6 +68,7 @@ class Card(Settings):
     traps: Texts = ()
     splits: Text = ""
     explanations: bool = True
+    triggers: bool = False
     ratings: Ratings = Ratings()
     label_maps: dict[str, dict[str, Text]] = Field(default={})
 

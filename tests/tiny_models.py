@@ -19,7 +19,10 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    CLIPConfig,
     CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
     CLIPVisionConfig,
     GemmaConfig,
     LlamaConfig,
@@ -85,6 +88,27 @@ def text_settings(words: PreTrainedTokenizerFast, widths: dict[str, Any] = WIDTH
     """Sizes and special tokens of the language model; greedy answers differ by picture with this spread of weights."""
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
     return widths | ids | {"vocab_size": len(words), "num_key_value_heads": 2, "initializer_range": 0.5}
+
+
+def clip(out: Path) -> None:
+    """CLIP whose tokeniser knows letters and a few words."""
+    letters = [chr(c) for c in range(33, 127)]
+    words = ["a", "photo", "depicts", "sea", "the", "wind"]
+    vocabulary = dict.fromkeys([*letters, *(f"{c}</w>" for c in letters), *(f"{w}</w>" for w in words)])
+    vocabulary |= dict.fromkeys(["<|startoftext|>", "<|endoftext|>"])
+    ids = {piece: i for i, piece in enumerate(vocabulary)}
+    tokens = CLIPTokenizer(vocab=ids, merges=[])
+    sizes = WIDTHS | {
+        "bos_token_id": ids["<|startoftext|>"],
+        "eos_token_id": ids["<|endoftext|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    text = sizes | {"vocab_size": len(ids), "max_position_embeddings": 256}
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=WIDTHS | PICTURES, projection_dim=8))
+    model.save_pretrained(out)
+    tokens.save_pretrained(out)
+    CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}).save_pretrained(out)
 
 
 def llava(out: Path, widths: dict[str, Any] = WIDTHS) -> None:

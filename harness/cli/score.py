@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bert-score", metavar="MODEL[:LAYER]", help="also BERTScore, by this encoder: a folder or a hub id"
     )
+    parser.add_argument("--clip", metavar="MODEL", help="also CLIPScore, by this CLIP: a folder or a hub id")
+    parser.add_argument(
+        "--sentence-encoder", metavar="MODEL[:COSINE]", help="also the recall of triggers, by this encoder (0.5)"
+    )
     parser.add_argument("--no-report", action="store_true", help="stop after results.json")
     parser.add_argument(
         "--reparse", action="store_true", help="read the run's recorded texts again, with the parser of this version"
@@ -86,6 +90,8 @@ def execute(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         lexicon=arguments.lexicon,
         bert_score=arguments.bert_score,
+        clip=arguments.clip,
+        sentence_encoder=arguments.sentence_encoder,
         report=not arguments.no_report,
         reparse=arguments.reparse,
     )

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from harness.plan.manifest import task_from_json
 from harness.score.cells import ReferenceSet, reference_sets, survey
-from harness.score.resources import word_affect
+from harness.score.resources import chosen_encoders, word_affect
 from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
 from harness.store.run_folder import RunFolder
 from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, Unavailable
@@ -28,7 +28,8 @@ def explanation_values(folder: RunFolder) -> dict[str, Values]:
     Metrics that cannot be computed here are left out.
     """
     found: dict[str, Values] = defaultdict(dict)
-    lexicon = word_affect(folder.manifest().get("scoring", {}).get("lexicon"))
+    chosen = folder.manifest().get("scoring", {})
+    others = (WordIds(), word_affect(chosen.get("lexicon")), *chosen_encoders(chosen))
     with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
         for record in folder.manifest()["tasks"]:
             task = task_from_json(record)
@@ -36,7 +37,7 @@ def explanation_values(folder: RunFolder) -> dict[str, Values]:
             keys = [row for row in folder.rows(task.name) if row.control is None]
             rows = {row: StoredOutcomes(folder.outcomes_path(task.name, row)) for row in keys}
             with CaptionEngine(task.protocol, References(examples), meteor, store) as engine:
-                context = Context(task, (engine, WordIds(), lexicon))
+                context = Context(task, (engine, *others))
                 metrics = [m for m in load_metrics(context) if m.family == "text" or m.name == LENGTH]
                 for part in reference_sets(survey(task, examples, rows)):
                     if part.is_main:

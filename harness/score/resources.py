@@ -1,4 +1,4 @@
-"""What scoring uses besides outcomes: the text-to-emotion classifier, the lexicon, the encoder of BERTScore."""
+"""What scoring uses besides outcomes: the text-to-emotion classifier, the lexicon, encoders that the user names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, open_reader
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Unavailable
+from harness.tasks.metrics.clip import ImageTextSimilarity
 from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.triggers import SentenceEncoder
 from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
@@ -59,6 +61,37 @@ def text_similarity(chosen: str | None) -> TextSimilarity | None:
     if not layer.isdecimal() or int(layer) < 1:
         raise UserError(f"--bert-score {chosen}: expected MODEL or MODEL:LAYER, got layer {layer!r}")
     return TextSimilarity(model, int(layer))
+
+
+def chosen_encoders(chosen: Mapping[str, str]) -> tuple[object, ...]:
+    """The encoders that a manifest's `scoring` names: of BERTScore, CLIPScore and trigger recall.
+
+    Raises:
+        UserError: see `text_similarity` and `sentence_encoder`.
+    """
+    clip = ImageTextSimilarity(chosen["clip"]) if chosen.get("clip") else None
+    found = (text_similarity(chosen.get("bert_score")), clip, sentence_encoder(chosen.get("sentence_encoder")))
+    return tuple(encoder for encoder in found if encoder is not None)
+
+
+def sentence_encoder(chosen: str | None) -> SentenceEncoder | None:
+    """The encoder of trigger recall from `MODEL` or `MODEL:COSINE`; None where none was chosen.
+
+    Raises:
+        UserError: the cosine is not between 0 and 1.
+    """
+    if chosen is None:
+        return None
+    model, colon, least = chosen.rpartition(":")
+    if not colon or "/" in least:
+        return SentenceEncoder(chosen)
+    try:
+        found_from = float(least)
+    except ValueError:
+        found_from = 0.0
+    if not 0 < found_from < 1:
+        raise UserError(f"--sentence-encoder {chosen}: expected MODEL or MODEL:COSINE, got cosine {least!r}")
+    return SentenceEncoder(model, found_from)
 
 
 def emotion_reader(task: Task, root: Path) -> EmotionReader:

@@ -17,7 +17,7 @@ from harness.score.cells import Outcomes, Scorer, survey, tokenise_ahead
 from harness.score.compare import compare
 from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
 from harness.score.predictions import EmotionPrediction, write_predictions
-from harness.score.resources import emotion_reader, text_similarity, word_affect
+from harness.score.resources import chosen_encoders, emotion_reader, word_affect
 from harness.store.outcomes import outcome_from_json
 from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
 from harness.tasks.metrics import HEADLINES
@@ -28,7 +28,6 @@ from harness.tasks.metrics.caption_engine import CORES, CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import jar_hashes, java_version
 from harness.tasks.metrics.meteor import MeteorProcess
-from harness.tasks.metrics.similarity import TextSimilarity
 from harness.tasks.metrics.style import WordIds
 from harness.types import Example, Outcome, Task, UserError
 
@@ -46,7 +45,7 @@ class Resources:
         store: what the Java programs said before.
         reader: the text-to-emotion classifier.
         lexicon: valence, arousal and dominance of words.
-        similarity: the encoder of BERTScore.
+        encoders: what the user chose: the encoder of BERTScore, a CLIP, a sentence encoder.
         cores: processes that may work at the same time.
     """
 
@@ -54,7 +53,7 @@ class Resources:
     store: CaptionStore | None = None
     reader: EmotionReader | None = None
     lexicon: WordAffect | None = None
-    similarity: TextSimilarity | None = None
+    encoders: tuple[object, ...] = ()
     cores: int = CORES
 
 
@@ -119,7 +118,7 @@ def score_task(
         engine = stack.enter_context(
             CaptionEngine(task.protocol, references, resources.meteor, resources.store, resources.cores)
         )
-        others = (resources.reader, resources.lexicon, resources.similarity)
+        others = (resources.reader, resources.lexicon, *resources.encoders)
         found = (engine, WordIds(), *(resource for resource in others if resource is not None))
         context = Context(task, found, texts, preprocessing)
         metrics = load_metrics(context)
@@ -255,7 +254,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
 
     What was read from each explanation is written to the run's `scores/`, see `harness.score.predictions`.
-    The manifest's `scoring` names the lexicon and the encoder of BERTScore, where the user chose them. What the Java
+    The manifest's `scoring` names the lexicon and the encoders that the user chose. What the Java
     programs say is kept in the run's `cache/captions.sqlite`.
 
     Args:
@@ -268,7 +267,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     manifest = folder.manifest()
     _check_manifest(folder, manifest)
     chosen = manifest.get("scoring", {})
-    lexicon, similarity = word_affect(chosen.get("lexicon")), text_similarity(chosen.get("bert_score"))
+    lexicon, encoders = word_affect(chosen.get("lexicon")), chosen_encoders(chosen)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "manifest": manifest,
@@ -291,7 +290,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         for record in manifest["tasks"]:
             task = task_from_json(record)
             reader = emotion_reader(task, root or data_root(manifest.get("data_root")))
-            resources = Resources(meteor, store, reader, lexicon, similarity)
+            resources = Resources(meteor, store, reader, lexicon, encoders)
             sides = contest(manifest, task.name)
             scores = _task_scores(folder, manifest, record, task, root, resources, sides)
             results["cells"] += scores.cells + speed_cells(manifest, task, record["split"])

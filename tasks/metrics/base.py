@@ -224,6 +224,7 @@ class Metric(ABC):
         reference_texts: True where the explanations of `ScoredExample.references` are scored against.
         views: conditionings in which the metric means something, besides the overall value.
         source: paper or file that the formula comes from.
+        warning: what a reader must know before believing the value; stands above every table that shows it.
         version: raised whenever a change moves values.
     """
 
@@ -243,6 +244,7 @@ class Metric(ABC):
     reference_texts: ClassVar[bool] = False
     views: ClassVar[frozenset[View]] = frozenset()
     source: ClassVar[str] = ""
+    warning: ClassVar[str] = ""
     version: ClassVar[str] = "1"
 
     def __init__(self, context: Context) -> None:
@@ -275,6 +277,7 @@ class Metric(ABC):
             "description": cls.description,
             "formula": " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split()),
             "source": cls.source,
+            **({"warning": cls.warning} if cls.warning else {}),
         }
 
     @classmethod

@@ -72,7 +72,7 @@ class TextSimilarity:
     def hash(self) -> str:
         """bert-score's own hash: encoder, layer, versions; of a folder its name and the hash of its weights."""
         _, _, layer = self._encoder
-        found: str = _bert_score().get_hash(_shown(self._name), layer, False, False, False, False)
+        found: str = _bert_score().get_hash(shown(self._name), layer, False, False, False, False)
         return found
 
     def _score(self, pairs: Sequence[Pair]) -> list[float]:
@@ -99,7 +99,7 @@ class TextSimilarity:
             model, tokenizer = package.get_model(self._name, layer), package.get_tokenizer(self._name)
         except (OSError, ValueError, AssertionError) as error:
             raise Unavailable(
-                f"encoder {_shown(self._name)} cannot be loaded ({' '.join(str(error).split())})"
+                f"encoder {shown(self._name)} cannot be loaded ({' '.join(str(error).split())})"
             ) from error
         # bert-score lets longer texts through to the model, which has no positions for them
         tokenizer.model_max_length = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 512))
@@ -115,7 +115,7 @@ def _bert_score() -> Any:
     return importlib.import_module("bert_score.utils")
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A hub id as it is; a folder by its name and the hash of its weights, so that no machine's path is recorded."""
     folder = Path(name)
     if not folder.is_dir():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_models
 
-from harness.score.resources import text_similarity, word_affect
+from harness.score.resources import sentence_encoder, text_similarity, word_affect
 from harness.types import UserError
 
 Harness = Callable[..., tuple[int, str, str]]
-METRICS = "metrics: [emotional_alignment, consistency, vad_error_v, vad_error_a, vad_coverage, bert_score]\n"
+METRICS = "metrics: [emotional_alignment, consistency, vad_error_v, vad_error_a, vad_coverage, bert_score, clip_score, trigger_recall]\n"
 
 
 @pytest.fixture
@@ -151,6 +153,39 @@ def test_what_was_not_chosen_says_how_to_choose_it(harness: Harness, card: Path,
     assert only["unavailable"].startswith("no encoder was chosen; type: harness score RUN --bert-score")
     assert harness("score", run, "--lexicon", tmp_path / "none.txt")[0] == 2
     assert harness("score", run, "--bert-score", "model:last")[0] == 2
+
+
+def test_a_clip_is_remembered_and_its_scores_carry_a_warning(harness: Harness, card: Path, tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "clip"
+    tiny_models.clip(model)
+    arguments = ["--models", "majority", "--data-root", tmp_path / "data", "--out", run, "--no-report"]
+    assert harness("run", "--tasks", card, *arguments)[0] == 0
+    (only,) = cells(run, "clip_score")
+    assert only["unavailable"] == "no CLIP was chosen; type: harness score RUN --clip FOLDER|HUB_ID"
+    warning = "do not follow what people prefer among emotional explanations (Socratis 2023)"
+    assert harness("score", run, "--clip", model)[0] == 0
+    chosen = overall(run, "clip_score")
+    assert 0 <= chosen["value"] <= 2.5
+    assert f"clip:clip@{digest(model)[:8]}|prefix:A_photo_depicts" in chosen["signature"]
+    assert warning in (run / "report" / "index.html").read_text()
+    assert harness("score", run)[0] == 0  # remembered
+    assert overall(run, "clip_score")["value"] == chosen["value"]
+    assert harness("score", run, "--clip", tmp_path / "none", "--no-report")[0] == 0
+    assert "cannot be loaded" in cells(run, "clip_score")[0]["unavailable"]
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_triggers_are_counted_by_the_encoder_that_was_named(harness: Harness, card: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--models", "majority", "--data-root", tmp_path / "data", "--out", run, "--no-report"]
+    assert harness("run", "--tasks", card, *arguments)[0] == 0
+    assert "type: harness score RUN --sentence-encoder" in cells(run, "trigger_recall")[0]["unavailable"]
+    assert harness("score", run, "--sentence-encoder", "model:2", "--no-report")[0] == 2
+    assert sentence_encoder("org/model:0.7").found_from == 0.7  # type: ignore[union-attr]
+    assert sentence_encoder("folder:x/model").found_from == 0.5  # type: ignore[union-attr]
 
 
 def test_lexicons_and_encoders_are_read_strictly(tmp_path: Path) -> None:

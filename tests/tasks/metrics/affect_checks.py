@@ -12,12 +12,15 @@ import pytest
 import torch
 from metric_checks import checks, evaluate
 from metric_rows import EMOTIONS, ContextFor, Given, golden_rows, make_row, with_reader
-from transformers import AutoModel, AutoTokenizer
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from harness.tasks.metrics import java, spice
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import ScoredExample, Unavailable
+from harness.tasks.metrics.clip import ImageTextSimilarity
 from harness.tasks.metrics.similarity import TextSimilarity
+from harness.tasks.metrics.triggers import SentenceEncoder
 from harness.types import Answer, Refusal
 
 
@@ -44,6 +47,73 @@ def _bert_score(name: str, panel: list[ScoredExample], context_for: ContextFor, 
 
     best = [max(f1(row.explanation or "", a.explanation) for a in row.references) for row in rows]
     assert evaluate(name, rows, context) == pytest.approx(np.mean(best), abs=2e-5)
+
+
+@checks("clip_score", "ref_clip_score")
+def _clip(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    """One image and one text at a time: CLIP's own logits without their scale; texts by its text tower alone.
+
+    (Torchmetrics' clip_score does not run with this transformers.)
+    """
+    rows = [row for row in panel[:12] if row.explanation]
+    context = context_for(rows)
+    clip = context.find(ImageTextSimilarity)
+    assert clip is not None
+    folder = clip._name
+    tokenizer, pictures = AutoTokenizer.from_pretrained(folder), CLIPImageProcessorPil.from_pretrained(folder)
+    model = CLIPModel.from_pretrained(folder)
+
+    @torch.no_grad()
+    def of_image(path: Path, text: str) -> float:
+        shown = pictures(images=[Image.open(path)], return_tensors="pt")
+        return float(
+            model(**tokenizer([text], return_tensors="pt"), **shown).logits_per_image / model.logit_scale.exp()
+        )
+
+    @torch.no_grad()
+    def of_texts(one: str, other: str) -> float:
+        states = [model.text_model(**tokenizer([text], return_tensors="pt")).pooler_output for text in (one, other)]
+        return float(torch.cosine_similarity(*map(model.text_projection, states)))
+
+    expected = []
+    for row in rows:
+        said = f"A photo depicts {row.explanation}"
+        score = 2.5 * max(of_image(row.example.image, said), 0)
+        if name == "ref_clip_score":
+            near = max(0.0, *(of_texts(f"A photo depicts {a.explanation}", said) for a in row.references))
+            score = 2 / (1 / score + 1 / near) if score and near else 0.0
+        expected.append(score)
+    assert min(expected) < np.mean(expected) < max(expected)
+    assert evaluate(name, rows, context) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+@checks("trigger_recall")
+def _trigger_recall(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    """Counted trigger by trigger over clauses cut by hand, each text encoded alone."""
+    said = ["wind over old stones, and the sea looks grey", "a dream; light because the wind looks calm", "sea"]
+    parts = [
+        [said[0], "wind over old stones", "the sea looks grey"],
+        [said[1], "a dream", "light", "the wind looks calm"],
+        [said[2]],
+    ]
+    triggers = [["old stones", "xyz q", "the grey sea"], ["qqq", "a calm dream"], ["sea", "jazz"]]
+    rows = [make_row(Answer("awe", text), ["awe"] * len(t), t) for text, t in zip(said, triggers, strict=True)]
+    context = context_for(rows)
+    encoder = context.find(SentenceEncoder)
+    assert encoder is not None
+    folder = encoder._name
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+
+    @torch.no_grad()
+    def embed(text: str) -> torch.Tensor:
+        return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+
+    def near(one: str, other: str) -> bool:
+        return float(torch.cosine_similarity(embed(one), embed(other), dim=0)) >= encoder.found_from
+
+    named = [any(near(t, part) for part in some) for own, some in zip(triggers, parts, strict=True) for t in own]
+    assert 0 < sum(named) < len(named) == 7, named
+    assert evaluate(name, rows, context) == pytest.approx(sum(named) / 7)
 
 
 @checks("spice")

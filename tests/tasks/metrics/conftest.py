@@ -3,19 +3,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny_models
 import torch
 from metric_rows import EMOTIONS, GOLDEN, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
+from PIL import Image
 
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Context, ScoredExample
 from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.clip import ImageTextSimilarity
 from harness.tasks.metrics.java import find_java
 from harness.tasks.metrics.meteor import MeteorProcess
 from harness.tasks.metrics.similarity import TextSimilarity
 from harness.tasks.metrics.style import WordIds
+from harness.tasks.metrics.triggers import SentenceEncoder
 from harness.types import Task
 
 
@@ -52,7 +58,26 @@ def similarity(tmp_path_factory: pytest.TempPathFactory) -> TextSimilarity:
 
 
 @pytest.fixture(scope="session")
-def context_for(meteor_process: MeteorProcess, similarity: TextSimilarity) -> Iterator[ContextFor]:
+def sentence_encoder(similarity: TextSimilarity) -> SentenceEncoder:
+    """The same tiny BERT as an encoder of sentences; texts are near each other in it."""
+    return SentenceEncoder(similarity._name, 0.9)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> ImageTextSimilarity:
+    """A tiny CLIP of random weights, its byte-pair vocabulary without a merge."""
+    folder = tmp_path_factory.mktemp("clip")
+    tiny_models.clip(folder)
+    return ImageTextSimilarity(str(folder))
+
+
+@pytest.fixture(scope="session")
+def context_for(
+    meteor_process: MeteorProcess,
+    similarity: TextSimilarity,
+    sentence_encoder: SentenceEncoder,
+    clip: ImageTextSimilarity,
+) -> Iterator[ContextFor]:
     """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
     engines = ExitStack()
 
@@ -62,12 +87,21 @@ def context_for(meteor_process: MeteorProcess, similarity: TextSimilarity) -> It
         task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
         captions = engines.enter_context(CaptionEngine(protocol, references, meteor_process))
-        return Context(task, (captions, EmotionReader(Given), LEXICON, similarity, WordIds()), train)
+        return Context(
+            task, (captions, EmotionReader(Given), LEXICON, similarity, sentence_encoder, clip, WordIds()), train
+        )
 
     with engines:
         yield make
 
 
 @pytest.fixture(scope="session")
-def panel() -> list[ScoredExample]:
-    return random_rows()
+def panel(tmp_path_factory: pytest.TempPathFactory) -> list[ScoredExample]:
+    """Random rows, each with an image."""
+    folder, shades = tmp_path_factory.mktemp("panel"), np.random.default_rng(0)
+    rows = []
+    for row in random_rows():
+        path = folder / row.example.image.name
+        Image.fromarray(shades.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+        rows.append(replace(row, example=replace(row.example, image=path)))
+    return rows

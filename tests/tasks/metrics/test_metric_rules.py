@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
+from metric_checks import evaluate
 from metric_rows import ContextFor, make_row
 
 from harness.plan.registry import metric_registry
@@ -182,3 +184,14 @@ def test_reports_are_told_how_to_show_every_metric(name: str) -> None:
     assert record["label"] != name
     assert record["description"].endswith(".")
     assert record["group"] != "other"
+
+
+def test_an_image_that_cannot_be_opened_has_no_clip_score(
+    panel: list[ScoredExample], context_for: ContextFor, tmp_path: Path
+) -> None:
+    gone = [
+        dataclasses.replace(row, example=dataclasses.replace(row.example, image=tmp_path / "gone.jpg"))
+        for row in panel[:3]
+    ]
+    some = [*panel[:9], *gone]
+    assert evaluate("clip_score", some, context_for(some)) == evaluate("clip_score", panel[:9], context_for(some))

@@ -1,0 +1,222 @@
+"""CLIPScore and RefCLIPScore: cosines of images and texts in the space of a CLIP that the user names.
+
+They were made for captions that say what is to be seen. Socratis (2023) found that such scores do not follow what
+people prefer among emotional explanations, so they are off by default, are no headline, and carry that warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.images import open_image
+from harness.tasks.metrics.base import (
+    EVERY_VIEW,
+    FloatArray,
+    MeanMetric,
+    ScoredExample,
+    Statistics,
+    Unavailable,
+    mean_statistics,
+    ratio,
+)
+from harness.tasks.metrics.captions import EXPLAINS
+from harness.tasks.metrics.similarity import shown
+from harness.types import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PREFIX = "A photo depicts "
+"""Stands before every text, as in the authors' code."""
+WEIGHT = 2.5
+_BATCH = 64
+
+
+class ImageTextSimilarity:
+    """A CLIP that places images and texts in one space, each once for a block of examples.
+
+    Args:
+        model: folder or hub id of a CLIP with its tokeniser and image preprocessing.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._name = model
+        self._vectors: dict[str | Path, FloatArray | None] = {}
+
+    def missing(self) -> str | None:
+        """Why it cannot be used."""
+        try:
+            self._clip  # noqa: B018 (loads it)
+        except Unavailable as reason:
+            return str(reason)
+        return None
+
+    def vectors(self, things: Iterable[str | Path]) -> list[FloatArray | None]:
+        """A unit vector (d,) for each text (cut at the longest that CLIP takes) or image file, None for no image."""
+        wanted = list(things)
+        new = [thing for thing in dict.fromkeys(wanted) if thing not in self._vectors]
+        self._place([thing for thing in new if isinstance(thing, str)], self._texts)
+        opened = {}
+        for path in (thing for thing in new if isinstance(thing, Path)):
+            self._vectors[path] = None
+            try:
+                opened[path] = open_image(path)
+            except ImageError:
+                continue
+            if len(opened) == _BATCH:
+                self._place(list(opened), lambda paths: self._images([opened[path] for path in paths]))
+                opened.clear()
+        self._place(list(opened), lambda paths: self._images([opened[path] for path in paths]))
+        return [self._vectors[thing] for thing in wanted]
+
+    def forget(self) -> None:
+        """Drop what is kept of images and texts seen so far."""
+        self._vectors.clear()
+
+    def shown_name(self) -> str:
+        """The hub id, or the folder's name and the hash of its weights."""
+        return shown(self._name)
+
+    def _place(self, things: Sequence[Any], encode: Any) -> None:
+        import torch
+
+        for start in range(0, len(things), _BATCH):
+            batch = things[start : start + _BATCH]
+            with torch.inference_mode():
+                placed = torch.nn.functional.normalize(encode(batch).double(), dim=-1).cpu().numpy()  # (B, d)
+            self._vectors.update(zip(batch, placed, strict=True))
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        model, tokenizer, _ = self._clip
+        longest = model.config.text_config.max_position_embeddings
+        said = [PREFIX + " ".join(text.split()) for text in texts]
+        tokens = tokenizer(said, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        features: Tensor = model.get_text_features(**tokens.to(model.device)).pooler_output
+        return features
+
+    def _images(self, images: Sequence[Any]) -> Tensor:
+        model, _, processor = self._clip
+        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
+        features: Tensor = model.get_image_features(pixel_values=pixels.to(model.device)).pooler_output
+        return features
+
+    @cached_property
+    def _clip(self) -> tuple[Any, Any, Any]:
+        import torch
+        from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+        try:
+            model: Any = CLIPModel.from_pretrained(self._name)
+            tokenizer = AutoTokenizer.from_pretrained(self._name)
+            processor = CLIPImageProcessorPil.from_pretrained(self._name)
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"CLIP {shown(self._name)} cannot be loaded ({' '.join(str(error).split())})") from error
+        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, processor
+
+
+class ClipScore(MeanMetric):
+    """CLIPScore = 2.5 max(cos(image, explanation), 0), the mean over examples. Range 0..2.5, higher is better.
+
+    "A photo depicts" stands before each text. Over answered examples whose image can be opened.
+    """
+
+    name = "clip_score"
+    label = "CLIPScore"
+    description = "How near the explanation is to the image in CLIP's space."
+    warning = (
+        "Scores by CLIP do not follow what people prefer among emotional explanations (Socratis 2023): they say "
+        "whether things in the image are named, not whether the explanation is good."
+    )
+    family = "text"
+    group = "text-more"
+    higher_is_better = True
+    bounds = (0.0, WEIGHT)
+    requires = EXPLAINS
+    views = EVERY_VIEW
+    source = "Hessel et al. 2021"
+
+    def missing(self) -> str | None:
+        """No CLIP was chosen, or it cannot be used."""
+        clip = self.context.find(ImageTextSimilarity)
+        if clip is None:
+            return "no CLIP was chosen; type: harness score RUN --clip FOLDER|HUB_ID"
+        return clip.missing()
+
+    def prepare(self, rows: Sequence[ScoredExample]) -> None:
+        """Place all images and texts of a block at once."""
+        answered = [row for row in rows if row.explanation and row.example.image]
+        texts = [row.explanation or "" for row in answered]
+        self._clip().vectors(
+            [*dict.fromkeys(row.example.image for row in answered), *texts, *self._references(answered)]
+        )
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): score, 1."""
+        shown = [row.example.image if row.explanation is not None else None for row in rows]
+        counted = [i for i, path in enumerate(shown) if path is not None and self._counts(rows[i])]
+        images = dict(zip(counted, self._clip().vectors(shown[i] for i in counted), strict=True))  # type: ignore[misc]
+        scores, eligible = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+        for i, image in images.items():
+            if image is not None:
+                scores[i], eligible[i] = self._score(image, rows[i]), True
+        return mean_statistics(scores, eligible)
+
+    def fields(self) -> dict[str, str]:
+        """The CLIP and what stands before texts."""
+        clip = self.context.find(ImageTextSimilarity)
+        return {"clip": "none" if clip is None else clip.shown_name(), "prefix": PREFIX.strip().replace(" ", "_")}
+
+    def _counts(self, row: ScoredExample) -> bool:
+        del row
+        return True
+
+    def _references(self, rows: Sequence[ScoredExample]) -> list[str]:
+        del rows
+        return []
+
+    def _score(self, image: FloatArray, row: ScoredExample) -> float:
+        """The score of one answer; an empty explanation scores 0."""
+        if not row.explanation:
+            return 0.0
+        (text,) = self._clip().vectors([row.explanation])
+        assert text is not None
+        return WEIGHT * max(float(image @ text), 0.0)
+
+    def _clip(self) -> ImageTextSimilarity:
+        clip = self.context.find(ImageTextSimilarity)
+        if clip is None:
+            raise Unavailable(str(self.missing()))
+        return clip
+
+
+class RefClipScore(ClipScore):
+    """RefCLIPScore = harmonic mean of CLIPScore and max(cos(explanation, reference), 0) of the nearest reference.
+
+    The mean over answered examples with references. Range 0..1.43, higher is better.
+    """
+
+    name = "ref_clip_score"
+    label = "RefCLIPScore"
+    description = "How near the explanation is to the image and to what people said, in CLIP's space."
+    bounds = (0.0, 2 * WEIGHT / (WEIGHT + 1))
+    reference_texts = True
+
+    def _counts(self, row: ScoredExample) -> bool:
+        return bool(self._references([row]))
+
+    def _references(self, rows: Sequence[ScoredExample]) -> list[str]:
+        return [a.explanation for row in rows for a in row.references if a.explanation]
+
+    def _score(self, image: FloatArray, row: ScoredExample) -> float:
+        of_image = super()._score(image, row)
+        if not of_image:
+            return 0.0
+        text, *references = self._clip().vectors([row.explanation or "", *self._references([row])])
+        assert text is not None
+        nearest = max(max(float(text @ r) for r in references if r is not None), 0.0)
+        return float(ratio(np.array(2 * of_image * nearest), np.array(of_image + nearest)))
