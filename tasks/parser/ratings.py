@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"([(\[<{\"'*_`“]{0,4})\s?([-+]?(?:\d{1,9}(?:[.,]\d{1,9})
 _FRACTION = re.compile(r"\s{0,3}(?:/|out\s{1,3}of|of|von|sur|de)\s{0,3}(\d{1,6}(?:[.,]\d{1,6})?)", re.IGNORECASE)
 _MORE = re.compile(
     r"\s{0,3}(?:[-–—~→/+±×^:,.]|->|to\b|or\b|and\b|bis\b|through\b|oder\b|\.{2,3})\s{0,3}[-+]?[.,]?\d|[.,]?\d|\s{1,3}[-+]?\d"
-    r"|[·'’]\d|[^\W\d_]|\s?[?±\\]|\s{0,2}(?:/|→|->)|\s{0,3}(?:stars?|points?|pts|degrees?|°)|\s{0,3}[(\[]\s?±"
+    r"|-(?:\Z|\n)|[·'’]\d|[^\W\d_]|\s?[?±\\]|\s{0,2}(?:/|→|->)|\s{0,3}(?:stars?|points?|pts|degrees?|°)|\s{0,3}[(\[]\s?±"
 )
 _RANGE = re.compile(
     r"([-+]?\d{1,6}(?:\.\d{1,6})?)\s{0,3}(?:=[^,;=]{1,60}[,;]|to|and|,|-|–|—|\.{2,3}|through|bis)\s{0,3}(?:to\s)?"
@@ -62,6 +62,7 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
         return {}
     reply = split_reply(raw)
     text = (reply.whole or reply).answer[:LONGEST].translate(_PLAIN)
+    text = _COUNT.sub(lambda word: _COUNTS[word[0].lower()], text)
     found = {
         dimension: [] if _other_scale_named(text, scale) else list(_stated(text, dimension, scales))
         for dimension, scale in scales.items()
@@ -73,7 +74,29 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
     }
 
 
-_PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":", ord("．"): ".", ord("٫"): "."} | {
+_COUNTS = {
+    "zero": "0",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+    "hundred": "100",
+    "drei": "3",
+    "vier": "4",
+    "fünf": "5",
+    "sechs": "6",
+    "sieben": "7",
+    "neun": "9",
+    "zehn": "10",
+}
+"""Number words by which scales are described; not "one" and "two", which mean other things as well."""
+_COUNT = re.compile(rf"\b({'|'.join(_COUNTS)})\b", re.IGNORECASE)
+
+_PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":", ord("．"): ".", ord("＋"): "+", ord("٫"): "."} | {
     code: str(unicodedata.digit(chr(code)))
     for zero in (0xFF10, 0x0660, 0x06F0, 0x0966)  # fullwidth, Arabic, Persian, Devanagari
     for code in range(zero, zero + 10)
@@ -166,6 +189,8 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
     """The number on the scale; None if what follows says that it is another one."""
     low, high = scale
     value = _float(number[2])
+    if number[2].startswith("+") and low >= 0:
+        return None  # of a scale that has negative numbers
     end = number.end()
     opened = [sign for sign in number[1] if sign in "([{<"]
     if opened and text[end : end + 6].lstrip(" *_`'\"")[:1] != ")]}>"["([{<".index(opened[-1])]:
@@ -187,6 +212,9 @@ def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> flo
 
 _CONTINUES = re.compile(
     r"(?:and|because|since|as|with|for|which|so|given|due|und|et|y|on|approx\.?|or so|to\s*\Z)(?!\w)", re.IGNORECASE
+)
+_OTHER_MEASURE = re.compile(
+    r"\b(?:z[- ]?scores?|percentiles?|quantiles?|ranks?|standardi[sz]ed|normali[sz]ed)\b", re.IGNORECASE
 )
 _REASON = re.compile(r"\b(?:because|since)\b", re.IGNORECASE)
 _BESIDE = re.compile(r"[(\[](?:(?:confidence|certainty)[^()\[\]]{0,40}|\d{1,3}(?:\.\d{1,3})?\s?%)[)\]]", re.IGNORECASE)
@@ -213,15 +241,22 @@ def _stands_alone(text: str, number: re.Match[str], after: int, scale: tuple[flo
         return False
     ends = {float(scale[0]), float(scale[1])}
     rest = _BESIDE.sub("", _REASON.split(rest)[0]) + ("because" if _REASON.search(rest) else "")
+    rest = re.sub(rf"[(\[]{re.escape(digits)}[)\]]", "", rest)  # "5 (five)"
     rest = _TOP.sub(lambda m: "" if _float(m[1]) == float(scale[1]) else m[0], rest)
     described = _RANGE.sub(lambda m: "" if {_float(m[1]), _float(m[2])} == ends else m[0], rest)
     following = rest.lstrip(" \t")
     is_word = following[:1].isalpha()
     if following and not (following[0] in _MARKS or (is_word and _CONTINUES.match(following))):
         return False
+    if _OTHER_MEASURE.search(rest):
+        return False
     if following[:2].lower() == "on" and described == rest:
         return False
     return not any(character.isdigit() for character in described)
+
+
+_POINTS = re.compile(r"(\d{1,3})[- ]?points?\s{1,3}(?:\w{1,12}\s{1,3})?\Z", re.IGNORECASE)
+_END_OF_SCALE = re.compile(r"\b(?:lowest|highest|min|max|minimum|maximum|worst|best|top|bottom|scale)\b", re.IGNORECASE)
 
 
 def _other_scale_named(text: str, scale: tuple[float, float]) -> bool:
@@ -229,6 +264,9 @@ def _other_scale_named(text: str, scale: tuple[float, float]) -> bool:
     ends = {float(scale[0]), float(scale[1])}
     for count, match in enumerate(re.finditer(r"\bscale\b", text, re.IGNORECASE)):
         beside = text[max(0, match.start() - 25) : match.end() + 40]
+        points = _POINTS.search(text, max(0, match.start() - 30), match.start())
+        if points is not None and float(points[1]) != scale[1] - scale[0] + 1:
+            return True
         if count < MOST_PLACES and any({_float(a), _float(b)} != ends for a, b in _RANGE.findall(beside)[:3]):
             return True
     return False
@@ -243,8 +281,14 @@ def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> b
     out_of = re.search(r"\b(?:out\s{1,3}of|von|sur)\s{1,3}(\d{1,6})", line, re.IGNORECASE)
     if out_of is not None and _float(out_of[1]) != scale[1]:
         return True
+    if bracket is not None and _END_OF_SCALE.search(bracket[1]) and not _numbers(bracket[1]) <= ends:
+        return True
     ranges = _RANGE.findall(line) + (_RANGE.findall(bracket[1]) if bracket else [])
     return any({_float(low), _float(high)} != ends for low, high in ranges[:5])
+
+
+def _numbers(text: str) -> set[float]:
+    return {_float(number) for number in re.findall(r"(?:(?<!\d)-)?\d{1,6}(?:\.\d{1,6})?", text)}
 
 
 def _float(digits: str) -> float:
