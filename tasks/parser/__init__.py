@@ -1,7 +1,8 @@
 """Read a label and an explanation out of what a model said: never a wrong class, never a default one.
 
 The stages: `reply` takes thoughts, frames and marks away; `fields` reads named fields in any form, `prose` what running
-text claims, both over the label names of `labels` and the words of `vocabulary.yaml`. What cannot be read is `Unparsed`
+text claims and `denials` what it sets aside, all over the label names of `labels` and the words of `vocabulary.yaml`;
+`wording` leaves the model's sentence. What cannot be read is `Unparsed`
 with its reason and counts against the model; a text that claims two different labels is not decided for it.
 `PARSER_VERSION` belongs to the identity of every result that this parser produced.
 """
@@ -12,22 +13,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.tasks.parser.fields import Found, apart_from_reason, read_fields, without_asides
+from harness.tasks.parser.fields import Found, apart_from_reason, read_elements, read_fields, without_asides
 from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
-from harness.tasks.parser.prose import claimed_again, line_form, sentence_form, tidy
+from harness.tasks.parser.prose import claimed_again, line_form, sentence_form
 from harness.tasks.parser.reply import BLANK, Reply, has_words, is_loop, split_reply
+from harness.tasks.parser.wording import tidy
 from harness.tasks.parser.words import words
 from harness.types import Answer, Failed, Refusal, Unparsed, Usage
 
 __all__ = ["PARSER_VERSION", "SYNONYMS", "Reply", "label_place", "parse_answer", "split_reply"]
 
-PARSER_VERSION = "3"
+PARSER_VERSION = "4"
 """Changes whenever some raw text may be read differently: forms, synonyms, or anything in `vocabulary.yaml`."""
 
 LONGEST_TEXT = 2_000_000
 """Characters of a whole reply, thoughts included; longer ones are not looked at."""
 LONGEST_ANSWER = 20_000
 """Characters of an answer without its thoughts; a longer one is a loop, and unparsed."""
+LONGEST_AROUND = 5_000
+"""Characters before and after a framed label in which its explanation is looked for."""
 
 UNKNOWN_USAGE = Usage()
 
@@ -109,14 +113,20 @@ def _reason(found: Found, is_empty: bool) -> str:
 def _read(raw: str, reply: Reply, names: LabelNames, explained: bool) -> Found:
     """What an answer says, its place counted in the whole text."""
     found = _placed(_claimed(reply.answer, names), reply.start)
-    if reply.whole is not None and not found.labels:
+    if reply.whole is not None and not found.labels and len(reply.whole.answer) <= LONGEST_ANSWER:
         return _placed(_claimed(reply.whole.answer, names), reply.whole.start)
-    if reply.loose and not found.labels:
+    start = (reply.whole or reply).start
+    if not found.labels and start is not None and "<" in raw:
+        elements = read_elements(raw[start : start + LONGEST_ANSWER], names)  # their marks are blanks in the answer
+        found = _placed(elements, start) if elements.labels else found
+    if reply.loose and not found.labels and len(raw) <= LONGEST_ANSWER:
         whole = _claimed(raw, names)
         is_first = whole.place is not None and not has_words(raw, 0, whole.place[0])
         return whole if is_first else found
-    if reply.whole is not None and len(found.labels) == 1 and not found.explanation and explained:
-        return _with_surroundings(found, reply, names)
+    if reply.whole is not None and len(found.labels) == 1:
+        found = replace(found, labels=found.labels | _claimed(reply.after[:LONGEST_AROUND], names).labels)
+        if not found.explanation and explained:
+            return _with_surroundings(found, reply, names)
     return found
 
 
@@ -127,15 +137,35 @@ def _placed(found: Found, start: int | None) -> Found:
 
 def _with_surroundings(found: Found, reply: Reply, names: LabelNames) -> Found:
     """A framed label with the explanation that stands around its frame, unless that claims another label."""
-    for around in (reply.after, reply.before):
-        because = (
-            re.match(rf"[\s{BLANK}*.,]*(?:{words().because})", around, re.IGNORECASE) if around is reply.after else None
-        )
-        text = around[because.end() :] if because else around
-        claimed = _claimed(around, names).labels | {m.label for m in names.mentions(text)}
-        if len(tidy(text).split()) >= 3 and not claimed - found.labels:
-            return replace(found, explanation=tidy(text))
+    for text in (_after_frame(reply.after[:LONGEST_AROUND]), _before_frame(reply.before[-LONGEST_AROUND:])):
+        claimed = _claimed(text, names).labels | {m.label for m in names.mentions(text)}
+        if len(text.split()) >= 3 and not claimed - found.labels:
+            return replace(found, explanation=text)
     return found
+
+
+def _after_frame(text: str) -> str:
+    """The reason that follows a framed label: after "because", or as a sentence of its own."""
+    goes_on = re.match(rf"[\s{BLANK}]*(?:is|was|would|seems|fits)\b[^.!?\n]{{0,60}}?", text)
+    because = re.compile(rf"[\s{BLANK}*.,]*(?:{words().because})", re.IGNORECASE)
+    if goes_on is None:
+        found = because.match(text)
+        return tidy(text[found.end() :] if found else text)
+    found = because.search(text, goes_on.end(), goes_on.end() + 60)
+    return tidy(text[found.end() :]) if found else ""
+
+
+def _before_frame(text: str) -> str:
+    """The sentences before a framed label, without the one that announces it."""
+    return tidy(_ANNOUNCES.sub("", text))
+
+
+_ANNOUNCES = re.compile(
+    r"(?:\A|(?<=[.!?\n])|(?<=[.!?]\s))[^.!?\n]{0,120}\b(?:is|be|was|as|answer|emotion)\W{0,30}\Z"
+    r"|,?\s{1,3}(?:so|thus|hence|therefore)\W{0,30}\Z",
+    re.IGNORECASE,
+)
+"""The beginning of a sentence whose end is the framed label ("Therefore, the final answer is")."""
 
 
 def _claimed(answer: str, names: LabelNames) -> Found:

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
+from harness.tasks.parser.elements import element_fields
 from harness.tasks.parser.labels import LabelNames
-from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects
-from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, sentence, tidy
-from harness.tasks.parser.words import field_kind, is_final, words
+from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects, read_string
+from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, without_own_label
+from harness.tasks.parser.wording import sentence, tidy
+from harness.tasks.parser.words import field_kind, is_final, is_reasoning, words
 
 MOST_FIELDS = 200
 MOST_LINES = 500
@@ -32,6 +34,7 @@ class Field:
         is_exact: the value is a string of its own (of JSON), kept as it is.
         is_cut: the text ended within it.
         is_placed: `value` is the text that is read as a whole, so that its places are the text's.
+        is_reasoning: a reason by a name that thoughts may have too.
     """
 
     kind: str
@@ -42,16 +45,16 @@ class Field:
     is_exact: bool = False
     is_cut: bool = False
     is_placed: bool = False
+    is_reasoning: bool = False
 
     @property
     def text(self) -> str:
         """The value as a sentence."""
-        exact = self.value[self.start : self.end].strip()
-        return (
-            (sentence(exact) if "reason" in self.kind else exact)
-            if self.is_exact
-            else tidy(_unfolded(self.value[self.start : self.end]))
-        )
+        written = self.value[self.start : self.end]
+        if self.is_exact:
+            return sentence(written) if "reason" in self.kind else written.strip()
+        literal = read_string(written) if "reason" in self.kind else None
+        return tidy(_unfolded(written) if literal is None else literal)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,14 @@ def read_fields(text: str, names: LabelNames) -> Found:
     return _combined([*_table_fields(text), *_line_fields(text, names)], names)
 
 
+def read_elements(text: str, names: LabelNames) -> Found:
+    """What a text's elements say by attributes and by their names."""
+    fields = [Field(kind, text, start, end, is_placed=True) for kind, start, end in element_fields(text, names)]
+    if not any(field.kind == "label" for field in fields):
+        return Found()
+    return _combined([*fields, *_line_fields(text, names)], names)
+
+
 def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
     """One answer from all fields: the labels of the final ones, else of all; the first reason."""
     reasons = [field for field in fields if field.kind == "reason" and field.text]
@@ -106,10 +117,11 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
     position = {id(one): place for place, one in enumerate(fields)}
     if own is not None:  # a label with its own "because": what was reasoned before it is not the explanation
         reasons = [one for one in reasons if position[id(one)] > position[id(field)]]
-    explained = next(iter(reasons), None)
+    explained = next((one for one in reasons if not one.is_reasoning), next(iter(reasons), None))
     explanation = explained.text if explained else own.explanation if own else weak[0].text if weak else ""
     is_cut = bool(explained and explained.is_cut)
     labels = frozenset[str]().union(*(claim.labels for _, claim in claims))
+    explanation = without_own_label(explanation, labels, names)
     return Found(labels, explanation, (claim.start, claim.end) if field.is_placed else None, False, is_cut, True)
 
 
@@ -135,7 +147,7 @@ def _object_fields(text: str) -> tuple[list[Field], str]:
     if pair is not None and len(pair) == 2 and all(isinstance(node, Scalar) for node in pair):
         label, reason = pair
         if isinstance(label, Scalar) and isinstance(reason, Scalar):
-            return [_field("label", label, source), _field("reason", reason, source)], ""
+            return [_field("label", label, source, placed=False), _field("reason", reason, source, placed=False)], ""
     for record in read_objects(source):
         fields += _fields_of(record, source, decoded is None)
         end = record.end
@@ -148,10 +160,11 @@ _SCORE = re.compile(r"[\d.]+%?|true|True")
 """The value of a label that is a key: how much, or that."""
 
 
-def _field(kind: str, scalar: Scalar, source: str, *, final: bool = False, placed: bool = False) -> Field:
+def _field(kind: str, scalar: Scalar, source: str, *, placed: bool, key: str = "") -> Field:
+    final, reasoning = is_final(key), is_reasoning(key)
     if source[scalar.start : scalar.end] == scalar.text and placed:
-        return Field(kind, source, scalar.start, scalar.end, final, True, not scalar.is_whole, True)
-    return Field(kind, scalar.text, 0, len(scalar.text), final, True, not scalar.is_whole)
+        return Field(kind, source, scalar.start, scalar.end, final, True, not scalar.is_whole, True, reasoning)
+    return Field(kind, scalar.text, 0, len(scalar.text), final, True, not scalar.is_whole, False, reasoning)
 
 
 def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterator[Field]:
@@ -176,20 +189,20 @@ def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterato
 
 
 def _fields_of_value(kind: str | None, key: str, value: Node, source: str, placed: bool, depth: int) -> Iterator[Field]:
-    final = is_final(key)
     if isinstance(value, Scalar):
         inner = value.text.lstrip()
         if inner.startswith("{") and depth < 3:
             yield from _fields_of(list(read_objects(inner)), inner, False, depth + 1)
         elif kind is not None:
-            yield _field(kind, value, source, final=final, placed=placed)
+            yield _field(kind, value, source, placed=placed, key=key)
     elif isinstance(value, list) and kind is not None and all(isinstance(inner, Scalar) for inner in value):
         scalars = [inner for inner in value if isinstance(inner, Scalar)]
         if kind in ("label", "second"):
-            yield from (_field(kind, scalar, source, final=final, placed=placed) for scalar in scalars)
+            yield from (_field(kind, scalar, source, placed=placed, key=key) for scalar in scalars)
         elif scalars:
             joined = " ".join(scalar.text for scalar in scalars)
-            yield Field(kind, joined, 0, len(joined), final, True, not scalars[-1].is_whole)
+            cut = not scalars[-1].is_whole
+            yield Field(kind, joined, 0, len(joined), is_exact=True, is_cut=cut, is_reasoning=is_reasoning(key))
     elif isinstance(value, Record) and kind in ("label", "second", "reason"):
         yield from _fields_of_named(kind, value, source, placed, depth)
     else:
@@ -301,11 +314,11 @@ _LAST = 240
 """Characters at the end of a text in which its last bracket is looked for."""
 _LINE = re.compile(r"[^\n]+")
 _LEAD = re.compile(r"(?:[^\w\n]|_)*+(?:(?:step\s)?(?:\d{1,2}|[a-zA-Z])\s?[.)](?=[\s*_\"'])(?:[^\w\n]|_)*+)?")
-_NAME_SIGN = re.compile(r"[\"'*_`”’\])】>]{0,6}\s{0,3}(?:[:：=]|->|→|=>|⇒|\s[-–—]\s|[\]】](?=\s|\w))[>*_`\"]{0,3}")
+_NAME_SIGN = re.compile(r"[\"'*_`”’\])】>]{0,6}\s{0,3}(?:[:：=]{1,2}|->|→|=>|⇒|\s[-–—]\s|[\]】](?=\s|\w))[>*_`\"]{0,3}")
 _BRACKETED = re.compile(r"[\[【]\s?([^\[\]【】\n]{2,40})\s?[\]】]\s?[:：]?")
 _ELEMENT = re.compile(r"<([^\W\d][\w:.-]{0,40}+)(?:\s[^<>\n]{0,80}+)?>")
 _INLINE_SIGN = re.compile(r"[:：=]")
-_BOUNDARY = re.compile(r"[.,;|()\[\]!?。；，、\x1f]|\*\*|\s[-–—]\s|[\"”](?=\s)")
+_BOUNDARY = re.compile(r"&(?=\w{3,20}\Z)|[.,;|()\[\]!?。；，、\x1f]|\*\*|\s[-–—]\s|[\"”](?=\s)")
 
 
 def heads(text: str) -> list[Head]:
@@ -422,7 +435,10 @@ def _line_fields(text: str, names: LabelNames) -> list[Field]:
     for head, following in zip(kept, [*kept[1:], None], strict=False):
         stop = following.start if following else len(text)
         end = stop if head.end is None else min(head.end, stop)
-        fields.append(Field(head.kind, text, head.value, end, head.is_final, is_placed=True))
+        name = text[head.start : head.value]
+        fields.append(
+            Field(head.kind, text, head.value, end, head.is_final, is_placed=True, is_reasoning=is_reasoning(name))
+        )
         after = _rest_of(text, head, stop)
         if after is not None:
             fields.append(after)

@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 DEEPEST = 12
 """Levels of nesting that are read; deeper ones are no answer."""
+MOST_PARTS = 50
+"""Strings that are joined to one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ _QUOTES = {
 """Opening quotation mark -> the marks that may close it."""
 _OBJECT = re.compile(r"\{(?=\s{0,99}[\w\"'“”‘’„«「`＂}])")
 _SPACE = re.compile(
-    r"(?:\s|//[^\n]{0,200}\n|/\*[^*]{0,200}\*/|(?<=\n)#[^\n]{0,200}\n|\.{3}(?=\s{0,9}[}\]])|,(?=\s*[}\],]))*+"
+    r"(?:\s|//[^\n]{0,200}\n|/\*[^*]{0,200}\*/|(?<=[\n\t ,])#[^\n]{0,200}\n|\.{3}(?=\s{0,9}[}\]])|,(?=\s*[}\],]))*+"
 )
 _SIGN = re.compile(r"\s{0,20}(?::|：|=>|=(?!=))")
 _KEY = re.compile(
@@ -76,7 +78,13 @@ _KEY = re.compile(
 )
 _STOPS = {closing: re.compile(rf"[{re.escape(closing)}]") for closing in set(_QUOTES.values())}
 _BARE_STOPS = re.compile(r"[,;}\]\n]")
+_BARE_STOPS_IN_TUPLE = re.compile(r"[,;}\])\n]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
+_CUT_ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\ufffd{0,3}\Z")
+"""What is left of an escape, or of a character of several bytes, that the end of a text cuts in two."""
+_PREFIX = re.compile(r"[fFrRbBuU]{1,2}(?=[\"'])")
+_JOINT = re.compile(r"(?:\s{0,20}\\?\n\s{0,80}(?:\+\s{0,9})?|\s{0,20}\+\s{0,80})(?:[fFrRbBuU]{1,2})?(?=[\"'])")
+"""What stands between the parts of a string of Python."""
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 
 
@@ -92,13 +100,24 @@ def read_objects(text: str) -> Iterator[Record]:
 
 
 def read_list(text: str) -> list[Node] | None:
-    """The list that is the whole text, or None."""
+    """The list or tuple that is the whole text, or None."""
     stripped = text.strip()
-    if not stripped.startswith("["):
+    if not stripped.startswith(("[", "(")):
         return None
     reader = _Reader(stripped, 0)
     node = reader.value(0)
     return node if isinstance(node, list) and reader.position == len(stripped) else None
+
+
+def read_string(text: str) -> str | None:
+    """The string that is the whole text as Python would read it (`f"..."`, `"..." + "..."`), or None."""
+    stripped = text.strip()
+    if _PREFIX.match(stripped) is None and stripped[:1] not in ("'", '"'):
+        return None
+    reader = _Reader(stripped, 0)
+    node = reader.value(0)
+    is_whole = isinstance(node, Scalar) and node.is_whole and reader.position == len(stripped)
+    return node.text if is_whole and isinstance(node, Scalar) else None
 
 
 def is_whole_object(text: str) -> bool:
@@ -170,9 +189,24 @@ class _Reader:
             return Scalar("", start, start, is_whole=False) if inner is None else inner
         if first in ("[", "(") and depth <= DEEPEST:
             return self._list(depth, "]" if first == "[" else ")")
+        prefix = _PREFIX.match(self.text, self.position)
+        if prefix is not None:
+            self.position, first = prefix.end(), self.text[prefix.end()]
         if first in _QUOTES:
-            return self._string(in_record)
+            return self._joined(self._string(in_record), first, in_record)
         return self._bare(in_record)
+
+    def _joined(self, part: Scalar, quote: str, in_record: bool) -> Scalar:
+        """A string with those that continue it ("the sky " + "is vast")."""
+        parts = [part]
+        while part.is_whole and len(parts) < MOST_PARTS and (joint := _JOINT.match(self.text, self.position)):
+            if self.text[joint.end()] != quote:
+                break
+            self.position = joint.end()
+            part = self._string(in_record)
+            parts.append(part)
+        joined = "".join(one.text for one in parts)
+        return part if len(parts) == 1 else Scalar(joined, parts[0].start, part.end, part.is_whole)
 
     def _list(self, depth: int, closing: str) -> list[Node]:
         found: list[Node] = []
@@ -217,7 +251,7 @@ class _Reader:
                 return Scalar(unescaped(text[start:place]), start, place)
             place += 1
         self.position = len(text)
-        return Scalar(unescaped(text[start:]), start, len(text), is_whole=False)
+        return Scalar(unescaped(_CUT_ESCAPE.sub("", text[start:])), start, len(text), is_whole=False)
 
     def _may_end(self, place: int, in_record: bool) -> bool:
         """Whether a string may end right before `place`: what follows could follow it."""
@@ -237,11 +271,15 @@ class _Reader:
             return sign in ("", "}") or self._is_key(following) or is_cut_key
         if sign == "`" or text.startswith("</", following):
             return True
+        joint = _JOINT.match(text, place)
+        if joint is not None and text[joint.end()] == text[place - 1] and not self._is_key(joint.end()):
+            return True
         return following > place and sign in _QUOTES and in_record and self._is_key(following)
 
     def _bare(self, in_record: bool) -> Scalar:
         text, start, place = self.text, self.position, self.position
-        while (match := _BARE_STOPS.search(text, place)) is not None:
+        stops = _BARE_STOPS_IN_TUPLE if self._open_tuples else _BARE_STOPS
+        while (match := stops.search(text, place)) is not None:
             place = match.start()
             if (
                 match[0] not in ",;"

@@ -10,11 +10,20 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import unescape
 from itertools import islice
 
-from harness.tasks.parser.labels import SECTION_TITLES, LabelNames, Mention
-from harness.tasks.parser.words import words
+from harness.tasks.parser.denials import (
+    CLOSING,
+    is_denied,
+    is_denied_reason,
+    is_hypothetical,
+    is_negated,
+    past_denied,
+    stated_end,
+)
+from harness.tasks.parser.labels import SECTION_TITLES, SYNONYMS, LabelNames, Mention
+from harness.tasks.parser.wording import tidy
+from harness.tasks.parser.words import WORD, is_filler, words
 
 MOST_MENTIONS = 200
 """Labels of a text that are looked at; a text that names more is a loop, not an answer."""
@@ -46,83 +55,15 @@ OPENING = re.compile(
     re.IGNORECASE,
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
-CLOSING = r"(?:[*_\"'`”’)\]}>»」\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
-_SIGN = r"(?:\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
+_SIGN = (
+    r"(?:[ ]{0,3}(?:\t\s{0,9}(?=\w)|,[ ]?(?=[\"“]\w))|\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
+)
 _STRONG = (
     r"(?:\b(?:because|since|as(?!\s{1,9}(?:well|if|though)\b)|due\s{1,9}to|owing\s{1,9}to|weil|porque|"
     r"parce\s{1,9}que|puisque|perché|poiché|omdat)\b|因为|因為|由于|потому что|لأن|بسبب)[,:]?"
 )
 _CLAUSE_BECAUSE = re.compile(rf"([^.!?;:\n]{{0,60}}?)(,?\s{{0,5}}{_STRONG})", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[.!?;:\n,，。；：、(\[|→⇒–—/&+]|\s-\s|->|=>|\s-(?=\w)")
-_ADJECTIVE = re.compile(r"\w+(?:ly|ing|ous|ic|ive|ful|ant|ent|al|able|ible)")
-_WORD = re.compile(r"\w[\w'’-]*")
-
-
-def without_closing_words(text: str) -> str:
-    """The text without a last paragraph that offers further help."""
-    head, gap, last = text.rstrip().rpartition("\n\n")
-    plain = last.strip(" *_#>-").lower().replace("’", "'")
-    return head if gap and plain.startswith(words().offers) else text
-
-
-def tidy(text: str) -> str:
-    """A sentence without blanks, quotation marks, brackets and emphasis around it; empty if it holds no word.
-
-    >>> tidy(' **"the lake is calm"**} ')
-    'the lake is calm'
-    """
-    text = re.sub(r" ?\x1f+ ?", " ", without_closing_words(text)).strip()
-    text = re.sub(r"\*\*([^*\n]{1,400})\*\*", r"\1", text)
-    text = unescape(text).strip() if "&" in text and ";" in text else text
-    text = _CODA.sub("", _NAMED.sub("", text[:120]) + text[120:])
-    for _ in range(3):
-        text = _without_closings(text[_LEADING.match(text).end() :])  # type: ignore[union-attr]
-        quote = next((pair for pair in _QUOTES if len(text) > 1 and text[0] + text[-1] == pair), "")
-        if not quote or any(sign in text[1:-1] for sign in quote):
-            break
-        text = text[1:-1].strip()
-    if text.endswith(('"', "”")) and text.count('"') % 2 + (text.count("”") > text.count("“")):
-        text = text[:-1].rstrip()  # of a quotation that began before
-    return "" if _PLACEHOLDER.fullmatch(text) or not re.search(r"\w", text) else text
-
-
-_NAMED = re.compile(r"\A[\W_]{0,6}(?:explanation|reason)\s?[:：]\s?", re.IGNORECASE)
-_CODA = re.compile(
-    r"(?:\s{0,3}\((?:\d{1,4} words?|truncated)\)|\n{1,3}word count[:：][^\n]{0,20}|\n{1,3}-{3,5}\n{1,2}end"
-    r"|</\w{0,20}|\",)\s{0,3}\Z",
-    re.IGNORECASE,
-)
-"""A name that was left before an explanation, and what a model counts or cuts off after one."""
-
-
-def sentence(text: str) -> str:
-    """A string that is an explanation as it is; empty if it merely stands for one."""
-    text = text.strip()
-    return "" if (text and not text.strip(".… ")) or _PLACEHOLDER.fullmatch(text.strip("<>[]{}. ")) else text
-
-
-_PLACEHOLDER = re.compile(
-    r"(?:null|none|n/?a|nil|true|false|undefined|(?:your |the |a )?(?:explanation|reason)(?: here)?)", re.IGNORECASE
-)
-_LEADING = re.compile(
-    r"(?:\*{1,3}|_{2}(?=\w)|#{1,6} |>|\|-?(?=\s)|`{1,3}|[-–—•](?=\s)|[,;:.](?=\s)|[\])}](?=[\s.,]))?"
-    r"(?:\s|\*|\|(?=\s))*+"
-)
-_QUOTES = ('""', "“”", "''", "‘’", "«»", "「」", "{}", "[]", "()", "<>", "__", "„“", "``")
-_BRACKETS = {"}": "{", "]": "[", ")": "(", ">": "<"}
-
-
-def _without_closings(text: str) -> str:
-    """The text without the marks and brackets at its end that nothing before them opens."""
-    core = text.rstrip(" \n\t\r}])>*`|")
-    core = re.sub(r"\s[#=.-]{1,9}\Z", "", core).rstrip() if core[-1:] in ("#", "=", "-", ".") else core
-    core = core[:-1].rstrip() if core.endswith((":", "：")) else core
-    for sign in text[len(core) : len(core) + 10]:
-        is_smiley = sign == ")" and core[-1:] in (":", ";")
-        if not (sign in _BRACKETS and (core.count(_BRACKETS[sign]) > core.count(sign) or is_smiley)):
-            break
-        core += sign
-    return core
 
 
 def read_value(text: str, start: int, end: int, names: LabelNames, *, is_whole: bool) -> Claim | None:
@@ -139,18 +80,19 @@ def read_value(text: str, start: int, end: int, names: LabelNames, *, is_whole: 
         return None
     opening = OPENING.match(text, start, end)
     first = mentions[0]
-    lead = _WORD.findall(text, opening.end() if opening else start, first.start) if first.start > start else []
-    if not (len(lead) <= 8 and all(map(_is_filler, lead))):
+    lead = WORD.findall(text, opening.end() if opening else start, first.start) if first.start > start else []
+    if not (len(lead) <= 8 and all(map(is_filler, lead))):
         return _sentence_value(text[:end], start, mentions, names, is_whole=is_whole)
-    because = _CLAUSE_BECAUSE.match(text, first.end, end) or _direct_because(text, first.end, end)
+    stated = min(stated_end(text, first.end, names), end)
+    because = _clause_because(text, stated, end) or _direct_because(text, stated, end)
     if because is not None:
         zone, rest = because.start(2), text[because.end() : end]
     elif is_whole:
-        zone, rest = end, text[first.end : end]
+        zone, rest = end, text[stated:end]
     else:
-        zone, rest = first.end, text[first.end : end]
-    others = {m.label for m in mentions[1:] if m.start < zone and not _is_denied(text, m)}
-    labels = {first.label} | others | _following_labels(text, first.end, end, names)
+        zone, rest = stated, text[stated:end]
+    others = {m.label for m in mentions[1:] if m.start < zone and not is_denied(text, m)}
+    labels = {first.label} | others | _following_labels(text, stated, end, names)
     return Claim(frozenset(labels), after_label(rest) if because is None else tidy(rest), first.start, first.end)
 
 
@@ -158,7 +100,7 @@ def _sentence_value(
     text: str, start: int, mentions: Sequence[Mention], names: LabelNames, *, is_whole: bool
 ) -> Claim | None:
     """A value that does not start with its label: a sentence about it, or words of which it is the last."""
-    undenied = [mention for mention in mentions if not _is_denied(text, mention)]
+    undenied = [mention for mention in mentions if not is_denied(text, mention)]
     labels = frozenset(mention.label for mention in undenied)
     if is_whole and len(labels) > 1:
         return Claim(labels, "", undenied[0].start, undenied[0].end)
@@ -176,15 +118,40 @@ def _sentence_value(
 
 def after_label(rest: str) -> str:
     """The explanation in the text that follows a label: punctuation, brackets and one connecting word are left out."""
+    if is_denied_reason(rest):
+        return ""
     match = _after_label().match(rest)
     explanation = rest[match.end() :] if match else rest
     return tidy(explanation)
 
 
+def without_own_label(explanation: str, labels: frozenset[str], names: LabelNames) -> str:
+    """An explanation that says its label again, without that and without a first "because".
+
+    >>> from harness.tasks.parser.labels import label_names
+    >>> names = label_names(("awe", "fear"))
+    >>> without_own_label("Awe because the sky is vast", frozenset({"awe"}), names)
+    'the sky is vast'
+    """
+    opening = OPENING.match(explanation)
+    mention = names.at(explanation, opening.end() if opening else 0)
+    if mention is not None and labels == {mention.label}:
+        rest = explanation[mention.end :]
+        if not re.search(r"\w", rest):
+            return ""
+        said = _because().match(rest) or re.match(r"\s?(?::|\s[–—-])\s{1,3}(?=\S)", rest)
+        return tidy(rest[said.end() :]) if said is not None else explanation
+    because = _FIRST_BECAUSE.match(explanation)
+    return explanation if because is None else explanation[because.end() :]
+
+
+_FIRST_BECAUSE = re.compile(r"because\s{1,3}(?=\w)|因为|因為", re.IGNORECASE)
+
+
 @cache
 def _after_label() -> re.Pattern[str]:
     return re.compile(
-        rf"{CLOSING}(?:\s{{0,9}}\([^()\n]{{0,80}}\))?(?:{words().because}|\s{{0,40}}(?:->|=>|[.,:;!?|→⇒–—，。：、\x1f-]){{0,3}}{CLOSING}\s{{0,40}}(?:{words().because})?)",
+        rf"{CLOSING}(?:\s{{0,9}}\((?!{words().because})[^()\n]{{0,80}}\))?\s{{0,3}}\(?(?:{words().because}|\s{{0,40}}(?:->|=>|[.,:;!?|→⇒–—，。：、\x1f-]){{0,3}}{CLOSING}\s{{0,40}}(?:{words().because})?)",
         re.IGNORECASE,
     )
 
@@ -194,27 +161,15 @@ def _because() -> re.Pattern[str]:
     return re.compile(rf"({CLOSING})({words().because})", re.IGNORECASE)
 
 
+def _clause_because(text: str, start: int = 0, end: int | None = None) -> re.Match[str] | None:
+    """The connective of a clause, unless the reason after it is denied; group 1 is what stands before it."""
+    found = _CLAUSE_BECAUSE.match(text, start, len(text) if end is None else end)
+    last = WORD.findall(found[1])[-1:] if found else []
+    return None if last and last[0].lower() in words().denials else found
+
+
 def _direct_because(text: str, start: int, end: int) -> re.Match[str] | None:
     return _because().match(text, start, end)
-
-
-def _is_filler(word: str) -> bool:
-    lowered = word.lower()
-    return lowered in words().prose["fillers"] or _ADJECTIVE.fullmatch(lowered) is not None
-
-
-def _is_denied(text: str, mention: Mention) -> bool:
-    """Whether a denial stands within the three words before a label, in its own clause."""
-    lead = re.split(r"[.!?;,\n]|\b(?:but|sondern|sino|mais)\b", text[max(0, mention.start - 40) : mention.start])[-1]
-    near = [word.lower().replace("’", "'") for word in _WORD.findall(lead)[-4:]]
-    denials = words().denials
-    phrase = " ".join(near)
-    return (
-        any(word in denials for word in near[-3:])
-        or "rather than" in phrase
-        or "instead of" in phrase
-        or "devoid of" in phrase
-    )
 
 
 def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set[str]:
@@ -229,7 +184,7 @@ def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set
         place = mention.end
     bracket = re.compile(rf"{CLOSING}\s{{0,3}}[(\[]([^()\[\]\n]{{0,120}})[)\]]").match(text, place, end)
     if bracket is not None:
-        found |= {m.label for m in names.mentions(text, bracket.start(1), bracket.end(1)) if not _is_denied(text, m)}
+        found |= {m.label for m in names.mentions(text, bracket.start(1), bracket.end(1)) if not is_denied(text, m)}
         beside = names.at(text, _GAP.match(text, bracket.end()).end())  # type: ignore[union-attr]
         found |= {beside.label} if beside is not None and beside.end <= end else set()
     return found | _labels_alone(text, place, end, names)
@@ -256,9 +211,9 @@ def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention
         if (touching := _TOUCHING.match(text, place, end) or _OPTION.match(text, place, end)) is not None:
             place, count, is_joined = touching.end(), count + 1, True
             continue
-        word = _WORD.match(text, place, end)
+        word = WORD.match(text, place, end)
         if word is None or not (
-            word[0].lower() in words().prose["joining"] or (word[0].lower() != "the" and _is_filler(word[0]))
+            word[0].lower() in words().prose["joining"] or (word[0].lower() != "the" and is_filler(word[0]))
         ):
             return None
         is_joined |= word[0].lower() in words().prose["joining"]
@@ -304,12 +259,13 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
     """
     found = set()
     for mention in islice(names.mentions(explanation), MOST_MENTIONS):
-        if mention.name == "other" or _is_denied(explanation, mention):
+        if mention.name == "other" or is_denied(explanation, mention):
             continue
         lead = explanation[max(0, mention.start - 90) : mention.start]
         takes_back = _TAKEN_BACK.search(lead) is not None and not re.match(r"\w", explanation[mention.end :])
         has_reason = _THEN_BECAUSE.match(explanation, mention.end) is not None
-        if takes_back or has_reason:
+        is_all = not re.search(r"\w", explanation[: mention.start] + explanation[mention.end :])
+        if takes_back or has_reason or is_all:
             found.add(mention.label)
     return frozenset(found)
 
@@ -321,10 +277,11 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
     claims: list[Claim] = []
     reason = ""
     for (start, mention, labels, opens_line), end in zip(opened, ends, strict=False):
+        stated = stated_end(text, mention.end, names)
         if not reason:  # only the first is ever used
-            reason = after_label(text[mention.end : end]) or tidy(text[:start])
-        if len(labels) == 1 and end > mention.end:
-            labels |= _following_labels(text, mention.end, end, names)
+            reason = after_label(text[stated:end]) or tidy(text[:start])
+        if len(labels) == 1 and end > stated:
+            labels |= _following_labels(text, stated, end, names)
         claims.append(Claim(frozenset(labels), reason, mention.start, mention.end, opens_line))
     return claims
 
@@ -338,12 +295,12 @@ def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, s
         line = text.rfind("\n", max(0, mention.start - 200), mention.start) + 1
         opening = OPENING.match(text, line) if line or mention.start < 200 else None
         labels = {mention.label}
-        opens_line = opening is not None and opening.end() == mention.start
+        opens_line = opening is not None and _opens(text, opening.end(), mention, names)
         if opens_line:
             if not _is_claimed(text, mention, names, labels):
                 continue
             start = line
-        elif _starts_sentence(text, mention, is_second=claimed > 0):
+        elif _starts_sentence(text, mention, names, is_second=claimed > 0):
             start = mention.start
         else:
             continue
@@ -351,12 +308,38 @@ def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, s
         yield start, mention, labels, opens_line
 
 
+_LEADS = frozenset({"a", "an", "the", "pure", "deep", "mostly", "primarily", "definitely"})
+_GLOSSED = re.compile(r"(?P<word>[^\W\d_]{1,30}(?:[ ][^\W\d_]{1,30})?)[ ]?[(（][\"'*_“]{0,3}\Z")
+
+
+def _opens(text: str, place: int, mention: Mention, names: LabelNames) -> bool:
+    """Whether a label opens a line: itself, after fillers, after others that are denied, or as a word's translation.
+
+    "awe because", "a sense of awe because", "not fear but awe because", "敬畏 (awe) because"
+    """
+    if mention.start <= place:
+        return mention.start == place
+    lead = text[place : mention.start].lower().split() if mention.start - place < 80 else []
+    if 0 < len(lead) < 7 and lead[0] in _LEADS and all(map(is_filler, lead)):
+        return _because().match(text, stated_end(text, mention.end, names)) is not None
+    past = past_denied(text, place, names)
+    if past is not None:
+        return past.start == mention.start
+    gloss = _GLOSSED.fullmatch(text, place, mention.start) if mention.start - place < 80 else None
+    if gloss is None or re.match(r"[\"'*_”]{0,3}[)）]", text[mention.end : mention.end + 4]) is None:
+        return False
+    named = set(gloss["word"].lower().split())
+    fields = words().fields
+    return not named & (words().denials | fields["second"] | fields["aside"] | fields["measures"] | fields["thoughts"])
+
+
 def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]) -> bool:
     """Whether the label at a line's start is stated there; adds those that are stated with it."""
     for _ in range(MOST_MENTIONS):
-        closing = _closing().match(text, mention.end)
-        end = closing.end() if closing else mention.end
-        if _because().match(text, mention.end):
+        stated = stated_end(text, mention.end, names)
+        closing = _closing().match(text, stated)
+        end = closing.end() if closing else stated
+        if _because().match(text, stated):
             return True
         sign = _signs().match(text, end)
         if sign is not None:
@@ -389,7 +372,7 @@ def _signs() -> re.Pattern[str]:
     return re.compile(_SIGN, re.MULTILINE)
 
 
-def _starts_sentence(text: str, mention: Mention, *, is_second: bool) -> bool:
+def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_second: bool) -> bool:
     """Whether a label begins a sentence that has nothing else, or stands right before "because".
 
     The second of two may do so after a joint ("awe because of the height, or fear because of the drop").
@@ -398,7 +381,7 @@ def _starts_sentence(text: str, mention: Mention, *, is_second: bool) -> bool:
     before = _SENTENCE_START.search(lead if mention.start <= 30 else f"x{lead}")
     if before is None or (before[1] is None and not is_second):
         return False
-    if _THEN_BECAUSE.match(text, mention.end):
+    if _THEN_BECAUSE.match(text, stated_end(text, mention.end, names)):
         return True
     rest = text[mention.end : mention.end + 40]
     ends_sentence = re.match(r"\W{0,3}[.!]['\"”’)*]{0,3}(?:\s|\Z)", rest) is not None or not re.search(r"\w", rest)
@@ -410,15 +393,9 @@ def _starts_sentence(text: str, mention: Mention, *, is_second: bool) -> bool:
 _EVOKES = re.compile(
     r"(?:evok|elicit|convey|inspir|arous|provok|instill?|trigger|induc|stir|generat|creat|giv|bring)(?:e|es|ed|ing|s)?"
 )
-_NEGATION = re.compile(
-    r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
-    r"fails? to|nobody|none|nothing)\b|n['’]t\b",
-    re.IGNORECASE,
-)
-_NOT_NEGATED = re.compile(r"\b(?:can(?:no|['’])t|cannot)\s+help\b|\bnot only\b|\bno doubt\b", re.IGNORECASE)
 _TAIL = re.compile(
     rf"{CLOSING}\s{{0,9}}(?:\Z|[.,;:!?)(\n–—\x1f-]|(?:because|since|as|due|owing|in|with|at|for|from|when|that|through|by|about|"
-    r"and|or|to|while|feelings?|emotions?|here|upon|on|toward|towards|is|within)\b)",
+    r"and|or|to|over|rather|instead|not|while|feelings?|emotions?|here|upon|on|toward|towards|is|within)\b)",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
@@ -437,43 +414,82 @@ def sentence_form(text: str, names: LabelNames) -> list[Claim]:
             continue
         sentence = max(text.rfind(mark, max(0, mention.start - 300), mention.start) for mark in ".!?\n") + 1
         sentence = max(sentence, mention.start - 300)
-        claim_start = _claim_start(text, sentence, mention)
-        if claim_start is None or _is_negated(text, claim_start, mention):
+        claim_start = _claim_start(text, sentence, mention, names)
+        if claim_start is None or is_negated(text, claim_start, mention) or is_hypothetical(text, claim_start, mention):
             continue
         labels, last = {mention.label}, mention
         while (other := _enumerated(text, last, names)) is not None:
             labels.add(other.label)
             last = other
-        rest = text[last.end :]
-        reason_start = _CLAUSE_BECAUSE.match(rest)
+        stated = stated_end(text, last.end, names)
+        rest = text[stated:]
+        reason_start = _clause_because(rest)
         if reason_start is not None:
-            between = names.mentions(text, last.end, last.end + reason_start.start(2))
-            labels |= {m.label for m in between if not _is_denied(text, m)}
+            between = names.mentions(text, stated, stated + reason_start.start(2))
+            labels |= {m.label for m in between if not is_denied(text, m)}
         reason = reason or _sentence_reason(text, claim_start, rest)  # only the first is ever used
         claims.append(Claim(frozenset(labels), reason, mention.start, mention.end))
-        position = last.end
-        if _CLAUSE_BECAUSE.match(rest):  # the rest of this sentence explains the claim
-            ends = [place for place in (text.find(mark, last.end) for mark in (". ", "! ", "? ", "\n")) if place >= 0]
+        position = stated
+        if reason_start is not None:  # the rest of this sentence explains the claim
+            ends = [place for place in (text.find(mark, stated) for mark in (". ", "! ", "? ", "\n")) if place >= 0]
             position = min(ends, default=len(text))
     return claims
 
 
-def _claim_start(text: str, sentence: int, mention: Mention) -> int | None:
+def _claim_start(text: str, sentence: int, mention: Mention, names: LabelNames) -> int | None:
     """Where the words begin that claim the label; None if nothing claims it."""
-    if _SUBJECT.match(text, mention.end):
+    if _SUBJECT.match(text, mention.end) or _is_felt_gloss(text, sentence, mention):
         return mention.start
     if _TAIL.match(text, mention.end) is None:
         return None
-    before = [(m.start(), m[0].lower().replace("’", "'")) for m in _WORD.finditer(text, sentence, mention.start)][-20:]
+    before = [(m.start(), m[0].lower().replace("’", "'")) for m in WORD.finditer(text, sentence, mention.start)][-20:]
     spoken = [word for _, word in before]
+    if _is_called(text, sentence, mention, names):
+        return mention.start
     for index in range(len(before) - 1, max(-1, len(before) - 10), -1):
         if _claims(spoken, index):
             return before[index][0]
         place = before[index][0] + len(spoken[index])
         is_joined = spoken[index] == "and" or spoken[index + 1 : index + 2] == ["and"] or text[place] == ","
-        if not is_joined and not _is_filler(spoken[index]):
+        if not is_joined and not is_filler(spoken[index]):
             return None
     return None
+
+
+_CALLED = re.compile(
+    r"(?:\A|[.!?\n,;:–—]\s{0,4}|\b(?:for|to)\s{1,3}me,?\s{1,3}|\b(?:so|but|and|then|(?:i|i['’]d|would)\s{1,3}(?:think|believe|say|guess))\s{1,3}(?:that\s{1,3})?)"
+    r"(?:it['’]s|that['’]s|(?:it|this|that)\s{1,3}is)\s{1,3}(?:(?:clearly|definitely|mostly|mainly|just|simply|a|an|the|pure|"
+    r"deep|sense|feeling|of)\s{1,3}){0,4}[*_\"'“]{0,3}\Z",
+    re.IGNORECASE,
+)
+_NOUN = re.compile(r"\w+(?:ness|ment|ity|ia|tion|ance|ence|ship|sure|hood|ism|dom)")
+
+
+def _is_called(text: str, sentence: int, mention: Mention, names: LabelNames) -> bool:
+    """Whether a clause says that "it" is the emotion, and goes on with a reason or ends ("to me it's awe because").
+
+    Only of nouns: "it is sad" may speak of a figure.
+    """
+    is_noun = _NOUN.fullmatch(mention.name) or any(mention.name == row[0] for row in SYNONYMS)
+    if not is_noun or _CALLED.search(text[max(sentence - 1, mention.start - 80, 0) : mention.start]) is None:
+        return False
+    stated = stated_end(text, mention.end, names)
+    return (
+        _because().match(text, stated) is not None
+        or re.match(r"\W{0,4}(?:[.!:\n]|\Z)", text[stated : stated + 6]) is not None
+    )
+
+
+def _is_felt_gloss(text: str, sentence: int, mention: Mention) -> bool:
+    """Whether a label translates what a sentence says to be felt ("Ich fühle Ehrfurcht (awe), weil ...")."""
+    if text[mention.start - 1 : mention.start] not in ("(", "（") or text[mention.end : mention.end + 1] not in (
+        ")",
+        "）",
+    ):
+        return False
+    lead = text[sentence : mention.start - 1].strip(' \n*_"').lower().replace("’", "'")
+    is_felt = lead.startswith(tuple(words().prose["felt_elsewhere"]))
+    return is_felt and not words().denials & set(lead.split())
 
 
 def _claims(spoken: Sequence[str], index: int) -> bool:
@@ -484,7 +500,10 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
         return bool(_EVOKES.fullmatch(previous))
     if word in words().prose["feels"]:
         return bool(words().prose["viewers"] & set(before[-5:])) or (
-            word in ("feels", "felt") and previous in words().prose["images"]
+            word in ("feels", "felt")
+            and previous in words().prose["images"]
+            and not {"in", "of", "from", "inside", "within", "by", "behind"}
+            & set(before[-4:-1])  # "the man in the painting"
         )
     if word in ("me", "you", "us", "one"):
         return previous in (
@@ -499,19 +518,17 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
             "render",
             "renders",
         )
+    if word == "with" and previous == "filled":
+        return bool({"i'm", "am", "feel"} & set(before[-3:]))
     if word == "with" and previous not in ("go", "went", "going"):
         return previous in ("me", "you", "us") and bool(before[-2:-1]) and before[-2].startswith("fill")
+    if word in ("toward", "towards", "it", "this") and previous in ("lean", "leaning", "call", "calling"):
+        return bool({"i", "i'd", "i'm", "i'll", "would"} & set(before[-3:]))
     if word in ("is", "be", "was", "as") and words().prose["states"] & set(before):
         return word != "be" or previous == "would"
     if word in words().prose["choices"] or (word == "with" and previous in ("go", "went", "going")):
         return any(spoken_word in ("i", "i'd", "i'll", "would") for spoken_word in before[-3:])
     return word in ("i'm", "there's") or (word == "is" and previous == "there") or bool(_EVOKES.fullmatch(word))
-
-
-def _is_negated(text: str, claim_start: int, mention: Mention) -> bool:
-    """Whether the claim's own clause denies it ("does not evoke fear")."""
-    clause = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n,;") + 1
-    return bool(_NEGATION.search(_NOT_NEGATED.sub("", text[max(clause, claim_start - 200) : mention.end])))
 
 
 _ENUMERATION = re.compile(
@@ -533,8 +550,8 @@ def _enumerated(text: str, mention: Mention, names: LabelNames) -> Mention | Non
         found = names.at(text, place)
         if found is not None:
             return found
-        word = _WORD.match(text, place)
-        if word is None or word[0].lower() == "the" or not _is_filler(word[0]):
+        word = WORD.match(text, place)
+        if word is None or word[0].lower() == "the" or not is_filler(word[0]):
             return None
         gap = re.compile(r"\s{1,5}").match(text, word.end())
         if gap is None:
@@ -545,11 +562,26 @@ def _enumerated(text: str, mention: Mention, names: LabelNames) -> Mention | Non
 
 def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
     """What follows the label; else the sentences before the claim; else the claim, if it names what evokes it."""
-    in_clause = _CLAUSE_BECAUSE.match(rest)
+    in_clause = _clause_because(rest)
     after = tidy(rest[in_clause.end() :]) if in_clause else after_label(rest)
     if after:
         return after
     sentence_start = max(text.rfind(mark, 0, claim_start) for mark in ".!?\n") + 1
     before = tidy(text[:sentence_start])
-    subject = _WORD.findall(text[sentence_start:claim_start])
-    return before or (tidy(text) if len(subject) > 5 else "")
+    subject = WORD.findall(text[sentence_start:claim_start])
+    return before or (tidy(text) if len(subject) > 5 or _names_what_is_seen(subject) else "")
+
+
+def _names_what_is_seen(subject: Sequence[str]) -> bool:
+    """Whether what comes before a claim names something in the picture ("The vast sky fills me with awe")."""
+    vocabulary = words().prose
+    spoken = [word.lower().replace("’", "'") for word in subject]
+    telling = [
+        w for w in spoken if w not in vocabulary["telling_nothing"] | vocabulary["viewers"] and not _EVOKES.fullmatch(w)
+    ]
+    is_of_picture = vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]
+    return (
+        bool(spoken)
+        and spoken[0] in ("the", "a", "an", "this", "that", "these", "those")
+        and (len(telling) >= 2 and not set(spoken) & is_of_picture)
+    )

@@ -14,6 +14,8 @@ from enum import Enum, auto
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from harness.tasks.parser.grounding import PLACES
+from harness.tasks.parser.latex import latex_marks
 from harness.tasks.parser.objects import is_whole_object
 from harness.tasks.parser.words import field_kind, words
 
@@ -129,9 +131,7 @@ _MARK = re.compile(
 )
 _PLAIN_MARKS = (
     ("THOUGHT_CLOSES", "final", re.compile(r"assistant\n?(?:final|commentary)(?:\s*<\|message\|>)?")),
-    ("ANSWER_OPENS", "box", re.compile(r"\\{1,2}(?:boxed|fbox)\s?\{")),
     ("ANSWER_OPENS", "fence", re.compile(r"^[ ]{0,3}(?:```|~~~)\w{0,12}", re.MULTILINE)),
-    ("NOISE", "text", re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf)\s?\{")),
 )
 _AFFIXES = (
     (re.compile(r"^(?:beginof|begin|startof|start|open|bo)(?=..)"), False),
@@ -146,13 +146,15 @@ _SPEAKERS = frozenset({"assistant", "user", "system", "human", "chatbot", "chatb
 
 def find_marks(text: str) -> list[Mark]:
     """All marks of a text, in order; those in quotation marks are words, not marks."""
-    found = [mark for match in _MARK.finditer(text) if (mark := _mark(text, match)) is not None]
+    found = [Mark(Kind.NOISE, *match.span()) for match in PLACES.finditer(text)]
+    found += [mark for match in _MARK.finditer(text) if (mark := _mark(text, match)) is not None]
     found += [
         Mark(Kind[kind], match.start(), match.end(), name)
         for kind, name, pattern in _PLAIN_MARKS
         for match in pattern.finditer(text)
     ]
-    found += [*_passages(text), *_comments(text)]
+    found += [*_passages(text), *_set_apart(text), *_comments(text)]
+    found += [Mark(Kind.ANSWER_OPENS if m.opens_box else Kind.NOISE, m.start, m.end, "box") for m in latex_marks(text)]
     found.sort(key=lambda mark: (mark.start, -mark.end))
     apart: list[Mark] = []
     for mark in found:
@@ -244,6 +246,27 @@ def _passages(text: str) -> list[Mark]:
             rest = re.compile(r"[:.*#_ ]{0,20}").match(lowered, end)
             found.append(Mark(Kind.THOUGHT_CLOSES, place, rest.end() if rest else end, "passage"))
     return found
+
+
+_SET_APART = (
+    re.compile(r"\s{0,20}(?:[ ]{0,3}>[^\n]{0,2000}+\n){1,200}+"),
+    re.compile(r"\s{0,20}([*_]{1,3})(?=[^\W_])[^*_\n]{1,2000}+\1[ ]{0,9}\n"),
+    re.compile(r"\s{0,20}```[^\n`]{1,30}+\n(?:(?!```)[^\n]{0,2000}+\n){1,400}+```[ ]{0,9}\n"),
+)
+_NAME_OF_PART = re.compile(r"[\s>*_#`]{0,40}([^\W\d_][\w ]{0,30}?)\s?\d{0,2}[*_]{0,3}(?:[:：.…\n]|[*_]{1,3}\n)")
+
+
+def _set_apart(text: str) -> Iterator[Mark]:
+    """Thoughts at the start that a quote, emphasis or a fence sets apart, if they are named ("> Thinking: ...")."""
+    for form in _SET_APART:
+        found = form.match(text)
+        named = None if found is None else _NAME_OF_PART.match(found[0])
+        if found is None or named is None or field_kind(named[1]) != "thought":
+            continue
+        if has_words(found[0], named.end()) and has_words(text, found.end()):
+            start, end = len(text) - len(text.lstrip()), len(found[0].rstrip(" \n`>*_"))
+            yield Mark(Kind.THOUGHT_OPENS, start, named.end(), "passage")
+            yield Mark(Kind.THOUGHT_CLOSES, end, found.end(), "passage")
 
 
 def _without_fields(marks: Sequence[Mark]) -> list[Mark]:

@@ -77,6 +77,16 @@ def _because(phrases: Iterable[str]) -> str:
     )
 
 
+WORD = re.compile(r"\w[\w'’-]*")
+_ADJECTIVE = re.compile(r"\w+(?:ly|ing|ous|ic|ive|ful|ant|ent|al|able|ible)")
+
+
+def is_filler(word: str) -> bool:
+    """Whether a word may stand before a label without saying anything ("a deep sense of awe")."""
+    lowered = word.lower()
+    return lowered in words().prose["fillers"] or _ADJECTIVE.fullmatch(lowered) is not None
+
+
 def is_unspaced(text: str) -> bool:
     """Whether the text ends in a script that puts no blanks between words (Chinese, Japanese)."""
     return bool(re.search(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]\Z", text))
@@ -91,12 +101,12 @@ def field_kind(name: str) -> str | None:
     >>> field_kind("dominantEmotion"), field_kind("Secondary emotion"), field_kind("emotion of the man")
     ('label', 'second', None)
     """
-    plain = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name[:80])).strip().lower()
+    plain = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z0-9])", " ", name[:80])).strip().lower()
     others = words().other_fields
     if not plain or plain in others:
         return others.get(plain)
-    if plain in ("primary", "dominant", "secondary", "tertiary"):
-        return "label" if plain in ("primary", "dominant") else "second"
+    if plain in ("primary", "dominant", "final", "secondary", "tertiary"):
+        return "second" if plain in ("secondary", "tertiary") else "label"
     named, fields = set(plain.split()), words().fields
     if len(plain.split()) > 10:
         return None
@@ -106,7 +116,11 @@ def field_kind(name: str) -> str | None:
         ("aside", fields["aside"], asides),
         ("measure", fields["measures"], asides),
         ("thought", fields["thoughts"], asides | fields["thoughts"]),
-        ("reason", fields["reasons"], answers | fields["reasons"] | {"short", "brief", "detailed"}),
+        (
+            "reason",
+            fields["reasons"],
+            answers | fields["reasons"] | {"short", "brief", "detailed", "supporting", "visual", "textual"},
+        ),
         ("second", fields["second"], answers | fields["second"]),
         ("label", fields["heads"], answers),
     )
@@ -114,6 +128,11 @@ def field_kind(name: str) -> str | None:
         if named & needed and named <= allowed and (kind != "second" or named & fields["heads"]):
             return kind
     return "weak reason" if named & fields["weak_reasons"] and len(named) <= 3 else None
+
+
+def is_reasoning(name: str) -> bool:
+    """Whether a reason's name may also be that of thoughts, so that any other reason is the explanation."""
+    return bool(re.search(r"reasoning|rationale|interpretation|elaboration|analysis", name, re.IGNORECASE))
 
 
 def is_final(name: str) -> bool:

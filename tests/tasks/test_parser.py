@@ -156,6 +156,32 @@ LOOPS = [
         "and ",
         "very ",
     ),
+    *(
+        "\\text{",
+        "\\textbf{awe}",
+        "$",
+        "$awe$ ",
+        "not because it is large, ",
+        "awe, not because ",
+        "awe over fear ",
+        "not fear but ",
+        "it's awe, ",
+        "if it were ",
+        "I would feel awe if ",
+    ),
+    *(
+        '<a emotion="awe" ',
+        '<awe b="c">',
+        "<box>(1,2)</box>",
+        "<ref>",
+        "<loc_1>",
+        '"awe" + ',
+        '{"a": "b" + ',
+        "> Thinking: awe\n",
+        "awe\t",
+        "nine ",
+        "9-point scale ",
+    ),
 ]
 """Tokens of the parser's grammar, which small models repeat until their limit."""
 MOST_CPU_S = 1.5

@@ -1,0 +1,188 @@
+"""What an answer names only to set it aside: "awe, not fear", "not fear but awe", "not because ..., but because ...".
+
+A denied label is never claimed, and a denied reason is never the explanation.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from harness.tasks.parser.labels import LabelNames, Mention
+from harness.tasks.parser.words import WORD, is_filler, words
+
+CLOSING = r"(?:[*_\"'`”’)\]}>»」）\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
+"""Quotation marks, brackets, emphasis and emoji that may close a word."""
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
+    r"fails? to|nobody|none|nothing)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+_NOT_NEGATED = re.compile(r"\b(?:can(?:no|['’])t|cannot)\s+help\b|\bnot only\b|\bno doubt\b", re.IGNORECASE)
+
+
+def is_denied(text: str, mention: Mention) -> bool:
+    """Whether a denial stands within the three words before a label, in its own clause."""
+    lead = re.split(r"[.!?;,\n]|\b(?:but|sondern|sino|mais)\b", text[max(0, mention.start - 40) : mention.start])[-1]
+    near = [word.lower().replace("’", "'") for word in WORD.findall(lead)[-4:]]
+    phrase = " ".join(near)
+    return (
+        any(word in words().denials for word in near[-3:])
+        or any(against in phrase for against in ("rather than", "instead of", "devoid of", "opposed to"))
+        or near[-1:] == ["over"]
+    )
+
+
+def is_negated(text: str, claim_start: int, mention: Mention) -> bool:
+    """Whether the claim's own clause denies it ("does not evoke fear")."""
+    clause = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n,;") + 1
+    return bool(_NEGATION.search(_NOT_NEGATED.sub("", text[max(clause, claim_start - 200) : mention.end])))
+
+
+_NOT = (
+    r"(?:not|never|nicht|kein(?:e|en)?|non|pas|no|ni|niet|не|不是|并非|而非|而不是|rather\s{1,3}than|instead\s{1,3}of|"
+    r"(?:as\s{1,3})?opposed\s{1,3}to|statt|anstatt|plutôt\s{1,3}que|en\s{1,3}lugar\s{1,3}de)"
+    r"(?!\s{1,3}(?:only|just|merely|simply|solely|nur|solo|seulement)\b)"
+)
+_AGAINST = re.compile(
+    rf"{CLOSING}\s{{0,3}}[,;(（–—-]?\s{{0,3}}(?:(?:and|but)\s{{1,3}})?(?:{_NOT}|(?:(?:much\s{{1,3}})?more\s{{1,3}})?than|over)"
+    r"(?:(?<=[\u4e00-\u9fff])|(?!\w))\s{0,3}",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(
+    rf"{CLOSING}\s{{0,3}}(?:,|/|\bor\b|\bnor\b|\band\b|\boder\b|\bnoch\b|\bni\b|或|和|、){{1,2}}\s{{0,3}}"
+)
+
+
+def stated_end(text: str, place: int, names: LabelNames) -> int:
+    """Where a label that ends at `place` ends together with what is set against it.
+
+    That is another label ("awe, not fear, because", "awe over fear because") or a reason ("awe, not because it is
+    large, but because"); what follows then is the reason meant.
+    """
+    for _ in range(4):
+        reason = _denied_reason().match(text, place)
+        if reason is not None:
+            return reason.end()
+        against = _AGAINST.match(text, place)
+        other = None if against is None else _label_after(text, against.end(), names)
+        if other is None:
+            return place
+        place = _past_list(text, other, names).end
+    return place
+
+
+@cache
+def _denied_reason() -> re.Pattern[str]:
+    """A reason that is denied, up to the one that is given instead of it."""
+    because = words().because
+    return re.compile(
+        rf"{CLOSING}\s{{0,3}}[,;:.(–—-]?\s{{0,3}}(?:(?:and|but)\s{{1,3}})?"
+        rf"(?:{_NOT}(?:\s{{1,3}}so\s{{1,3}}(?:much|sehr))?|less|weniger)(?={because})[^.!?\n]{{1,300}}?"
+        rf"(?:[,;–—，；]|\b(?:but|than|as|sondern|sino|mais|als|ma|maar)\b)(?:\s{{0,3}}(?:(?:but|rather|instead|sondern|sino|"
+        rf"mais|als|ma|maar|simply|it['’]s|it\s{{1,3}}is)\b|而是)){{0,2}}(?={because})",
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _denied_because() -> re.Pattern[str]:
+    return re.compile(rf"[\W_]{{0,9}}(?:(?:and|but)\s{{1,3}})?{_NOT}(?={words().because})", re.IGNORECASE)
+
+
+def is_denied_reason(text: str) -> bool:
+    """Whether a text begins with a reason that it denies ("not because it is large")."""
+    return _denied_because().match(text) is not None
+
+
+_IF = re.compile(
+    r"(?<!as )(?<!even )\bif\b(?!\s{1,3}(?:(?:i|we|you|one)\s{1,3})?(?:(?:had|have|must|were|was|am)\s{1,3})?"
+    r"(?:to|asked|forced|pressed|pushed|must|anything|any|not|only|needed|look\w*|view\w*|see\w*|imagine)\b)",
+    re.IGNORECASE,
+)
+_IF_IT_WERE = re.compile(
+    rf"{_IF.pattern}\s{{1,3}}(?:\w{{1,20}}\s{{1,3}}){{1,3}}(?:were|was|weren['’]t|wasn['’]t|had|hadn['’]t|did|didn['’]t|could|stood|"
+    r"saw|lived|knew|came|went|\w{2,15}ed)\b",
+    re.IGNORECASE,
+)
+_WOULD = re.compile(r"\b(?:would|could|might)\b|['’]d\b", re.IGNORECASE)
+_UNFELT = re.compile(
+    r"\b(?:wish(?:es|ed)?|want(?:s|ed)?|tr(?:y|ied|ies|ying)|hop(?:e[sd]?|ing)|expect(?:s|ed)|asked|used|pretend(?:s|ed)?|"
+    r"struggl(?:e[sd]?|ing)|refus(?:e[sd]?|ing))\s{1,3}(?:\w{1,15}\s{1,3})?(?:to|i)\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(r"\W{0,9}(?:do|does|did|should|would|could|can|is|are|am|will)\b", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"\b(?:in (?:real life|reality|person)|otherwise|"
+    r"(?:some|other|certain|few|several|different) (?:viewers?|people|persons?))\b",
+    re.IGNORECASE,
+)
+
+
+def is_hypothetical(text: str, claim_start: int, mention: Mention) -> bool:
+    """Whether a claim's sentence asks, wishes, or says what would hold under other conditions or for other people."""
+    start = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n;") + 1
+    lead = text[max(start, claim_start - 200) : mention.start]
+    end = re.compile(r"[.!?\n]").search(text, mention.end, mention.end + 300)
+    is_question = end is not None and end[0] == "?" and _ASKS.match(lead) is not None
+    if is_question or _ELSEWHERE.search(lead) is not None or _UNFELT.search(lead) is not None:
+        return True
+    if _WOULD.search(lead) is None:
+        return False
+    following = text[mention.end : end.start() if end else mention.end + 300]
+    return _IF.search(lead) is not None or _IF_IT_WERE.search(following) is not None
+
+
+def _label_after(text: str, place: int, names: LabelNames) -> Mention | None:
+    """The label at a place, or after a few words that say nothing."""
+    for _ in range(4):
+        decor = re.compile(r"[*_\"'“‘(]{0,3}").match(text, place)
+        place = decor.end() if decor else place
+        found = names.at(text, place)
+        if found is not None:
+            return found
+        word = WORD.match(text, place)
+        if word is None or not is_filler(word[0]):
+            return None
+        gap = re.compile(r"\s{1,5}").match(text, word.end())
+        if gap is None:
+            return None
+        place = gap.end()
+    return None
+
+
+def _past_list(text: str, mention: Mention, names: LabelNames) -> Mention:
+    """The last of the labels that are listed from one on ("not fear or sadness")."""
+    for _ in range(10):
+        joint = _LISTED.match(text, mention.end)
+        if joint is None:
+            return mention
+        denial = re.compile(rf"(?:{_NOT}|nor)\s{{1,3}}", re.IGNORECASE).match(text, joint.end())
+        following = _label_after(text, denial.end() if denial else joint.end(), names)
+        if following is None or not (denial or re.search(r"\w", joint[0])):
+            return mention
+        mention = following
+    return mention
+
+
+_DENYING_LEAD = re.compile(
+    rf"(?:(?:it|this|that)(?:['’]s|\s{{1,3}}is)?\s{{0,3}})?(?:{_NOT}|isn['’]t|neither|weder|less|weniger)"
+    r"(?:\s{1,3}so\s{1,3}much)?(?:(?<=[\u4e00-\u9fff])|\s{1,3})",
+    re.IGNORECASE,
+)
+_BUT = re.compile(
+    rf"{CLOSING}\s{{0,3}}(?:[,;:–—-]\s{{0,3}}|(?<=\s)(?=but|than|as|sondern|sino|mais|ma\b|maar))"
+    r"(?:(?:but|than|as|sondern|sino|mais|ma|maar|rather|instead|yes|just|it['’]s|it\s{1,3}is|i\s{1,3}feel|i\s{1,3}choose)\s{1,3}"
+    r"|而是|是){0,3}",
+    re.IGNORECASE,
+)
+
+
+def past_denied(text: str, place: int, names: LabelNames) -> Mention | None:
+    """The label that is stated after others were denied: "not fear but awe", "neither fear nor sadness, but awe"."""
+    lead = _DENYING_LEAD.match(text, place)
+    denied = None if lead is None else _label_after(text, lead.end(), names)
+    if denied is None:
+        return None
+    but = _BUT.match(text, _past_list(text, denied, names).end)
+    return None if but is None else _label_after(text, but.end(), names)
