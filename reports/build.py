@@ -16,7 +16,15 @@ from harness.reports.breakdowns import HEAT_STEPS, colour_slots, control_tables,
 from harness.reports.cautions import cautions
 from harness.reports.comparisons import pairs, summaries
 from harness.reports.diverging import charts
-from harness.reports.exports import cells_csv, latex_table, latex_text, markdown_table, markdown_text
+from harness.reports.exports import (
+    cells_csv,
+    judged_csv,
+    judged_tables_text,
+    latex_table,
+    latex_text,
+    markdown_table,
+    markdown_text,
+)
 from harness.reports.figures import standalone_figures
 from harness.reports.headline import answer_text, answers
 from harness.reports.judged import judged_tables, people_tables
@@ -58,8 +66,8 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
     pages = []
     for view in views:
         outcomes = {row: view.outcomes(row) for row in view.rows}
-        readings = [view.readings(row) for row in view.rows]
-        for name, text in sample_scripts(view, examples[view.slug], outcomes, readings, thumbnails):
+        beside = [(view.readings(row), view.opinions(row)) for row in view.rows]
+        for name, text in sample_scripts(view, examples[view.slug], outcomes, beside, thumbnails):
             write_atomically(out / "data" / name, text)
             scripts.add(name)
         apart = reasons_apart(view, views)
@@ -95,6 +103,7 @@ def report_text(runs: Sequence[RunFolder], form: str) -> str:
         for _, found in answers(view):
             parts += [escaped(line) + "\n" for line in answer_text(found)]
         parts.append(table(view, boards(view)[0]))
+        parts += [judged] if (judged := judged_tables_text(view, form)) else []
     return "\n".join(parts)
 
 
@@ -193,6 +202,7 @@ def _write_assets(out: Path, runs: list[Run]) -> None:
         write_atomically(out / results_file(run, runs), to_json(run.results))
     write_atomically(out / "data" / "valence.js", script("harnessValence", word_valences()))
     write_atomically(out / "cells.csv", cells_csv(runs))
+    _write_or_remove(out / "judged.csv", judged_csv(runs))
 
 
 def _write_tables(out: Path, pages: Sequence[Mapping[str, Any]]) -> None:
@@ -200,6 +210,16 @@ def _write_tables(out: Path, pages: Sequence[Mapping[str, Any]]) -> None:
         view, board = page["view"], page["boards"][0]
         write_atomically(out / f"leaderboard-{view.slug}.tex", latex_table(view, board))
         write_atomically(out / f"leaderboard-{view.slug}.md", markdown_table(view, board))
+        _write_or_remove(out / f"judged-{view.slug}.tex", judged_tables_text(view, "tex"))
+        _write_or_remove(out / f"judged-{view.slug}.md", judged_tables_text(view, "md"))
+
+
+def _write_or_remove(path: Path, text: str) -> None:
+    """Write a file that only some runs have; without a text, that of an earlier rendering goes."""
+    if text:
+        write_atomically(path, text)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _prune(folder: Path, pattern: str, kept: Iterable[str]) -> None:

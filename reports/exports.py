@@ -1,13 +1,15 @@
-"""Files for papers, spreadsheets and data frames: the leaderboard as LaTeX and Markdown, all cells as CSV."""
+"""Files for papers and spreadsheets: the leaderboard and what was judged as LaTeX and Markdown, all numbers as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import Board, Column
 from harness.reports.numbers import DASH, MINUS, Shown, grouped
 from harness.reports.samples import whole_text
@@ -53,18 +55,60 @@ _IN_MARKDOWN = _Syntax(markdown_text, lambda t: f"**{t}**", lambda t: f" \\[{t}\
 
 def latex_table(view: TaskView, board: Board) -> str:
     """A `table` environment for booktabs: the columns that the page shows at first, intervals in brackets."""
-    head, *lines = _lines(board, _IN_LATEX)
-    rows = [" & ".join(line) + r" \\" for line in lines]
-    caption = f"{latex_text(view.name)}, split {latex_text(view.split)}. {latex_text(_NOTE)}"
+    return _latex(
+        f"{latex_text(view.name)}, split {latex_text(view.split)}. {latex_text(_NOTE)}", _lines(board, _IN_LATEX)
+    )
+
+
+def markdown_table(view: TaskView, board: Board) -> str:
+    """A table as GitHub renders it, with its note beneath."""
+    note = f"{markdown_text(view.name)}, split {markdown_text(view.split)}. {markdown_text(_NOTE)}"
+    return _markdown(note, _lines(board, _IN_MARKDOWN))
+
+
+def judged_tables_text(view: TaskView, form: str) -> str:
+    """What judges and people said of a task in `md` or `tex`, a table each; empty if nobody judged it."""
+    text, write = (markdown_text, _markdown) if form == "md" else (latex_text, _latex)
+    tables = []
+    for judged in judged_tables(view):
+        shown = [name for name in judged.criteria if name not in judged.warned]
+        lines = [["", *map(text, shown)]]
+        lines += [[text(row), *(text(scores.get(name, DASH)) for name in shown)] for row, scores, _ in judged.rows]
+        worth = "; ".join(
+            f"{name}: " + ", ".join(f"{measure} {value}" for measure, value in measures.items())
+            for name, measures in judged.worth
+        )
+        warned = "".join(f" {name} has no scores: the judge {why}." for name, why in judged.warned.items())
+        note = f"{view.name}, judge {judged.judge}, rubric {judged.rubric}, scores from 1 to 5. {worth}.{warned}"
+        tables.append(write(text(note), lines))
+    for people in people_tables(view):
+        if people.strengths:
+            lines = [["", "strength", "interval", "preferred"]]
+            lines += [
+                [text(row), text(strength), text(interval), text(people.win_rates[row].get("", DASH))]
+                for row, strength, interval, _, _ in people.strengths
+            ]
+            alpha = ", ".join(f"{name} {value}" for name, value, _, _ in people.agreement)
+            tables.append(
+                write(text(f"{view.name}, people, Bradley–Terry strengths; alpha of raters: {alpha}."), lines)
+            )
+        if people.scores:
+            lines = [["", "criterion", "score"], *([text(part) for part in line] for line in people.scores)]
+            tables.append(write(text(f"{view.name}, people, scores from 1 to 5."), lines))
+    return "\n".join(tables)
+
+
+def _latex(caption: str, lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = (" & ".join(line) + r" \\" for line in lines)
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(lines[0]) - 1)}}}",
             r"\toprule",
-            " & ".join(head) + r" \\",
+            head,
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -75,12 +119,11 @@ def latex_table(view: TaskView, board: Board) -> str:
     )
 
 
-def markdown_table(view: TaskView, board: Board) -> str:
-    """A table as GitHub renders it, with its note beneath."""
-    head, *lines = _lines(board, _IN_MARKDOWN)
+def _markdown(note: str, lines: Sequence[Sequence[str]]) -> str:
+    head, *rows = lines
     rule = ["---", *["---:"] * (len(head) - 1)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
-    return f"{table}\n\n{markdown_text(view.name)}, split {markdown_text(view.split)}. {markdown_text(_NOTE)}\n"
+    table = "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+    return f"{table}\n\n{note}\n"
 
 
 _NOTE = (
@@ -121,6 +164,62 @@ COLUMNS = (
     "slice_key", "slice_value", "references", "protocol", "signature", "unavailable",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+_JUDGED = (
+    "run", "task", "by", "rubric", "criterion", "measure", "model", "other", "emotion", "value", "low", "high", "n",
+)  # fmt: skip
+_WORTH = (
+    ("discrimination", "prefers_true"),
+    ("repeatability", "differ"),
+    ("repeatability", "alpha"),
+    ("length", "rho"),
+    ("people", "agreement"),
+)
+
+
+def judged_csv(runs: Sequence[Run]) -> str:
+    """All numbers by judges and people, a line each, as `cells_csv`; empty if nobody judged."""
+    lines = [{"run": run.name, **line} for run in runs for line in [*_by_judges(run), *_by_people(run)]]
+    if not lines:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _JUDGED, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({key: _safe(value) for key, value in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _by_judges(run: Run) -> Iterator[Mapping[str, Any]]:
+    for judged in run.results.get("judges", ()):
+        who = {"by": judged["judge"], "rubric": judged["rubric"]}
+        yield from (who | {"measure": "score"} | cell for cell in judged["cells"])
+        for name, criterion in judged["criteria"].items():
+            for kind, measure in _WORTH:
+                if found := criterion[kind]:
+                    yield who | {"criterion": name, **found, "measure": measure, "value": found[measure]}
+        for c in judged["comparisons"]:
+            yield who | c | {"measure": "difference", "model": c["a"], "other": c["b"], "value": c["difference"]}
+        yield from (who | p | {"measure": "win_rate", "value": p["win_rate"]} for p in judged["preferences"])
+        if order := judged.get("order"):
+            yield who | order | {"measure": "same_in_both_orders", "value": order["consistent"]}
+
+
+def _by_people(run: Run) -> Iterator[Mapping[str, Any]]:
+    people, who = run.results.get("people"), {"by": "people"}
+    if people is None:
+        return
+    yield from (
+        who | s | {"measure": "strength", "model": s["row"], "value": s["strength"]} for s in people["strengths"]
+    )
+    yield from (who | w | {"measure": "win_rate", "value": w["win_rate"]} for w in people["win_rates"])
+    yield from (who | {"measure": "score"} | s for s in people["scores"])
+    for p in people.get("pairs", ()):
+        yield who | p | {"measure": "preferred", "model": p["a"], "other": p["b"], "value": p["win_rate"]}
+    for m in people["metrics"]:
+        yield who | m | {"measure": "agreement with metric", "criterion": m["metric"], "value": m["agreement"]}
+    for name, found in people["agreement"].items():
+        yield who | {"measure": "alpha", "criterion": name, "value": found["alpha"], "n": found["shared_items"]}
 
 
 def cells_csv(runs: Sequence[Run]) -> str:

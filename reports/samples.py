@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.reports.breakdowns import colour_slots
 from harness.reports.thumbnails import Thumbnail
 from harness.reports.view import LeaderboardRow, TaskView
-from harness.score.predictions import EmotionPrediction
+from harness.score.predictions import EmotionPrediction, Opinion
 from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
 
 PAGE_SIZE = 100
@@ -29,24 +29,32 @@ REFUSED, UNPARSED, FAILED, ABSENT, OTHER_LABEL = -1, -2, -3, -4, -5
 _CODES: dict[type, int] = {Refusal: REFUSED, Unparsed: UNPARSED, Failed: FAILED}
 
 
+Beside: TypeAlias = tuple[Mapping[str, EmotionPrediction], Mapping[str, Sequence[Opinion]]]
+"""By example id: what a classifier read from a row's explanations, and what judges and people said of them."""
+
+
 def sample_scripts(
     view: TaskView,
     examples: Sequence[Example],
     outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]],
-    readings: Sequence[Mapping[str, EmotionPrediction]],
+    beside: Sequence[Beside],
     thumbnails: Mapping[Path, Thumbnail],
 ) -> Iterator[tuple[str, str]]:
     """File name and text of each script: `<task>-index.js`, then `<task>-0.js`, `<task>-1.js` …
 
-    `readings` has the rows of `outcomes` in their order.
+    `beside` has the rows of `outcomes` in their order.
     """
+    readings = [read for read, _ in beside]
     yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes, readings))
     for page in range(math.ceil(len(examples) / PAGE_SIZE)):
         chunk = examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
         samples = [
             _sample(
                 e,
-                [_outcome(a.get(e.id), r.get(e.id)) for a, r in zip(outcomes.values(), readings, strict=True)],
+                [
+                    _outcome(a.get(e.id), r.get(e.id), o.get(e.id))
+                    for a, (r, o) in zip(outcomes.values(), beside, strict=True)
+                ],
                 thumbnails,
             )
             for e in chunk
@@ -115,7 +123,9 @@ def _sample(
     }
 
 
-def _outcome(outcome: Outcome | None, reading: EmotionPrediction | None) -> dict[str, Any] | None:
+def _outcome(
+    outcome: Outcome | None, reading: EmotionPrediction | None, opinions: Sequence[Opinion] | None
+) -> dict[str, Any] | None:
     if outcome is None:
         return None
     shared = {"raw": outcome.raw, "latency": outcome.usage.latency_s}
@@ -132,6 +142,7 @@ def _outcome(outcome: Outcome | None, reading: EmotionPrediction | None) -> dict
                 "ratings": sorted((outcome.ratings or {}).items()),
                 "truncated": outcome.truncated,
                 "read": None if reading is None else [reading.explanation_emotion, reading.consistent],
+                **({"opinions": opinions} if opinions else {}),
             }
         case Failed():
             return shared | {"kind": "failed", "text": f"{outcome.error_type}: {outcome.message}"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from harness.reports.numbers import MetricInfo, headline_metrics, metric_facts, number_or_none
-from harness.score.predictions import EmotionPrediction, read_predictions
+from harness.score.predictions import EmotionPrediction, Opinion, read_opinions, read_predictions
 from harness.store.run_folder import RowKey, RunFolder, adapter_kind
 from harness.types import Example, Outcome
 
@@ -225,6 +225,10 @@ class TaskView:
     def readings(self, row: LeaderboardRow) -> dict[str, EmotionPrediction]:
         """What a text classifier read from a row's explanations, by example id; empty if nothing was read."""
         return read_predictions(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
+
+    def opinions(self, row: LeaderboardRow) -> dict[str, list[Opinion]]:
+        """What judges and people said of a row's explanations, by example id."""
+        return read_opinions(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
 
 
 def gather(runs: Sequence[Run]) -> list[TaskView]:

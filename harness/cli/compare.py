@@ -29,10 +29,40 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(set(pair)) != 2:
         raise UserError("--models: expected two different rows, as in --models sevlm,llava")
     print(comparison_table(results["comparisons"], pair[0], pair[1]))
+    for title, lines in (("by judges", _judged(results)), ("by people", _rated(results))):
+        if any({line["a"], line["b"]} == set(pair) for line in lines):
+            print(f"\n{title}")
+            print(comparison_table(lines, pair[0], pair[1], note=_NOTES[title]))
     return EXIT_COMPLETE
 
 
-def comparison_table(comparisons: list[dict[str, Any]], a: str, b: str) -> str:
+def _judged(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Differences of judged scores, by criteria on which the judge tells true explanations from shuffled ones."""
+    return [
+        {**c, "metric": f"{judged['judge']}: {c['criterion']}", "emotion": None}
+        for judged in results.get("judges", ())
+        for c in judged["comparisons"]
+        if judged["criteria"][c["criterion"]]["discrimination"]["tells"] is not False
+    ]
+
+
+def _rated(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """How much more often than half people preferred one row to the other."""
+    return [
+        {
+            **p,
+            "metric": "preferred - 1/2",
+            "emotion": None,
+            "difference": p["win_rate"] - 0.5,
+            "p": None,
+            "p_holm": None,
+        }
+        | {"low": p["low"] - 0.5, "high": p["high"] - 0.5}
+        for p in results.get("people", {}).get("pairs", ())
+    ]
+
+
+def comparison_table(comparisons: list[dict[str, Any]], a: str, b: str, note: str | None = None) -> str:
     """Aligned lines `task metric emotion a-b [low, high] p p_holm n` and a note; the sign is a minus b."""
     lines = [_line(c, 1 if c["a"] == a else -1) for c in comparisons if {c["a"], c["b"]} == {a, b}]
     if not lines:
@@ -40,7 +70,7 @@ def comparison_table(comparisons: list[dict[str, Any]], a: str, b: str) -> str:
     table = [("task", "metric", "emotion", f"{a} - {b}", "95 % interval", "p", "Holm", "n"), *lines]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     printed = [[f"{text:{'<' if i < _NAMES else '>'}{widths[i]}}" for i, text in enumerate(line)] for line in table]
-    return "\n".join([*("  ".join(line) for line in printed), _NOTE])
+    return "\n".join([*("  ".join(line) for line in printed), note or _NOTE])
 
 
 _NAMES = 3
@@ -50,6 +80,12 @@ _NOTE = (
     "fractions from 0 to 1, CIDEr-D from 0 to 10; images that both share; Holm's correction over all pairs of rows "
     "and headline metrics, per emotion over pairs and emotions of one metric"
 )
+
+
+_NOTES = {
+    "by judges": "scores from 1 to 5, without criteria on which the judge cannot tell true explanations from others",
+    "by people": "images on which most raters preferred the first row, undecided ones half; Wilson's interval",
+}
 
 
 def _line(c: dict[str, Any], sign: int) -> tuple[str, ...]:

@@ -52,6 +52,25 @@ def _line(name: str, emotion: str | None, picks: Sequence[float]) -> dict[str, A
     return {"metric": name, "emotion": emotion, **values}
 
 
+def direct_pairs(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+    """For each two rows of a task, the share of images on which most raters preferred `a` to `b`.
+
+    Undecided images count half, the interval is Wilson's.
+    """
+    balance: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for rating in ratings:
+        if rating.unit.right is not None and rating.unit.repeats is None:
+            a, b = sorted((rating.unit.left, rating.unit.right))
+            balance[rating.unit.task, a, b][rating.unit.example] += {a: 1, b: -1}.get(rating.winner or "", 0)
+    table = []
+    for (task, a, b), images in sorted(balance.items()):
+        won = sum(1.0 if votes > 0 else 0.5 if votes == 0 else 0.0 for votes in images.values())
+        interval = wilson(won, len(images))
+        values = {"win_rate": won / len(images), "low": interval.low, "high": interval.high, "n": len(images)}
+        table.append({"task": task, "a": a, "b": b, **values})
+    return table
+
+
 def decided_pairs(ratings: Sequence[Rating]) -> list[tuple[str, str, str, str]]:
     """(task, example, preferred row, other row) for each pair that most of its raters decided the same way."""
     votes: dict[tuple[str, str, str, str], int] = defaultdict(int)

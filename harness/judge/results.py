@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import mean
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.judge import worth
-from harness.judge.agreement import metrics_by_people
+from harness.judge.agreement import direct_pairs, metrics_by_people
 from harness.judge.ratings import (
     Rating,
     agreement,
@@ -26,6 +26,7 @@ from harness.judge.study import load_studies
 from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
 from harness.judge.worth import PairVerdict, Verdict
 from harness.score.explanations import Values, explanation_values
+from harness.score.predictions import Opinion, write_opinions
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, holm, permutation_p, permuted_sums
 from harness.store.run_folder import RunFolder
 
@@ -39,6 +40,13 @@ def add_opinions(results: dict[str, Any], run: RunFolder) -> dict[str, Any]:
     """Add `judges` and `people` to a run's results, if there are any; the results, changed in place."""
     ratings = _ratings(run)
     judged = [_judgement(*found, ratings) for found in judgements(run)]
+    telling = {
+        (found["judge"], found["digest"]): [
+            key for key, criterion in found["criteria"].items() if criterion["discrimination"]["tells"] is not False
+        ]
+        for found in judged
+    }
+    write_opinions(run, [*_judges_opinions(run, telling), *_peoples_opinions(ratings)])
     for key, value in (("judges", judged), ("people", _people(run, ratings))):
         if value:
             results[key] = value
@@ -186,6 +194,39 @@ def _with_people(verdicts: Sequence[Verdict], criterion: str, ratings: Sequence[
     return {key: overall[0][key] for key in ("agreement", "low", "high", "n")} if overall else None
 
 
+def _judges_opinions(
+    run: RunFolder, telling: Mapping[tuple[str, str], Sequence[str]]
+) -> Iterator[tuple[str, str, str, Opinion]]:
+    """Each explanation's scores (means over repeats) by the criteria on which a judge tells true from shuffled ones."""
+    for judgement, options, _ in judgements(run):
+        verdicts, pairs = read_verdicts(judgement, options)
+        by = f"{judgement.judge}, {judgement.rubric.name}"
+        scores: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
+        for v in verdicts:
+            if v.control is None:
+                scores[v.task, v.row, v.example].append(v)
+        for (task, row, example), given in scores.items():
+            scored = [v.scores for v in given if v.scores is not None]
+            shown = telling[judgement.judge, judgement.rubric.digest]
+            said = (
+                [f"{c} {mean(s[c] for s in scored):.3g}" for c in shown]
+                if scored
+                else [f"unscored ({given[0].problem})"]
+            )
+            if said:
+                yield task, row, example, Opinion(by, ", ".join(said))
+        preferred: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        for (task, example, a, b), winner in worth.settle(pairs).items():
+            for row in (a, b):
+                preferred[task, row, example].append(1.0 if winner == row else 0.5 if winner == "tie" else 0.0)
+        for (task, row, example), won in preferred.items():
+            yield task, row, example, Opinion(by, _preferred(won))
+
+
+def _preferred(won: Sequence[float]) -> str:
+    return f"preferred in {sum(won):g} of {len(won)} pairs"
+
+
 # -------------------------------------------------------------------------------------------- people
 
 
@@ -218,6 +259,7 @@ def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
         "ratings": len(ratings),
         "strengths": [dataclasses.asdict(s) for s in bradley_terry(first)] if first else [],
         "win_rates": win_rates(first, emotion_of),
+        "pairs": direct_pairs(first),
         "scores": [line for criterion in criteria for line in _rated(scores, criterion)],
         "agreement": {
             **({"preference": agreement(pairs)} if pairs else {}),
@@ -225,6 +267,27 @@ def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
         },
         "metrics": metrics_by_people(first, explanation_values(run) | _judged_values(run), emotion_of) if first else [],
     }
+
+
+def _peoples_opinions(ratings: Sequence[Rating]) -> Iterator[tuple[str, str, str, Opinion]]:
+    """How often each explanation was preferred, a tie counting half, and its mean scores."""
+    won: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    scores: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
+    for rating in ratings:
+        unit = rating.unit
+        if unit.repeats is not None:
+            continue
+        if unit.right is None:
+            scores[unit.task, unit.left, unit.example].append(rating.scores)
+            continue
+        for row in (unit.left, unit.right):
+            own = 0.5 if rating.winner is None else float(rating.winner == row)
+            won[unit.task, row, unit.example].append(own)
+    for (task, row, example), wins in won.items():
+        yield task, row, example, Opinion("people", _preferred(wins))
+    for (task, row, example), given in scores.items():
+        said = ", ".join(f"{c} {mean(s[c] for s in given):.3g}" for c in given[0])
+        yield task, row, example, Opinion("people", f"{said} ({len(given)} raters)")
 
 
 def _judged_values(run: RunFolder) -> dict[str, Values]:

@@ -1,17 +1,21 @@
-"""Scores of single paintings, beside results.json: what a text classifier reads from each explanation.
+"""Scores of single images, beside results.json: what a text classifier reads from each explanation, what judges say.
 
     RUN/scores/<task>/<model>.jsonl   {"id", "explanation_emotion", "consistent"}, a line for each answer
 
 `explanation_emotion` is the label that the task's text-emotion classifier finds likeliest for the explanation alone,
 null for an empty one; `consistent` says whether it is the label that the row itself answered. Their mean is the
 metric `consistency`. A row without explanations, or scored without a classifier, has no file.
+
+    RUN/opinions/<task>/<model>.jsonl   {"id", "by", "said"}, a line for each judge, or people, and explanation
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,3 +61,36 @@ def _prediction(record: Mapping[str, Any]) -> EmotionPrediction:
     emotion = record["explanation_emotion"]
     # few labels, many lines: each is kept once
     return EmotionPrediction(None if emotion is None else sys.intern(str(emotion)), bool(record["consistent"]))
+
+
+class Opinion(NamedTuple):
+    """What a judge or people said of one explanation, in words."""
+
+    by: str
+    said: str
+
+
+def write_opinions(folder: RunFolder, opinions: Iterable[tuple[str, str, str, Opinion]]) -> None:
+    """Write (task, row's stem, example id, opinion) of a run; those of an earlier scoring are removed."""
+    lines: dict[Path, list[str]] = defaultdict(list)
+    for task, stem, id_, opinion in opinions:
+        line = json.dumps({"id": id_, **opinion._asdict()}, ensure_ascii=False)
+        lines[_opinions_path(folder, task, stem)].append(line + "\n")
+    shutil.rmtree(folder.path / "opinions", ignore_errors=True)
+    for path, own in lines.items():
+        write_atomically(path, "".join(own))
+
+
+def read_opinions(folder: RunFolder, task: str, row: RowKey) -> dict[str, list[Opinion]]:
+    """Opinions on a row's explanations by example id; empty if nobody judged them."""
+    path = _opinions_path(folder, task, row.stem)
+    found: dict[str, list[Opinion]] = defaultdict(list)
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            for record in map(json.loads, file):
+                found[record["id"]].append(Opinion(str(record["by"]), str(record["said"])))
+    return dict(found)
+
+
+def _opinions_path(folder: RunFolder, task: str, stem: str) -> Path:
+    return folder.path / "opinions" / check_name(task, "task") / f"{stem}.jsonl"

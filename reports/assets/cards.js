@@ -86,6 +86,13 @@
     return line;
   }
 
+  // What a judge or people said of the explanation.
+  function opinion(by, text) {
+    const line = element("p", "read opinion");
+    line.append(isolated(by), `: ${text}`);
+    return line;
+  }
+
   function said(outcome, sample, slots, valences) {
     const line = element("div");
     line.append(chip(outcome.emotion, slots));
@@ -96,6 +103,7 @@
     const parts = [line, ...(outcome.text ? longText(outcome.text, valences) : [])];
     if (outcome.truncated) parts.push(element("p", "read", "cut off by the token limit"));
     if (outcome.read) parts.push(reading(outcome.read, slots));
+    for (const [by, text] of outcome.opinions ?? []) parts.push(opinion(by, text));
     if (outcome.ratings.length) parts.push(ratings(outcome.ratings));
     if (outcome.probs.length) parts.push(folded("Probabilities, percent", probabilities(outcome.probs, slots)));
     return parts;

@@ -17,9 +17,11 @@ from llama_server import llama_server
 from servers import serving
 
 from harness.api import judge
+from harness.cli import main
 from harness.judge.rubric import load_rubric
 from harness.judge.verdicts import JudgeOptions, plan_questions
-from harness.store.run_folder import RunFolder
+from harness.score.predictions import Opinion, read_opinions
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import UserError
 
 pytestmark = pytest.mark.slow
@@ -63,6 +65,30 @@ def test_a_fair_judge_gets_a_column(run: RunFolder, rubric: Path) -> None:
     assert found["unscored"] == {}
     assert found["questions"] == 71 * 3
     assert found["usage"]["prompt_tokens"] == 70 * 71 * 3
+
+
+def test_each_explanation_shows_what_the_judge_said_of_it(run: RunFolder, rubric: Path) -> None:
+    judged_by("fair", run, rubric)
+    assert read_opinions(run, "tiny", RowKey("small"))["e3"] == [Opinion("fair, numbers", "fits 5, sees 5")]
+
+
+def test_an_explanation_without_a_verdict_shows_why(run: RunFolder, rubric: Path) -> None:
+    found = judged_by("failing", run, rubric)
+    texts = [text for own in read_opinions(run, "tiny", RowKey("large")).values() for _, text in own]
+    missing = next(c["unscored"] for c in found["cells"] if (c["model"], c["criterion"]) == ("large", "fits"))
+    assert sum(text.startswith("unscored (") for text in texts) == missing > 0
+
+
+def test_rows_are_compared_by_judges_too(run: RunFolder, rubric: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged_by("fair", run, rubric)
+    run.save_results(run.results() | {"models": [{"model": name} for name in ("small", "large")]})
+    capsys.readouterr()
+    assert main(["compare", str(run.path), "--models", "large,small"]) == 0
+    said = capsys.readouterr().out
+    assert "by judges" in said
+    line = next(line for line in said.splitlines() if "fair: fits" in line)
+    assert line.split()[-1] == "24"  # both have scores for all images
+    assert "+0.0000" in line  # a fair judge gives both 5
 
 
 def test_a_lazy_judge_tells_nothing(run: RunFolder, rubric: Path) -> None:

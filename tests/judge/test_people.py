@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.judge.agreement import metrics_by_people
+from harness.judge.agreement import direct_pairs, metrics_by_people
 from harness.judge.ratings import (
     Rating,
     agreement,
@@ -24,7 +24,8 @@ from harness.judge.ratings import (
 )
 from harness.judge.results import add_opinions
 from harness.judge.study import Study, Unit, load_studies, plan_study, save_study
-from harness.store.run_folder import RunFolder
+from harness.score.predictions import read_opinions
+from harness.store.run_folder import RowKey, RunFolder
 from harness.types import UserError
 
 QUESTION = {"better": "Which is better?"}
@@ -164,6 +165,19 @@ def test_raters_who_disagree_decide_by_majority() -> None:
     assert [(line["agreement"], line["n"]) for line in table] == [(1.0, 1)]
 
 
+def test_two_rows_are_compared_directly_over_images() -> None:
+    ratings = [pair(r, "1", "x", "y", c) for r, c in (("a", "left"), ("b", "left"), ("c", "right"))]
+    ratings += [pair(r, "2", "y", "x", c) for r, c in (("a", "left"), ("b", "right"))]
+    ratings += [pair("a", "3", "y", "x", "left"), pair("a", "4", "y", "x", "right")]
+    (found,) = direct_pairs(ratings)
+    assert (found["a"], found["b"], found["n"]) == ("x", "y", 4)
+    assert found["win_rate"] == (1 + 0.5 + 0 + 1) / 4
+    z, p, n = 1.959964, 2.5 / 4, 4
+    centre, half = (p + z * z / 2 / n), z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    wilson = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    assert (found["low"], found["high"]) == pytest.approx(wilson, abs=1e-6)
+
+
 STUDY = Study("s", "pairs", QUESTION, ((Unit("i1", "t", "e", "x", "y"),),))
 
 
@@ -226,6 +240,11 @@ def test_every_text_metric_is_measured_by_people(run: RunFolder) -> None:
     people = add_opinions({}, run)["people"]
     assert people["ratings"] == len(lines)
     assert [s["row"] for s in people["strengths"]] == list(order)
+    said = read_opinions(run, "tiny", RowKey("small"))
+    shown = Counter(u.example for u in study.units().values() if u.repeats is None and "small" in (u.left, u.right))
+    assert {id_: [o.said for o in own] for id_, own in said.items()} == {
+        id_: [f"preferred in {n} of {n} pairs"] for id_, n in shown.items()
+    }
     table = {line["metric"]: line for line in people["metrics"] if line["emotion"] is None}
     # `small` has the fewest words that nobody said: precision falls with each `and wide`
     assert table["bleu_1"]["agreement"] == 1.0
