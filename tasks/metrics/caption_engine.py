@@ -275,6 +275,9 @@ class CaptionEngine:
         Raises:
             Unavailable: no Java runtime, or METEOR failed.
         """
+        self.prepare(
+            text for candidate, refs in zip(candidates, references, strict=True) for text in (candidate, *refs)
+        )
         keys = list(map(self._key, candidates, references))
         self._learn(*self._ask_meteor([(candidate, reference) for candidate, refs in keys for reference in refs]))
         # max keeps the first of equals, as the jar does

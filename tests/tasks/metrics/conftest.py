@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Context, ScoredExample
 from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.clip import ImageTextSimilarity
 from harness.tasks.metrics.java import find_java
 from harness.tasks.metrics.meteor import MeteorProcess
@@ -78,15 +80,25 @@ def context_for(
     sentence_encoder: SentenceEncoder,
     clip: ImageTextSimilarity,
 ) -> Iterator[ContextFor]:
-    """Make a context for rows: `context_for(rows, protocol=..., train=...)`."""
+    """Make a context for rows: `context_for(rows, protocol=..., train=...)`.
+
+    The Java programs are asked about a text once per session; `asked_anew=True` forgets what they said.
+    """
     engines = ExitStack()
+    asked = engines.enter_context(CaptionStore(Path(":memory:")))
 
     def make(
-        rows: Sequence[ScoredExample], protocol: str = "coco-ptb", train: tuple[str, ...] | None = None
+        rows: Sequence[ScoredExample],
+        protocol: str = "coco-ptb",
+        train: tuple[str, ...] | None = None,
+        *,
+        asked_anew: bool = False,
     ) -> Context:
         task = Task("t", "jsonl", EMOTIONS, polarity=POLARITY, protocol=protocol, ratings=SCALES)
         references = [[a.explanation for a in row.example.annotations] for row in rows]
-        captions = engines.enter_context(CaptionEngine(protocol, references, meteor_process))
+        captions = engines.enter_context(
+            CaptionEngine(protocol, references, meteor_process, None if asked_anew else asked)
+        )
         return Context(
             task, (captions, EmotionReader(Given), LEXICON, similarity, sentence_encoder, clip, WordIds()), train
         )

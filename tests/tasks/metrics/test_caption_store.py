@@ -49,6 +49,20 @@ def test_a_second_engine_asks_nothing(
     assert first[1].tobytes() == plain[1].tobytes() == again[1].tobytes()
 
 
+def test_meteor_has_all_texts_tokenised_at_once(meteor_process: MeteorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Java process per text made METEOR of two hundred short texts take a minute."""
+    asked: list[int] = []
+
+    def counted(texts: Sequence[str]) -> list[str]:
+        asked.append(len(texts))
+        return java.ptb_tokenise(texts)
+
+    monkeypatch.setattr(caption_engine, "ptb_tokenise", counted)
+    with CaptionEngine("coco-ptb", [], meteor_process) as engine:
+        engine.meteor(["a calm sea", "a dark wood"], [["the sea"], ["the wood", "a dark wood"]])
+    assert asked == [4]
+
+
 def test_entries_belong_to_a_jar_and_an_order() -> None:
     row = np.arange(23.0)[None]
     with CaptionStore(Path(":memory:")) as store:

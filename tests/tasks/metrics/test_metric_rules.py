@@ -76,8 +76,9 @@ def test_poisoned_answers_move_no_other_row(panel: list[ScoredExample], context_
     for i, poison in enumerate(POISONS):
         dirty[3 * i] = dataclasses.replace(clean[3 * i], outcome=Answer("awe", poison))
     others = np.array([i % 3 != 0 for i in range(len(clean))])
+    contexts = [context_for(clean, train=(), asked_anew=True) for _ in range(2)]
     for name in HAD:
-        before, after = (load(name)(context_for(clean, train=())) for _ in range(2))
+        before, after = (load(name)(context) for context in contexts)
         assert isinstance(before, AdditiveMetric)
         assert isinstance(after, AdditiveMetric)
         left, right = before.statistics(clean), after.statistics(dirty)
@@ -99,8 +100,12 @@ def test_poisoned_references_move_no_other_row(panel: list[ScoredExample], conte
         else row
         for i, row in enumerate(clean)
     ]
+    contexts = [context_for(clean, asked_anew=True) for _ in range(2)]
     for name in ("bleu_4", "rouge_l", "meteor"):
-        left, right = (load(name)(context_for(clean)).statistics(rows) for rows in (clean, dirty))  # type: ignore[attr-defined]
+        left, right = (
+            load(name)(context).statistics(rows)  # type: ignore[attr-defined]
+            for context, rows in zip(contexts, (clean, dirty), strict=True)
+        )
         assert left.values[::2].tobytes() == right.values[::2].tobytes(), name
 
 
