@@ -25,6 +25,7 @@ from harness.tasks.metrics.base import (
     ratio,
 )
 from harness.tasks.metrics.captions import EXPLAINS
+from harness.tasks.metrics.java import one_line
 from harness.tasks.metrics.similarity import shown
 from harness.types import ImageError
 
@@ -94,7 +95,7 @@ class ImageTextSimilarity:
     def _texts(self, texts: Sequence[str]) -> Tensor:
         model, tokenizer, _ = self._clip
         longest = model.config.text_config.max_position_embeddings
-        said = [PREFIX + " ".join(text.split()) for text in texts]
+        said = [PREFIX + one_line(text) for text in texts]
         tokens = tokenizer(said, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         features: Tensor = model.get_text_features(**tokens.to(model.device)).pooler_output
         return features

@@ -24,6 +24,7 @@ from harness.tasks.metrics.base import (
     statistics_of,
 )
 from harness.tasks.metrics.captions import EXPLAINS
+from harness.tasks.metrics.java import one_line
 from harness.tasks.metrics.similarity import shown
 from harness.types import Task
 
@@ -74,7 +75,9 @@ class SentenceEncoder:
         import torch
 
         model, tokenizer, longest = self._encoder
-        tokens = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        tokens = tokenizer(
+            [one_line(text) for text in texts], padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
         with torch.inference_mode():
             states = model(**tokens.to(model.device)).last_hidden_state.double()  # (B, T, d)
         weights = tokens["attention_mask"].unsqueeze(-1)  # (B, T, 1)
