@@ -67,28 +67,10 @@ class Nearest(LocalAdapter):
         Raises:
             UserError: the encoder could not be loaded, or no training image can be decoded.
         """
-        self._network = load_encoder(self.encoder, self.device)
-        known: list[Example] = []
-        rows: list[Tensor] = []
-        for example, features in self._encoded_training(self._network):
-            known.append(example)
-            rows.append(features)
-        if not rows:
-            raise UserError("nearest: no training image can be decoded; check them with: harness data check TASK")
-        import torch
-
+        self._network = load_encoder(self.name, self.encoder, self.device)
+        known, self._features = encode_training(self.name, self._network, self._training)
         self._skipped = len(self._training) - len(known)
-        self._training, self._features = known, torch.stack(rows)
-
-    def _encoded_training(self, network: ImageEncoder) -> Iterator[tuple[Example, Tensor]]:
-        starts = range(0, len(self._training), ENCODING_BATCH)
-        for start in tqdm(starts, desc="nearest: encoding training images", unit="batch", disable=len(starts) < 2):
-            batch = self._training[start : start + ENCODING_BATCH]
-            images = open_all([example.image for example in batch])
-            readable = [(e, p) for e, p in zip(batch, images, strict=True) if not isinstance(p, ImageError)]
-            if readable:
-                features = pooled(network, [image for _, image in readable])
-                yield from zip((example for example, _ in readable), features, strict=True)
+        self._training = known
 
     def parameters(self) -> int | None:
         """Parameters of the frozen encoder."""
@@ -154,8 +136,31 @@ def pooled(network: ImageEncoder, images: Sequence[Image]) -> Tensor:
     return torch.nn.functional.normalize(features, dim=1).cpu()
 
 
-def load_encoder(name: str, device: str | None) -> ImageEncoder:
-    """The frozen encoder on its device.
+def encode_training(baseline: str, network: ImageEncoder, examples: Sequence[Example]) -> tuple[list[Example], Tensor]:
+    """The training examples whose image can be decoded, and their features (N, E), as `pooled` gives them.
+
+    Raises:
+        UserError: there is none.
+    """
+    import torch
+
+    known: list[Example] = []
+    rows: list[Tensor] = []
+    starts = range(0, len(examples), ENCODING_BATCH)
+    for start in tqdm(starts, desc=f"{baseline}: encoding training images", unit="batch", disable=len(starts) < 2):
+        batch = examples[start : start + ENCODING_BATCH]
+        images = open_all([example.image for example in batch])
+        readable = [(e, image) for e, image in zip(batch, images, strict=True) if not isinstance(image, ImageError)]
+        if readable:
+            known += [example for example, _ in readable]
+            rows.append(pooled(network, [image for _, image in readable]))
+    if not rows:
+        raise UserError(f"{baseline}: no training image can be decoded; check them with: harness data check TASK")
+    return known, torch.cat(rows)
+
+
+def load_encoder(baseline: str, name: str, device: str | None) -> ImageEncoder:
+    """The frozen encoder on its device, for the baseline that asks.
 
     Raises:
         UserError: unknown name or device, missing package, or weights that are neither in a folder nor on the hub.
@@ -166,7 +171,7 @@ def load_encoder(name: str, device: str | None) -> ImageEncoder:
     try:
         return load_image_encoder(encoder_config(name)).to(find_device(device))
     except SEVLMError as error:
-        raise UserError(f"nearest:encoder={name}: {error}") from error
+        raise UserError(f"{baseline}:encoder={name}: {error}") from error
 
 
 def encoder_config(name: str) -> SEVLMConfig:

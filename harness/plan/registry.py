@@ -30,6 +30,7 @@ from harness.types import Task, UserError
 ADAPTERS: Mapping[str, str] = {
     "majority": "harness.adapters.majority:Majority",
     "nearest": "harness.adapters.nearest:Nearest",
+    "linear": "harness.adapters.linear:Linear",
     "human": "harness.adapters.human:Human",
     "crowd": "harness.adapters.crowd:Crowd",
     "sevlm": "harness.adapters.sevlm:SEVLMAdapter",

@@ -40,6 +40,21 @@ def corrupt(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random CLIP tower with statistics of its own; random features still tell colours apart."""
+    import torch
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("clip")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(folder)
+    processing = CLIPImageProcessorPil(image_mean=[0.1, 0.2, 0.3], image_std=[0.9, 0.8, 0.7])
+    processing.save_pretrained(folder)
+    return f"clip:{folder}"
+
+
+@pytest.fixture(scope="session")
 def paintings(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
     """Eight pictures of different shapes, dark ones and bright ones in turn."""
     folder = tmp_path_factory.mktemp("paintings")

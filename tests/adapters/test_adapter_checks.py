@@ -91,7 +91,7 @@ def test_a_setting_outside_the_fingerprint_is_noted(tmp_path: Path, capsys: pyte
     assert any("note: not in the fingerprint: offset" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["majority", "nearest", "human"])
+@pytest.mark.parametrize("name", ["majority", "nearest", "linear", "human"])
 def test_built_in_baselines(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = check(name, capsys=capsys)
     looks_at_nothing = {"majority", "human"}

@@ -7,22 +7,10 @@ import pytest
 import torch
 from adapter_samples import Picture, example, item
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionModel
 
 from harness.adapters.nearest import Nearest
 from harness.types import Answer, Example, Failed, UserError
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random CLIP tower with statistics of its own; random features still tell colours apart."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(folder)
-    processing = CLIPImageProcessorPil(image_mean=[0.1, 0.2, 0.3], image_std=[0.9, 0.8, 0.7])
-    processing.save_pretrained(folder)
-    return f"clip:{folder}"
 
 
 @pytest.fixture
