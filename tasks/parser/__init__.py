@@ -113,12 +113,14 @@ def _reason(found: Found, is_empty: bool) -> str:
 def _read(raw: str, reply: Reply, names: LabelNames, explained: bool) -> Found:
     """What an answer says, its place counted in the whole text."""
     found = _placed(_claimed(reply.answer, names), reply.start)
+    start = (reply.whole or reply).start
+    if start is not None and "<" in raw[start:]:
+        elements = read_elements(raw[start : start + LONGEST_ANSWER], names)  # their marks are blanks in the answer
+        if not found.labels and elements.labels:
+            return _placed(elements, start)
+        found = replace(found, labels=found.labels | elements.labels)
     if reply.whole is not None and not found.labels and len(reply.whole.answer) <= LONGEST_ANSWER:
         return _placed(_claimed(reply.whole.answer, names), reply.whole.start)
-    start = (reply.whole or reply).start
-    if not found.labels and start is not None and "<" in raw:
-        elements = read_elements(raw[start : start + LONGEST_ANSWER], names)  # their marks are blanks in the answer
-        found = _placed(elements, start) if elements.labels else found
     if reply.loose and not found.labels and len(raw) <= LONGEST_ANSWER:
         whole = _claimed(raw, names)
         is_first = whole.place is not None and not has_words(raw, 0, whole.place[0])
@@ -172,7 +174,7 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     """What a text claims: its fields, else its lines, else its sentences."""
     found = read_fields(answer, names)
     if found.labels:
-        return found
+        return replace(found, labels=found.labels | _claimed_before(answer, found, names))
     text, reason = apart_from_reason(without_asides(_unquoted(answer)))
     claims = line_form(text, names)
     if not any(claim.opens_line for claim in claims):
@@ -185,6 +187,16 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     if stripped is not None:
         return _placed(_claimed(answer[stripped.end() :], names), stripped.end())
     return found
+
+
+def _claimed_before(answer: str, found: Found, names: LabelNames) -> frozenset[str]:
+    """The label of a first line "awe because ...", before fields that may name another."""
+    first, _, rest = answer.strip().partition("\n")
+    if found.place is None or "?" in first or re.search(r"\bfinal\b", rest[:LONGEST_AROUND], re.IGNORECASE):
+        return frozenset()
+    start = names.at(first, 0)
+    is_stated = start is not None and re.match(words().because, first[start.end :], re.IGNORECASE) is not None
+    return frozenset({start.label}) if start is not None and is_stated else frozenset()
 
 
 def _unquoted(text: str) -> str:

@@ -108,7 +108,7 @@ _IF_IT_WERE = re.compile(
 _WOULD = re.compile(r"\b(?:would|could|might)\b|['’]d\b", re.IGNORECASE)
 _UNFELT = re.compile(
     r"\b(?:wish(?:es|ed)?|want(?:s|ed)?|tr(?:y|ied|ies|ying)|hop(?:e[sd]?|ing)|expect(?:s|ed)|asked|used|pretend(?:s|ed)?|"
-    r"struggl(?:e[sd]?|ing)|refus(?:e[sd]?|ing))\s{1,3}(?:\w{1,15}\s{1,3})?(?:to|i)\b",
+    r"struggl(?:e[sd]?|ing)|refus(?:e[sd]?|ing)|(?:was|were)\s{1,3}(?:meant|intended|supposed))\s{1,3}(?:\w{1,15}\s{1,3})?(?:to|i)\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(r"\W{0,9}(?:do|does|did|should|would|could|can|is|are|am|will)\b", re.IGNORECASE)

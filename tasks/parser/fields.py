@@ -146,7 +146,7 @@ def _object_fields(text: str) -> tuple[list[Field], str]:
     pair = read_list(source)
     if pair is not None and len(pair) == 2 and all(isinstance(node, Scalar) for node in pair):
         label, reason = pair
-        if isinstance(label, Scalar) and isinstance(reason, Scalar):
+        if isinstance(label, Scalar) and isinstance(reason, Scalar) and re.search(r"[^\W\d_]", reason.text):
             return [_field("label", label, source, placed=False), _field("reason", reason, source, placed=False)], ""
     for record in read_objects(source):
         fields += _fields_of(record, source, decoded is None)

@@ -24,4 +24,12 @@ def without_places(text: str) -> str:
     >>> without_places("<ref>the sky</ref><box>(1,2),(3,4)</box> is vast")
     'the sky is vast'
     """
-    return PLACES.sub("", text) if "<" in text else text
+    return _PLACES_IN_SENTENCE.sub(_gap, text) if "<" in text else text
+
+
+_PLACES_IN_SENTENCE = re.compile(rf"[ ]?(?:{PLACES.pattern})(?:[ ]?(?:{PLACES.pattern}))*[ ]?", re.IGNORECASE)
+
+
+def _gap(places: re.Match[str]) -> str:
+    """The one blank that is left of places and the blanks around them; none if there was none."""
+    return " " if places[0][0] == " " or places[0][-1] == " " else ""

@@ -83,7 +83,7 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([\s\S]))")
 _CUT_ESCAPE = re.compile(r"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\ufffd{0,3}\Z")
 """What is left of an escape, or of a character of several bytes, that the end of a text cuts in two."""
 _PREFIX = re.compile(r"[fFrRbBuU]{1,2}(?=[\"'])")
-_JOINT = re.compile(r"(?:\s{0,20}\\?\n\s{0,80}(?:\+\s{0,9})?|\s{0,20}\+\s{0,80})(?:[fFrRbBuU]{1,2})?(?=[\"'])")
+_JOINT = re.compile(r"(?:\s{0,20}\\?\n\s{0,80}(?:\+\s{0,9})?|\s{0,20}\+\s{0,80}|[ ]{1,3})(?:[fFrRbBuU]{1,2})?(?=[\"'])")
 """What stands between the parts of a string of Python."""
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 
@@ -200,7 +200,7 @@ class _Reader:
         """A string with those that continue it ("the sky " + "is vast")."""
         parts = [part]
         while part.is_whole and len(parts) < MOST_PARTS and (joint := _JOINT.match(self.text, self.position)):
-            if self.text[joint.end()] != quote:
+            if not self._joins(joint, quote):
                 break
             self.position = joint.end()
             part = self._string(in_record)
@@ -253,6 +253,12 @@ class _Reader:
         self.position = len(text)
         return Scalar(unescaped(_CUT_ESCAPE.sub("", text[start:])), start, len(text), is_whole=False)
 
+    def _joins(self, joint: re.Match[str], quote: str) -> bool:
+        """Whether a string goes on: with the same quotation mark, and a blank where its parts meet."""
+        text, before, after = self.text, joint.start() - 2, joint.end()
+        has_blank = text[before].isspace() or text[after + 1 : after + 2].isspace() or "\n" in joint[0]
+        return text[after] == quote and has_blank
+
     def _may_end(self, place: int, in_record: bool) -> bool:
         """Whether a string may end right before `place`: what follows could follow it."""
         text = self.text
@@ -272,7 +278,7 @@ class _Reader:
         if sign == "`" or text.startswith("</", following):
             return True
         joint = _JOINT.match(text, place)
-        if joint is not None and text[joint.end()] == text[place - 1] and not self._is_key(joint.end()):
+        if joint is not None and self._joins(joint, text[place - 1]) and not self._is_key(joint.end()):
             return True
         return following > place and sign in _QUOTES and in_record and self._is_key(following)
 

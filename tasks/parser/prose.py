@@ -56,7 +56,8 @@ OPENING = re.compile(
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
 _SIGN = (
-    r"(?:[ ]{0,3}(?:\t\s{0,9}(?=\w)|,[ ]?(?=[\"“]\w))|\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
+    r"(?:[ ]{0,3}(?:\t\s{0,9}(?=[\"“]?[^\W\d_])|,[ ]?(?=[\"“][^\W\d_]))|"
+    r"\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
 )
 _STRONG = (
     r"(?:\b(?:because|since|as(?!\s{1,9}(?:well|if|though)\b)|due\s{1,9}to|owing\s{1,9}to|weil|porque|"
@@ -199,7 +200,7 @@ def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention
     """The label that follows a place with nothing between but signs, joining words and a few fillers."""
     gap = _GAP.match(text, start, end)
     place, count = gap.end() if gap else start, 0
-    is_joined = bool(gap and gap[0].strip())
+    is_joined = bool(gap and (gap[0].strip() or "\t" in gap[0]))
     while count < 6 and place < end:
         mention = names.at(text, place)
         if mention is not None and not is_joined:
@@ -320,7 +321,7 @@ def _opens(text: str, place: int, mention: Mention, names: LabelNames) -> bool:
     if mention.start <= place:
         return mention.start == place
     lead = text[place : mention.start].lower().split() if mention.start - place < 80 else []
-    if 0 < len(lead) < 7 and lead[0] in _LEADS and all(map(is_filler, lead)):
+    if 0 < len(lead) < 7 and mention.name != "other" and lead[0] in _LEADS and all(map(is_filler, lead)):
         return _because().match(text, stated_end(text, mention.end, names)) is not None
     past = past_denied(text, place, names)
     if past is not None:

@@ -320,7 +320,7 @@ def _end_of_thoughts(plain: str, marks: Sequence[Mark]) -> tuple[int, bool]:
     opened: dict[str, int] = {}
     last: Mark | None = None
     was_opened = False
-    last_word = next((place for place in range(len(plain) - 1, -1, -1) if plain[place].isalnum()), -1)
+    last_word = _last_word(plain)
     for mark in marks:
         if mark.kind in (Kind.THOUGHT_OPENS, Kind.ELEMENT_OPENS):
             opened.setdefault(mark.name, mark.start)
@@ -339,6 +339,11 @@ def _end_of_thoughts(plain: str, marks: Sequence[Mark]) -> tuple[int, bool]:
     ].lstrip().islower()
 
 
+def _last_word(plain: str) -> int:
+    """The place of a text's last letter or digit; -1 if it has none."""
+    return next((place for place in range(len(plain) - 1, -1, -1) if plain[place].isalnum()), -1)
+
+
 def _is_in_sentence(plain: str, place: int) -> bool:
     """Whether a place follows a word on its line, with a blank and without a sentence's end between them."""
     return re.search(r"[\w,]['\"”’)]?[ ]\Z", plain[max(0, place - 4) : place]) is not None
@@ -347,6 +352,7 @@ def _is_in_sentence(plain: str, place: int) -> bool:
 def _own_turn(plain: str, marks: Sequence[Mark], cut: int) -> tuple[int, int, bool]:
     """The part after the thoughts that is the model's own turn; and whether thoughts begin there that never end."""
     start, is_person = cut, False
+    last_word = _last_word(plain)
     word = -1  # the place of the first word at or after `start`
     for mark in marks:
         if word < start:
@@ -358,7 +364,7 @@ def _own_turn(plain: str, marks: Sequence[Mark], cut: int) -> tuple[int, int, bo
         if mark.kind is Kind.END and has_answer:
             return start, mark.start, False
         if mark.kind is Kind.ROLE:
-            is_prompt_end = mark.name == "inst" and has_words(plain, mark.end)
+            is_prompt_end = mark.name == "inst" and mark.end <= last_word
             if has_answer and not is_prompt_end:
                 return start, mark.start, False
             start, is_person = _after_speaker(plain, mark)
@@ -386,7 +392,7 @@ def _after_speaker(plain: str, mark: Mark) -> tuple[int, bool]:
     people, model = (words().speakers[kind] for kind in ("people", "model"))
     if mark.name in _SPEAKERS or mark.name == "inst":
         return mark.end, mark.name.startswith(people)
-    named = re.compile(rf"[\s{BLANK}]*([^\W\d_]{{1,20}}+)[\s{BLANK}]*").match(plain, mark.end)
+    named = re.compile(rf"[\s{BLANK}]{{0,40}}([^\W\d_]{{1,20}}+)[\s{BLANK}]{{0,40}}").match(plain, mark.end)
     if named is None or named[1].lower() not in (*people, *model):
         return mark.end, False
     return named.end(), named[1].lower() in people

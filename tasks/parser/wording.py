@@ -27,7 +27,8 @@ def tidy(text: str) -> str:
     >>> tidy(' **"the lake is calm"**} ')
     'the lake is calm'
     """
-    text = re.sub(r" ?\x1f[ \x1f]*", _blank, without_closing_words(text)).strip().strip("\ufffd").strip()
+    text = re.sub(r" ?\( ?\x1f[ \x1f]*\)", "", without_closing_words(text))
+    text = re.sub(r" ?\x1f[ \x1f]*", _blank, text).strip().strip("\ufffd").strip()
     text = re.sub(r"\*\*([^*\n]{1,400})\*\*", r"\1", text)
     text = unescape(text).strip() if "&" in text and ";" in text else text
     text = _CODA.sub("", _NAMED.sub("", text[:120]) + text[120:])
