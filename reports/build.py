@@ -31,6 +31,7 @@ from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
 from harness.reports.methods import methods, prompts, results_file, run_records
 from harness.reports.samples import sample_scripts, script, whole_text, word_valences
+from harness.reports.table_figures import link_tables, standalone_tables
 from harness.reports.thumbnails import Thumbnail, link_images, make_thumbnails
 from harness.reports.view import LeaderboardRow, Run, TaskView, gather, reasons_apart
 from harness.store.run_folder import RunFolder, to_json
@@ -74,8 +75,8 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
         pages.append(_task_page(view, examples[view.slug], outcomes, thumbnails, apart))
     _write_assets(out, read)
     _write_tables(out, pages)
-    page = _render(pages, read, blur)
-    drawn = dict(standalone_figures(page))
+    page = link_tables(_render(pages, read, blur))
+    drawn = _drawn(page)
     for name, text in drawn.items():
         write_atomically(out / "figures" / name, text)
     write_atomically(out / "index.html", page)
@@ -108,11 +109,15 @@ def report_text(runs: Sequence[RunFolder], form: str) -> str:
 
 
 def save_figures(page: Path, folder: Path) -> int:
-    """Write every figure of a rendered page into `folder` as SVG, and say how many."""
-    found = dict(standalone_figures(page.read_text(encoding="utf-8")))
+    """Write every figure and table of a rendered page into `folder` as SVG, and say how many."""
+    found = _drawn(page.read_text(encoding="utf-8"))
     for name, text in found.items():
         write_atomically(folder / name, text)
     return len(found)
+
+
+def _drawn(page: str) -> dict[str, str]:
+    return {**dict(standalone_figures(page)), **dict(standalone_tables(page))}
 
 
 def _task_page(

@@ -18,9 +18,9 @@ _FIGURE = re.compile(
 )
 _VARIABLE = re.compile(r"--([a-z-]+): ([^;]+);")
 _LIGHT = re.compile(r"light-dark\((#\w+), #\w+\)")
-_RULE = re.compile(r"^\.scatter (\.[^{]+)\{([^}]*)\}", re.MULTILINE)
 _EMOTION = re.compile(r"\.emo-(\d+)[^{]*\{ --emotion: light-dark\((#\w+), #\w+\); \}")
-_FONT = 'text{font:11.5px Helvetica,Arial,"DejaVu Sans",sans-serif}'
+FONT = 'text{font:11.5px Helvetica,Arial,"DejaVu Sans",sans-serif}'
+"""The rule for all texts of a drawing."""
 
 
 def standalone_figures(page: str) -> Iterator[tuple[str, str]]:
@@ -37,17 +37,34 @@ def standalone_figures(page: str) -> Iterator[tuple[str, str]]:
 
 
 def _style() -> str:
-    """The page's own rules for figures, without variables: programs that make PDF of SVG do not know them."""
+    return FONT + light_rules("scatter")
+
+
+def light_rules(kind: str, *, whole: bool = False) -> str:
+    """The page's own rules inside `.kind`, or for it, without variables: programs that make PDF of SVG know none."""
     css = (_ASSETS / "report.css").read_text(encoding="utf-8")
     light = {name: _LIGHT.sub(r"\1", value) for name, value in _VARIABLE.findall(css[: css.index("}")])}
-    rules = [_FONT]
-    for selector, body in _RULE.findall(css):
+    selectors = rf"(\.{kind}) " if whole else rf"\.{kind} (\.[^{{]+)"
+    rules = []
+    for selector, body in re.findall(rf"^{selectors}\{{([^}}]*)\}}", css, re.MULTILINE):
         plain = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], _LIGHT.sub(r"\1", body)).strip()
         if "var(--emotion" not in plain:
             rules.append(f"{selector.strip()}{{{plain}}}")
             continue
-        emotions = (_ASSETS / "samples.css").read_text(encoding="utf-8")
-        for number, colour in _EMOTION.findall(emotions):
+        for number, colour in emotion_colours():
             own = re.sub(r"var\(--emotion, currentColor\)", colour, plain)
             rules.append(f".emo-{number} {selector.strip()}{{{own}}}")
     return "".join(rules)
+
+
+def light_value(selector: str, name: str) -> str:
+    """What the light theme gives a property in the rule of one selector."""
+    css = (_ASSETS / "report.css").read_text(encoding="utf-8")
+    found = re.search(rf"{re.escape(selector)} \{{ {name}: ([^;]+);", css)
+    assert found is not None
+    return _LIGHT.sub(r"\1", found[1])
+
+
+def emotion_colours() -> list[tuple[str, str]]:
+    """Number and colour, in the light theme, of each emotion's place on the page."""
+    return _EMOTION.findall((_ASSETS / "samples.css").read_text(encoding="utf-8"))

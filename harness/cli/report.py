@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, scored")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default for one run: RUN/report)")
     add_look(parser)
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write every figure there, as SVG for papers")
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also write figures and tables there, as SVG for papers"
+    )
     parser.add_argument("--format", metavar="md|tex", help="print answer and leaderboard for a paper; write no page")
     parser.add_argument("--open", action="store_true", help="open the report in a browser")
 
