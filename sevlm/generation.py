@@ -37,6 +37,9 @@ from sevlm.vad import RowLookup, VADLookup, Values
 KEPT_SHARE = 0.75
 """Rows that ended leave the batch once this share of it, or less, is left: leaving copies the others."""
 
+_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch.compile makes of a linear layer
+_ONEDNN_PRODUCTS = 2**22  # multiply-adds from which its calls pay
+
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -181,7 +184,7 @@ class CaptionDecoder:
         if not self.causal:  # the next step writes over them
             features = None if features is None else features.clone()
         vad = self.vad if self.vad is None or self.causal else self.vad.clone()
-        return DecodingStep(self.segment_ids, vad, features, decoder.logits(final), predicted)
+        return DecodingStep(self.segment_ids, vad, features, linear(final, None, decoder.wte.weight.t()), predicted)
 
     @torch.no_grad()
     def append(self, tokens: Tensor) -> list[int]:
@@ -291,19 +294,16 @@ class BlockWeights:
             last: return the last position only.
         """
         length, (keys, values) = stop - start, cache
-        mixed = torch.addmm(self.qkv[0], self._norm(states, 0), self.qkv[1]).view(len(keys), length, 3, self.heads, -1)
+        mixed = linear(self._norm(states, 0), *self.qkv).view(len(keys), length, 3, self.heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, T, D / heads)
         keys[:, :, start:stop], values[:, :, start:stop] = key, value
         if last and length > 1:
             states, query, mask = states.view(len(keys), length, -1)[:, -1], query[:, :, -1:], None
-        mixed = F.scaled_dot_product_attention(query, keys[:, :, :stop], values[:, :, :stop], attn_mask=mask)
-        states = states + torch.addmm(self.proj[0], _joined(mixed), self.proj[1])
-        query = torch.addmm(self.cross_q[0], self._norm(states, 1), self.cross_q[1])
+        states = states + linear(attended(query, keys[:, :, :stop], values[:, :, :stop], mask), *self.proj)
+        query = linear(self._norm(states, 1), *self.cross_q)
         query = query.view(len(keys), -1, self.heads, keys.shape[-1]).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(query, *image)
-        states += torch.addmm(self.cross_proj[0], _joined(mixed), self.cross_proj[1])
-        hidden = F.gelu(torch.addmm(self.fc[0], self._norm(states, 2), self.fc[1]), approximate="tanh")
-        states += torch.addmm(self.out[0], hidden, self.out[1])
+        states += linear(attended(query, *image), *self.cross_proj)
+        states += linear(linear(self._norm(states, 2), *self.fc, gelu=True), *self.out)
         return states
 
     def _norm(self, states: Tensor, which: int) -> Tensor:
@@ -350,16 +350,28 @@ class VADCache:
                 keys, values = self.cache[index]
                 keys[:, :, start:stop], values[:, :, start:stop] = key, value
                 key, value = keys[:, :, :stop], values[:, :, :stop]
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            inner = torch.layer_norm(states + _joined(mixed), shape, *norms[0])
+            inner = torch.layer_norm(states + attended(query, key, value, mask), shape, *norms[0])
             hidden = torch.addmm(out[0], torch.addmm(fc[0], inner, fc[1]).relu_(), out[1])
             states = states + torch.layer_norm(hidden.add_(inner), shape, *norms[1])
         return states.view(rows, length, VAD_WIDTH)
 
 
-def _joined(heads: Tensor) -> Tensor:
-    """(B, heads, T, D / heads) -> (B * T, D)."""
-    return heads.transpose(1, 2).reshape(heads.shape[0] * heads.shape[2], -1)
+def linear(states: Tensor, bias: Tensor | None, weight: Tensor, gelu: bool = False) -> Tensor:
+    """(N, in) -> (N, out), by weights (in, out); with `gelu`, its activation, too.
+
+    oneDNN computes wide layers of few rows, as a step has them, up to twice as fast as the BLAS that torch calls.
+    """
+    plain = states.dtype == torch.float32 and states.device.type == "cpu"
+    if plain and _ONEDNN is not None and states.numel() * weight.shape[1] >= _ONEDNN_PRODUCTS:
+        return _ONEDNN(states, weight.t(), bias, "gelu" if gelu else "none", [], "tanh")  # type: ignore[no-any-return]
+    found = states @ weight if bias is None else torch.addmm(bias, states, weight)
+    return F.gelu(found, approximate="tanh") if gelu else found
+
+
+def attended(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of queries (B, heads, T, D / heads) to keys and values, heads joined: (B * T, D)."""
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    return mixed.transpose(1, 2).reshape(query.shape[0] * query.shape[2], -1)
 
 
 def next_segments(config: SEVLMConfig, because: int, segments: Tensor, tokens: Tensor) -> Tensor:
