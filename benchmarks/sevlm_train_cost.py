@@ -4,15 +4,17 @@
 
 Full size with random weights: CLIP ViT-B/16 (frozen), distilgpt2 with cross-attention, real captions of the
 development data (`HARNESS_DEV_DATA`), 30 tokens. The released recipe sends both copies of each picture through the
-encoder in every epoch and projects them once per caption; ours reads fp32 features that were encoded once and projects
-them once per picture. Both take turns on the same batch with dropout off, so that losses must be equal. One update is
-measured and an epoch extrapolated (updates per epoch times the median). Writes results/sevlm_train_cost.json.
+encoder in every epoch, projects them once per caption and scores the vocabulary at every position; ours reads fp32
+features that were encoded once, projects them once per picture and scores the vocabulary where a label is. Both take
+turns on the same batch with dropout off, so that losses must be equal. One update is measured and an epoch extrapolated
+(updates per epoch times the median). Writes results/sevlm_train_cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import os
 import random
 import statistics
@@ -25,14 +27,15 @@ import torch
 from machine import machine, median_ratio, take_turns, write_result
 from sevlm_decode import DATA, gpt2_tokenizer
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig
 from sevlm.images import CLIPEncoder, Preprocessing, open_image
-from sevlm.model import Negatives, SEVLMOutput
-from sevlm.tokenization import config_for_tokenizer, encode_caption
+from sevlm.model import Negatives, SEVLMOutput, count_labels
+from sevlm.tokenization import IGNORE_INDEX, config_for_tokenizer, encode_caption
 from sevlm.train import build_optimizer
 
 PICTURES = 2284
@@ -83,20 +86,29 @@ class Update:
         self.cached = self.encoder(self.pixels)  # (N, 196, 768) fp32
 
     def released(self) -> SEVLMOutput:
-        """Both copies of each picture through the encoder, keys and values per caption."""
-        return self._update(self.encoder(self.pixels.repeat_interleave(2, dim=0)))
+        """Both copies of each picture through the encoder, keys and values per caption, logits of every position."""
+        return self._update(self.released_forward())
 
     def ours(self) -> SEVLMOutput:
-        """Cached features, keys and values per picture."""
-        return self._update(self.cached)
+        """Cached features, keys and values per picture, logits where there is a label."""
+        return self._update(self.forward(self.cached))
 
-    def _update(self, grid: Tensor) -> SEVLMOutput:
-        output = self.forward(grid)
+    def _update(self, output: SEVLMOutput) -> SEVLMOutput:
         assert output.loss is not None
         output.loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return output
+
+    def released_forward(self) -> SEVLMOutput:
+        """The losses as the released code computes them."""
+        grid, unlabelled = self.encoder(self.pixels.repeat_interleave(2, dim=0)), IGNORE_INDEX
+        given = self.inputs | {"labels": torch.full_like(self.inputs["labels"], unlabelled)}
+        output: SEVLMOutput = self.model(grid, **given)
+        assert output.loss is not None
+        logits, targets = output.logits[:, :-1].flatten(0, 1), self.inputs["labels"][:, 1:].flatten()
+        lm = self.model.config.lm_loss_weight * F.cross_entropy(logits, targets, ignore_index=unlabelled)
+        return dataclasses.replace(output, loss=output.loss + lm, lm_loss=lm)
 
     def forward(self, grid: Tensor) -> SEVLMOutput:
         output: SEVLMOutput = self.model(grid, **self.inputs)
@@ -106,9 +118,7 @@ class Update:
 def losses_differ_by(update: Update) -> float:
     """Largest difference of the four losses between the two ways."""
     with torch.no_grad():
-        outputs = [
-            update.forward(grid) for grid in (update.encoder(update.pixels.repeat_interleave(2, dim=0)), update.cached)
-        ]
+        outputs = [update.released_forward(), update.forward(update.cached)]
     names = ("loss", "lm_loss", "contrastive_loss", "vad_loss")
     return max(abs(float(getattr(outputs[0], name) - getattr(outputs[1], name))) for name in names)
 
@@ -130,10 +140,10 @@ def accounted_memory(update: Update) -> dict[str, float]:
 
     own = {parameter.untyped_storage().data_ptr() for parameter in update.model.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = update.forward(update.cached)
+        update.forward(update.cached)
     activations = sum(size for pointer, size in saved.items() if pointer not in own)
     trained = 4 * sum(parameter.numel() for parameter in update.model.parameters())
-    logits = output.logits.numel() * 4
+    logits = 4 * int(count_labels(update.inputs["labels"])) * update.model.config.vocab_size
     parts = {
         "weights": trained,
         "gradients": trained,

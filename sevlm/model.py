@@ -420,15 +420,26 @@ def count_labels(labels: Tensor) -> Tensor:
 
 def lm_loss(logits: Tensor, labels: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None) -> Tensor:
     """Cross-entropy of (B, T, V) logits at t against unshifted (B, T) labels at t + 1; `soft` replaces some."""
-    count = count_labels(labels) if count is None else count
-    if soft is not None:
-        labels = labels.index_put((soft.row, soft.position), labels.new_tensor(IGNORE_INDEX))
-    targets = labels[:, 1:].reshape(-1)
-    total = F.cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORE_INDEX, reduction="sum")
-    if soft is not None:
-        log_probs = logits[soft.row, soft.position - 1].log_softmax(dim=-1)  # (S, V)
-        total = total - (soft.share * log_probs.gather(1, soft.token[:, None]).squeeze(1)).sum()
-    return total / count.clamp_min(1)
+    return lm_loss_where_labelled(logits[before_labels(labels)], labels, soft, count)
+
+
+def before_labels(labels: Tensor) -> Tensor:
+    """Which positions (B, T) have a labelled token next."""
+    return F.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1))
+
+
+def lm_loss_where_labelled(
+    logits: Tensor, labels: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None
+) -> Tensor:
+    """The same of (S, V) logits, those at the positions `before_labels`."""
+    scored, count = before_labels(labels), count_labels(labels) if count is None else count
+    targets = labels.roll(-1, dims=1)[scored]  # (S,)
+    if soft is None:
+        return F.cross_entropy(logits, targets, reduction="sum") / count.clamp_min(1)
+    place = (scored.flatten().cumsum(0) - 1).view_as(scored)[soft.row, soft.position - 1]
+    log_probs = logits[place].log_softmax(dim=-1)
+    total = F.cross_entropy(logits, targets.index_fill(0, place, IGNORE_INDEX), reduction="sum")
+    return (total - (soft.share * log_probs.gather(1, soft.token[:, None]).squeeze(1)).sum()) / count.clamp_min(1)
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, count: Tensor | None = None) -> Tensor:
@@ -468,18 +479,23 @@ class SEVLMOutput:
     """What one forward pass yields; losses are scalars already weighted, None if not computed.
 
     Attributes:
-        logits: (B, T, V) float, T without prefix positions.
         hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `DecoderStates`.
+        decoder: what computed them.
         loss: sum of the parts below.
         lm_loss, contrastive_loss, vad_loss: see the functions of these names.
     """
 
-    logits: Tensor
     hidden_states: tuple[Tensor, ...]
+    decoder: Decoder
     loss: Tensor | None = None
     lm_loss: Tensor | None = None
     contrastive_loss: Tensor | None = None
     vad_loss: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, T, V) float, T without prefix positions; computed when asked for: losses need those of labels alone."""
+        return self.decoder.logits(self.hidden_states[-1][:, self.decoder.config.prefix_length :])
 
 
 class Network(nn.Module):
@@ -533,17 +549,18 @@ class Network(nn.Module):
         states = self.decoder(embeddings, self.decoder.image_memory(image_grid))
         final = states.hidden_states[-1]  # (B, T, D)
         prefix = self.config.prefix_length
-        logits = self.decoder.logits(final[:, prefix:])
         if labels is None:
-            return SEVLMOutput(logits, states.hidden_states)
+            return SEVLMOutput(states.hidden_states, self.decoder)
+        labels = labels[:, prefix:]
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
         by = (None, None, None) if counts is None else counts
-        lm = self.config.lm_loss_weight * lm_loss(logits, labels[:, prefix:], soft_labels, by[0])
+        logits = self.decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
+        lm = self.config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, by[0])
         contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, by[1])
         affect = self._vad_loss(final, segment_ids, vad, by[2])
         total = lm + sum(part for part in (contrastive, affect) if part is not None)
-        return SEVLMOutput(logits, states.hidden_states, total, lm, contrastive, affect)
+        return SEVLMOutput(states.hidden_states, self.decoder, total, lm, contrastive, affect)
 
     def encode_vad(self, vad: Tensor | None) -> Tensor | None:
         """VAD features (B, T, 3) of VAD values (B, T, 3); None when the configuration uses none."""
