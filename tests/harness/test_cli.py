@@ -479,3 +479,16 @@ def test_a_reader_that_has_gone_ends_the_output_quietly(tmp_path):
         process.stdout.close()
         told = process.stderr.read()
     assert (process.returncode, told) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_give_their_cores_up_soon_unless_the_user_says_how_they_wait(monkeypatch, given, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert main(["list", "metrics"]) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
