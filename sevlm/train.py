@@ -288,7 +288,9 @@ class AdamW(torch.optim.AdamW):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], epsilon: float = 1e-6) -> None:
-        super().__init__(groups, lr=0.0, eps=epsilon, weight_decay=0.0)
+        given = list(groups)
+        fused = all(parameter.is_cpu for group in given for parameter in group["params"]) or None
+        super().__init__(given, lr=0.0, eps=epsilon, weight_decay=0.0, fused=fused)  # a pass over memory, not five
         self.epsilon = epsilon
         self.steps_taken = 0
 
