@@ -228,7 +228,9 @@ def _existing(lexicon: str | Path | None) -> Path | None:
     Raises:
         UserError: there is no such file.
     """
-    if lexicon is not None and not Path(lexicon).is_file():
+    from sevlm.vad import split_scale
+
+    if lexicon is not None and not split_scale(lexicon)[0].is_file():
         raise UserError(f"--lexicon {lexicon}: no such file")
     return None if lexicon is None else Path(lexicon).absolute()
 

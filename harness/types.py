@@ -99,7 +99,6 @@ class Item:
         image: path of the image to show (a control may have replaced the example's own).
         labels: the task's emotions, in order.
         prompt: the rendered prompt text.
-        triggers: True where each explanation is one trigger of the emotion, a phrase.
         ratings: dimension -> (lowest, highest) of the scale on which the task wants ratings; empty if it wants none.
         explanations: False where people gave labels alone, so that a label without an explanation is an answer.
         statements: what `labels` stand for if the question is which statement is about the image (one for each label,
@@ -251,6 +250,7 @@ class Task:
         traps: known difficulties of the data, a sentence each.
         splits: where the splits come from, in words.
         explanations: False for data that holds labels only; metrics of explanations then do not apply.
+        triggers: True where each explanation is one trigger of the emotion, a phrase.
         ratings: dimension -> (lowest, highest) of its scale, for data with mean human ratings.
         label_maps: name of a task that models were trained on -> its label -> a label of this task.
     """

@@ -41,7 +41,7 @@ from sevlm.official import (
     read_official,
 )
 from sevlm.tokenization import config_for_tokenizer, load_tokenizer
-from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon
+from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon, split_scale
 
 WEIGHTS, CONFIG, TOKENIZER, CARD = "model.safetensors", "config.json", "tokenizer", "README.md"
 STATE_FILE, LOG_FILE, SUMMARY_FILE = "training_state.pt", "training_log.jsonl", "training.json"
@@ -314,7 +314,7 @@ def find_lexicon(folder: Path, name: str | Path | None = None) -> VADLexicon | N
     """
     recorded = recorded_lexicon(folder)
     source = name or recorded.get("source")
-    if source is None or (name is None and source != "vader" and not Path(source).is_file()):
+    if source is None or (name is None and source != "vader" and not split_scale(source)[0].is_file()):
         return None
     lexicon = load_lexicon(source)
     if recorded and lexicon.fingerprint() != recorded["fingerprint"]:

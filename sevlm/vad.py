@@ -11,8 +11,8 @@ Layouts, recognised by their columns:
 | NRC-VAD v1, tab separated, header optional | 0..1 | Mohammad 2018 |
 | NRC-VAD v1 bipolar, tab separated, no header | -1..1 | the same, `BipolarScale/` folder |
 | NRC-VAD v2.1, tab separated, header `term valence arousal dominance` | -1..1 | Mohammad 2025, arXiv 2503.23547 |
-| Glasgow norms, comma separated, two header rows | 1..9 | Scott et al. 2019 |
-| Warriner norms, comma separated, columns `V.Mean.Sum` ... | 1..9 | Warriner, Kuperman & Brysbaert 2013 |
+| Glasgow norms, between commas, semicolons or tabs, one header row or two | 1..9 | Scott et al. 2019 |
+| Warriner norms, likewise, columns `V.Mean.Sum` ... | 1..9 | Warriner, Kuperman & Brysbaert 2013 |
 | VADER, tab separated: term, mean, deviation, ratings | -4..4 | Hutto & Gilbert 2014 |
 """
 
@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +92,9 @@ class VADLexicon:
         """
         path = Path(os.path.expanduser(path))
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            data = path.read_bytes()
+            encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+            lines = data.decode(encoding).splitlines()
         except FileNotFoundError:
             raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -158,8 +161,17 @@ class VADLexicon:
 
 
 def load_lexicon(name_or_path: Path | str) -> VADLexicon:
-    """`vader`, or the path of a lexicon file."""
-    return VADLexicon.vader() if str(name_or_path) == "vader" else VADLexicon.load(name_or_path)
+    """`vader`, or the path of a lexicon file, with its scale if the values do not tell: `FILE:scale=-1..1`."""
+    if str(name_or_path) == "vader":
+        return VADLexicon.vader()
+    path, scale = split_scale(name_or_path)
+    return VADLexicon.load(path, scale)
+
+
+def split_scale(name_or_path: Path | str) -> tuple[Path, str | None]:
+    """`FILE:scale=-1..1` -> path and scale; without a scale, None."""
+    path, mark, scale = str(name_or_path).rpartition(":scale=")
+    return (Path(path), scale) if mark else (Path(name_or_path), None)
 
 
 # ----------------------------------------------------------------------------------------- lexicon layouts
@@ -171,7 +183,7 @@ def _nrc(lines: list[str], path: Path, scale: str | None) -> tuple[str, dict[str
     Both rules are those of the official reader (`get_VADdict` of the published code), which the released
     checkpoints were trained with; that many lines are left out is an error here.
     """
-    delimiter = max("\t,;", key=lambda mark: sum(line.count(mark) == 3 for line in lines[:100]))
+    delimiter = max("\t;,", key=lambda mark: sum(line.count(mark) == 3 for line in lines[:100]))
     fields = list(csv.reader(lines, delimiter=delimiter)) if delimiter != "\t" else [x.split("\t") for x in lines]
     first = [name.strip().lower() for name in fields[0]] if fields else []
     header = first[1:] == list(VAD_DIMENSIONS)
@@ -248,7 +260,8 @@ def _rescale(values: Sequence[float], low: float, high: float) -> tuple[float, .
 
 def _cells(lines: list[str], skip: int, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Row number and cells of each row below the header that is not empty."""
-    reader = csv.reader(lines)
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
         for row, cells in enumerate(reader, start=1):
             if row > skip and cells:
@@ -269,7 +282,7 @@ def _columns(lines: list[str], names: Sequence[str], path: Path) -> list[int]:
 def _norms(cells: list[str], columns: Sequence[int], path: Path, row: int) -> tuple[float, ...]:
     if len(cells) <= max(columns):
         raise SEVLMError(f"{path.name} line {row}: expected more than {max(columns)} columns, got {len(cells)}")
-    return _rescale([_number(cells[column], path, row, 1, 9) for column in columns], 1, 9)
+    return _rescale([_number(cells[column].replace(",", "."), path, row, 1, 9) for column in columns], 1, 9)
 
 
 # -------------------------------------------------------------------------------------------------- lemmas

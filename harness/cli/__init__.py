@@ -143,7 +143,8 @@ class _Output:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        # in the C locale Python escapes undecodable names and nothing else
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="replace")
 
     def __getattr__(self, name: str) -> Any:

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--executor", metavar="E", help="where local models compute: local (default), or ray: on a Ray cluster's nodes"
     )
     how.add_argument("--seed", type=int, metavar="N", help="for whatever is drawn (default: 0)")
-    how.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
+    how.add_argument("--lexicon", type=Path, metavar="FILE[:scale=S]", help="valence-arousal-dominance lexicon")
     how.add_argument("--trust-remote-code", action="store_true", help="let a hub checkpoint run its own code")
     how.add_argument(
         "--max-error-rate", type=_share, metavar="R", help="exit code 1 above this share of failures (0.05)"

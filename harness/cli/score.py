@@ -31,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="split that the outcomes answer (default: test)")
     add_data_root(parser)
     parser.add_argument(
-        "--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon (default: VADER, valence only)"
+        "--lexicon",
+        type=Path,
+        metavar="FILE[:scale=S]",
+        help="valence-arousal-dominance lexicon (default: VADER, valence only)",
     )
     parser.add_argument(
         "--bert-score", metavar="MODEL[:LAYER]", help="also BERTScore, by this encoder: a folder or a hub id"

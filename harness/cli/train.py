@@ -22,6 +22,7 @@ from harness.plan.registry import (
     open_reader,
 )
 from harness.types import UserError
+from sevlm.vad import split_scale
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: <data root>/<task>/checkpoints/<model>")
     parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
     parser.add_argument("--init-from", type=Path, metavar="DIR", help="weights to start from")
-    parser.add_argument("--lexicon", type=Path, metavar="FILE", help="valence-arousal-dominance lexicon")
+    parser.add_argument("--lexicon", type=Path, metavar="FILE[:scale=S]", help="valence-arousal-dominance lexicon")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--trust-remote-code", action="store_true", help="let a checkpoint run its own code")
@@ -47,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
     cls = adapter_registry().load(spec.adapter)
     max_pixels()  # a mistake in its variable ends here, not in the list of unreadable images
     for option, path in (("--lexicon", arguments.lexicon), ("--init-from", arguments.init_from)):
-        if path is not None and not path.exists():
+        if path is not None and not split_scale(path)[0].exists():
             raise UserError(f"{option} {path}: no such file or folder")
     settings = dict(spec.settings) | parse_settings(arguments.settings)
     if arguments.config:

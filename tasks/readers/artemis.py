@@ -201,6 +201,7 @@ def read_release(path: Path, task: Task, more: tuple[str, ...] = ()) -> Release:
             emotion outside the task's labels, a repetition that is no whole number; rows are counted from 1.
     """
     rows = _read_csv(path, COLUMNS + more)
+    rows = rows[(rows != "").any(axis=1)].reset_index(drop=True)  # Excel saves empty rows as ,,,
     if rows.empty:
         raise UserError(f"{path}: holds a header but no annotation")
     rows = rows[list(COLUMNS + more)].fillna("")

@@ -20,6 +20,8 @@ from harness.types import UserError
 csv.field_size_limit(1 << 24)
 _NUMBERED = re.compile(r"(?:^|(?<=\s))\d+\.\s+")
 DELIMITERS = (",", "\t", ";", "|")
+_EXCEL_DIRECTIVE = re.compile(r"\"?sep=(.)\"?(?:\r\n|\n|\r)", re.IGNORECASE)
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
@@ -31,6 +33,8 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
     """
     try:
         data = path.read_bytes()
+        if data.startswith(_PACKED):
+            raise UserError(f"{path}: is packed (gzip, zip or Excel); unpack it, or name it .xlsx if it is a workbook")
         encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), encoding)
         return data.decode(encoding).removeprefix("\ufeff")
     except OSError as error:
@@ -83,6 +87,8 @@ def read_rows(
         yield from _rows(path, header, lines)
         return
     text = read_text(path, encoding)
+    if directive := _EXCEL_DIRECTIVE.match(text):  # Excel's own first line, `sep=;`
+        delimiter, text = delimiter or directive[1], text[directive.end() :]
     found = delimiter or find_delimiter(text, columns, header_rows)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=found)
     try:
@@ -137,7 +143,8 @@ def _json_rows(
     path: Path, text: str, columns: Sequence[str], unfold: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     try:
-        lines = text.splitlines() if path.suffix.lower() == ".jsonl" else []
+        # not splitlines: a string of JSON may hold U+2028
+        lines = re.split(r"\r\n|\n|\r", text) if path.suffix.lower() == ".jsonl" else []
         content: Any = [json.loads(line) for line in lines if line.strip()] if lines else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}") from None
@@ -179,10 +186,13 @@ def _refuse_missing(path: Path | str, columns: Sequence[str], header: Sequence[s
     for column in columns:
         if column not in header:
             raise UserError(f"{path}: no column {column!r}; {nearest(column, header)}")
+        if header.count(column) > 1:
+            raise UserError(f"{path}: the header has {header.count(column)} columns called {column!r}; rename one")
 
 
 def _rows(path: Path, header: list[str], lines: Iterable[list[str]]) -> Iterator[tuple[str, dict[str, str]]]:
-    for number, cells in enumerate(filter(None, lines), 1):
+    filled = (cells for cells in lines if any(cell.strip() for cell in cells))  # Excel saves empty rows as ,,,
+    for number, cells in enumerate(filled, 1):
         where = f"{path}, row {number}"
         if len(cells) != len(header):
             shown = " | ".join(cells)[:80]

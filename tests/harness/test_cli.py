@@ -464,10 +464,17 @@ def command(words, folder, **environment):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_the_encoding_of_the_output_changes_no_exit_code(harness, dataset, adapter_file, tmp_path, encoding):
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_the_encoding_of_the_output_changes_no_exit_code(harness, dataset, adapter_file, tmp_path, environment):
     assert run_tiny(harness, dataset, adapter_file, "--no-report")[0] == 0
-    words, settings = command(["score", "out", "--no-report"], tmp_path, PYTHONIOENCODING=encoding)
+    words, settings = command(["score", "out", "--no-report"], tmp_path, **environment)
     done = subprocess.run(words, **settings, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert b"Accuracy ?" in done.stdout

@@ -200,6 +200,16 @@ def test_lexicons_and_encoders_are_read_strictly(tmp_path: Path) -> None:
         text_similarity("model:0")
 
 
+def test_the_scale_of_a_lexicon_may_be_named(harness: Harness, card: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("bright\t0.9\t0.2\t0.3\n")
+    run = tmp_path / "run"
+    arguments = ["run", "--tasks", card, "--models", "majority", "--data-root", tmp_path / "data", "--out", run]
+    code, _, said = harness(*arguments, "--no-report", "--lexicon", f"{tmp_path / 'words.txt'}:scale=-1..1")
+    assert code == 0
+    assert "1 words, read as nrc-vad-bipolar" in said
+    assert harness("score", run, "--no-report", "--lexicon", f"{tmp_path / 'none.txt'}:scale=-1..1")[0] == 2
+
+
 def test_how_a_lexicon_is_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "words.txt").write_text("term\tvalence\tarousal\tdominance\ncalm\t0.85\t0.1\t0.55\n")
     found = word_affect(str(tmp_path / "words.txt"))

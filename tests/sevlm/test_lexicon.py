@@ -172,3 +172,33 @@ def test_one_lexicon_on_two_scales_has_one_fingerprint(tmp_path: Path) -> None:
 def test_dimensions_are_checked() -> None:
     with pytest.raises(SEVLMError, match="dimensions"):
         VADLexicon("made-up", ("arousal", "valence"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("nrc-vad-0-1", b"calm;0,9;0,1;0,5\njoy;0,98;0,824;0,794\n", {"calm": (0.8, -0.8, 0.0), "joy": (0.96, 0.648, 0.588)}),
+        ("nrc-vad-0-1", "calm\t0.9\t0.1\t0.5\n".encode("utf-16"), {"calm": (0.8, -0.8, 0.0)}),
+        ("glasgow", b"Words;VAL;AROU;DOM\ncalm;9;1;5,5\n", {"calm": (1.0, -1.0, 0.125)}),
+        ("warriner", b"\tWord\tV.Mean.Sum\tA.Mean.Sum\tD.Mean.Sum\n1\tcalm\t9\t1\t5\n", {"calm": (1.0, -1.0, 0.0)}),
+    ],
+)  # fmt: skip
+def test_other_delimiters_decimal_commas_and_utf_16(
+    tmp_path: Path, name: str, data: bytes, expected: dict[str, tuple[float, float, float]]
+) -> None:
+    path = tmp_path / "saved.txt"
+    path.write_bytes(data)
+    found = load_lexicon(path)
+    assert found.name == name
+    assert found.entries == {word: pytest.approx(values) for word, values in expected.items()}
+
+
+def test_a_scale_that_the_values_do_not_tell_may_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "happy.txt"
+    path.write_text("joy\t0.96\t0.648\t0.588\n", encoding="utf-8")
+    assert load_lexicon(path).entries["joy"] == pytest.approx((0.92, 0.296, 0.176))
+    named = load_lexicon(f"{path}:scale=-1..1")
+    assert (named.name, named.entries["joy"]) == ("nrc-vad-bipolar", (0.96, 0.648, 0.588))
+    assert load_lexicon(f"{path}:scale=0..1").fingerprint() == load_lexicon(path).fingerprint()
+    with pytest.raises(SEVLMError, match=r"scale=1\.\.9: expected 0\.\.1 or -1\.\.1"):
+        load_lexicon(f"{path}:scale=1..9")

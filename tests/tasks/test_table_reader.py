@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,33 @@ def test_excel_and_parquet(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"junk")
         with pytest.raises(UserError, match=rf"{name}: not "):
             list(read_rows(tmp_path / name, ("file",)))
+
+
+def test_what_excel_adds_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"sep=;\r\nfile;feeling\r\na.png;joy\r\n;\r\n;\r\n")
+    assert [row for _, row in read_rows(path, ["file", "feeling"])] == [{"file": "a.png", "feeling": "joy"}]
+
+
+def test_a_row_of_json_may_hold_a_line_separator(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"file": "a.png", "why": "one\u2028two"}\n', encoding="utf-8")
+    assert [row for _, row in read_rows(path, ["file"])] == [{"file": "a.png", "why": "one\u2028two"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"file,feeling,why,feeling\na.png,joy,x,gloom\n", "the header has 2 columns called 'feeling'; rename one"),
+        (gzip.compress(b"file,feeling\na.png,joy\n"), "is packed (gzip, zip or Excel); unpack it"),
+    ],
+)
+def test_a_column_that_stands_twice_and_a_packed_file_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        list(read_rows(path, ["file", "feeling"]))
+    assert message in str(caught.value)
 
 
 def test_the_wrong_value_is_shown(tmp_path: Path) -> None:
