@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -153,8 +155,6 @@ def load_model(settings: CheckpointSettings) -> Any:
         UserError: as for the processor; also a device or an attention that is not there, bitsandbytes or accelerate
             absent.
     """
-    from transformers import AutoModelForImageTextToText
-
     _check_device(settings)
     arguments: dict[str, Any] = {"dtype": pick_dtype(settings), **_source(settings)}
     if settings.attention is not None:
@@ -165,11 +165,23 @@ def load_model(settings: CheckpointSettings) -> Any:
     if spread is not None:
         arguments["device_map"] = spread
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(settings.source, **arguments)
+        model = _auto_class(settings).from_pretrained(settings.source, **arguments)
         placed = model if spread is not None else model.to(pick_device(settings))
     except Exception as error:
         raise _unavailable(settings, error) from error
     return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
+
+
+def _auto_class(settings: CheckpointSettings) -> Any:
+    """The class of transformers that loads the checkpoint: the one its own code is written for, else the widest."""
+    import transformers
+
+    own: Any = {}
+    if settings.trust_remote_code:
+        config: Any = transformers.AutoConfig.from_pretrained(settings.source, **_source(settings))
+        own = getattr(config, "auto_map", None) or {}
+    names = ("AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForCausalLM")
+    return getattr(transformers, next((name for name in names if name in own), names[1]))
 
 
 def _check_device(settings: CheckpointSettings) -> None:
@@ -197,7 +209,8 @@ def _with_lora(model: Any, folder: str, merge: bool) -> Any:
     from safetensors import SafetensorError
 
     try:
-        wrapped: Any = peft.PeftModel.from_pretrained(model, str(Path(folder).expanduser()))
+        with without_future_warnings():
+            wrapped: Any = peft.PeftModel.from_pretrained(model, str(Path(folder).expanduser()))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"lora={folder}: these weights cannot be used with the checkpoint: {first_line(error)}"
@@ -206,6 +219,14 @@ def _with_lora(model: Any, folder: str, merge: bool) -> Any:
         return wrapped.get_base_model()
     _untie_adapted_head(wrapped.get_base_model())
     return wrapped.merge_and_unload()
+
+
+@contextlib.contextmanager
+def without_future_warnings() -> Iterator[None]:
+    """Leave out what peft and transformers have to tell each other about names that will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _untie_adapted_head(model: Any) -> None:
@@ -281,9 +302,10 @@ def _unavailable(settings: CheckpointSettings, error: Exception) -> UserError:
     if isinstance(error, OSError):
         card = card_of(settings.checkpoint)
         size = f"about {card.download_gb:.0f} GB" if card and card.download_gb else "its weights"
+        typed = f"{card.name}:checkpoint=FOLDER" if card else "hf:FOLDER"
         return UserError(
             f"{checkpoint} is not on this machine and could not be fetched {why}; {size} would be downloaded from the "
-            f"hub; for a copy in a folder type checkpoint=FOLDER"
+            f"hub; for a copy in a folder give checkpoint=FOLDER (--models {typed})"
         )
     return UserError(f"{checkpoint} could not be loaded {why}; expected a folder or hub id of an image-text checkpoint")
 

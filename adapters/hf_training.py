@@ -22,6 +22,7 @@ from harness.adapters.hf_model import (
     load_processor,
     pick_device,
     pick_dtype,
+    without_future_warnings,
 )
 from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import check_image_is_seen
@@ -244,13 +245,22 @@ def train_lora(request: TrainRequest) -> None:
         raise UserError("llava: training needs a decoder alone; this checkpoint has an encoder and a decoder")
     collator = Collator(processor, end_tokens(base))
     collator.check(sorted(pairs[:64], key=lambda pair: len(pair.answer))[:: max(1, min(len(pairs), 64) - 1)])
+    _keep_trainable(base)
     check_image_is_seen(base, collator.reader)
-    model = _with_lora(base, recipe, request.init_from)
+    with without_future_warnings():
+        model = _with_lora(base, recipe, request.init_from)
     trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
     trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
     if processes.is_main_process:
         model.save_pretrained(request.out)
     processes.wait_for_everyone()
+
+
+def _keep_trainable(model: Any) -> None:
+    """Let 4-bit layers be asked as in training: once asked as in use, those on a CPU pass no gradients any more."""
+    for layer in model.modules():
+        if type(layer).__name__ == "Linear4bit":
+            layer.train()
 
 
 def _processes(device: str | None) -> Any:
@@ -309,7 +319,7 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
         for_few_bits: Any = peft.prepare_model_for_kbit_training
         model = for_few_bits(model, recipe.gradient_checkpointing, gradient_checkpointing_kwargs=CHECKPOINTING)
     elif recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=CHECKPOINTING)
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=CHECKPOINTING)
     if init_from is not None:
         return peft.PeftModel.from_pretrained(model, str(init_from), is_trainable=True)
     torch.manual_seed(recipe.seed)
