@@ -110,6 +110,8 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:
     card = _card(head)
+    if card is None and "/" in head:
+        raise UserError(f"unknown model {head!r}; for a checkpoint of the hub or in a folder type hf:{head}")
     adapter = head if card is None else card.adapter
     settings: dict[str, str] = {} if card is None else dict(card.identity())
     name = head if card is None else card.name

@@ -73,6 +73,8 @@ def test_a_model_is_asked_for_by_its_name(tmp_path):
         ("qwen3-vl-8b:PATH", "expected name=value"),
         ("no.yaml", "no such file"),
         ("llava:as=../x", "use letters"),
+        ("Qwen/Qwen3-VL-8B-Instruct,dtype=bf16", "type hf:Qwen/Qwen3-VL-8B-Instruct$"),
+        ("./checkpoint", "type hf:./checkpoint$"),
     ],
 )
 def test_mistakes(text, message):
