@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CONTEXT_TOKENS = 8
 """Tokens before the answer that decide how its first token is written (with a leading space or not)."""
+IMAGE = {"type": "image"}
 THOUGHT = "<think>"
 """What a prompt ends with if the model is made to think before it answers."""
 
@@ -28,7 +29,8 @@ class PromptReader:
         thinking: let a model think that asks its template about it.
 
     Attributes:
-        form: `chat template`, `bare prompt` or `image token`.
+        form: `chat template` (the processor's or its tokenizer's), `template of texts` (a tokenizer's that knows no
+            images, so that the image token stands before the prompt), `bare prompt` or `image token`.
         separator: what stands between prompt and answer; None: what the prompt's end suggests.
 
     Raises:
@@ -41,13 +43,14 @@ class PromptReader:
         self.tokenizer = processor.tokenizer
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.template: str | None = getattr(processor, "chat_template", None)
+        self._chat = processor if getattr(processor, "chat_template", None) else self.tokenizer
+        self.form = self._find_form()
+        self.template: str | None = self._chat.chat_template if "template" in self.form else None
         self._switches = {"enable_thinking": thinking} if "enable_thinking" in str(self.template) else {}
         if thinking and not self._switches:
             raise UserError("thinking=true: this checkpoint's chat template has no switch for it")
         if self.shots and not self.template:
             raise UserError("shots: this checkpoint has no chat template that could show examples first")
-        self.form = "chat template" if self.template else self._form_without_template()
         self.separator = self._separator() if self.template else None
 
     def render(self, prompt: str) -> str:
@@ -56,10 +59,10 @@ class PromptReader:
             return prompt
         if self.form == "image token":
             return f"{getattr(self.processor, 'image_token', '')}{prompt}"
-        question = _turn("user", {"type": "image"}, {"type": "text", "text": prompt})
+        question = self._turn("user", prompt)
         messages: list[dict[str, Any]] = []
         for _, answer in self.shots:
-            messages += [question, _turn("assistant", {"type": "text", "text": answer})]
+            messages += [question, self._turn("assistant", answer)]
         return self._apply([*messages, question], add_generation_prompt=True)
 
     def render_answered(self, prompt: str, answer: str) -> tuple[str, str]:
@@ -134,28 +137,47 @@ class PromptReader:
 
     def _separator(self) -> str | None:
         """What the template itself writes between a question and its answer, if it writes both as in `render`."""
-        question, answer = _turn("user", {"type": "image"}, {"type": "text", "text": "?"}), "awe"
+        question, answer = self._turn("user", "?"), "awe"
         asked = self._apply([question], add_generation_prompt=True)
         try:
-            whole = self._apply([question, _turn("assistant", {"type": "text", "text": answer})])
+            whole = self._apply([question, self._turn("assistant", answer)])
         except Exception:  # somebody else's template may refuse a turn in any way
             return None
         between = whole[len(asked) :].partition(answer)[0]
         return between if whole.startswith(asked) and not between.strip() else None
 
-    def _apply(self, messages: list[dict[str, Any]], **switches: Any) -> str:
-        return str(self.processor.apply_chat_template(messages, tokenize=False, **switches, **self._switches))
+    def _turn(self, role: str, text: str) -> dict[str, Any]:
+        """What one side says; every question shows an image."""
+        if self.form == "template of texts":
+            return {"role": role, "content": f"{self.processor.image_token}{text}" if role == "user" else text}
+        return {"role": role, "content": [*([IMAGE] if role == "user" else []), {"type": "text", "text": text}]}
 
-    def _form_without_template(self) -> str:
-        """Whether the processor makes room for the image without being told where."""
+    def _apply(self, messages: list[dict[str, Any]], **switches: Any) -> str:
+        return str(self._chat.apply_chat_template(messages, tokenize=False, **switches, **self._switches))
+
+    def _find_form(self) -> str:
+        if self._chat is self.processor:
+            return "chat template"
+        token = getattr(self.processor, "image_token", None)
+        bare, shown = self._token_ids("?"), self._token_ids(f"{token or ''}?")
+        if bare is not None and bare != shown and len(bare) > len(self.tokenizer("?")["input_ids"]):
+            return "bare prompt"  # the processor makes room for the image without being told where
+        if token is None or not self._chat.chat_template:
+            return "image token"
+        question = {"role": "user", "content": [IMAGE, {"type": "text", "text": "?"}]}
+        try:
+            shows = token in self._chat.apply_chat_template([question], tokenize=False)
+        except Exception:  # somebody else's template may refuse what it does not know in any way
+            shows = False
+        return "chat template" if shows else "template of texts"
+
+    def _token_ids(self, text: str) -> list[int] | None:
+        """What becomes of a text and an image; None if the processor refuses."""
         from PIL import Image
 
         try:
-            inputs = self.processor(images=[Image.new("RGB", (64, 64))], text=["?"], return_tensors="pt")
+            inputs = self.processor(images=[Image.new("RGB", (64, 64))], text=[text], return_tensors="pt")
         except (ValueError, TypeError, IndexError, KeyError):
-            return "image token"
-        return "bare prompt" if len(inputs["input_ids"][0]) > len(self.tokenizer("?")["input_ids"]) else "image token"
-
-
-def _turn(role: str, *content: dict[str, str]) -> dict[str, Any]:
-    return {"role": role, "content": list(content)}
+            return None
+        ids: list[int] = inputs["input_ids"][0].tolist()
+        return ids
