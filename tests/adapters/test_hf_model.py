@@ -81,6 +81,33 @@ def test_checkpoints_that_cannot_be_loaded(
     assert wanted.get(kind, "expected a folder with an image-text checkpoint") in message
 
 
+OWN_CODE = """
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+class OwnConfig(LlavaConfig):
+    model_type = "own"
+
+class OwnModel(LlavaForConditionalGeneration):
+    config_class = OwnConfig
+"""
+
+
+@pytest.mark.parametrize("kind", ["AutoModelForCausalLM", "AutoModelForImageTextToText"])
+def test_code_of_its_own_is_run_only_if_that_was_typed(
+    kind: str, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = shutil.copytree(checkpoints["llava-taught"], tmp_path / f"own{kind}")
+    (folder / "own.py").write_text(OWN_CODE)
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "own"}
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig", kind: "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"add --trust-remote-code$"):
+        loaded(folder)
+    adapter = loaded(folder, trust_remote_code=True)
+    assert type(adapter._model).__name__ == "OwnModel"
+
+
 def test_a_folder_in_the_home_is_found(
     checkpoints: dict[str, Path], paintings: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
