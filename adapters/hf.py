@@ -22,7 +22,7 @@ from harness.adapters.hf_model import (
     lora_base,
 )
 from harness.adapters.hf_processor import PromptReader
-from harness.adapters.hf_trial import TRIAL_PROMPT, Trial, check_image_is_seen, score_error
+from harness.adapters.hf_trial import FURTHER, TRIAL_PROMPT, Trial, batch_error, check_image_is_seen, score_error
 from harness.adapters.images import ImagePrefetcher
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.adapters.statements import answer_by_scores
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DEFAULT_CHECKPOINT = "llava-hf/llava-1.5-7b-hf"
-PROMPTING = 2
+PROMPTING = 3
 """Raised when prompts become other tokens than before, so that answers are not mixed."""
-SCORE_TOLERANCE = {"float32": 1e-2, "bfloat16": 0.5, "float16": 0.2}
-"""Largest difference in summed log-probability between generation and a scorer that rounding explains."""
+TOLERANCE = {"float32": 1e-2, "bfloat16": 0.5, "float16": 0.2}
+"""Largest difference in summed log-probability between two ways to compute the same that rounding explains."""
 Shown = tuple[Item, "Image"]
 
 
@@ -107,6 +107,7 @@ class HFVisionLanguage(LocalAdapter):
         self._reader: PromptReader | None = None
         self._images = ImagePrefetcher()
         self._largest_batch: int | None = None
+        self._pads_prompts = True
         self._scorers: list[str] = []
         self._unscored = 0
         self._loaded: dict[str, Any] = {}
@@ -136,6 +137,7 @@ class HFVisionLanguage(LocalAdapter):
         trials = [check_image_is_seen(self._model, self._reader, prompt) for prompt in prompts]
         if self.probabilities:
             self._scorers = self._usable_scorers(trials)
+        self._check_batches(self._reader, trials[-1])
         self._loaded = {
             "commit": getattr(self._model.config, "_commit_hash", None),
             "device": str(self._model.device),
@@ -145,17 +147,30 @@ class HFVisionLanguage(LocalAdapter):
             "image_tokens": trials[-1].image_tokens,
         }
 
+    def _check_batches(self, reader: PromptReader, trial: Trial) -> None:
+        """Find out which images may be asked about at once without changing each other's answers."""
+        name, tolerance = self.settings.checkpoint, self._tolerance()
+        if batch_error(self._model, reader, trial) > tolerance:
+            print(
+                f"{name}: answers depend on the images beside them, so that each is asked about alone", file=sys.stderr
+            )
+            self._largest_batch = 1
+        self._pads_prompts = batch_error(self._model, reader, trial, further=FURTHER) <= tolerance
+
     def _usable_scorers(self, trials: Sequence[Trial]) -> list[str]:
         """The ways to score labels that agree with generation on every trial, quickest first."""
         if self._reader is not None and self._reader.thinks_first:
             print(f"{self.settings.checkpoint} thinks before it answers: labels are not scored", file=sys.stderr)
             return []
-        rounding = SCORE_TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
-        tolerance = max(rounding, 0.5) if self.settings.quantization else rounding
+        tolerance = self._tolerance()
         usable = [name for name in SCORERS if all(score_error(self._model, t, name) <= tolerance for t in trials)]
         if not usable:
             print(f"{self.settings.checkpoint}: labels cannot be scored; texts are kept without", file=sys.stderr)
         return usable
+
+    def _tolerance(self) -> float:
+        rounding = TOLERANCE[str(self._model.dtype).removeprefix("torch.")]
+        return max(rounding, 0.5) if self.settings.quantization else rounding
 
     def parameters(self) -> int | None:
         """Parameters of the loaded model."""
@@ -203,13 +218,18 @@ class HFVisionLanguage(LocalAdapter):
         failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in images]
         shown = [(i, p) for i, p in zip(items, images, strict=True) if not isinstance(p, ImageError)]
         answers: list[Outcome] = []
-        for _, group in groupby(shown, key=lambda pair: pair[0].labels):
+        for _, group in groupby(shown, key=self._batch_of):
             answers += self._answer(list(group))
         remaining = iter(answers)
         return [next(remaining) if failure is None else failure for failure in failures]
 
+    def _batch_of(self, shown: Shown) -> tuple[object, ...]:
+        """What images have in common that are asked about at once: the prompt too, where padding changes answers."""
+        item, _ = shown
+        return item.labels, None if self._pads_prompts else item.prompt
+
     def _answer(self, shown: Sequence[Shown]) -> list[Outcome]:
-        """Answer items of one label set in batches that fit into memory."""
+        """Answer items of one kind in batches that fit into memory."""
         outcomes: list[Outcome] = []
         while len(outcomes) < len(shown):
             start = len(outcomes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 from loading_hf import loaded, turned_into
 from safetensors.torch import load_file, save_file
+from transformers import LlavaForConditionalGeneration as Llava
 from transformers import LlavaNextForConditionalGeneration as LlavaNext
 
 from harness.adapters import hf
@@ -119,3 +122,44 @@ def test_the_runs_longest_prompt_is_tried_before_anything_is_answered(
     adapter.longest_prompt = "Which emotion? " * 20
     adapter.load()
     assert asked[-1] == adapter.longest_prompt
+
+
+class Neighbourly(LlavaNext):
+    """Says something else where others are asked at once."""
+
+    @functools.wraps(LlavaNext.forward)  # generation looks at its parameters
+    def forward(self, *given: Any, **more: Any) -> Any:
+        output = super().forward(*given, **more)
+        if output.logits.shape[0] > 1:
+            output.logits[..., 300:] += 9
+        return output
+
+
+class ShyOfPadding(Llava):
+    """Says something else where a row is padded."""
+
+    @functools.wraps(Llava.forward)
+    def forward(self, *given: Any, attention_mask: Any = None, **more: Any) -> Any:
+        output = super().forward(*given, attention_mask=attention_mask, **more)
+        if attention_mask is not None and not attention_mask.all():
+            output.logits[..., 300:] += 9
+        return output
+
+
+@pytest.mark.parametrize(
+    ("kind", "checkpoint", "limit"), [(Neighbourly, "llava-next", 1), (ShyOfPadding, "llava-taught", None)]
+)
+def test_images_that_would_change_each_others_answers_are_asked_about_apart(
+    kind: type,
+    checkpoint: str,
+    limit: int | None,
+    checkpoints: dict[str, Path],
+    paintings: list[Item],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items = [*paintings[:2], dataclasses.replace(paintings[2], prompt=f"Well? {paintings[2].prompt}"), *paintings[3:5]]
+    monkeypatch.setattr(hf, "load_model", lambda settings: turned_into(kind, settings))
+    adapter = loaded(checkpoints[checkpoint], max_new_tokens=6)
+    together = [outcome.raw for outcome in adapter.predict(items)]
+    assert together == [outcome.raw for item in items for outcome in adapter.predict([item])]
+    assert adapter.runtime_info()["batch_limited_to"] == limit

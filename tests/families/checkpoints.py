@@ -1,4 +1,4 @@
-"""Checkpoints of 25 families, made on the spot: the real classes with random weights of a few hundred kilobytes.
+"""Checkpoints of 26 families, made on the spot: the real classes with random weights of a few hundred kilobytes.
 
 What a family's tokenizer adds (a BOS or none) and what its chat template writes is as its makers have it, as far as that
 could be known without their files; structure is tested here, not quality.
@@ -305,6 +305,32 @@ def ovis2() -> Made:
     images = hf.Ovis2ImageProcessor(size=square(), crop_to_patches=False)
     processor = hf.Ovis2Processor(images, text, image_seq_length=4, chat_template=chatml("<image>\n"))
     return hf.Ovis2ForConditionalGeneration(config), processor, ()
+
+
+@family("molmo2")
+def molmo2() -> Made:
+    marks = ("<im_patch>", "<im_col>", "<im_start>", "<low_res_im_start>", "<im_end>")
+    frames = ("<frame_start>", "<frame_end>", "<im_low>", "<|image|>", "<|video|>")
+    text = chatml_words(*marks, *frames, bos="<|endoftext|>")
+    keys = ("image_patch_id", "image_start_token_id", "low_res_image_start_token_id", "image_end_token_id")
+    ids = dict(zip(keys, text.convert_tokens_to_ids(["<im_patch>", *marks[2:]]), strict=True))
+    heads = {"num_key_value_heads": 2, "head_dim": 16}
+    config = hf.Molmo2Config(
+        vision_config=VISION | heads | {"image_size": [SIDE, SIDE]},
+        adapter_config=heads
+        | {"vision_feature_layer": [-1, 0], "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+        | {"text_hidden_size": 32, "initializer_range": 0.2},
+        text_config=TEXT | ends_of(text) | {"head_dim": 16, "additional_vocab_size": 0},
+        **ids,
+        frame_start_token_id=text.convert_tokens_to_ids("<frame_start>"),
+        frame_end_token_id=text.convert_tokens_to_ids("<frame_end>"),
+    )
+    images = hf.Molmo2ImageProcessor(
+        size=square(), max_crops=2, overlap_margins=[1, 1], patch_size=PATCH, pooling_size=[2, 2]
+    )
+    videos = hf.Molmo2VideoProcessor(size=square(), patch_size=PATCH)
+    processor = hf.Molmo2Processor(images, videos, text, chat_template=chatml("<|image|>"))
+    return hf.Molmo2ForConditionalGeneration(config), processor, ()
 
 
 # ---------------------------------------------------------------------- Qwen, GLM: positions of three axes
