@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.adapters.endpoint_address import Endpoint, is_loopback
+from harness.adapters.endpoint_address import Endpoint
+from harness.adapters.endpoint_client import PerLoop, http_client
 from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply, count, text_of
-from harness.adapters.endpoint_settings import check_at_least, check_choices, check_more_than_0, number_or_default
-from harness.adapters.endpoint_vision import PROBES, VisionEndpoint
-from harness.adapters.openai_wire import CONNECT_S, extra_fields, read_json
+from harness.adapters.endpoint_vision import VisionEndpoint
+from harness.adapters.openai_wire import extra_fields, read_json
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
 
@@ -67,24 +65,28 @@ class Claude(VisionEndpoint):
         retry_wait_s: float = 0.5,
         patience_s: float = 120.0,
     ) -> None:
-        check_choices(probe=(probe, PROBES))
-        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
-        check_at_least(1, image_size=image_size, max_tokens=max_tokens)
-        check_more_than_0(timeout_s=timeout_s, thinking=thinking)
-        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
-        if thinking is not None and thinking >= max_tokens:
-            raise UserError(f"thinking={thinking}: expected less than max_tokens={max_tokens}, which holds both")
-        self.endpoint = Endpoint(base_url, api_key_env or "ANTHROPIC_API_KEY", timeout_s)
-        self.key_env = self.endpoint.key_env
-        self.model, self.max_tokens, self.thinking = model, max_tokens, thinking
-        self.temperature = number_or_default(0, temperature=temperature)
-        self.extra, self.image_size, self.probe = extra_fields(extra_body), image_size, probe
-        self.price = find_price(model, base_url, price_in, price_out, prices)
-        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self.shots, self.seed, self.retry_wait_s, self.patience_s = shots, seed, retry_wait_s, patience_s
+        if thinking is not None and not 0 < thinking < max_tokens:
+            raise UserError(
+                f"thinking={thinking}: expected more than 0 and less than max_tokens={max_tokens}, which holds both"
+            )
+        self.begin(
+            Endpoint(base_url, api_key_env or "ANTHROPIC_API_KEY", timeout_s),
+            model,
+            find_price(model, base_url, price_in, price_out, prices),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            image_size=image_size,
+            probe=probe,
+            shots=shots,
+            seed=seed,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            retry_wait_s=retry_wait_s,
+            patience_s=patience_s,
+        )
+        self.thinking, self.extra = thinking, extra_fields(extra_body)
         self._sent_temperature = self.temperature
-        self._connection: _Connection | None = None
-        self.begin()
+        self._clients = PerLoop(lambda: _client(_package(), self.endpoint), lambda client: client.close())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint, model name asked for, generation and image settings."""
@@ -111,9 +113,7 @@ class Claude(VisionEndpoint):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
-            await self._connection.client.close()
-            self._connection = None
+        await self._clients.aclose()
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
         """Ask once, or once more without a temperature that is rejected."""
@@ -137,24 +137,11 @@ class Claude(VisionEndpoint):
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         anthropic = _package()
-        loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection.loop is not loop:
-            self._connection = _Connection(loop, _client(anthropic, self.endpoint))
+        request = self._clients.client().post("/v1/messages", cast_to=object, body=body)
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s):
-                return read_json(await self._connection.client.post("/v1/messages", cast_to=object, body=body))
-        except TimeoutError:
-            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
-        except anthropic.AnthropicError as error:
+            return read_json(await self.in_time(request))
+        except (anthropic.AnthropicError, ValueError, RecursionError) as error:
             raise of_sdk(error, anthropic) from None
-
-
-@dataclass(frozen=True)
-class _Connection:
-    """What belongs to one event loop."""
-
-    loop: asyncio.AbstractEventLoop
-    client: Any
 
 
 def _package() -> Any:
@@ -165,15 +152,12 @@ def _package() -> Any:
 
 
 def _client(anthropic: Any, endpoint: Endpoint) -> Any:
-    """A client without retries of its own, which follows no redirect."""
-    limits = anthropic.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
-    pool = anthropic.DefaultAsyncHttpxClient(
-        follow_redirects=False, trust_env=not is_loopback(endpoint.base_url), timeout=limits
-    )
+    """A client without retries of its own."""
+    pool = http_client(endpoint, anthropic)
     return anthropic.AsyncAnthropic(
         api_key=endpoint.key() or "none",
         base_url=endpoint.base_url.rstrip("/").removesuffix("/v1"),
-        timeout=limits,
+        timeout=pool.timeout,
         max_retries=0,
         http_client=pool,
     )

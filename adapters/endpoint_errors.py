@@ -119,17 +119,25 @@ class EndpointError(Exception):
         return re.search(rf"(?<![\w]){pattern}(?![a-z])", f"{self.param} {self.message}", re.IGNORECASE) is not None
 
 
+class ResponseRefused(ValueError):
+    """A response that is not even read: it is too large, or packed in an unknown way."""
+
+
 def of_sdk(error: Exception, sdk: Any) -> EndpointError | RetryableError:
     """What a package says of a request, as ours: `openai`, or another one of the same make (`anthropic`).
 
     Raises:
+        ResponseRefused, RetryableError: what our own connection said.
         Exception: `error` itself, if it is none of the package's.
     """
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ResponseRefused | RetryableError):
+            raise cause
     if isinstance(error, sdk.APIStatusError):
         return EndpointError(error.status_code, error.response.content, error.response.headers)
     if isinstance(error, sdk.APIConnectionError):
         return connection_error(error.__cause__ or error)
-    if isinstance(error, sdk.APIResponseValidationError | ValueError):
+    if isinstance(error, sdk.APIResponseValidationError | ValueError | RecursionError):
         return RetryableError(f"the response is not JSON: {in_short(str(error))}", kind="bad-response")
     raise error
 
@@ -243,7 +251,7 @@ def _decoded(body: Any) -> Any:
     if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return text
 

@@ -9,11 +9,12 @@ import sys
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from harness.adapters import endpoint_images
 from harness.adapters.base import EndpointAdapter
+from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_errors import EndpointError, in_short, outcome_of_error
 from harness.adapters.endpoint_images import Turn, answer_schema, data_url
 from harness.adapters.endpoint_prices import Price
@@ -23,6 +24,7 @@ from harness.tasks.parser import split_reply
 from harness.types import Example, Failed, ImageError, Item, Outcome, RetryableError, Usage, UserError
 
 PROBES = ("strict", "warn", "off")
+T = TypeVar("T")
 MORE_ROOM, LEAST_ROOM = 4, 4096
 """An answer that the token limit ended before its first word gets so many times the limit, or so much, once."""
 UNLIMITED_TOKENS = 32_768
@@ -34,22 +36,50 @@ MARGIN = 1.1
 class VisionEndpoint(EndpointAdapter):
     """A vision model behind an endpoint.
 
-    Subclasses connect and speak the endpoint's language (`connect`, `send`); their `__init__` sets what is annotated
-    here and calls `begin`.
+    Subclasses connect and speak the endpoint's language (`connect`, `send`); their `__init__` calls `begin`.
     """
 
+    endpoint: Endpoint
     model: str
     price: Price
-    max_tokens: int | None
-    image_size: int
-    probe: str
-    shots: int
-    seed: int
     key_env: str = ""
 
-    def begin(self) -> None:
-        """Start with an empty memory."""
-        self.needs = frozenset({"train"}) if self.shots else frozenset()
+    def begin(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        price: Price,
+        *,
+        max_tokens: int | str,
+        temperature: float | str,
+        image_size: int,
+        probe: str,
+        shots: int,
+        seed: int,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        retry_wait_s: float,
+        patience_s: float,
+    ) -> None:
+        """Check and keep what every one of them has among its settings, and start with an empty memory.
+
+        Raises:
+            UserError: a setting that cannot work.
+        """
+        check_choices(probe=(probe, PROBES))
+        limit = number_or_default(1, max_tokens=max_tokens)
+        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
+        check_at_least(1, image_size=image_size)
+        check_more_than_0(timeout_s=endpoint.timeout_s)
+        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
+        self.endpoint, self.key_env = endpoint, endpoint.key_env
+        self.model, self.price, self.probe, self.image_size = model, price, probe, image_size
+        self.max_tokens = None if limit is None else int(limit)
+        self.temperature = number_or_default(0, temperature=temperature)
+        self.shots, self.seed = shots, seed
+        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
+        self.retry_wait_s, self.patience_s = retry_wait_s, patience_s
+        self.needs = frozenset({"train"}) if shots else frozenset()
         self._shown: tuple[Shot, ...] = ()
         self._examples: list[tuple[str, str]] = []  # of each shot, the image's data URL and the answer
         self._verdict = ""  # of the probe; empty: it was not done
@@ -86,6 +116,18 @@ class VisionEndpoint(EndpointAdapter):
             RetryableError: there was no answer.
             ValueError: what came is no JSON.
         """
+
+    async def in_time(self, request: Awaitable[T]) -> T:
+        """What a request gives, if it gives it in time.
+
+        Raises:
+            RetryableError: it does not.
+        """
+        try:
+            async with asyncio.timeout(self.endpoint.timeout_s):
+                return await request
+        except TimeoutError:
+            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
 
     # ---------------------------------------------------------------------------------------------------- identity
 
@@ -266,6 +308,60 @@ class VisionEndpoint(EndpointAdapter):
             self._room[item.id] = more_room(limit)
             raise RetryableError(message, 0.0, kind="truncated", cost_usd=usage.cost_usd)
         return dataclasses.replace(outcome, message=message)
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+def check_choices(**settings: tuple[str | None, Sequence[str]]) -> None:
+    """See that each setting is one of its choices; None is not set.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, (value, known) in settings.items():
+        if value is not None and value not in known:
+            raise UserError(f"{name}={value}: expected one of {', '.join(known)}")
+
+
+def check_at_least(least: int, **settings: float) -> None:
+    """See that no setting is less than `least` (NaN is).
+
+    Raises:
+        UserError: one is.
+    """
+    for name, value in settings.items():
+        if not value >= least:
+            raise UserError(f"{name}={value:g}: expected at least {least}")
+
+
+def check_more_than_0(**settings: float | None) -> None:
+    """See that each setting is more than 0; None is not set.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise UserError(f"{name}={value:g}: expected more than 0")
+
+
+def number_or_default(least: int, **setting: float | str) -> float | None:
+    """The value of the one setting; None for `default`.
+
+    Raises:
+        UserError: it is neither `default` nor a number of at least `least`.
+    """
+    ((name, value),) = setting.items()
+    if value == "default":
+        return None
+    if isinstance(value, str):
+        raise UserError(f"{name}={value}: expected a number or default")
+    check_at_least(least, **{name: value})
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------ what was said
 
 
 def more_room(limit: int) -> int:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import importlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.adapters.endpoint_address import Endpoint, is_loopback
+import openai
+
+from harness.adapters.endpoint_address import Endpoint
+from harness.adapters.endpoint_client import PerLoop, http_client
 from harness.adapters.endpoint_errors import EndpointError, connection_error
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply, completion_count, count
-from harness.adapters.endpoint_settings import check_at_least, check_choices, check_more_than_0, number_or_default
-from harness.adapters.endpoint_vision import PROBES, VisionEndpoint
+from harness.adapters.endpoint_vision import VisionEndpoint
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
 
@@ -66,21 +66,23 @@ class Gemini(VisionEndpoint):
         retry_wait_s: float = 0.5,
         patience_s: float = 120.0,
     ) -> None:
-        check_choices(probe=(probe, PROBES))
-        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
-        check_at_least(1, image_size=image_size, max_tokens=max_tokens)
-        check_more_than_0(timeout_s=timeout_s)
-        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
-        self.endpoint = Endpoint(base_url, api_key_env or "GEMINI_API_KEY", timeout_s)
-        self.key_env = self.endpoint.key_env
-        self.model, self.max_tokens, self.thinking = model, max_tokens, thinking
-        self.temperature = number_or_default(0, temperature=temperature)
-        self.image_size, self.probe = image_size, probe
-        self.price = find_price(model, base_url, price_in, price_out, prices)
-        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self.shots, self.seed, self.retry_wait_s, self.patience_s = shots, seed, retry_wait_s, patience_s
-        self._connection: _Connection | None = None
-        self.begin()
+        self.begin(
+            Endpoint(base_url, api_key_env or "GEMINI_API_KEY", timeout_s),
+            model,
+            find_price(model, base_url, price_in, price_out, prices),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            image_size=image_size,
+            probe=probe,
+            shots=shots,
+            seed=seed,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            retry_wait_s=retry_wait_s,
+            patience_s=patience_s,
+        )
+        self.thinking = thinking
+        self._clients = PerLoop(lambda: _client(_package(), self.endpoint), lambda made: made[1].aclose())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint, model name asked for, generation and image settings."""
@@ -102,16 +104,11 @@ class Gemini(VisionEndpoint):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
-            await self._connection.client.aio.aclose()
-            self._connection = None
+        await self._clients.aclose()
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
         """Ask once."""
         genai = _package()
-        loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection.loop is not loop:
-            self._connection = _Connection(loop, _client(genai, self.endpoint))
         question = {
             "model": self.model,
             "contents": [_content(genai.types, turn) for turn in turns],
@@ -122,10 +119,8 @@ class Gemini(VisionEndpoint):
             ),
         }
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s):
-                return read_content(await self._connection.client.aio.models.generate_content(**question))
-        except TimeoutError:
-            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
+            client, _ = self._clients.client()
+            return read_content(await self.in_time(client.models.generate_content(**question)))
         except genai.errors.UnknownApiResponseError as error:
             raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
         except genai.errors.APIError as error:
@@ -133,7 +128,8 @@ class Gemini(VisionEndpoint):
         except (RetryableError, EndpointError, UserError):
             raise
         except Exception as error:
-            if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "aiohttp"):
+            package = type(error).__module__.split(".")[0]
+            if package in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise connection_error(error) from None
             raise
 
@@ -145,14 +141,6 @@ class Gemini(VisionEndpoint):
         return types.ThinkingConfig(thinking_level=self.thinking, include_thoughts=True)
 
 
-@dataclass(frozen=True)
-class _Connection:
-    """What belongs to one event loop."""
-
-    loop: asyncio.AbstractEventLoop
-    client: Any
-
-
 def _package() -> Any:
     try:
         with warnings.catch_warnings():
@@ -162,15 +150,16 @@ def _package() -> Any:
         raise UserError("gemini needs Google's package; type: pip install 'sevlm-harness[gemini]'") from None
 
 
-def _client(genai: Any, endpoint: Endpoint) -> Any:
-    """A client without retries of its own, which follows no redirect."""
+def _client(genai: Any, endpoint: Endpoint) -> tuple[Any, Any]:
+    """A client without retries of its own, and its connections, which it does not close."""
+    pool = http_client(endpoint, openai)  # whose kind of connections Google's package takes too
     options = genai.types.HttpOptions(
         base_url=endpoint.base_url,
         timeout=int(1000 * endpoint.timeout_s),
         retry_options=genai.types.HttpRetryOptions(attempts=1),
-        async_client_args={"follow_redirects": False, "trust_env": not is_loopback(endpoint.base_url)},
+        httpx_async_client=pool,
     )
-    return genai.Client(api_key=endpoint.key() or "none", vertexai=False, http_options=options)
+    return genai.Client(api_key=endpoint.key() or "none", vertexai=False, http_options=options).aio, pool
 
 
 def _content(types: Any, turn: Turn) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import openai
 
 from harness.adapters.base import BatchState
-from harness.adapters.endpoint_errors import EndpointError, in_short, of_sdk, outcome_of_error
+from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, of_sdk, outcome_of_error
 from harness.types import Failed, Item, Outcome, RetryableError, UserError
 
 ENDED = frozenset({"completed", "expired", "cancelled"})
@@ -164,6 +164,8 @@ class OpenAIBatches:
         """
         try:
             return await request
+        except ResponseRefused as error:
+            raise UserError(f"the endpoint refuses batches: {error}") from None
         except (openai.OpenAIError, ValueError) as error:
             failed = outcome_of_error(of_sdk(error, openai), self.adapter.key_env)
             raise UserError(f"the endpoint refuses batches: {getattr(failed, 'message', failed.raw)}") from None

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import openai
 
 from harness.adapters import endpoint_images
 from harness.adapters.endpoint_address import Endpoint
+from harness.adapters.endpoint_client import PerLoop
 from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn, answer_schema
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply
-from harness.adapters.endpoint_settings import check_at_least, check_choices, check_more_than_0, number_or_default
-from harness.adapters.endpoint_vision import PROBES, VisionEndpoint
+from harness.adapters.endpoint_vision import VisionEndpoint, check_choices, check_more_than_0
 from harness.adapters.openai_batch import OpenAIBatches
 from harness.adapters.openai_wire import (
     REJECTED,
@@ -33,7 +33,7 @@ from harness.adapters.openai_wire import (
     served_model,
 )
 from harness.tasks.parser import PARSER_VERSION
-from harness.types import Item, Outcome, RetryableError
+from harness.types import Item, Outcome
 
 DETAILS = ("auto", "low", "high")
 MODES = ("requests", "batch")
@@ -44,9 +44,8 @@ APIS = {"chat": "/chat/completions", "responses": "/responses"}
 class Connection:
     """What belongs to one event loop: the client, and the lock behind which the first request is alone."""
 
-    loop: asyncio.AbstractEventLoop
     client: openai.AsyncOpenAI
-    first: asyncio.Lock
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class OpenAIChat(VisionEndpoint):
@@ -113,23 +112,26 @@ class OpenAIChat(VisionEndpoint):
         retry_wait_s: float = 0.5,
         patience_s: float = 120.0,
     ) -> None:
-        check_choices(detail=(detail, DETAILS), probe=(probe, PROBES), mode=(mode, MODES), api=(api, tuple(APIS)))
-        limit = number_or_default(1, max_tokens=max_tokens)
-        check_at_least(0, shots=shots, retry_wait_s=retry_wait_s, patience_s=patience_s)
-        check_at_least(1, image_size=image_size)
-        check_more_than_0(timeout_s=timeout_s, poll_s=poll_s)
-        check_more_than_0(requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute)
-        self.endpoint = Endpoint(base_url, api_key_env, timeout_s)
-        self.key_env = self.endpoint.key_env
-        self.model, self.api, self.probe = model, api, probe
-        self.max_tokens = None if limit is None else int(limit)
-        self.temperature = number_or_default(0, temperature=temperature)
-        self.effort, self.extra = reasoning_effort, extra_fields(extra_body)
-        self.image_size, self.detail, self.schema, self.probabilities = image_size, detail, schema, probabilities
-        self.price = find_price(model, base_url, price_in, price_out, prices, batch=mode == "batch")
-        self.requests_per_minute, self.tokens_per_minute = requests_per_minute, tokens_per_minute
-        self.retry_wait_s, self.patience_s = retry_wait_s, patience_s
-        self.shots, self.seed, self.mode, self.poll_s = shots, seed, mode, poll_s
+        check_choices(detail=(detail, DETAILS), mode=(mode, MODES), api=(api, tuple(APIS)))
+        check_more_than_0(poll_s=poll_s)
+        self.begin(
+            Endpoint(base_url, api_key_env, timeout_s),
+            model,
+            find_price(model, base_url, price_in, price_out, prices, batch=mode == "batch"),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            image_size=image_size,
+            probe=probe,
+            shots=shots,
+            seed=seed,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            retry_wait_s=retry_wait_s,
+            patience_s=patience_s,
+        )
+        self.api, self.effort, self.extra = api, reasoning_effort, extra_fields(extra_body)
+        self.detail, self.schema, self.probabilities = detail, schema, probabilities
+        self.mode, self.poll_s = mode, poll_s
         blind = mode == "batch" and probe == "off"  # nobody could tell what the endpoint rejects
         self.accepted = RequestParameters(
             self.max_tokens,
@@ -140,9 +142,8 @@ class OpenAIChat(VisionEndpoint):
             extra=self.extra,
             responses=api == "responses",
         )
-        self._connection: Connection | None = None
         self._settled = False
-        self.begin()
+        self._connections = PerLoop(lambda: Connection(connect(self.endpoint)), lambda made: made.client.close())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint (without credentials), model name asked for, generation and image settings."""
@@ -179,21 +180,12 @@ class OpenAIChat(VisionEndpoint):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        if self._connection is not None and self._connection.loop is asyncio.get_running_loop():
-            await self._connection.client.close()
-            self._connection = None
+        await self._connections.aclose()
 
     @property
     def client(self) -> openai.AsyncOpenAI:
         """The client of the running event loop."""
-        return self._connected().client
-
-    def _connected(self) -> Connection:
-        """The connection of the running event loop; those of an earlier loop died with it."""
-        loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection.loop is not loop:
-            self._connection = Connection(loop, connect(self.endpoint), asyncio.Lock())
-        return self._connection
+        return self._connections.client().client
 
     # ------------------------------------------------------------------------------------------------- the request
 
@@ -217,7 +209,7 @@ class OpenAIChat(VisionEndpoint):
         room = room or self._raised
         if self._settled:
             return await self._adjusted(turns, schema, room)
-        async with self._connected().first:
+        async with self._connections.client().first:
             alone = not self._settled
             if alone:
                 reply = await self._adjusted(turns, schema, room)
@@ -245,11 +237,8 @@ class OpenAIChat(VisionEndpoint):
         # Not `chat.completions.create`, which walks through every message and answer to convert what is plain JSON.
         post: Any = self.client.post
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s):
-                return await post(APIS[self.api], cast_to=object, body=body)
-        except TimeoutError:
-            raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
-        except (openai.OpenAIError, ValueError) as error:
+            return await self.in_time(post(APIS[self.api], cast_to=object, body=body))
+        except (openai.OpenAIError, ValueError, RecursionError) as error:
             raise of_sdk(error, openai) from None
 
     def _adopt(self, parameters: RequestParameters) -> None:

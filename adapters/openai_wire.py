@@ -12,15 +12,19 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
-from harness.adapters.endpoint_address import Endpoint, is_loopback
-from harness.adapters.endpoint_errors import EndpointError, error_in_success, in_short, of_sdk, outcome_of_error
+from harness.adapters.endpoint_address import Endpoint
+from harness.adapters.endpoint_client import CONNECT_S, http_client
+from harness.adapters.endpoint_errors import (
+    EndpointError,
+    ResponseRefused,
+    error_in_success,
+    in_short,
+    of_sdk,
+    outcome_of_error,
+)
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_reply import Reply, completion_count, count, listed_tokens, text_of, thoughts_of
 from harness.types import RetryableError, UserError
-
-CONNECT_S = 10.0
-"""Seconds for a connection, and for the list of models."""
-
 
 # ---------------------------------------------------------------------------------------------------------- connecting
 
@@ -28,28 +32,17 @@ CONNECT_S = 10.0
 def connect(endpoint: Endpoint) -> openai.AsyncOpenAI:
     """A client for the running event loop, without retries of its own.
 
-    It follows no redirect, which would carry key and images to another host, and a server on this machine is never
-    reached through a proxy.
-
     Raises:
         UserError: there is no key, or the proxy cannot be used.
     """
     parts, key = urlsplit(endpoint.base_url), endpoint.key() or "none"
-    on_azure = (parts.hostname or "").endswith(".azure.com")
-    limits = openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
-    try:
-        # Given to the client, because the pool that it makes itself tries to close in whatever loop runs later.
-        pool = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False, trust_env=not is_loopback(endpoint.base_url), timeout=limits
-        )
-    except (ImportError, ValueError) as error:
-        raise UserError(f"the proxy in the environment cannot be used: {error}") from None
+    pool = http_client(endpoint, openai)
     return openai.AsyncOpenAI(
         api_key=key,
         base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
         default_query=dict(parse_qsl(parts.query)),
-        default_headers={"api-key": key} if on_azure else {},
-        timeout=limits,
+        default_headers={"api-key": key} if (parts.hostname or "").endswith(".azure.com") else {},
+        timeout=pool.timeout,
         max_retries=0,
         http_client=pool,
     )
@@ -67,8 +60,8 @@ async def check_reachable(endpoint: Endpoint, client: openai.AsyncOpenAI) -> lis
     try:
         async with asyncio.timeout(CONNECT_S):
             listed: Any = await client.get("/models", cast_to=object)
-    except TimeoutError:
-        return []  # slow to list its models, yet there
+    except (TimeoutError, ResponseRefused):
+        return []  # slow to list its models, or too many, yet there
     except (openai.OpenAIError, ValueError) as sdk_error:
         error = of_sdk(sdk_error, openai)
         if isinstance(error, EndpointError) and (error.status == 401 or 300 <= error.status < 400):
@@ -239,7 +232,7 @@ def read_json(body: Any) -> dict[str, Any]:
     if isinstance(body, str):
         try:
             body = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             start = in_short(body)[:80]
             raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
     if isinstance(body, list) and len(body) == 1:

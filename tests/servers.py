@@ -69,6 +69,8 @@ def serving(answer: Callable[[Request], Reply]) -> Iterator[str]:
             pass
 
     class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # so that none of many requests at once is turned away
+
         def handle_error(self, request: object, client_address: object) -> None:
             """A reset connection, or a client that was killed, is what was asked for."""
 
