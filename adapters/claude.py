@@ -139,7 +139,7 @@ class Claude(VisionEndpoint):
         anthropic = _package()
         request = self._clients.client().post("/v1/messages", cast_to=object, body=body)
         try:
-            return read_json(await self.in_time(request))
+            return read_json(await self.in_time(request), self.price)
         except (anthropic.AnthropicError, ValueError, RecursionError) as error:
             raise of_sdk(error, anthropic) from None
 

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from harness.types import Failed, Outcome, Refusal, RetryableError, Usage, UserError
 
-UNBILLED = Usage(cost_usd=0.0)
 TEMPORARY = frozenset({408, 409, 425, 429})
 """Client errors that may pass; all server errors (5xx) may."""
 CONCERNS_ALL = {
     401: "check {key}",
     402: "the account has no credits left; add some and repeat the command to go on",
-    403: "{key} may not be used for this model",
+    403: "{key} may not be used for this model, or something on the way there forbids it",
     404: "check model= and base_url= (which usually ends in /v1)",
     405: "check base_url= (which usually ends in /v1)",
     407: "check the proxy in $HTTPS_PROXY",
@@ -41,7 +40,8 @@ NO_CREDITS = re.compile(
     re.IGNORECASE,
 )
 BAD_KEY = re.compile(
-    r"api[\s_-]*key (?:is |was |has been )?(?:not valid|invalid|incorrect|expired|revoked|missing|disabled|not found)|"
+    r"(?:api[\s_-]*key|access[\s_-]*token) (?:is |was |has been )?"
+    r"(?:not valid|invalid|incorrect|expired|revoked|missing|disabled|not found)|"
     r"(?:invalid|incorrect|missing|expired|revoked|unknown)[\s_-]+(?:x-)?(?:api[\s_-]*key|authentication|credentials?)|"
     r"(?:key|account|organization) (?:is|was|has been) (?:suspended|deactivated|disabled|revoked)|authentication_error",
     re.IGNORECASE,
@@ -77,14 +77,25 @@ NAMED_STATUSES = {
     "internal": 500,
 }
 """Beginnings of error codes and types that stand for a status inside a 200."""
-WORDS = ("message", "error", "detail", "msg", "status_msg", "Message", "errors", "error_description", "reason", "title")
-"""Keys under which endpoints put their words."""
-LONGEST_MESSAGE = 400
+WORDS = (
+    *("message", "error", "detail", "msg", "status_msg", "Message", "errors", "error_description", "error_msg"),
+    *("faultstring", "reason", "title", "Error", "fault", "Response", "base_resp"),
+)
+"""Keys under which endpoints put their words, or what holds them."""
+ERRORS = ("errors", "base_resp", "detail", "message", "Message", "msg", "error_msg", "fault", "Error", "Response")
+"""Keys of a response without an answer that say that it is an error."""
+LONGEST_MESSAGE, LONGEST_LOOKED_AT = 400, 20_000
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 DELAY = re.compile(
-    r"(?:try again|retry|wait|available)\b[^.\d]{0,40}"
+    r"(?:try again|retry|wait|available|resets?)\b[^.\d]{0,40}"
     r"((?:\d{1,6}(?:\.\d{1,6})? ?(?:ms|milli|s|m|h)[a-z]*[ ,]{0,2}){1,3})",
+    re.IGNORECASE,
+)
+
+
+WAIT_KEY = re.compile(
+    r"(?:retry_?(?:after|delay|in)|wait|estimated_?time)(?:_?(?:(?P<ms>ms|milliseconds)|seconds|s|time))?",
     re.IGNORECASE,
 )
 
@@ -99,7 +110,10 @@ class EndpointError(Exception):
         param: the request's parameter that the error is about; empty if it names none.
         retry_after_s: seconds that the endpoint asks to wait, or None.
         location: where a redirect leads; empty otherwise.
+        cost_usd: what the request cost; None: nobody said, and it may have been billed.
     """
+
+    cost_usd: float | None = 0.0
 
     def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         body = _decoded(body)
@@ -160,13 +174,11 @@ def error_in_success(body: Any) -> EndpointError | None:
     for holder in (body, first):
         if isinstance(holder, Mapping) and holder.get("error"):
             return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
-    if not choices:
-        told = next((key for key in ("errors", "base_resp", "detail", "message", "msg") if body.get(key)), None)
-        inner = body[told] if told in ("errors", "base_resp") else body
-        if told is not None:
-            inner = inner[0] if isinstance(inner, list) and inner else inner
-            return EndpointError(400 if told == "detail" else _status_in(inner), {"error": inner})
-    return None
+    if choices or not any(body.get(key) for key in ERRORS):
+        return None
+    inner = body.get("errors") or body.get("base_resp") or body
+    inner = inner[0] if isinstance(inner, list) and inner else inner
+    return EndpointError(400 if "detail" in body else _status_in(inner), {"error": inner})
 
 
 def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -> Outcome:
@@ -183,9 +195,9 @@ def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -
         raise error
     status, message = error.status, f"{error.status} {error.message}"
     key = f"the key in ${key_env}" if key_env else "the key"
-    words = f"{error.code} {error.message}"
+    words, usage = f"{error.code} {error.message}", Usage(cost_usd=error.cost_usd)
     if error.moderated and status < 500 and status != 429:
-        return Refusal(error.message, UNBILLED)
+        return Refusal(error.message, usage)
     if NO_CREDITS.search(words) and (status < 429 or (status == 429 and error.retry_after_s is None)):
         raise UserError(f"the endpoint says: {message}; {CONCERNS_ALL[402]}")
     if 300 <= status < 400:
@@ -194,17 +206,18 @@ def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -
             "sent; if that is yours, make it base_url="
         )
     if NO_IMAGES.search(words):
-        return Failed("no-images", message, usage=UNBILLED)
+        return Failed("no-images", message, usage=usage)
     if OTHER_API.search(words):
         raise UserError(f"the endpoint says: {message}; add api=responses to the model")
     status = _plain_status(status, words)
     if status >= 500 and LOADING.search(words):
         raise RetryableError(message, error.retry_after_s, kind="loading")
     if status in TEMPORARY or status >= 500:
-        raise RetryableError(message, error.retry_after_s, kind=f"http-{status}")
+        kind = "broken-answer" if error.cost_usd is None else f"http-{status}"
+        raise RetryableError(message, error.retry_after_s, kind=kind, cost_usd=error.cost_usd)
     if status in CONCERNS_ALL:
         raise UserError(f"the endpoint says: {message}; {CONCERNS_ALL[status].replace('{key}', key)}")
-    return Failed(f"http-{status}", message, usage=UNBILLED)
+    return Failed(f"http-{status}", message, usage=usage)
 
 
 def _plain_status(status: int, words: str) -> int:
@@ -218,10 +231,11 @@ def _plain_status(status: int, words: str) -> int:
 
 
 def in_short(text: str) -> str:
-    """A text in one line of bearable length; an HTML page is not worth quoting."""
-    line = " ".join(text.split())
+    """A text in one line of bearable length; of an HTML page its title."""
+    line = " ".join(text[:LONGEST_LOOKED_AT].split())
     if re.search(r"<!doctype html|<html", line[:2000], re.IGNORECASE):
-        return "an HTML page instead of JSON"
+        title = re.search(r"<title>([^<]{1,100})", line, re.IGNORECASE)
+        return "an HTML page instead of JSON" + (f", {title[1].strip()!r}" if title else "")
     return line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE]}…"
 
 
@@ -272,8 +286,10 @@ def _message_of(status: int, body: Any) -> str:
         return _message_of(status, own)
     if own is None:
         own = body if body not in (None, "", {}, []) else f"HTTP {status} without a word"
-    if isinstance(own, list) and all(isinstance(part, Mapping) and "msg" in part for part in own):  # FastAPI's
-        own = "; ".join(f"{'.'.join(map(str, part.get('loc', ())))}: {part['msg']}" for part in own)
+    if isinstance(own, list) and all(isinstance(part, Mapping) and {"msg", "message"} & set(part) for part in own):
+        places = [".".join(map(str, part.get("loc", ()))) for part in own]  # FastAPI's
+        told = [_quoted(part.get("msg") or part.get("message")) for part in own]
+        own = "; ".join(f"{place}: {words}" if place else words for place, words in zip(places, told, strict=True))
     upstream = _mapping(error.get("metadata")).get("raw")
     return in_short(_quoted(own) + (f" ({_quoted(upstream)})" if upstream else ""))
 
@@ -305,20 +321,20 @@ def retry_after_s(headers: Mapping[str, Any], body: Any = None, message: str = "
 
 
 def _told_by_headers(headers: Mapping[str, Any]) -> Iterator[float | None]:
-    """`retry-after-ms`, `Retry-After` (seconds or an HTTP date), then the latest reset of a limit that is used up."""
-    if "retry-after-ms" in headers:
-        yield _number(headers["retry-after-ms"], 0.001)
-    if "retry-after" in headers:
-        yield _number(headers["retry-after"])
-        yield _until(headers["retry-after"])
+    """`retry-after-ms`, `Retry-After` and its kin, then the latest reset of a limit that is used up."""
+    named = {name.lower().replace("rate-limit", "ratelimit"): str(value) for name, value in headers.items()}
+    for name in sorted((name for name in named if re.search("retry-?after", name)), key=lambda name: "ms" not in name):
+        yield _number(named[name], 0.001) if name.endswith("ms") else duration_s(named[name])
     resets = {}
     pattern = re.compile(r"(?:(?:x|anthropic)-)?ratelimit-(?:reset-?(.*)|(.+)-reset)")
-    for name, value in headers.items():
-        if (found := pattern.fullmatch(name.lower())) is not None:
+    for name, value in named.items():
+        if (found := pattern.fullmatch(name)) is not None:
             kind = found[1] or found[2] or ""
-            left = headers.get(f"x-ratelimit-remaining-{kind}", headers.get(f"anthropic-ratelimit-{kind}-remaining"))
+            left = named.get(f"x-ratelimit-remaining-{kind}", named.get(f"anthropic-ratelimit-{kind}-remaining"))
             if left is None or _number(left) == 0:
-                resets[kind] = duration_s(str(value))
+                resets[kind] = duration_s(value)
+    if (found := re.search(r"\b(?:t|reset)=(\d+)", named.get("ratelimit", ""))) is not None:  # the IETF's
+        resets["ratelimit"] = _number(found[1])
     yield max((told for told in resets.values() if told is not None), default=None)
 
 
@@ -328,8 +344,8 @@ def _told_by_body(body: Any, depth: int = 0) -> Iterator[float | None]:
         return
     if isinstance(body, Mapping):
         for key, value in body.items():
-            if re.fullmatch(r"retry_?(?:after|delay|in)(?:_?seconds|_?s)?|estimated_time", str(key), re.IGNORECASE):
-                yield duration_s(str(value))
+            if (found := WAIT_KEY.fullmatch(str(key))) is not None:
+                yield _number(value, 0.001) if found["ms"] else duration_s(str(value))
             yield from _told_by_body(value, depth + 1)
     elif isinstance(body, list):
         for value in body[:20]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,12 @@ from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError
 Ending = Literal["done", "cut", "refused", "broken"]
 ENDINGS: dict[Ending, str] = {
     "refused": "filter|safe|prohibit|block|spii|recitation|sensitive|refus|moderat|policy|guardrail|inspection|risk|"
-    "toxic|harm|violat|offens|language",
-    "broken": "error|abort|fail|insufficient|overload|timed?.?out|cancel|interrupt|unavailable|network|rate_?limit|"
-    "quota",
+    "toxic|harm|violat|offens|language|armor|copyright|illegal|forbidden|csam",
+    "broken": "malformed|error|abort|fail|insufficient|overload|timed?.?out|cancel|interrupt|unavailable|network|"
+    "rate_?limit|quota",
     "cut": "length|max|limit|exceed|context|truncat|incomplete|budget|too_long|window",
-    "done": "stop|^end|_end$|eos|complete|done|finish|normal|success|tool|function|unspecified|^none$|^null$|^$",
+    "done": "stop|^end|_end$|eos|complete|done|finish|normal|success|tool|function|unspecified|repetition|"
+    "^none$|^null$|^$",
 }
 """How vendors name the ways in which an answer ends; a name of none of these kinds is an error's."""
 MOST_TOKENS = 10**8
@@ -113,7 +115,9 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(text_of(part) for part in content)
     if isinstance(content, Mapping):
-        thought = content.get("thought") is True or re.search("think|reason", str(content.get("type")))
+        if not {"type", "text", "thought"} & set(content):
+            return json.dumps(content, ensure_ascii=False)  # an answer by schema that somebody parsed already
+        thought = content.get("thought") is True or re.search("think|reason|refusal", str(content.get("type")))
         return "" if thought else text_of(content.get("text"))
     return content if isinstance(content, str) else ""
 
@@ -217,7 +221,7 @@ def _by_label(listed: Mapping[str, float], before: str, labels: Sequence[str]) -
             found[begun[0]] = found.get(begun[0], 0.0) + probability
         elif begun:
             doubtful += probability
-    return found if found and doubtful <= DOUBTFUL else None
+    return found if sum(found.values()) > 0.0 and doubtful <= DOUBTFUL else None
 
 
 def _continues(word: str, label: str) -> bool:

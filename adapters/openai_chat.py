@@ -202,7 +202,7 @@ class OpenAIChat(VisionEndpoint):
             RetryableError: nothing yet.
             ValueError: it is no JSON.
         """
-        return (read_chat if self.api == "chat" else read_responses)(read_json(body))
+        return (read_chat if self.api == "chat" else read_responses)(read_json(body, self.price))
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
         """Ask once; until a request succeeded, one at a time finds out what the endpoint takes."""

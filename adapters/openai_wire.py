@@ -23,6 +23,7 @@ from harness.adapters.endpoint_errors import (
     outcome_of_error,
 )
 from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, completion_count, count, listed_tokens, text_of, thoughts_of
 from harness.types import RetryableError, UserError
 
@@ -88,13 +89,12 @@ TOP_LOGPROBS = 20
 """The most that OpenAI gives."""
 REJECTED = frozenset({400, 403, 422, 501})
 """Statuses of requests that an endpoint does not take as they are."""
-UNSUPPORTED = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|not permitted|not allowed|unexpected|deprecated|"
-    r"max_completion_tokens",
-    re.IGNORECASE,
+ITS_VALUE = re.compile(
+    r"too (?:large|small|high|low)|at (?:most|least)|(?:less|greater) than|exceed|maximum|between|range", re.I
 )
+"""Of a parameter that is taken, with another value."""
 NAMES = {
-    "temperature": "temperature",
+    "temperature": r"(?:temperature|temp|sampling)",
     "schema": r"(?:response[_ ]format|text\.format|json[_ ]schema|structured outputs?|json mode|guided)",
     "logprobs": r"(?:top_)?log ?prob(?:s|abilities)",
     "reasoning_effort": r"(?:reasoning[_. ](?:effort|summary)|reasoning|thinking)",
@@ -160,7 +160,7 @@ class RequestParameters:
         if error.status not in REJECTED or error.moderated:
             return None
         other = "max_completion_tokens" if self.limit_name == "max_tokens" else "max_tokens"
-        if not self.responses and error.mentions(self.limit_name) and _rejects(self.limit_name, error):
+        if not self.responses and error.mentions(self.limit_name) and not ITS_VALUE.search(error.message):
             if other in self.found:
                 return None
             return replace(self, limit_name=other, found={**self.found, self.limit_name: "rejected"})
@@ -198,11 +198,6 @@ class RequestParameters:
         return noted
 
 
-def _rejects(parameter: str, error: EndpointError) -> bool:
-    """Whether an endpoint says that it does not take a parameter, not merely that its value is too large."""
-    return UNSUPPORTED.search(f"{error.code} {error.message}") is not None and "too large" not in error.message
-
-
 def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """The setting `extra_body`.
 
@@ -222,8 +217,11 @@ def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- the two APIs
 
 
-def read_json(body: Any) -> dict[str, Any]:
+def read_json(body: Any, price: Price) -> dict[str, Any]:
     """A response's JSON object, also if its headers call it text.
+
+    Args:
+        price: for what an error cost that came after the work was begun.
 
     Raises:
         EndpointError: it is an error after all.
@@ -231,7 +229,7 @@ def read_json(body: Any) -> dict[str, Any]:
     """
     if isinstance(body, str):
         try:
-            body = json.loads(body)
+            body = unstreamed(body) or json.loads(body)
         except (ValueError, RecursionError):
             start = in_short(body)[:80]
             raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
@@ -242,8 +240,38 @@ def read_json(body: Any) -> dict[str, Any]:
             f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"
         )
     if (error := error_in_success(body)) is not None:
+        usage = _with_counts(Reply(), _object(body.get("usage"))).usage(price)
+        unknown = usage.prompt_tokens is None and body.get("choices")
+        error.cost_usd = None if unknown else usage.cost_usd or 0.0
         raise error
     return body
+
+
+def unstreamed(text: str) -> dict[str, Any] | None:
+    """The response in a stream of events, which some proxies send unasked; None if it is none.
+
+    Raises:
+        ValueError: an event is no JSON.
+    """
+    data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
+    events: list[dict[str, Any]] = [_object(json.loads(line)) for line in data if line and line != "[DONE]"]
+    if not events:
+        return None
+    for event in reversed(events):
+        if whole := event.get("response"):  # the Responses API's last event
+            return _object(whole)
+        if event.get("error") or any("message" in _object(choice) for choice in _list(event.get("choices"))):
+            return _object(event)
+    choices = [choice for event in events for choice in map(_object, _list(event.get("choices"))[:1])]
+    deltas = [_object(choice.get("delta")) for choice in choices]
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    message = {
+        "content": "".join(text_of(delta.get("content")) for delta in deltas),
+        "reasoning": "".join(thoughts_of(delta) for delta in deltas),
+    }
+    counted = [event["usage"] for event in events if event.get("usage")]
+    choice = {"message": message, "finish_reason": ends[-1] if ends else "interrupted: the stream broke off"}
+    return {**events[0], "choices": [choice] if choices else [], "usage": counted[-1] if counted else None}
 
 
 def chat_body(model: str, turns: Sequence[Turn], detail: str | None) -> dict[str, Any]:
@@ -270,18 +298,34 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
         feedback = _object(body.get("prompt_feedback") or body.get("promptFeedback"))
         if blocked := feedback.get("block_reason") or feedback.get("blockReason"):
             return _with_counts(Reply(refusal=f"the prompt was blocked: {blocked}"), _object(body.get("usage")))
-        raise RetryableError("the response holds no choice", kind="no-choice")
+        raise RetryableError(f"the response holds no choice: {in_short(json.dumps(body))[:200]}", kind="no-choice")
     message = _object(choice.get("message"))
+    parts = [part for part in _list(message.get("content")) if isinstance(part, dict)]
     reply = Reply(
-        text_of(message.get("content")),
+        _said(choice, message),
         str(choice.get("finish_reason") or "stop"),
-        text_of(message.get("refusal")),
+        text_of(message.get("refusal")) or "".join(text_of(part.get("refusal")) for part in parts),
         thoughts_of(message),
         listed_tokens(_object(choice.get("logprobs")).get("content")),
         _name(body.get("model")),
         _name(body.get("system_fingerprint")),
     )
     return _with_counts(reply, _object(body.get("usage")))
+
+
+def _said(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str:
+    """What a choice says, wherever: as content, parsed, spoken, as arguments of a function, or beside the message."""
+    calls = [_object(call).get("function") for call in _list(message.get("tool_calls"))]
+    functions = [_object(function) for function in (*calls, message.get("function_call"))]
+    places = (
+        message.get("content"),
+        message.get("parsed"),
+        _object(message.get("audio")).get("transcript"),
+        *(function.get("arguments") for function in functions),
+        choice.get("text"),
+        None if message else choice.get("message"),
+    )
+    return next((text for text in map(text_of, places) if text), "")
 
 
 def responses_body(model: str, turns: Sequence[Turn], detail: str | None) -> dict[str, Any]:
@@ -306,7 +350,7 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
     output = body.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
     if not items and not body.get("status"):
-        raise RetryableError("the response holds no output", kind="no-choice")
+        raise RetryableError(f"the response holds no output: {in_short(json.dumps(body))[:200]}", kind="no-choice")
     parts = [
         part
         for item in items
@@ -334,6 +378,10 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
 def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
     """The reply with tokens, by whichever names they are counted; 0 for a whole prompt is no count."""
     prompt = count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
+    # Anthropic's names: what went into its cache, or came from there, is counted beside the prompt.
+    cache = [count(usage.get(name)) or 0 for name in ("cache_creation_input_tokens", "cache_read_input_tokens")]
+    if prompt is not None and ("prompt_tokens" not in usage or sum(cache) > prompt):
+        prompt += sum(cache)
     completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
     total = count(usage.get("total_tokens"))
     inward = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
@@ -343,7 +391,7 @@ def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
         reply,
         prompt_tokens=prompt,
         completion_tokens=completion_count(prompt, completion, total, thoughts),
-        cached_tokens=count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))),
+        cached_tokens=count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens", cache[1] or None))),
         reasoning_tokens=thoughts,
     )
 

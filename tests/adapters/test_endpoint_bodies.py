@@ -1,9 +1,10 @@
-"""Bodies of responses: too large, packed, nested without end."""
+"""Bodies of responses: too large, packed, streamed, nested without end, and answers in unusual places."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from typing import Any
 
@@ -13,11 +14,12 @@ from asking_openai import driven, loaded
 from servers import Endpoint, Reply, answered
 
 from harness.infer.throttle import Clock
-from harness.types import Answer, Failed, Outcome, UserError
+from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 GOOD = '{"emotion": "awe", "explanation": "because the vast golden sky glows"}'
 WHOLE = json.dumps(answered(GOOD).body).encode()
 PADDED = WHOLE + b" " * (40 * 2**20)
+SSE = {"content-type": "text/event-stream"}
 
 
 async def at_once(seconds: float) -> None:
@@ -104,3 +106,147 @@ def test_json_nested_without_end(endpoint: Endpoint, url: str, picture: Picture,
 def test_a_list_of_models_that_is_too_large_is_none(endpoint: Endpoint, url: str, picture: Picture) -> None:
     endpoint.models = Reply(200, PADDED)
     assert isinstance(only(endpoint, url, picture, answered(GOOD)), Answer)
+
+
+# ------------------------------------------------------------------------------------------------------------ streams
+
+
+def events(*bodies: Any) -> Reply:
+    lines = [f"data: {json.dumps(body)}\n\n" for body in bodies]
+    return Reply(200, ": ping\n\n" + "".join(lines) + "data: [DONE]\n\n", SSE)
+
+
+def delta(text: str | None = None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"model": "m-1", "choices": [{"index": 0, "delta": {"content": text, **more}, "finish_reason": finish}]}
+
+
+def test_a_stream_that_nobody_asked_for_is_put_together(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 50}}
+    streamed = events(delta(reasoning_content="Fear?"), delta(GOOD[:20]), delta(GOOD[20:]), delta(finish="stop"), usage)
+    outcome = only(endpoint, url, picture, streamed, price_in=2.0, price_out=10.0)
+    assert isinstance(outcome, Answer)
+    assert (outcome.emotion, outcome.raw, outcome.reasoning) == ("awe", GOOD, "Fear?")
+    assert outcome.usage.cost_usd == pytest.approx(0.0025)
+    assert isinstance(only(endpoint, url, picture, events(answered(GOOD).body)), Answer)
+
+
+def test_a_stream_that_broke_off_or_holds_an_error(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    broken = only(endpoint, url, picture, events(delta("Awe because the"), delta(" sky")))
+    assert isinstance(broken, Failed)
+    assert broken.error_type == "broken-answer"
+    with pytest.raises(UserError, match="402 Insufficient credits"):
+        only(endpoint, url, picture, events({"error": {"message": "Insufficient credits", "code": 402}}))
+
+
+def test_a_stream_of_the_responses_api(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    said = {"type": "message", "content": [{"type": "output_text", "text": GOOD}]}
+    done = {"type": "response.completed", "response": {"status": "completed", "output": [said]}}
+    streamed = events({"type": "response.output_text.delta", "delta": GOOD[:9]}, done)
+    assert isinstance(only(endpoint, url, picture, streamed, api="responses"), Answer)
+
+
+# --------------------------------------------------------------------------------------- answers in unusual places
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": None, "tool_calls": [{"type": "function", "function": {"arguments": GOOD}}]}},
+        {"message": {"content": None, "function_call": {"name": "answer", "arguments": GOOD}}},
+        {"message": {"content": None, "audio": {"data": "UklG", "transcript": "Awe because the sky glows"}}},
+        {"message": {"content": None, "parsed": json.loads(GOOD)}},
+        {"message": {"content": json.loads(GOOD)}},
+        {"message": {"content": ["Awe because ", "the sky glows"]}},
+        {"message": "Awe because the sky glows"},
+        {"text": "Awe because the sky glows"},
+    ],
+)
+def test_an_answer_is_read_wherever_it_stands(
+    endpoint: Endpoint, url: str, picture: Picture, choice: dict[str, Any]
+) -> None:
+    reply = answered()
+    reply.body["choices"] = [choice | {"finish_reason": "stop"}]
+    outcome = only(endpoint, url, picture, reply)
+    assert isinstance(outcome, Answer)
+    assert outcome.emotion == "awe"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Paris"}'}}]},
+        {"content": None, "audio": {"data": "UklG"}},
+        {"content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,xx"}}]},
+    ],
+)
+def test_what_is_no_text_is_no_answer(endpoint: Endpoint, url: str, picture: Picture, message: dict[str, Any]) -> None:
+    reply = answered()
+    reply.body["choices"][0]["message"] = message
+    assert isinstance(only(endpoint, url, picture, reply), Unparsed)
+
+
+def test_a_refusal_among_the_parts(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    reply = answered([{"type": "refusal", "refusal": "I will not."}])
+    outcome = only(endpoint, url, picture, reply)
+    assert isinstance(outcome, Refusal)
+    assert outcome.raw == "I will not."
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf])
+def test_probabilities_of_nothing(endpoint: Endpoint, url: str, picture: Picture, logprob: float) -> None:
+    reply = answered("awe because the sky glows")
+    tops = [{"token": name, "logprob": logprob} for name in ("awe", "fear")]
+    reply.body["choices"][0]["logprobs"] = {"content": [{"token": "awe", "top_logprobs": tops}]}
+    outcome = only(endpoint, url, picture, Reply(200, json.dumps(reply.body)), probabilities=True)
+    assert isinstance(outcome, Answer)
+    assert outcome.emotion_probs is None
+
+
+@pytest.mark.parametrize("twice", ['"choices": [], "choices"', '"usage": 1, "choices": 2, "choices"'])
+def test_keys_that_come_twice(endpoint: Endpoint, url: str, picture: Picture, twice: str) -> None:
+    body = WHOLE.decode().replace('"choices"', twice, 1)
+    assert isinstance(only(endpoint, url, picture, Reply(200, body)), Answer)
+
+
+# -------------------------------------------------------------------------------------------------------- what it cost
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "completion"),
+    [
+        ({"input_tokens": 10, "cache_creation_input_tokens": 900, "cache_read_input_tokens": 90, "output_tokens": 50},
+         1000, 50),
+        ({"prompt_tokens": 10, "cache_read_input_tokens": 990, "completion_tokens": 50}, 1000, 50),
+        ({"prompt_tokens": 1000, "cache_read_input_tokens": 990, "completion_tokens": 50}, 1000, 50),
+        ({"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": -5}, 1000, 50),
+        ({"total_tokens": 6050}, None, None),
+        ({"promptTokens": 1000, "completionTokens": 50}, None, None),
+        ({"cost": 0.1}, None, None),
+    ],
+)  # fmt: skip
+def test_tokens_by_other_names(
+    endpoint: Endpoint, url: str, picture: Picture, usage: dict[str, Any], prompt: int | None, completion: int | None
+) -> None:
+    reply = answered(GOOD)
+    reply.body["usage"] = usage
+    outcome = only(endpoint, url, picture, reply, price_in=2.0, price_out=10.0)
+    assert (outcome.usage.prompt_tokens, outcome.usage.completion_tokens) == (prompt, completion)
+    assert (outcome.usage.cost_usd is None) == (outcome.usage.reserve_usd is not None) == (prompt is None)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_an_error_after_the_work_was_begun_is_paid(
+    endpoint: Endpoint, url: str, picture: Picture, counted: bool
+) -> None:
+    reply = answered("Awe because the", "error")
+    reply.body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
+    if not counted:
+        del reply.body["usage"]
+    outcome = only(endpoint, url, picture, reply, price_in=2.0, price_out=10.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.usage.attempts == 6
+    known, reserve = outcome.usage.cost_usd or 0.0, outcome.usage.reserve_usd or 0.0
+    if counted:
+        assert known + reserve == pytest.approx(6 * (2 * 70 + 10 * 9) / 1e6)
+    else:
+        assert reserve > 6 * 10 * 300 / 1e6

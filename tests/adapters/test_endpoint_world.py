@@ -116,6 +116,9 @@ def test_the_manifest_says_whether_the_probe_was_done(endpoint: Endpoint, url: s
         error(400, "Unsupported value", "unsupported_value", param="temperature"),
         Reply(200, {"error": {"message": "temperature: not for this provider", "code": 400}}),
         Reply(400, "model does not accept temperature"),
+        error(400, "This model only supports the default sampling settings."),
+        error(400, "Value error: temp is fixed at 1.0 for thinking models"),
+        error(400, "`do_sample`/temperature=0 is incompatible"),
     ],
 )
 def test_a_rejected_temperature_is_left_out(
@@ -140,6 +143,9 @@ def test_a_rejected_temperature_is_left_out(
         ({"schema": True}, "response_format", error(400, "structured outputs are unavailable")),
         ({"reasoning_effort": "none"}, "reasoning_effort", error(400, "Unsupported value: reasoning_effort 'none'")),
         ({"extra_body": '{"top_k": 1}'}, "top_k", error(400, "unknown field top_k")),
+        ({}, "max_tokens", error(400, "Parameter max_tokens is invalid here; please use max_completion_tokens.")),
+        ({}, "max_tokens", error(400, "max_tokens: this field is no longer accepted")),
+        ({"probabilities": True}, "top_logprobs", error(400, "top_logprobs: Input should be less than 6")),
     ],
 )
 def test_other_optional_parameters_are_left_out_alike(
@@ -273,6 +279,19 @@ def choice_error(text: str, finish: str = "error", **given: Any) -> Reply:
             "Upstream",
         ),
         (Reply(200, {"code": 500, "message": "system busy"}), "http-500", "system busy"),
+        (
+            Reply(200, {"error_code": 17, "error_msg": "Open api request limit reached"}),
+            "http-502",
+            "request limit reached",
+        ),
+        (Reply(200, {"Response": {"Error": {"Code": "Busy", "Message": "Try later"}}}), "http-502", "Try later"),
+        (
+            Reply(200, {"fault": {"faultstring": "Rate limit quota violation"}}),
+            "http-502",
+            "Rate limit quota violation",
+        ),
+        (Reply(202, {"id": "x", "status": "queued"}), "no-choice", "queued"),
+        (answered("", "malformed_model_output"), "broken-answer", "malformed_model_output"),
         (answered("Awe because the sky is vast", "engine_overloaded"), "broken-answer", "engine_overloaded"),
         (answered("Awe because the sky is vast", "timed_out"), "broken-answer", "timed_out"),
         (error(524, "x"), "http-524", "524 x"),
@@ -301,7 +320,7 @@ def test_a_bad_request_in_a_200_is_not_repeated(endpoint: Endpoint, url: str, pi
 @pytest.mark.parametrize(
     "finish",
     ["SAFETY", "PROHIBITED_CONTENT", "content_filter: PROHIBITED_CONTENT", "sensitive", "refusal", "RECITATION", "SPII",
-     "blocklist", "IMAGE_SAFETY", "guardrail_intervened", "contentFiltered", "unsafe", "ERROR_TOXIC", "harmful"],
+     "MODEL_ARMOR", "copyright", "blocklist", "IMAGE_SAFETY", "guardrail_intervened", "contentFiltered", "unsafe", "ERROR_TOXIC", "harmful"],
 )  # fmt: skip
 def test_refusals_under_other_names(endpoint: Endpoint, url: str, picture: Picture, finish: str) -> None:
     assert isinstance(only(asked(loaded(url), endpoint, picture, answered(None, finish))), Refusal)
@@ -335,7 +354,8 @@ def test_cut_off_under_other_names(endpoint: Endpoint, url: str, picture: Pictur
     assert whole.truncated
 
 
-@pytest.mark.parametrize("finish", ["stop", "STOP", "end_turn", "eos", "stop_sequence", "tool_calls", None, "complete"])
+@pytest.mark.parametrize("finish", ["stop", "STOP", "end_turn", "eos", "stop_sequence", "tool_calls", None, "complete",
+                                    "COMPLETE", "end_of_turn", "repetition"])  # fmt: skip
 def test_the_usual_ends(endpoint: Endpoint, url: str, picture: Picture, finish: str | None) -> None:
     assert isinstance(only(asked(loaded(url), endpoint, picture, answered(GOOD, finish))), Answer)
 
@@ -360,6 +380,9 @@ def test_the_usual_ends(endpoint: Endpoint, url: str, picture: Picture, finish: 
         error(400, "The model `m` has been deprecated and is no longer available", "model_not_found"),
         error(429, "You have reached your specified API usage limits (spend limit)"),
         error(451, "Unavailable for legal reasons"),
+        Reply(200, {"error_code": 110, "error_msg": "Access token invalid or no longer valid"}),
+        error(412, "Account acme is suspended, possibly due to reaching the monthly spending limit"),
+        Reply(400, {"code": "Arrearage", "message": "Access denied, please pay."}),
         Reply(200, {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail: invalid api key"}}),
     ],
 )
@@ -398,6 +421,14 @@ def window(seconds: float, hours: Hours, reply: Reply) -> Callable[[dict[str, An
         error(429, "Too many requests. Wait 45 seconds before trying again."),
         error(429, "Please try again in 1m2s."),
         error(429, "slow", **{"ratelimit_reset": "31"}),
+        error(429, "slow", **{"x_retry_after": "31"}),
+        error(429, "slow", **{"x_ms_retry_after_ms": "31000"}),
+        error(429, "slow", **{"x_rate_limit_reset": "31"}),
+        error(429, "slow", **{"ratelimit": "limit=10, remaining=0, reset=31"}),
+        error(429, "slow", **{"ratelimit": '"default";r=0;t=31'}),
+        error(429, "Rate limit resets in 31 seconds"),
+        Reply(429, {"error": {"message": "slow", "retry_after_ms": 31000}}),
+        Reply(429, {"error": {"message": "slow", "wait_seconds": 31}}),
         Reply(500, {"error": {"message": "Loading model"}}),
         Reply(502, {"error": "the model is warming up: load"}),
         Reply(503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}),
@@ -432,6 +463,12 @@ def test_a_window_of_half_a_minute_is_waited_out(endpoint: Endpoint, url: str, p
         ({"error": {"message": ["a", "b"]}}, '["a", "b"]'),
         ({"error": None}, '{"error": null}'),
         ({"errors": [{"x": 1}]}, '[{"x": 1}]'),
+        ({"success": False, "errors": [{"code": 5006, "message": "oneOf not met"}], "result": {}}, "oneOf not met"),
+        (
+            "<html><head><title>Request too large</title></head></html>",
+            "an HTML page instead of JSON, 'Request too large'",
+        ),
+        ({"title": "Validation failed", "detail": "- input.image: no URI", "status": 422}, "- input.image: no URI"),
         (["x"], '["x"]'),
         ({"error": {"message": "m", "code": {"a": 1}}}, "m"),
         ("<html><body>Not here</body></html>", "an HTML page instead of JSON"),
