@@ -27,7 +27,7 @@ from harness.infer.endpoint import (
 )
 from harness.infer.throttle import Clock
 from harness.store.run_folder import to_json
-from harness.types import Failed, ImageError, Item, Outcome, RetryableError, UserError
+from harness.types import Failed, ImageError, Item, Outcome, RetryableError, Usage, UserError
 
 MOST_JOBS_PER_ITEM = 3
 T = TypeVar("T")
@@ -254,13 +254,20 @@ class _BatchDrive:
                 outcome = self.batches.outcome(self.waiting[identifier], lines.get(identifier))
             except RetryableError as error:
                 if attempts < MOST_JOBS_PER_ITEM:
+                    self._spend(error.cost_usd or 0.0)
                     continue
-                outcome = Failed(error.kind, str(error))
+                outcome = Failed(error.kind, str(error), usage=Usage(cost_usd=error.cost_usd))
             unknown = self.adapter.max_usage(self.waiting[identifier]).cost_usd if billed_usd(outcome) is None else None
             usage = dataclasses.replace(outcome.usage, attempts=attempts, reserve_usd=unknown)
             self.record(identifier, dataclasses.replace(outcome, usage=usage))
         job.left = [identifier for identifier in job.left if identifier not in known]
         self.jobs.save()
+
+    def _spend(self, usd: float) -> None:
+        """Pay for a request whose item waits for another one."""
+        self.adapter.spent_usd += usd
+        if self.budget is not None:
+            self.budget.spent_usd += usd
 
     def record(self, identifier: str, outcome: Outcome) -> None:
         """Hand an outcome on; its item waits no longer."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from seeing import seeing
-from servers import BatchEndpoint, batch_server
+from servers import BatchEndpoint, answered, batch_server
 
 from harness.adapters.openai_batch import OpenAIBatches
 
@@ -201,6 +201,17 @@ def test_the_budget_bounds_what_is_sent(server: tuple[BatchEndpoint, str], run: 
     assert "stopped after $0.0320" in run("--out", "probed", "--no-cache", "--max-cost", "0.04")[1]  # two probes
     assert run("--max-cost", "100")[0] == 0
     check_all(card, endpoint)
+
+
+def test_what_is_asked_again_was_paid_for(server: tuple[BatchEndpoint, str], run: Command, card: Path) -> None:
+    endpoint, _ = server
+    whole = endpoint.completion
+    cut = answered(None, "length").body
+    endpoint.completion = lambda one: cut if endpoint.worked[one] == 1 else whole(one)  # type: ignore[method-assign]
+    assert run()[0] == 0
+    assert all(line["usage"]["cost_usd"] == pytest.approx(0.016) for line in recorded(card).values() if line["raw"])
+    (record,) = json.loads((card.parent / "run/manifest.json").read_text())["runs"]
+    assert record["opening_usd"] == pytest.approx(0.016 * (2 + COUNT - 1))  # the probe, and each first answer
 
 
 def test_a_busy_endpoint_is_asked_again_and_a_refused_batch_is_not(
