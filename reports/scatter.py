@@ -161,6 +161,7 @@ def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> 
     y_ticks = tuple(Tick(at_y(mark), _short(shown(y_info, mark))) for mark in y_marks)
     placed: list[tuple[float, float, float]] = []
     drawn = tuple(_level(label, at_y(y), placed) for label, y in sorted(levels, key=lambda level: -level[1]))
+    placed.append((LEFT, width, height - BOTTOM + 4.0))  # the axis, which would strike a name through
     points = []
     for value in sorted(values, key=lambda v: (v.y, v.row.label)):
         label = value.row.label if len(value.row.label) <= 24 else value.row.label[:23] + "…"
