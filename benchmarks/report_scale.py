@@ -1,6 +1,9 @@
 """What a report costs as runs grow: build time, peak memory, bytes, and how soon Chromium lets a reader work with it.
 
     python benchmarks/report_scale.py [--sizes 1000,10000,80000] [--out benchmarks/results/report_scale.json]
+        [--beside CHECKOUT]
+
+With `--beside`, another version of the harness renders the same run, and both pages are opened in turns.
 
 The runs are made up: paintings with five annotations each, five models with probabilities, twenty tiny pictures shared
 by all. Each build is a process of its own, so that its peak memory is its own. Needs Debian's Chromium and playwright.
@@ -15,6 +18,7 @@ import platform
 import random
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,6 +44,9 @@ VOCABULARY = """
 WORDS = VOCABULARY.split()
 STYLES = tuple(f"Style {i}" for i in range(27))
 PICTURES, ANNOTATORS = 20, 5
+TURNS = 3
+COMPARED = ("build_s", "build_cpu_s", "first_paint_ms", "interactive_ms", "filter_ms", "bytes_page")
+HERE = Path(__file__).resolve().parents[1]
 CHROMIUM_ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -123,11 +130,11 @@ def write_run(path: Path, count: int) -> RunFolder:
     return run
 
 
-def built(run: Path, out: Path) -> dict[str, Any]:
-    """Build a report in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--build", str(run), str(out)], check=True, capture_output=True, text=True
-    )
+def built(run: Path, out: Path, checkout: Path) -> dict[str, Any]:
+    """Build a report in a process of its own, by the harness of a checkout."""
+    command = [sys.executable, "benchmarks/report_scale.py", "--build", str(run), str(out)]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=checkout, env=environment)
     files = [path for path in out.rglob("*") if path.is_file()]
     index = out / "data" / "scale-index.js"
     return json.loads(done.stdout) | {
@@ -169,6 +176,15 @@ def opened(out: Path, count: int) -> dict[str, Any]:
         found["longest_frame_ms"] = scrolled(page)
         browser.close()
     return found
+
+
+def in_turns(pages: list[Path], count: int) -> list[dict[str, Any]]:
+    """What a reader waits for on each page: the median of as many openings, one page after the other."""
+    found = [[opened(page, count) for page in pages] for _ in range(TURNS)]
+    return [
+        {name: statistics.median(turn[number][name] for turn in found) for name in found[0][0]}
+        for number in range(len(pages))
+    ]
 
 
 def filtered(page: Any) -> int:
@@ -231,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="1000,10000,80000", help="paintings, comma-separated")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "report_scale.json")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another version of the harness")
     parser.add_argument("--build", type=Path, nargs=2, metavar=("RUN", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
@@ -240,8 +257,14 @@ def main() -> None:
     for count in map(int, arguments.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             run = write_run(Path(folder) / "run", count)
-            out = Path(folder) / "report"
-            record = {"paintings": count, "models": len(MODELS)} | built(run.path, out) | opened(out, count)
+            checkouts = [HERE, *([arguments.beside.resolve()] if arguments.beside else [])]
+            pages = [Path(folder) / f"report-{number}" for number in range(len(checkouts))]
+            costs = [built(run.path, page, checkout) for page, checkout in zip(pages, checkouts, strict=True)]
+            costs = [cost | waits for cost, waits in zip(costs, in_turns(pages, count), strict=True)]
+            record = {"paintings": count, "models": len(MODELS)} | costs[0]
+            if arguments.beside:
+                ratios = {name: round(costs[0][name] / costs[1][name], 2) for name in COMPARED}
+                record |= {"beside": costs[1], "ratio": ratios}
             print(json.dumps(record), file=sys.stderr)
             found.append(record)
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
