@@ -187,6 +187,15 @@ def ece(probabilities: Probabilities, annotations: Annotations, *, shares: bool 
     return _probabilities("ece_shares" if shares else "ece", probabilities, annotations)
 
 
+def rank_tau(probabilities: Probabilities, annotations: Annotations) -> float:
+    """Mean of Kendall's tau-b of labels ranked by probability and by annotators.
+
+    >>> rank_tau([{"awe": 0.6, "fear": 0.3, "joy": 0.1}], [["awe", "awe", "fear"]])
+    1.0
+    """
+    return _probabilities("rank_tau", probabilities, annotations)
+
+
 def top_k(probabilities: Probabilities, annotations: Annotations, *, k: int = 3) -> float:
     """Share of images whose majority label is among the k likeliest, k 2 or 3.
 

@@ -112,7 +112,7 @@ def tokeniser(language: str) -> Callable[[str], str]:
         made = getattr(importlib.import_module(module), name)()
     except (ImportError, RuntimeError) as error:
         raise Unavailable(
-            f"texts in language {language!r} need sacrebleu's tokeniser; type: pip install 'sacrebleu[{language}]'"
+            f"texts in language {language!r} need sacrebleu's tokeniser; type: pip install 'sevlm-harness[languages]'"
         ) from error
 
     def tokens(text: str) -> str:

@@ -142,6 +142,29 @@ class Brier(_AgainstAnnotators):
         return distances
 
 
+class RankTau(_AgainstAnnotators):
+    """Mean of Kendall's tau-b of labels ranked by probability and by annotators' shares, 0 if one ranks nothing.
+
+    (concordant - discordant) / sqrt(pairs untied in one x pairs untied in the other). Range -1..1, higher is better.
+    """
+
+    name = "rank_tau"
+    label = "Rank tau"
+    description = "How far the model ranks the labels as people do."
+    group = "probability"
+    higher_is_better = True
+    bounds = (-1.0, 1.0)
+    source = "Kendall 1945"
+
+    def divergence(self, predicted: FloatArray, observed: FloatArray) -> FloatArray:
+        """Rank correlations (n,) of distributions (n, L)."""
+        first, second = np.triu_indices(predicted.shape[1], 1)
+        own, theirs = (np.sign(d[:, first] - d[:, second]) for d in (predicted, observed))  # (n, pairs)
+        untied = np.sqrt(np.abs(own).sum(axis=1) * np.abs(theirs).sum(axis=1))
+        correlations: FloatArray = np.nan_to_num(ratio((own * theirs).sum(axis=1), untied))
+        return correlations
+
+
 class TopK(MeanMetric):
     """Share of images whose dominant emotion is among the k labels that the model finds likeliest, k 2 or 3.
 

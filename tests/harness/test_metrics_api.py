@@ -13,7 +13,8 @@ from harness.tasks.metrics.java import find_java
 from harness.types import UserError
 
 ELSEWHERE = {"spice", "emotional_alignment", "ea_cross_entropy", "consistency", "vad_coverage", "tokens", "cost_usd",
-             "latency_p50_s", "latency_p95_s", "said_true", "gave_up"}  # fmt: skip
+             "latency_p50_s", "latency_p95_s", "said_true", "gave_up", "wheel_precision",
+             "wheel_recall"}  # fmt: skip
 """Metrics of a run: of usage, of a classifier trained on its task, of jars that come with no package, of statements."""
 
 

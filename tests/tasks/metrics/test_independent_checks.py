@@ -19,7 +19,7 @@ import torch
 from metric_checks import CHECKS, checks, evaluate
 from metric_rows import EMOTIONS, POLARITY, ContextFor, captions_of, golden_rows, make_row
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import pearsonr
+from scipy.stats import kendalltau, pearsonr
 from sklearn.metrics import (
     accuracy_score,
     cohen_kappa_score,
@@ -141,6 +141,29 @@ def _krippendorff(name: str, _: list[ScoredExample], context_for: ContextFor, __
     assert evaluate(name, rows, context_for(rows)) == pytest.approx(1 - observed / expected)
     split = [make_row(Answer("awe", "x"), ["awe", "fear"]), make_row(Answer("fear", "x"), ["fear"])]
     assert evaluate(name, split, context_for(split)) == pytest.approx(0.6)
+
+
+@checks("rank_tau")
+def _rank_tau(name: str, panel: list[ScoredExample], context_for: ContextFor, _: Any) -> None:
+    """SciPy's tau-b, image by image."""
+    model, people = distributions(panel)
+    taus = [kendalltau(p, q).statistic for p, q in zip(model, people, strict=True)]
+    assert evaluate(name, panel, context_for(panel)) == pytest.approx(np.mean(taus), abs=1e-12)
+    even = {e: 1 / len(EMOTIONS) for e in EMOTIONS}
+    assert evaluate(name, [make_row(Answer("awe", "", even), ["awe", "fear"])], context_for(panel)) == 0.0
+
+
+@checks("wheel_precision", "wheel_recall")
+def _wheel(name: str, _: list[ScoredExample], context_for: ContextFor, __: Any) -> None:
+    """By hand: `scared` and `afraid` are of one family, `nostalgic` stands for itself, a refusal scores 0."""
+    rows = [
+        make_row(Answer("scared", ""), ["afraid", "nostalgic"]),
+        make_row(Answer("nostalgic", ""), ["Nostalgic", "nostalgic"]),
+        make_row(Answer("calm", ""), ["furious"]),
+        make_row(Refusal("no"), ["calm"]),
+    ]
+    expected = {"wheel_precision": 2 / 4, "wheel_recall": (1 / 2 + 1 + 0 + 0) / 4}
+    assert evaluate(name, rows, context_for(rows)) == pytest.approx(expected[name])
 
 
 @checks("top_2", "top_3")
