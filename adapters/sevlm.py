@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -80,6 +81,9 @@ class SEVLMAdapter(LocalAdapter):
         self.lexicon_name, self.device = lexicon, device
         self.max_new_tokens, self.probabilities = max_new_tokens, probabilities
         self._model: SEVLM | None = None
+        self._told: dict[str, str] = {}  # item -> what the label head sees beside the image
+        if self._label_meta() is not None:  # an item does not show it
+            self.needs = frozenset({"references"})
 
     def fingerprint(self) -> dict[str, Any]:
         """Weights, configuration, lexicon, decoding and versions."""
@@ -96,6 +100,16 @@ class SEVLMAdapter(LocalAdapter):
             "rules": f"{RULES_VERSION} (parser {PARSER_VERSION})",
             "transformers": version("transformers"),
         }
+
+    def attach(self, examples: Sequence[Example]) -> None:
+        """Look up what the label head sees beside the images that are asked about next, and nothing else."""
+        self._told = {example.id: example.meta.get(self._label_meta() or "", "") for example in examples}
+
+    def _label_meta(self) -> str | None:
+        config = self.checkpoint / "config.json"
+        with contextlib.suppress(SEVLMError):  # a damaged file is told of when it is loaded
+            return SEVLMConfig.load(config).label_meta if config.is_file() else None
+        return None
 
     def load(self) -> None:
         """Load weights, image encoder and lexicon.
@@ -157,7 +171,8 @@ class SEVLMAdapter(LocalAdapter):
         for (labels, explained), group in kinds:
             indices = list(group)
             shown = [image for i in indices if not isinstance(image := images[i], ImageError)]
-            for index, (one, usage) in zip(indices, self._generated(shown, labels), strict=True):
+            meta = [self._told.get(items[i].id, "") for i in indices]
+            for index, (one, usage) in zip(indices, self._generated(shown, labels, meta), strict=True):
                 outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -173,11 +188,13 @@ class SEVLMAdapter(LocalAdapter):
         gained = (both[0] - both[1]).tolist()
         return answer_by_scores(item, gained, Usage(time.monotonic() - started))
 
-    def _generated(self, images: Sequence[Image], labels: Sequence[str]) -> list[tuple[Generated, Usage]]:
+    def _generated(
+        self, images: Sequence[Image], labels: Sequence[str], meta: Sequence[str]
+    ) -> list[tuple[Generated, Usage]]:
         if self._model is None:
             raise UserError("sevlm answers only after load()")
         started = time.monotonic()
-        generated = self._model.generate(images, labels if self.probabilities else None)
+        generated = self._model.generate(images, labels if self.probabilities else None, meta=meta)
         share = (time.monotonic() - started) / len(images)
         return [(one, Usage(share, None, len(one.token_ids))) for one in generated]
 
@@ -282,6 +299,7 @@ def _examples(examples: Sequence[Example], task: Task) -> list[TrainingExample]:
             tuple((annotation.emotion, annotation.explanation) for annotation in example.annotations),
             dict(example.emotion_histogram),
             None if task.explanations else _bipolar(example.ratings, task.ratings),
+            dict(example.meta),
         )
         for example in examples
         if example.annotations

@@ -1,15 +1,16 @@
 """SEVLM, its parts and its mends on real annotations, at a size that two CPU cores train in three minutes.
 
-    python benchmarks/artemis_small.py select --work FOLDER [--folds 0,1] [--candidates 0,3]
+    python benchmarks/artemis_small.py select --work FOLDER [--folds 0,1]
     python benchmarks/artemis_small.py run --work FOLDER [--folds 0,1] [--systems nlx_gpt,improved]
     python benchmarks/artemis_small.py report --work FOLDER
 
 Five folds by painting over the pictured paintings of the development data (`HARNESS_DEV_DATA`), frozen
-EfficientNet-Lite0 features, the Glasgow norms, a small GPT-2 from scratch. The improved mode has two settings that the
-size of the data decides; `select` trains every candidate on a fold's training part, and the fold takes the one whose
-label probabilities have the lowest cross-entropy with the annotators' shares on its validation part. `run` then trains
-each system on both parts and answers the test part. Each training appends one line to FOLDER/outcomes.jsonl, and what
-is there already is left out; `report` pools the folds and writes aggregates to results/artemis_small.json. FOLDER holds
+EfficientNet-Lite0 features, the Glasgow norms, a small GPT-2 from scratch. What the improved mode chooses on validation
+pictures (how much the label head counts beside the decoder, and the temperature of both) it chooses inside each fold:
+`select` trains on a fold's training part and notes the pair of the lowest cross-entropy on its validation part. `run`
+then trains each system on both parts, with that pair, and answers the test part. Each training appends one line to
+FOLDER/outcomes.jsonl, and what is there already is left out; `report` pools the folds and writes aggregates to
+results/artemis_small.json. FOLDER holds
 texts and must lie outside the repository.
 """
 
@@ -27,10 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from artemis_small_report import cross_entropy, report
+from artemis_small_report import report
 from machine import machine
 
+from harness.adapters.linear import Columns, best_regression
 from sevlm.checkpoint import SEVLM
 from sevlm.data import TrainingExample
 from sevlm.images import FeatureCache, FeatureStore, load_image_encoder
@@ -47,18 +50,20 @@ TRAINING: dict[str, Any] = {
 }
 OFF = {"use_vad_features": False, "use_vad_head": False, "use_contrastive_head": False}
 OFFICIAL = {"mode": "official", "lemmatizer": "simplemma", "max_length": 30, "max_new_tokens": 25}
+IMPROVED: dict[str, Any] = {"image_dropout": 0.25, "label_meta": "style"}
 TRAINED: dict[str, dict[str, Any]] = {
     "nlx_gpt": OFFICIAL | OFF,
     "vad_features": OFFICIAL | OFF | {"use_vad_features": True},
     "vad_head": OFFICIAL | OFF | {"use_vad_head": True},
     "contrastive_head": OFFICIAL | OFF | {"use_contrastive_head": True},
     "official": OFFICIAL,
-    "improved": {},
+    "improved": IMPROVED,
+    "improved_without_meta": IMPROVED | {"label_meta": None},
+    "improved_without_head": IMPROVED | {"use_label_head": False, "label_meta": None},
 }
-CANDIDATES: tuple[dict[str, Any], ...] = tuple(
-    {"image_dropout": dropout, "emotion_weight": weight} for dropout in (0.25, 0.5, 0.75) for weight in (1.0, 3.0)
-)
-BASELINES = ("majority", "nearest")
+SELECTING = ("improved", "improved_without_meta")
+CHOSEN = ("label_blend", "label_temperature")
+BASELINES = ("majority", "nearest", "linear", "linear_style")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,6 @@ class Options:
     work: Path
     folds: Sequence[int]
     systems: Sequence[str]
-    candidates: Sequence[int]
     device: str
 
 
@@ -84,7 +88,7 @@ def read_examples() -> list[TrainingExample]:
         picture = folder / "images" / style / f"{painting}.jpg"
         if picture.exists():
             lowered = tuple((emotion, text.lower()) for emotion, text in said)
-            examples.append(TrainingExample(f"{style}/{painting}", picture, lowered))
+            examples.append(TrainingExample(f"{style}/{painting}", picture, lowered, meta={"style": style}))
     return examples
 
 
@@ -105,26 +109,30 @@ def recipe(system: str, settings: dict[str, Any]) -> Recipe:
 
 
 def answers(
-    system: str, settings: dict[str, Any], known: list[TrainingExample], asked: list[TrainingExample], given: Options
-) -> dict[str, Any]:
+    system: str, settings: dict[str, Any], known: list[TrainingExample], asked: list[TrainingExample], given: Options,
+    validation: Sequence[TrainingExample] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Train on the known paintings and answer the others."""
     out = given.work / "trainings" / f"{system}-{os.getpid()}-{time.time_ns()}"
     chosen = recipe(system, settings | {"feature_cache": str(given.work / "features")})
     started = time.perf_counter()
-    summary = train(chosen, known, [], out, device=given.device, progress=False)
+    summary = train(chosen, known, validation, out, device=given.device, progress=False)
     seconds = time.perf_counter() - started
     model = SEVLM.from_pretrained(out).to(given.device)
     lookup = VADLookup.from_config(model.config, load_lexicon(chosen.training.lexicon))
     store = features(model, given.work, asked)
     said = []
     for start in range(0, len(asked), 64):
-        said += model.generate(store.grid([e.image_path for e in asked[start : start + 64]]), LABELS, lookup)
+        batch = asked[start : start + 64]
+        told = [example.meta["style"] for example in batch]
+        said += model.generate(store.grid([example.image_path for example in batch]), LABELS, lookup, meta=told)
     rows = [
         {"id": e.id, "emotion": g.emotion, "text": g.explanation, "ended": g.ended, "probs": g.label_probs}
         for e, g in zip(asked, said, strict=True)
     ]
     keys = ("parameters", "updates", "truncated", "lexicon")
-    return {"train_s": seconds, "summary": {key: summary[key] for key in keys}, "rows": rows}
+    found = {key: getattr(model.config, key) for key in CHOSEN}
+    return {"train_s": seconds, "found": found, "summary": {key: summary[key] for key in keys}, "rows": rows}
 
 
 def features(model: SEVLM, work: Path, examples: Sequence[TrainingExample]) -> FeatureStore:
@@ -137,6 +145,9 @@ def baseline_rows(name: str, fold: int, work: Path) -> Iterator[dict[str, Any]]:
     train_part, val, test = split(read_examples(), fold)
     known = [*train_part, *val]
     commonest = Counter(emotion for example in known for emotion, _ in example.captions).most_common(1)[0][0]
+    if name.startswith("linear"):
+        yield from linear_rows(known, test, work, styled=name == "linear_style")
+        return
     fallback = next(text for example in known for emotion, text in example.captions if emotion == commonest)
     if name == "majority":
         yield from ({"id": example.id, "emotion": commonest, "text": fallback} for example in test)
@@ -154,15 +165,39 @@ def baseline_rows(name: str, fold: int, work: Path) -> Iterator[dict[str, Any]]:
         yield {"id": example.id, "emotion": emotion, "text": text}
 
 
+def linear_rows(
+    known: Sequence[TrainingExample], asked: Sequence[TrainingExample], work: Path, styled: bool
+) -> Iterator[dict[str, Any]]:
+    """The harness' regression on the features that all systems see; no explanations."""
+    encoder = load_image_encoder(recipe("improved", {}).model_config())
+    store = FeatureCache(work / "features", progress=False).build(encoder, [e.image_path for e in [*known, *asked]])
+    inputs = []
+    for part in (known, asked):
+        grids = (store.grid([example.image_path])[0].float().mean(0) for example in part)
+        inputs.append(torch.nn.functional.normalize(torch.stack(list(grids)), dim=1).double().numpy())
+    told = [[example.meta["style"] if styled else "" for example in part] for part in (known, asked)]
+    columns = Columns(inputs[0].mean(0), sorted(set(told[0]) - {""}))
+    shares = np.array([[e.counts.get(label, 0) / sum(e.counts.values()) for label in LABELS] for e in known])
+    regression, _ = best_regression(columns(inputs[0], told[0]), shares, LABELS)
+    for example, row in zip(asked, columns(inputs[1], told[1]), strict=True):
+        answer = regression.answer(row)
+        yield {"id": example.id, "emotion": answer.emotion, "text": "", "probs": dict(answer.emotion_probs or {})}
+
+
 def select(given: Options) -> None:
-    """The validation answers of the candidates that FOLDER does not hold yet."""
-    for fold in given.folds:
-        train_part, val, _ = split(read_examples(), fold)
-        done = [line["settings"] for line in read_lines(given.work) if (line["part"], line["fold"]) == ("val", fold)]
-        for settings in (CANDIDATES[index] for index in given.candidates):
-            if settings not in done:
-                result = answers("improved", settings, train_part, val, given)
-                append(given, {"system": "improved", "fold": fold, "part": "val", "settings": settings} | result)
+    """What the improved systems choose on the validation parts, as far as FOLDER does not hold it yet."""
+    for fold, system in ((fold, system) for fold in given.folds for system in given.systems):
+        if chosen(system, fold, given.work) is None and system in SELECTING:
+            train_part, val, _ = split(read_examples(), fold)
+            line = {"system": system, "fold": fold, "part": "val"}
+            append(given, line | answers(system, {"evaluate_every": 10**9}, train_part, val, given, val))
+
+
+def chosen(system: str, fold: int, work: Path) -> dict[str, Any] | None:
+    """The pair that a system found on a fold's validation part; None if it was not trained there."""
+    place = (system, fold, "val")
+    found = (line["found"] for line in read_lines(work) if (line["system"], line["fold"], line["part"]) == place)
+    return next(found, None)
 
 
 def run(given: Options) -> None:
@@ -178,19 +213,11 @@ def run(given: Options) -> None:
             line["rows"] = list(baseline_rows(system, fold, given.work))
         else:
             train_part, val, test = split(read_examples(), fold)
-            line["settings"] = selected(fold, given.work) if system == "improved" else {}
+            line["settings"] = chosen(system, fold, given.work) or {}
+            if system in SELECTING and not line["settings"]:
+                raise SystemExit(f"{system}, fold {fold}: run `select` first")
             line |= answers(system, line["settings"], [*train_part, *val], test, given)
         append(given, line)
-
-
-def selected(fold: int, work: Path) -> dict[str, Any]:
-    """The candidate with the lowest cross-entropy on the fold's validation part."""
-    known = {example.id: example for example in read_examples()}
-    tried = [line for line in read_lines(work) if (line["part"], line["fold"]) == ("val", fold)]
-    if len(tried) < len(CANDIDATES):
-        raise SystemExit(f"fold {fold}: {len(tried)} of {len(CANDIDATES)} candidates are trained; run `select` first")
-    best: dict[str, Any] = min(tried, key=lambda line: cross_entropy(line["rows"], known))["settings"]
-    return best
 
 
 def append(given: Options, line: dict[str, Any]) -> None:
@@ -233,16 +260,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--folds", default=",".join(map(str, range(FOLDS))))
     parser.add_argument("--systems", default=",".join((*BASELINES, *TRAINED)))
-    parser.add_argument(
-        "--candidates", default=",".join(map(str, range(len(CANDIDATES)))), help="numbers, for `select`"
-    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     said = parser.parse_args()
     torch.set_num_threads(said.threads)
     said.work.mkdir(parents=True, exist_ok=True)
-    folds, candidates = ([int(part) for part in text.split(",")] for text in (said.folds, said.candidates))
-    given = Options(said.work, folds, said.systems.split(","), candidates, said.device)
+    folds = [int(part) for part in said.folds.split(",")]
+    given = Options(said.work, folds, said.systems.split(","), said.device)
     if said.action == "report":
         report(read_lines(given.work), read_examples())
     else:

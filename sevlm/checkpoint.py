@@ -99,6 +99,7 @@ _SWITCHES = (
     *("keep_last_token", "vad_lookup", "lemmatizer", "causal_vad_encoder", "fusion_boundary"),
     *("max_length", "soft_emotion_labels", "fusion_identity_init", "mask_padding_in_means", "use_vad_features"),
     *("use_vad_head", "use_contrastive_head", "image_resize", "image_encoder"),
+    *("use_label_head", "label_meta", "label_smoothing", "explain_best_label"),
 )
 
 
@@ -208,6 +209,7 @@ class SEVLM(  # the mixin
         labels: Sequence[str] | None = None,
         lookup: RowLookup | None = None,
         image_prefix: Tensor | None = None,
+        meta: Sequence[str] | None = None,
     ) -> list[Generated]:
         """Greedy captions, one per image; dropout is off during the call.
 
@@ -217,6 +219,7 @@ class SEVLM(  # the mixin
             labels: emotions to report probabilities of; None reports none.
             lookup: affect of words, if it is not the model's own.
             image_prefix: (B, prefix_dim) float, required if `config.prefix_length` > 0.
+            meta: value of `config.label_meta` for each image, empty where it is unknown.
 
         Raises:
             SEVLMError: no look-up is known although the model fuses VAD features, or labels are not distinct.
@@ -228,7 +231,7 @@ class SEVLM(  # the mixin
                 f"this model fuses VAD features: pass its VAD lexicon{known}, as from_pretrained(FOLDER, lexicon=FILE)"
             )
         grid = images if isinstance(images, Tensor) else self.image_encoder().encode(images)
-        return generate(self, grid, labels, lookup, image_prefix)
+        return generate(self, grid, labels, lookup, image_prefix, meta)
 
     def score_explanations(
         self, images: Sequence[Image.Image], captions: Sequence[Sequence[tuple[str, str]]]

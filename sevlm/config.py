@@ -36,10 +36,18 @@ TRAINED_ENCODER = "trained"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_TUPLES = ("image_mean", "image_std", "vad_dimensions")
+_TUPLES = ("image_mean", "image_std", "vad_dimensions", "labels", "meta_values")
 _POSITIVE = (
     *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
-    *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
+    *(
+        "label_temperature",
+        "max_new_tokens",
+        "vad_layers",
+        "vad_heads",
+        "vad_feedforward",
+        "vad_positions",
+        "image_size",
+    ),
 )
 
 
@@ -218,6 +226,25 @@ class SEVLMConfig:
     # Starts the fusion as the identity, so that pretrained embeddings survive step 0; official: N(0, 0.02).
     fusion_identity_init: bool = True
 
+    # --- label head
+    # Which emotion a picture evokes is decided by the picture alone, and a regression on its features decides it better
+    # than a decoder that must also learn to write. Official: the decoder's first words are the label.
+    use_label_head: bool = True
+    labels: tuple[str, ...] = ()  # that the head tells apart; set by training, empty: there is no head
+    # A key of the examples' `meta` (`style`, say) that the head sees beside the picture, and its known values, which
+    # training sets. Official: none.
+    label_meta: str | None = None
+    meta_values: tuple[str, ...] = ()
+    # Share of a target that goes to labels near in valence, arousal and dominance: awe was nearly excitement.
+    label_smoothing: float = 0.0
+    # Share of the head in the probability of a label, the rest is the decoder's; and the temperature of the mixture:
+    # an over-confident model is flattened by one above 1. Training chooses both by cross-entropy if it has validation
+    # pictures.
+    label_blend: float = 0.75
+    label_temperature: float = 1.0
+    # The decoder explains the most probable label, not the one that it would begin with itself.
+    explain_best_label: bool = True
+
     # --- losses
     # One caption's emotion is one annotator's; the shares of all of them are known. Official: the caption's alone.
     soft_emotion_labels: bool = True
@@ -229,6 +256,7 @@ class SEVLMConfig:
     use_vad_head: bool = True
     use_contrastive_head: bool = True
     lm_loss_weight: float = 1.0
+    label_loss_weight: float = 1.0
     contrastive_loss_weight: float = 1.0
     vad_loss_weight: float = 1.0
 
@@ -255,6 +283,8 @@ class SEVLMConfig:
             "causal_vad_encoder": False,
             "fusion_boundary": "fixed6",
             "fusion_identity_init": False,
+            "use_label_head": False,
+            "explain_best_label": False,
             "soft_emotion_labels": False,
             "mask_padding_in_means": False,
         }
@@ -307,6 +337,9 @@ class SEVLMConfig:
             raise SEVLMError("rates_pictures needs causal_vad_encoder, else the VAD head reads the rating")
         if self.emotion_weight <= 0 or (self.emotion_weight != 1 and not self.soft_emotion_labels):
             raise SEVLMError(f"emotion_weight must be positive, and 1 without soft labels, not {self.emotion_weight}")
+        for name in ("label_blend", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SEVLMError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
         for name in ("dropout", "image_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SEVLMError(f"{name} must lie in [0, 1), not {getattr(self, name)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.images import FeatureStore
-from sevlm.model import Negatives, SoftLabels
+from sevlm.model import LabelTargets, Negatives, SoftLabels, one_hot_meta
 from sevlm.tokenization import IGNORE_INDEX, EncodedCaption, Tokenizer, encode_caption, encode_label
 from sevlm.vad import VADLookup
 
@@ -45,6 +45,7 @@ class TrainingExample:
         histogram: annotators per emotion, counted before any text filter; None counts the captions.
         vad: people's mean valence, arousal and dominance before the image, each in -1..1, 0 if it was not asked
             for; the VAD head learns it from captions without explanation, whose words tell it nothing.
+        meta: what else is known of the image (`style`, say), for the label head.
     """
 
     id: str
@@ -52,6 +53,7 @@ class TrainingExample:
     captions: tuple[tuple[str, str], ...]
     histogram: Mapping[str, int] | None = None
     vad: tuple[float, float, float] | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse an image that nobody described."""
@@ -246,6 +248,7 @@ class Batch:
         vad: (B, T, 3) float32 in -1..1.
         negatives: rows with wrong explanations, None if the batch holds a single image.
         soft_labels: the annotators' emotions, None if the model is trained on each caption's own.
+        label_targets: of the label head; without columns if the model has none.
     """
 
     image_grid: Tensor
@@ -255,6 +258,7 @@ class Batch:
     vad: Tensor
     negatives: Negatives | None
     soft_labels: SoftLabels | None
+    label_targets: LabelTargets
 
 
 class EncodedCaptions:
@@ -280,6 +284,7 @@ class EncodedCaptions:
         self._ids = torch.empty((3, total, length), dtype=torch.int32)  # input, label, segment
         self._vad = torch.empty((total, length, 3), dtype=torch.float32)
         self._soft: list[tuple[SoftToken, ...]] = []
+        self._closeness = closeness(config, lookup)
         soft_labels = EmotionLabels(tokenizer, config)
         captions = ((example, caption) for example in examples for caption in example.captions)
         cut = 0
@@ -314,8 +319,33 @@ class EncodedCaptions:
         """The annotators' emotions of B captions; None if the configuration wants none."""
         return stack_soft([self._soft[index] for index in self._indices(rows)])
 
+    def label_targets(self, images: Sequence[int]) -> LabelTargets:
+        """What the label head learns of N images."""
+        examples = [self.examples[image] for image in images]
+        counts = torch.tensor([[float(e.counts.get(label, 0)) for label in self.config.labels] for e in examples])
+        shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+        told = [example.meta.get(self.config.label_meta or "", "") for example in examples]
+        return LabelTargets(shares @ self._closeness, one_hot_meta(self.config, told))
+
     def _indices(self, rows: Sequence[CaptionRef]) -> list[int]:
         return [self._starts[row.image] + row.caption for row in rows]
+
+
+def closeness(config: SEVLMConfig, lookup: VADLookup) -> Tensor:
+    """(labels, labels) rows that sum to 1: what a target for one label says of the others.
+
+    A label keeps 1 - `label_smoothing` of its share; the rest goes to labels near to it in valence, arousal and
+    dominance, by exp(-4 distance^2) (itself included), and stays where the lexicon does not know the label.
+    """
+    number, part = len(config.labels), config.label_smoothing
+    own = torch.eye(number)
+    if not part:
+        return own
+    values = torch.stack([lookup([label])[0] for label in config.labels])  # (labels, 3) in -1..1
+    known = (values != 0).any(dim=1)
+    near = (-4 * torch.cdist(values, values).square()).exp() * (known[:, None] & known)
+    near = torch.where(known[:, None], near / near.sum(dim=1, keepdim=True).clamp_min(1e-9), own)
+    return (1 - part) * own + part * near
 
 
 def _padding_matters(config: SEVLMConfig) -> bool:
@@ -349,4 +379,5 @@ class Collator:
             vad,
             None if negatives is None else Negatives(*(index.to(self.device) for index in negatives)),
             None if soft_labels is None else SoftLabels(*(part.to(self.device) for part in soft_labels)),
+            LabelTargets(*(part.to(self.device) for part in self.captions.label_targets([p[0].image for p in pairs]))),
         )

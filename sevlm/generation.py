@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from sevlm.config import FIXED_BOUNDARY, SEVLMConfig, SEVLMError
-from sevlm.model import VAD_WIDTH, KeyValue, Network, explanation_mask
+from sevlm.model import VAD_WIDTH, KeyValue, Network, explanation_mask, one_hot_meta
 from sevlm.tokenization import (
     IGNORE_INDEX,
     Tokenizer,
@@ -428,6 +428,7 @@ def generate(
     labels: Sequence[str] | None = None,
     lookup: RowLookup | None = None,
     image_prefix: Tensor | None = None,
+    meta: Sequence[str] | None = None,
 ) -> list[Generated]:
     """Generates one caption per image; see `SEVLM.generate`. Dropout is off during the call."""
     training = model.training
@@ -435,9 +436,14 @@ def generate(
     try:
         captions = CaptionDecoder(model, image_grid, lookup, image_prefix)
         probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
-        if labels is not None:
-            probabilities = label_probabilities(captions, labels)
-        tokens, vad = _decode(captions)
+        chosen: list[Sequence[int]] = [()] * len(image_grid)
+        if labels is not None or model.label_head is not None:
+            best = probabilities = emotion_probabilities(captions, image_grid, labels or model.config.labels, meta)
+            if model.config.explain_best_label:
+                begun = {label: _begin(captions, label) for label in model.config.labels}
+                chosen = [begun.get(max(row, key=row.__getitem__), ()) for row in best]
+            probabilities = best if labels is not None else [None] * len(image_grid)
+        tokens, vad = _decode(captions, chosen)
     finally:
         model.train(training)
     rows = zip(tokens, probabilities, strict=True)
@@ -447,8 +453,29 @@ def generate(
     return [replace(caption, vad=_mean_vad(caption, *vad[row], model.config)) for row, caption in enumerate(found)]
 
 
-def _decode(captions: CaptionDecoder) -> tuple[list[list[int]], list[tuple[Tensor, Tensor]]]:
+def _begin(captions: CaptionDecoder, label: str) -> tuple[int, ...]:
+    """The tokens of a caption that names this emotion, "because" included."""
+    encoded = encode_label(captions.tokenizer, captions.model.config, label)
+    return tuple(encoded.input_ids[captions.prompt_length :])
+
+
+def _next_tokens(logits: Tensor, begun: Sequence[Sequence[int]]) -> Tensor:
+    """The most probable token of each row (B,), or the first of those that the row still has to begin with."""
+    tokens = logits.argmax(dim=-1)
+    for place, rest in enumerate(begun):
+        if rest:
+            tokens[place] = rest[0]
+    return tokens
+
+
+def _decode(
+    captions: CaptionDecoder, begun: Sequence[Sequence[int]]
+) -> tuple[list[list[int]], list[tuple[Tensor, Tensor]]]:
     """Decodes every row to its end; rows that have ended leave the batch in groups.
+
+    Args:
+        captions: the batch.
+        begun: the tokens that each row begins with, whatever the model would choose.
 
     Returns:
         For each row its N tokens; and the VAD head's values (N, 3) with the mask (N,) of its explanation tokens.
@@ -458,9 +485,9 @@ def _decode(captions: CaptionDecoder) -> tuple[list[list[int]], list[tuple[Tenso
     steps: list[tuple[Tensor, Tensor, dict[int, int]]] = []  # values, mask, row -> place in the batch
     rows = list(range(count))  # those in the batch
     open_rows = set(rows)
-    for _ in range(captions.model.config.max_new_tokens):
+    for number in range(captions.model.config.max_new_tokens):
         step = captions.next_step()
-        column = captions.append(step.logits.argmax(dim=-1))
+        column = captions.append(_next_tokens(step.logits, [begun[row][number:] for row in rows]))
         if step.next_vad is not None:
             places = {row: place for place, row in enumerate(rows)}
             steps.append((step.next_vad, captions.explained[:, -1], places))
@@ -489,6 +516,49 @@ def _mean_vad(caption: Generated, values: Tensor, explained: Tensor, config: SEV
     if not caption.explanation:  # an image's rating stands where the caption ends
         chosen = values[words : words + (caption.ended and config.rates_pictures)]
     return tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
+
+
+def mixed(head: Tensor, decoder: Tensor, blend: float, temperature: float) -> Tensor:
+    """Probabilities (B, L) of head and decoder as one: `blend` of the head, flattened by a temperature above 1."""
+    both = (blend * head + (1 - blend) * decoder).clamp_min(1e-12).log() / temperature
+    return both.softmax(dim=1)
+
+
+def label_opinions(
+    model: Network, image_grid: Tensor, lookup: RowLookup | None, meta: Sequence[str] | None = None
+) -> tuple[Tensor, Tensor]:
+    """How probable the head and the decoder find each of the head's labels, two (B, labels)."""
+    captions = CaptionDecoder(model, image_grid, lookup)
+    decoder = label_probabilities(captions, model.config.labels)
+    return _head_opinion(model, image_grid, meta), torch.tensor([list(row.values()) for row in decoder])
+
+
+def _head_opinion(model: Network, image_grid: Tensor, meta: Sequence[str] | None) -> Tensor:
+    assert model.label_head is not None
+    weight = model.decoder.wte.weight
+    told = one_hot_meta(model.config, meta or [""] * len(image_grid)).to(weight)
+    scores: Tensor = model.label_head(image_grid.to(weight), told)
+    return scores.double().softmax(dim=1).cpu()
+
+
+def emotion_probabilities(
+    captions: CaptionDecoder, image_grid: Tensor, labels: Sequence[str], meta: Sequence[str] | None
+) -> list[dict[str, float]]:
+    """The probability of each label for each image: the decoder's, or head and decoder as one.
+
+    A label that the head has not learned keeps the decoder's; without any that it has, all do.
+    """
+    found, model = label_probabilities(captions, labels), captions.model
+    known = [label for label in labels if label in model.config.labels]
+    if model.label_head is None or not known:
+        return found
+    head = _head_opinion(model, image_grid, meta)[:, [model.config.labels.index(label) for label in known]]
+    decoder = torch.tensor([[row[label] for label in known] for row in found], dtype=torch.float64)
+    share = decoder.sum(dim=1, keepdim=True)  # of what the head does not know, the rest
+    head, decoder = (part / part.sum(dim=1, keepdim=True).clamp_min(1e-12) for part in (head, decoder))
+    both = share * mixed(head, decoder, model.config.label_blend, model.config.label_temperature)
+    new = [dict(zip(known, row, strict=True)) for row in both.tolist()]
+    return [old | changed for old, changed in zip(found, new, strict=True)]
 
 
 @torch.no_grad()

@@ -29,6 +29,8 @@ INITIALIZER_RANGE = 0.02
 """Standard deviation of GPT-2's initial weights."""
 VAD_WIDTH = len(VAD_DIMENSIONS)
 CONTRASTIVE_EPSILON = 1e-8
+LABEL_GAIN, META_GAIN = 10.0, 3.0
+"""Length of a picture's features, and size of a told value, before the label head."""
 
 KeyValue: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values of one attention layer, each (B or N images, heads, K, D / heads)."""
@@ -356,7 +358,36 @@ class Decoder(nn.Module):
         return F.linear(hidden_states, self.wte.weight)
 
 
-# ---------------------------------------------------------------------------------------------- losses
+# ----------------------------------------------------------------------------------------------- heads
+
+
+class LabelHead(nn.Module):
+    """Which emotion a picture evokes: a regression on its patches, weighed by attention, and on what is told of it.
+
+    It starts as the regression on the mean patch with equal chances for all labels. Features get one length, since the
+    brightness of an encoder's answer says little about emotions.
+    """
+
+    def __init__(self, config: SEVLMConfig) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(config.encoder_dim))
+        self.labels = nn.Linear(config.encoder_dim, len(config.labels))
+        self.told = nn.Linear(len(config.meta_values), len(config.labels), bias=False) if config.label_meta else None
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, image_grid: Tensor, meta: Tensor | None = None) -> Tensor:
+        """(N, P, encoder_dim) patches, (N, values) one-hot `meta` -> (N, labels) scores."""
+        attention = (image_grid @ self.query / image_grid.shape[-1] ** 0.5).softmax(dim=1)  # (N, P)
+        pooled = torch.einsum("np,npe->ne", attention, image_grid)
+        scores: Tensor = self.labels(LABEL_GAIN * F.normalize(pooled, dim=1))
+        return scores if self.told is None or meta is None else scores + META_GAIN * self.told(meta.to(scores))
+
+
+def one_hot_meta(config: SEVLMConfig, values: Sequence[str]) -> Tensor:
+    """What is told of N images, (N, values); a row of zeros where it is unknown."""
+    rows = [[float(value == known) for known in config.meta_values] for value in values]
+    return torch.tensor(rows).view(len(values), len(config.meta_values))
 
 
 class ContrastiveHead(nn.Module):
@@ -379,6 +410,13 @@ class ContrastiveHead(nn.Module):
         return self.mlp(torch.cat((image, emotion, explanation), dim=-1)).squeeze(-1)  # type: ignore[no-any-return]
 
 
+class LabelTargets(NamedTuple):
+    """What the label head learns of N images: (N, labels) shares of annotators, and (N, values) one-hot `meta`."""
+
+    shares: Tensor
+    meta: Tensor
+
+
 class Negatives(NamedTuple):
     """Rows (B,) whose explanation is wrong for each row: same image but another emotion; another image."""
 
@@ -396,7 +434,7 @@ class SoftLabels(NamedTuple):
 
 
 class LossCounts(NamedTuple):
-    """What the losses are divided by: labelled tokens, captions, known VAD values.
+    """What the losses are divided by: labelled tokens, captions, known VAD values, images.
 
     With several processes or accumulated batches all of them divide by the counts of the whole update, so that its
     gradient is the gradient of one large batch.
@@ -405,6 +443,7 @@ class LossCounts(NamedTuple):
     lm: Tensor
     contrastive: Tensor
     vad: Tensor
+    label: Tensor
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
@@ -483,6 +522,7 @@ class SEVLMOutput:
         decoder: what computed them.
         loss: sum of the parts below.
         lm_loss, contrastive_loss, vad_loss: see the functions of these names.
+        label_loss: cross-entropy of the label head with the annotators' shares, mean over images.
     """
 
     hidden_states: tuple[Tensor, ...]
@@ -491,6 +531,7 @@ class SEVLMOutput:
     lm_loss: Tensor | None = None
     contrastive_loss: Tensor | None = None
     vad_loss: Tensor | None = None
+    label_loss: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -511,6 +552,7 @@ class Network(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         self.vad_encoder = VADEncoder(config) if config.use_vad_features else None
         self.decoder = Decoder(config)
+        self.label_head = LabelHead(config) if config.labels else None
         self.vad_head = nn.Linear(config.n_embd, VAD_WIDTH) if config.use_vad_head else None
         self.contrastive_head = ContrastiveHead(config) if config.use_contrastive_head else None
         if self.vad_head is not None:
@@ -528,6 +570,7 @@ class Network(nn.Module):
         image_prefix: Tensor | None = None,
         soft_labels: SoftLabels | None = None,
         counts: LossCounts | None = None,
+        label_targets: LabelTargets | None = None,
     ) -> SEVLMOutput:
         """Scores captions, and computes the losses if labels are given.
 
@@ -541,6 +584,7 @@ class Network(nn.Module):
             image_prefix: (B, prefix_dim) float, required if `config.prefix_length` > 0.
             soft_labels: distributions instead of some labels; positions count the prefix.
             counts: divisors of the losses, for a batch that is part of a larger update; None takes its own.
+            label_targets: without them the label loss is None.
 
         Raises:
             SEVLMError: a needed input is missing or has the wrong shape.
@@ -554,13 +598,14 @@ class Network(nn.Module):
         labels = labels[:, prefix:]
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
-        by = (None, None, None) if counts is None else counts
+        by = (None, None, None, None) if counts is None else counts
         logits = self.decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
         lm = self.config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, by[0])
         contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, by[1])
         affect = self._vad_loss(final, segment_ids, vad, by[2])
-        total = lm + sum(part for part in (contrastive, affect) if part is not None)
-        return SEVLMOutput(states.hidden_states, self.decoder, total, lm, contrastive, affect)
+        label = self._label_loss(image_grid, label_targets, by[3])
+        total = lm + sum(part for part in (contrastive, affect, label) if part is not None)
+        return SEVLMOutput(states.hidden_states, self.decoder, total, lm, contrastive, affect, label)
 
     def encode_vad(self, vad: Tensor | None) -> Tensor | None:
         """VAD features (B, T, 3) of VAD values (B, T, 3); None when the configuration uses none."""
@@ -606,18 +651,27 @@ class Network(nn.Module):
         predicted = self.vad_head(hidden_states[:, :-1])
         return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], self._counted(segment_ids, vad), count)
 
+    def _label_loss(self, image_grid: Tensor, targets: LabelTargets | None, count: Tensor | None) -> Tensor | None:
+        if self.label_head is None or targets is None:
+            return None
+        log_probs = self.label_head(image_grid, targets.meta).float().log_softmax(dim=1)  # (N, labels)
+        total: Tensor = (targets.shares * log_probs).sum()
+        return -self.config.label_loss_weight * total / (len(image_grid) if count is None else count)
+
     def _counted(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
         """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""
         mask = explanation_mask(self.config, segment_ids)[:, 1:]
         known = torch.tensor([name in self.config.vad_dimensions for name in VAD_DIMENSIONS], device=vad.device)
         return counted_values(vad[:, 1:], mask, known)
 
-    def count_losses(self, labels: Tensor, segment_ids: Tensor, vad: Tensor, negatives: Negatives | None) -> LossCounts:
+    def count_losses(
+        self, labels: Tensor, segment_ids: Tensor, vad: Tensor, negatives: Negatives | None, images: int = 0
+    ) -> LossCounts:
         """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
         captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
-        return LossCounts(
-            count_labels(labels[:, self.config.prefix_length :]), captions, self._counted(segment_ids, vad).sum()
-        )
+        tokens = count_labels(labels[:, self.config.prefix_length :])
+        pictures = torch.tensor(images, device=labels.device)
+        return LossCounts(tokens, captions, self._counted(segment_ids, vad).sum(), pictures)
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""

@@ -41,7 +41,7 @@ RECIPES = Path(__file__).with_name("configs")
 _PATHS = ("decoder_init", "tokenizer", "lexicon", "init_from", "feature_cache")
 _POSITIVE = (
     *("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience", "evaluate_every"),
-    *("learning_rate", "vad_learning_rate", "adam_epsilon", "feature_cache_gb"),
+    *("learning_rate", "vad_learning_rate", "label_learning_rate", "adam_epsilon", "feature_cache_gb"),
 )
 
 
@@ -72,6 +72,9 @@ class TrainingConfig:
     accumulate: int = 1  # batches per update and process
     learning_rate: float = 2e-5
     vad_learning_rate: float = 4e-5  # of the VAD encoder
+    # Of the label head: a regression on frozen features needs few, large steps and little freedom, at any size.
+    label_learning_rate: float = 1.0e-3
+    label_weight_decay: float = 1.0
     weight_decay: float = 0.0
     adam_epsilon: float = 1e-6  # large beside the gradients of a small model from scratch: 1.0e-8 there
     schedule: Schedule = "linear"  # to 0 at the last update; or `cosine`
@@ -92,7 +95,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _POSITIVE)
-        for name in ("weight_decay", "warmup_steps", "max_grad_norm"):
+        for name in ("weight_decay", "label_weight_decay", "warmup_steps", "max_grad_norm"):
             if (getattr(self, name) or 0) < 0:
                 raise SEVLMError(f"{name} must be at least 0, not {getattr(self, name)!r}")
         if self.max_grad_norm == 0:
@@ -319,6 +322,9 @@ def prepare(
         lexicon_sha256=lexicon.fingerprint(),
         rates_pictures=rated,
     )
+    if base is None:
+        labels, values = label_sets(config, train)
+        config = dataclasses.replace(config, labels=labels, meta_values=values)
     if config.prefix_length:
         raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
     trained = base is not None and config.image_encoder == TRAINED_ENCODER
@@ -335,6 +341,21 @@ def prepare(
     encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
     fingerprint = encoder.fingerprint()
     return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, accelerator, place)
+
+
+def label_sets(config: SEVLMConfig, train: Sequence[TrainingExample]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labels that the head tells apart, and the values of `meta` that it knows; none without a head.
+
+    Raises:
+        SEVLMError: no training image has `meta`.
+    """
+    if not config.use_label_head:
+        return (), ()
+    told = {example.meta.get(config.label_meta, "") for example in train} - {""} if config.label_meta else set()
+    if config.label_meta and not told:
+        raise SEVLMError(f"label_meta: no training image has {config.label_meta!r}")
+    labels = {label for example in train for label, count in example.counts.items() if count}
+    return tuple(sorted(labels)), tuple(sorted(told))
 
 
 def start_processes(device: str | None, precision: Precision) -> tuple[Accelerator, torch.device]:
@@ -401,7 +422,15 @@ def _tokenizer(config: SEVLMConfig, name: str, train: Sequence[TrainingExample])
 
 def _data_hash(examples: Sequence[TrainingExample], store: FeatureStore) -> str:
     content = [
-        (e.id, store.digest(e.image_path), e.captions, sorted((e.histogram or {}).items()), e.vad) for e in examples
+        (
+            e.id,
+            store.digest(e.image_path),
+            e.captions,
+            sorted((e.histogram or {}).items()),
+            e.vad,
+            sorted(e.meta.items()),
+        )
+        for e in examples
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -472,7 +501,14 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
 def departures(setup: Setup) -> list[str]:
     """What keeps a model from being the published SEVLM: configuration keys, `lexicon`, `decoder_init`."""
     official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
-    no_choice = {"vocab_size", "lexicon_name", "lexicon_sha256", *(name for name in own if name.endswith("_token_id"))}
+    no_choice = {
+        "vocab_size",
+        "labels",
+        "meta_values",
+        "lexicon_name",
+        "lexicon_sha256",
+        *(name for name in own if name.endswith("_token_id")),
+    }
     found = [name for name in own if own[name] != official[name] and name not in no_choice]
     if not setup.lookup.lexicon.name.startswith("nrc-vad"):
         found.append("lexicon")

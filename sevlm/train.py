@@ -28,7 +28,7 @@ from tqdm import tqdm
 from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
 from sevlm.config import SEVLMError
 from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample
-from sevlm.generation import Generated
+from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
 from sevlm.model import LossCounts, SEVLMOutput, lm_loss
 from sevlm.recipe import Recipe, Schedule, Setup, prepare, summarise, write_card
@@ -74,7 +74,7 @@ def train(
     return ended
 
 
-_PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss")
+_PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss", "label_loss")
 
 
 class Trainer:
@@ -104,6 +104,7 @@ class Trainer:
             self.settings.vad_learning_rate,
             self.settings.weight_decay,
             self.settings.adam_epsilon,
+            (self.settings.label_learning_rate, self.settings.label_weight_decay),
         )
         self.schedule = SCHEDULES[self.settings.schedule](self.optimizer, self.total, self.settings.warmup_steps)
         self.scaler = self.accelerator.scaler or torch.amp.GradScaler(setup.device.type, enabled=False)
@@ -200,7 +201,8 @@ class Trainer:
         """What the losses of the whole update are divided by, over its batches and processes."""
         total = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
         for batch in batches:
-            counts = self.model.count_losses(batch.labels, batch.segment_ids, batch.vad, batch.negatives)
+            shapes = (batch.labels, batch.segment_ids, batch.vad, batch.negatives, len(batch.image_grid))
+            counts = self.model.count_losses(*shapes)
             total += torch.stack(counts)
         return LossCounts(*self._sum(total))
 
@@ -215,6 +217,7 @@ class Trainer:
                 batch.negatives,
                 soft_labels=batch.soft_labels,
                 counts=counts,
+                label_targets=batch.label_targets,
             )
         return output
 
@@ -230,7 +233,8 @@ class Trainer:
 
     def _has(self, part: str) -> bool:
         config = self.model.config
-        return {"contrastive_loss": config.use_contrastive_head, "vad_loss": config.use_vad_head}.get(part, True)
+        heads = {"contrastive_loss": config.use_contrastive_head, "vad_loss": config.use_vad_head}
+        return heads.get(part, part != "label_loss" or bool(config.labels))
 
     def _evaluation_due(self) -> bool:
         if self.evaluator is None:
@@ -247,6 +251,9 @@ class Trainer:
         if self.log is not None:
             self.log.write({"update": done.update, "evaluation": values})
         done.evaluations.append({"update": done.update, **values})
+        self.model.config = dataclasses.replace(
+            self.model.config, label_blend=scores.label_blend, label_temperature=scores.label_temperature
+        )
         gained = _improved(scores, done.best)
         done.stale = 0 if gained & {"accuracy", "bleu_4"} else done.stale + 1
         self._keep(*({"accuracy", "bleu_4", self.settings.keep_best_by} & {*gained, "last"}))
@@ -315,20 +322,30 @@ class AdamW(torch.optim.AdamW):
 
 
 def build_optimizer(
-    model: nn.Module, learning_rate: float, vad_learning_rate: float, weight_decay: float = 0.0, epsilon: float = 1e-6
+    model: nn.Module,
+    learning_rate: float,
+    vad_learning_rate: float,
+    weight_decay: float = 0.0,
+    epsilon: float = 1e-6,
+    label_head: tuple[float, float] = (1e-3, 1.0),
 ) -> AdamW:
-    """Four groups, in the published order: VAD encoder and the rest, each with and without weight decay.
+    """Four groups, in the published order: VAD encoder and the rest, each with and without weight decay; before them
+    the label head, if there is one, with a learning rate and weight decay of its own.
 
     Matrices decay, vectors (biases and norms) do not. The published weight decay is 0.
     """
+    plain = {"vad_encoder.": (vad_learning_rate, weight_decay), "": (learning_rate, weight_decay)}
+    settings = {"label_head.": label_head, **plain}
     groups = []
-    for prefix, rate in ((True, vad_learning_rate), (False, learning_rate)):
-        own = [p for name, p in model.named_parameters() if name.startswith("vad_encoder.") is prefix]
-        matrices = [p for p in own if p.requires_grad and p.ndim >= 2]
-        vectors = [p for p in own if p.requires_grad and p.ndim < 2]
-        groups.append({"params": matrices, "lr": rate, "weight_decay": weight_decay})
-        groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+    for part, (rate, decay) in settings.items():
+        own = [p for name, p in model.named_parameters() if p.requires_grad and _group(name) == part]
+        groups.append({"params": [p for p in own if p.ndim >= 2], "lr": rate, "weight_decay": decay})
+        groups.append({"params": [p for p in own if p.ndim < 2], "lr": rate, "weight_decay": 0.0})
     return AdamW([group for group in groups if group["params"]], epsilon)
+
+
+def _group(name: str) -> str:
+    return next((part for part in ("vad_encoder.", "label_head.") if name.startswith(part)), "")
 
 
 def linear_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
@@ -361,6 +378,10 @@ def _remaining(step: int, total: int, warmup: int) -> float:
 # -------------------------------------------------------------------------------- evaluation while training
 
 
+BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+TEMPERATURES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
+
+
 @dataclass(frozen=True)
 class Scores:
     """One evaluation.
@@ -372,6 +393,8 @@ class Scores:
         lm_loss: mean over batches of the cross-entropy per token, in nats.
         dominant: images with a dominant emotion.
         images: all images.
+        label_blend, label_temperature: with which label probabilities are nearest to the annotators' shares.
+        cross_entropy: of these probabilities with the shares, in nats; None without a label head.
     """
 
     accuracy: float
@@ -379,6 +402,9 @@ class Scores:
     lm_loss: float
     dominant: int
     images: int
+    label_blend: float
+    label_temperature: float
+    cross_entropy: float | None
 
 
 @dataclass(frozen=True)
@@ -396,6 +422,8 @@ class Evaluator:
         training = model.training
         model.eval()
         try:
+            blend, temperature, cross_entropy = self.calibrate(model)
+            model.config = dataclasses.replace(model.config, label_blend=blend, label_temperature=temperature)
             generated = self.generate(model)
             loss = self._loss(model)
         finally:
@@ -409,14 +437,37 @@ class Evaluator:
             lm_loss=loss,
             dominant=dominant,
             images=len(examples),
+            label_blend=blend,
+            label_temperature=temperature,
+            cross_entropy=cross_entropy,
         )
 
     def generate(self, model: SEVLM) -> list[Generated]:
         """One greedy caption per image, in order."""
         found: list[Generated] = []
         for batch in self._batches():
-            found += model.generate(self._grid(model, batch), lookup=self.lookup)
+            told = [example.meta.get(model.config.label_meta or "", "") for example in batch]
+            found += model.generate(self._grid(model, batch), lookup=self.lookup, meta=told)
         return found
+
+    @torch.no_grad()
+    def calibrate(self, model: SEVLM) -> tuple[float, float, float | None]:
+        """Blend and temperature of the lowest cross-entropy with the annotators' shares, and that cross-entropy."""
+        config = model.config
+        if not config.labels:
+            return config.label_blend, config.label_temperature, None
+        parts = []
+        for start, batch in zip(range(0, len(self.captions.examples), self.batch_size), self._batches(), strict=True):
+            targets = self.captions.label_targets(range(start, start + len(batch)))
+            told = [example.meta.get(config.label_meta or "", "") for example in batch]
+            parts.append((targets.shares, *label_opinions(model, self._grid(model, batch), self.lookup, told)))
+        shares, head, decoder = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+
+        def loss(blend: float, temperature: float) -> float:
+            return float(-(shares * mixed(head, decoder, blend, temperature).log()).sum(dim=1).mean())
+
+        best = min(((b, t) for b in BLENDS for t in TEMPERATURES), key=lambda pair: loss(*pair))
+        return *best, loss(*best)
 
     @torch.no_grad()
     def _loss(self, model: SEVLM) -> float:

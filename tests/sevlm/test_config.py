@@ -107,7 +107,7 @@ def test_the_faithful_mode_differs_from_the_improved_one_in_the_documented_field
     assert {name for name in improved if improved[name] != faithful[name]} == {
         *("image_resize", "image_mean", "image_std", "keep_last_token", "vad_lookup", "lemmatizer"),
         *("causal_vad_encoder", "fusion_boundary", "fusion_identity_init", "mask_padding_in_means"),
-        *("max_length", "max_new_tokens", "soft_emotion_labels"),
+        *("max_length", "max_new_tokens", "soft_emotion_labels", "use_label_head", "explain_best_label"),
     }
     assert SEVLMConfig.official().image_mean == IMAGENET_MEAN
     assert SEVLMConfig().image_mean == CLIP_MEAN

@@ -95,7 +95,7 @@ def test_the_log_holds_every_update(whole: tuple[Path, dict[str, Any]]) -> None:
     losses = [line for line in log_of(whole[0]) if "loss" in line]
     assert [line["update"] for line in losses] == list(range(1, 7))
     for line in losses:
-        parts = line["lm_loss"] + line["contrastive_loss"] + line["vad_loss"]
+        parts = sum(line[name] for name in ("lm_loss", "contrastive_loss", "vad_loss", "label_loss"))
         assert line["loss"] == pytest.approx(parts, abs=1e-5)
 
 
