@@ -93,7 +93,7 @@ The frozen image encoder `{{ encoder }}` is not part of this checkpoint.
 """
 _SHOWN = (
     *("image_encoder", "image_size", "image_resize", "encoder_dim", "prompt", "max_length"),
-    *("vad_dimensions", "vad_lookup", "lemmatizer"),
+    *("vad_dimensions", "vad_lookup", "lemmatizer", "labels", "label_blend", "label_temperature"),
 )
 _SWITCHES = (
     *("keep_last_token", "vad_lookup", "lemmatizer", "causal_vad_encoder", "fusion_boundary"),

@@ -5,6 +5,7 @@
     image patches (N, P, E) -> keys and values of every block -------------------------------------------^
 
 Two heads exist for training only: next-token VAD values, and a score of how well image, emotion and explanation match.
+A third, of the improved mode, tells the emotion from the image alone.
 
 Why not transformers' `GPT2Block`: the released (non-causal) VAD encoder changes the embedding of every earlier
 explanation token at each decoding step while the image's keys and values stay, which its cache cannot express, and its
