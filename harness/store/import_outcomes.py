@@ -88,6 +88,7 @@ def _named(file: str) -> tuple[str, Path]:
 
 
 def _at(ids: Sequence[str], path: Path, position: str) -> str:
+    position = position.removesuffix(".0")  # pandas keeps whole numbers beside empty cells as 5.0
     if not position.isdecimal() or int(position) >= len(ids):
         raise UserError(f"{path}: id {position!r} is no row number from 0 to {len(ids) - 1}")
     return ids[int(position)]

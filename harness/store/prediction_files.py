@@ -200,8 +200,9 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Record]]:
 
 def _json_records(path: Path, text: str) -> Iterator[tuple[str, Record]]:
     value = _loaded(text, str(path))
-    if isinstance(value, dict):  # an evaluation log, or id -> record
-        records = value.get("samples")
+    if isinstance(value, dict):  # an evaluation log, a list under some key, or id -> record
+        lists = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
+        records = value.get("samples", lists[0] if len(lists) == 1 else None)
         if records is None:
             records = [{"id": key, **(v if isinstance(v, dict) else {"raw": v})} for key, v in value.items()]
         value = records
@@ -214,7 +215,9 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Record]]:
 
 def _loaded(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(
+            text, parse_constant=lambda name: None if name == "NaN" else float(name)
+        )  # pandas' empty cells
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 

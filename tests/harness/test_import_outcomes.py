@@ -116,6 +116,16 @@ def test_every_peers_file_gives_the_same_row(make: Any, tmp_path: Path) -> None:
     assert (second.emotion, isinstance(third, Refusal)) == ("gloom", True)
 
 
+def test_a_list_under_some_key_and_empty_cells_of_pandas(tmp_path: Path) -> None:
+    lines = [{"id": "a", "emotion": "joy", "explanation": float("nan")}, {"id": "b", "emotion": "gloom"}]
+    path = write(
+        tmp_path / "m.json",
+        json.dumps({"model": "m", "config": {"k": [1, 2]}, "predictions": lines}, indent=1).encode(),
+    )
+    found = dict(read_predictions(path, TASK))
+    assert found == {"a": Answer("joy", ""), "b": Answer("gloom", "")}
+
+
 def test_an_eval_archive_needs_its_package(tmp_path: Path) -> None:
     write(tmp_path / "log.eval", b"PK\x03\x04junk")
     with pytest.raises(UserError, match=r"log.eval: (reading an .eval log needs .*convert|not a log of inspect_ai)"):
