@@ -47,6 +47,7 @@ def test_the_recipe_for_24_gb_keeps_to_them(tmp_path: Path) -> None:
     assert found["answers_of_4_bit_weights_with_lora"]["memory"]["reserved_gb"] < 24
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 @pytest.mark.parametrize("program", ["llava_gpu.py", "qlora_gpu.py"])
 def test_without_a_gpu_the_benchmarks_say_so(program: str, tmp_path: Path) -> None:

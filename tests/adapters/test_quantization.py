@@ -59,6 +59,7 @@ def test_few_bits_answer_what_whole_weights_answer(
     assert capfd.readouterr().err.count("will be cast") == 0  # bitsandbytes would say it hundreds of times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_qlora_learns_and_its_weights_load_again(device: str, checkpoint: Path, card: Path, tmp_path: Path) -> None:
     out = tmp_path / "lora"

@@ -102,6 +102,7 @@ def test_the_vad_heads_numbers_are_brought_to_the_tasks_scales(adapter: SEVLMAda
     assert set(wide.ratings) == {d for d in scales if d in known}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_rated", [True, False])
 def test_where_people_gave_labels_and_ratings_it_learns_both(
     folder: Path, paintings: list[Example], tmp_path: Path, is_rated: bool

@@ -95,6 +95,7 @@ def rendered(task: Task) -> Iterator[str]:
     return (render(prompt, task.emotions, task.ratings) for prompt in task.prompts.values())
 
 
+@pytest.mark.slow
 def test_all_tasks_in_one_run_and_one_report(
     layout_of: Callable[[str], Layout],
     tmp_path: Path,
