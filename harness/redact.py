@@ -7,7 +7,6 @@ import os
 import re
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
 SHORTEST = 8
@@ -50,13 +49,15 @@ def redact_known(text: str) -> str:
         for form in _forms(secret):
             if form in text:
                 text = text.replace(form, HIDDEN)
+        if "%" in text:
+            text = _url_quoted(secret).sub(HIDDEN, text)
     return text
 
 
 @lru_cache(maxsize=256)
 def _forms(secret: str) -> tuple[str, ...]:
-    """The secret as it may stand in a text: as it is, URL-quoted, in base64."""
-    forms = [secret, quote(secret, safe=""), quote_plus(secret)]
+    """The secret as it may stand in a text: as it is or in base64."""
+    forms = [secret]
     data = secret.encode("utf-8", "surrogateescape")
     for shift in range(3):
         # The characters that hold bits of the secret alone: 6 bits each, after `shift` bytes of something else.
@@ -64,6 +65,15 @@ def _forms(secret: str) -> tuple[str, ...]:
         encoded = base64.b64encode(bytes(shift) + data)[first:last].decode()
         forms += [encoded, encoded.replace("+", "-").replace("/", "_")]
     return tuple(dict.fromkeys(forms))
+
+
+@lru_cache(maxsize=256)
+def _url_quoted(secret: str) -> re.Pattern[str]:
+    """The secret with any of its characters percent-encoded, in either case of the digits."""
+    codes = ("".join(f"%{byte:02x}" for byte in c.encode("utf-8", "surrogateescape")) for c in secret)
+    return re.compile(
+        "".join(f"(?:{re.escape(c)}|(?i:{code}){'|[+]' * (c == ' ')})" for c, code in zip(secret, codes, strict=True))
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -37,3 +37,12 @@ def test_names_that_are_secret_and_names_that_only_sound_so():
 def test_nested_values():
     value = {"settings": {"api_key": "x", "max_tokens": 5, "list": ["sk-abcdefgh1234"]}}
     assert redact(value) == {"settings": {"api_key": HIDDEN, "max_tokens": 5, "list": [HIDDEN]}}
+
+
+@pytest.mark.parametrize(
+    "quoted", ["pass/word+9", "pass%2Fword%2B9", "pass%2fword%2b9", "%70%61%73%73%2F%77%6F%72%64%2B%39"]
+)
+def test_url_quoted_forms_of_a_known_secret_disappear(quoted, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
+    for form in (quoted, quoted.replace("%2F", "%2f").replace("%6F", "%6f")):
+        assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"
