@@ -9,7 +9,7 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -165,11 +165,24 @@ def load_model(settings: CheckpointSettings) -> Any:
     if spread is not None:
         arguments["device_map"] = spread
     try:
-        model = _auto_class(settings).from_pretrained(settings.source, **arguments)
+        model, found = _auto_class(settings).from_pretrained(settings.source, output_loading_info=True, **arguments)
         placed = model if spread is not None else model.to(pick_device(settings))
     except Exception as error:
         raise _unavailable(settings, error) from error
+    _check_weights(settings, model, found["missing_keys"])
     return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
+
+
+def _check_weights(settings: CheckpointSettings, model: Any, missing: Collection[str]) -> None:
+    """Refuse a checkpoint without some of its weights: transformers would go on with random ones."""
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    loaded = {weight.data_ptr() for name, weight in weights.items() if name not in missing}
+    # a weight that is tied to another one may be called missing
+    random = sorted(name for name in missing if name not in weights or weights[name].data_ptr() not in loaded)
+    if random:
+        raise UserError(
+            f"checkpoint {settings.checkpoint!r} lacks {len(random)} of its weights ({random[0]} …); is it whole?"
+        )
 
 
 def _auto_class(settings: CheckpointSettings) -> Any:

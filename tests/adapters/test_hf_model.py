@@ -12,6 +12,7 @@ import pytest
 import tiny_models
 from adapter_samples import Picture, item
 from loading_hf import loaded
+from safetensors.torch import load_file, save_file
 
 from harness.adapters.hf import HFVisionLanguage
 from harness.types import Item, UserError
@@ -81,6 +82,15 @@ def test_checkpoints_that_cannot_be_loaded(
     assert wanted.get(kind, "expected a folder with an image-text checkpoint") in message
 
 
+def test_weights_that_are_missing_are_not_made_up(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints["llava-taught"], tmp_path / "torn")
+    weights = load_file(folder / "model.safetensors")
+    gone = next(name for name in weights if name.endswith("down_proj.weight"))
+    save_file({n: w for n, w in weights.items() if n != gone}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks 1 of its weights \(.*down_proj\.weight"):
+        HFVisionLanguage(checkpoint=str(folder)).load()
+
+
 OWN_CODE = """
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
@@ -100,6 +110,9 @@ def test_code_of_its_own_is_run_only_if_that_was_typed(
     folder = shutil.copytree(checkpoints["llava-taught"], tmp_path / f"own{kind}")
     (folder / "own.py").write_text(OWN_CODE)
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "own"}
+    weights = load_file(folder / "model.safetensors")  # transformers renames those of kinds that it knows
+    weights["lm_head.weight"] = weights.pop("language_model.lm_head.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", kind: "own.OwnModel"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"add --trust-remote-code$"):
