@@ -26,8 +26,6 @@ __all__ = ["PARSER_VERSION", "SYNONYMS", "Reply", "label_place", "parse_answer",
 PARSER_VERSION = "4"
 """Changes whenever some raw text may be read differently: forms, synonyms, or anything in `vocabulary.yaml`."""
 
-LONGEST_TEXT = 2_000_000
-"""Characters of a whole reply, thoughts included; longer ones are not looked at."""
 LONGEST_ANSWER = 20_000
 """Characters of an answer without its thoughts; a longer one is a loop, and unparsed."""
 LONGEST_AROUND = 5_000
@@ -62,7 +60,7 @@ def parse_answer(
         when it was cut off before that, `Failed` (`no-answer`) when it holds thoughts and nothing else; `Refusal` when
         it claims no label and holds a refusal; `Unparsed` with its reason otherwise.
     """
-    if len(raw) > LONGEST_TEXT or is_loop(raw):
+    if is_loop(raw):
         return Unparsed(raw, usage, "too long", reasoning)
     reply = split_reply(raw, reasoning)
     thoughts = reply.reasoning
@@ -91,7 +89,7 @@ def label_place(raw: str, labels: Sequence[str]) -> tuple[int, int] | None:
     Returns:
         Start and end, or None if no label is read, or it stands there in another spelling (an escape).
     """
-    if len(raw) > LONGEST_TEXT or is_loop(raw):
+    if is_loop(raw):
         return None
     reply = split_reply(raw)
     if len(reply.answer) > LONGEST_ANSWER:

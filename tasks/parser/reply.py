@@ -101,13 +101,15 @@ def split_reply(text: str, reasoning: str = "") -> Reply:
     return _unframed(plain[:end], start, inside, Reply("", None, found, open=is_open, loose=is_loose))
 
 
+LONGEST_TEXT = 2_000_000
+"""Characters of a whole reply, thoughts included; longer ones are not looked at."""
 MOST_BRACKETS = 20_000
-"""A reply that opens more brackets than that is a loop."""
+"""A reply that opens more marks than that, by a bracket or a sign of LaTeX, is a loop."""
 
 
 def is_loop(text: str) -> bool:
-    """Whether a text opens so many brackets of marks that no reader would look for the answer among them."""
-    return sum(map(text.count, "<[◁＜⟨〈《【〔")) > MOST_BRACKETS
+    """Whether a text is so long, or opens so many marks, that no reader would look for an answer in it."""
+    return len(text) > LONGEST_TEXT or sum(map(text.count, "<[◁＜⟨〈《【〔$\\")) > MOST_BRACKETS
 
 
 _WORD = re.compile(r"[^\W_]")

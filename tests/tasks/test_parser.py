@@ -214,6 +214,7 @@ def test_a_huge_text_is_refused_at_once() -> None:
     outcome = parse_answer("{" * 10_000_000, ARTEMIS)
     assert isinstance(outcome, Unparsed)
     assert outcome.reason == "too long"
+    assert read_ratings("\\text{" * 1_500_000, {"valence": (0.0, 1.0)}) == {}
     assert time.process_time() - started < MOST_CPU_S
 
 
