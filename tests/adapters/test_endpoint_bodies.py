@@ -71,6 +71,7 @@ def raw_deflate(data: bytes) -> bytes:
         (zlib.compress(gzip.compress(WHOLE)), "gzip, deflate"),
         (WHOLE, "identity"),
     ],
+    ids=["gzip", "x-gzip", "zlib", "deflate", "twice", "plain"],
 )
 def test_packed_answers_are_read(endpoint: Endpoint, url: str, picture: Picture, body: bytes, encoding: str) -> None:
     assert isinstance(only(endpoint, url, picture, Reply(200, body, {"content-encoding": encoding})), Answer)
@@ -83,6 +84,7 @@ def test_packed_answers_are_read(endpoint: Endpoint, url: str, picture: Picture,
         (gzip.compress(WHOLE)[:-20], "gzip", "connection", 6),
         (WHOLE, "br", "not-json", 1),
     ],
+    ids=["no gzip", "cut gzip", "unknown"],
 )
 def test_what_cannot_be_unpacked(
     endpoint: Endpoint, url: str, picture: Picture, body: bytes, encoding: str, kind: str, requests: int

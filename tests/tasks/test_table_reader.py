@@ -129,6 +129,7 @@ def test_a_row_of_json_may_hold_a_line_separator(tmp_path: Path) -> None:
         (b"file,feeling,why,feeling\na.png,joy,x,gloom\n", "the header has 2 columns called 'feeling'; rename one"),
         (gzip.compress(b"file,feeling\na.png,joy\n"), "is packed (gzip, zip or Excel); unpack it"),
     ],
+    ids=["column twice", "packed"],
 )
 def test_a_column_that_stands_twice_and_a_packed_file_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "t.csv"
