@@ -1,4 +1,4 @@
-"""The answer in words: how close the small model comes to the larger ones, on which emotions, at what price.
+"""The answer in words: how close the small model comes to the larger ones, on which emotions, at what cost.
 
 Every number is read from `headline` in results.json; the same sentences stand on the page, in the terminal and in the
 text for papers. They stay true without a larger model, without a majority row and on any number of tasks.
@@ -50,6 +50,11 @@ class Kept:
     def text(self) -> str:
         """`46 %`, a dash without a share."""
         return DASH if self.share is None else percent(self.share)
+
+    @property
+    def is_beyond(self) -> bool:
+        """The interval ends beyond the bar's right end."""
+        return self.high is not None and self.high > 1.25
 
     @staticmethod
     def at(share: float) -> float:
@@ -124,7 +129,7 @@ def answer(results: Mapping[str, Any], task: str) -> Answer | None:
         ("Best", _best(values, info, ranked)),
         ("Significance", _significance(record, info)),
         ("By emotion", _by_emotion(best)),
-        ("Price", _price(record)),
+        ("Cost", _cost(record)),
         ("Based on", _based_on(results, task, values, info)),
     ]
     return Answer(lead, note, tuple((word, text) for word, text in points if text), rivals, record["small"]["model"])
@@ -174,7 +179,7 @@ def _rival(small: Mapping[str, Any], larger: Mapping[str, Any], facts: Mapping[s
     size += "" if ratios["parameters"] is None else f" ({times(ratios['parameters'])})"
     time = DASH if larger["latency_p50_s"] is None else f"{signed(larger['latency_p50_s'], 2)} s"
     time += "" if ratios["latency_p50_s"] is None else f" ({times(ratios['latency_p50_s'])})"
-    return Rival(larger["model"], size, time, _dollars(larger["cost_usd"]) or DASH, kept)
+    return Rival(larger["model"], size, time, _dollars(larger["cost_usd"]), kept)
 
 
 def times(ratio: float) -> str:
@@ -206,16 +211,18 @@ def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricI
     share = number_or_none(first, "share")
     if share is None:
         return f"{large} does not beat the majority line in {metric}, so there is no lead to keep.", f"{values}."
-    kept = Kept(info, share, number_or_none(first, "low"), number_or_none(first, "high"), 0, "")
+    kept = Kept(info, share, number_or_none(first, "low"), number_or_none(first, "high"), 0, str(first["reason"] or ""))
+    if kept.is_of_chance:
+        lead = f"{large} is not shown to beat the majority line in {metric}, so {small} has no lead to keep."
+        return lead, f"{values}."
     sure = f"95\u00a0% interval {kept.interval}" if kept.interval else f"No interval: {_plain(first['reason'], large)}"
     note = f"{sure}. {values}."
     if share < 0:
         return f"{small} keeps nothing of {large}’s lead in {metric}: it stays below the majority line.", note
-    if share >= 1:
-        return f"{small} is level with {large} or ahead of it in {metric}.", note
-    if "chance" in str(first["reason"]):
-        return f"{large}’s lead over the majority line in {metric} is within chance: {small} has no share of it.", note
-    return f"{small} keeps {kept.text} of {large}’s lead over the majority line in {metric}.", note
+    if share >= 1 and _is_decided(first):
+        return f"{small} is ahead of {large} in {metric}.", note
+    whole = "all" if share >= 1 else kept.text
+    return f"{small} keeps {whole} of {large}’s lead over the majority line in {metric}.", note
 
 
 def _plain(reason: str | None, large: str) -> str:
@@ -305,7 +312,7 @@ def number(count: int) -> str:
     return _FIGURES[count] if count < len(_FIGURES) else grouped(count)
 
 
-def _price(record: Mapping[str, Any]) -> str:
+def _cost(record: Mapping[str, Any]) -> str:
     small = record["small"]
     own = [f"{si(small['parameters'])} parameters"] if small["parameters"] else []
     own += [f"{signed(small['latency_p50_s'], 2)} s per image"] if small["latency_p50_s"] is not None else []
