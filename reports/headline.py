@@ -213,7 +213,7 @@ def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricI
         return f"{large} does not beat the majority line in {metric}, so there is no lead to keep.", f"{values}."
     kept = Kept(info, share, number_or_none(first, "low"), number_or_none(first, "high"), 0, str(first["reason"] or ""))
     if kept.is_of_chance:
-        lead = f"{large} is not shown to beat the majority line in {metric}, so {small} has no lead to keep."
+        lead = f"{large} is not shown to beat the majority line in {metric}, so there is no lead to keep."
         return lead, f"{values}."
     sure = f"95\u00a0% interval {kept.interval}" if kept.interval else f"No interval: {_plain(first['reason'], large)}"
     note = f"{sure}. {values}."

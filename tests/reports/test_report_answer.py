@@ -68,7 +68,7 @@ SITUATIONS: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         results([large(**UNCERTAIN)]),
-        "llava is not shown to beat the majority line in accuracy, so sevlm has no lead to keep.",
+        "llava is not shown to beat the majority line in accuracy, so there is no lead to keep.",
         "sevlm 40.0 %, llava 60.0 %, majority line 30.0 %.",
     ),
     (
