@@ -312,6 +312,8 @@ def prepare(
             "or to 'vader' (valence only, not the published SEVLM)"
         )
     lexicon = load_lexicon(settings.lexicon)
+    if accelerator.is_main_process:
+        print(f"lexicon {settings.lexicon}: {len(lexicon):,} words, read as {lexicon.name} ({lexicon.recognised})")
     base = _base(recipe) if settings.init_from else None
     config = base.config if base is not None else recipe.model_config()
     rated = config.causal_vad_encoder and any(e.vad is not None and e.is_unexplained for e in train)

@@ -4,7 +4,7 @@ No lexicon comes with this library. NRC-VAD, which the published SEVLM uses, is 
 (https://saifmohammad.com/WebPages/nrc-vad.html); Glasgow norms are CC BY 4.0. `VADLexicon.vader()` reads the file of
 the installed vaderSentiment package: it knows **valence only**, so a model trained with it is not the published SEVLM.
 
-Layouts, recognised by their columns:
+Layouts, recognised by the file's checksum if it is known (`lexicons.yaml`), else by their columns:
 
 | layout | scale | source |
 |---|---|---|
@@ -14,6 +14,7 @@ Layouts, recognised by their columns:
 | Glasgow norms, between commas, semicolons or tabs, one header row or two | 1..9 | Scott et al. 2019 |
 | Warriner norms, likewise, columns `V.Mean.Sum` ... | 1..9 | Warriner, Kuperman & Brysbaert 2013 |
 | VADER, tab separated: term, mean, deviation, ratings | -4..4 | Hutto & Gilbert 2014 |
+| a JSON object of words and three numbers, known by its checksum only | 1..9 | EEmo-Logic |
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError, VADLookupUnit
+from sevlm.known_lexicons import KnownLexicon, known_lexicons
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +53,8 @@ _DIRECTIVE = re.compile(r"#\s*scale\s*=\s*(\S+)\s*")
 NRC_SCALES = {"0..1": "nrc-vad-0-1", "-1..1": "nrc-vad-bipolar"}
 MOST_UNREADABLE = 0.01
 """Share of a lexicon's lines that may be no entries."""
+_SCALES = {name: scale for scale, name in NRC_SCALES.items()} | dict.fromkeys(("glasgow", "warriner", "json"), "1..9")
+_SCALES["vader"] = "-4..4"
 _LAYOUTS = "NRC-VAD v1, bipolar or v2.1 (tab separated), Glasgow CSV, Warriner CSV, VADER"
 
 
@@ -59,14 +63,16 @@ class VADLexicon:
     """Words and their affect, on one scale whatever file they came from.
 
     Attributes:
-        name: layout of the file: `nrc-vad-0-1`, `nrc-vad-bipolar`, `glasgow`, `warriner` or `vader`.
+        name: layout of the file: `nrc-vad-0-1`, `nrc-vad-bipolar`, `glasgow`, `warriner`, `vader` or `json`.
         dimensions: what the lexicon measures: an ordered subset of `VAD_DIMENSIONS`.
         entries: word -> one value in -1..1 for each of `dimensions`, in their order. Look-up is by exact string.
+        recognised: the file's scale and what told it, in words; empty for entries that come from no file.
     """
 
     name: str
     dimensions: tuple[str, ...]
     entries: Mapping[str, tuple[float, ...]]
+    recognised: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Refuse dimensions that nothing downstream could place."""
@@ -76,10 +82,11 @@ class VADLexicon:
 
     @classmethod
     def load(cls, path: Path | str, scale: str | None = None) -> VADLexicon:
-        """Read a lexicon file, recognising its layout by its columns.
+        """Read a lexicon file, recognising its layout by its checksum or its columns.
 
-        Words lose surrounding blanks and quotation marks. NRC-VAD's two scales are told apart by the values: a file
-        without a negative one is on 0..1, whatever its header is called.
+        Words lose surrounding blanks and quotation marks. A known file has the scale of `lexicons.yaml`. Otherwise
+        NRC-VAD's two scales are told apart by the values: a file without a negative one is on 0..1, whatever its
+        header is called.
 
         Args:
             path: the file.
@@ -87,37 +94,34 @@ class VADLexicon:
                 `# scale=-1..1` in the file says the same.
 
         Raises:
-            SEVLMError: no such file, not text, an unknown layout, a value off its scale, more than 1 % of lines that
-                are no entries, or no entry at all; the message names the line.
+            SEVLMError: no such file, not text, an unknown layout, a value off its scale, another scale than the
+                file's, more than 1 % of lines that are no entries, or no entry at all; the message names the line.
         """
         path = Path(os.path.expanduser(path))
-        try:
-            data = path.read_bytes()
-            encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-            lines = data.decode(encoding).splitlines()
-        except FileNotFoundError:
-            raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
+        data, lines = _read(path)
         if lines and (directive := _DIRECTIVE.fullmatch(lines[0])):
             scale, lines[0] = scale or directive[1], ""
             lines = lines[1:]
-        if scale not in (None, *NRC_SCALES):
-            raise SEVLMError(f"{path.name}: scale={scale}: expected {' or '.join(NRC_SCALES)}")
-        header = lines[0] if lines else ""
-        columns = header.split("\t")
+        known = known_lexicons().get(hashlib.sha256(data).hexdigest())
+        layout = known.layout if known else _layout_of(lines[0] if lines else "")
+        if scale is not None:
+            _check_scale(scale, layout, known, path)
+        name = layout
         dimensions: tuple[str, ...] = VAD_DIMENSIONS
-        if "AROU" in header and "VAL" in header and "DOM" in header:
-            name, entries = "glasgow", _glasgow(lines, path)
-        elif "V.Mean.Sum" in header:
-            name, entries = "warriner", _warriner(lines, path)
-        elif len(columns) == 4 and columns[3].lstrip().startswith("["):
-            name, entries, dimensions = "vader", _vader(lines, path), ("valence",)
-        else:
-            name, entries = _nrc(lines, path, scale)
+        match layout:
+            case "glasgow":
+                entries = _glasgow(lines, path)
+            case "warriner":
+                entries = _warriner(lines, path)
+            case "vader":
+                entries, dimensions = _vader(lines, path), ("valence",)
+            case "json":
+                entries = {word: _rescale(values, 1, 9) for word, values in json.loads(data).items()}
+            case _:
+                name, entries = _nrc(lines, path, known.scale if known else scale)
         if not entries:
             raise SEVLMError(f"{path.name}: no lexicon entry was read; the layouts known are {_LAYOUTS}")
-        return cls(name, dimensions, entries)
+        return cls(name, dimensions, entries, f"scale {_SCALES[name]}, known by {_told(known, layout, scale)}")
 
     @classmethod
     def vader(cls) -> VADLexicon:
@@ -175,6 +179,47 @@ def split_scale(name_or_path: Path | str) -> tuple[Path, str | None]:
 
 
 # ----------------------------------------------------------------------------------------- lexicon layouts
+
+
+def _read(path: Path) -> tuple[bytes, list[str]]:
+    """The bytes and the lines of a file."""
+    try:
+        data = path.read_bytes()
+        encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+        return data, data.decode(encoding).splitlines()
+    except FileNotFoundError:
+        raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
+
+
+def _check_scale(scale: str, layout: str, known: KnownLexicon | None, path: Path) -> None:
+    """Refuse a scale that was said if the file cannot have it."""
+    if layout != "nrc-vad":
+        raise SEVLMError(f"{path.name}: scale={scale}: a file of the layout {layout} has a scale of its own")
+    if scale not in NRC_SCALES:
+        raise SEVLMError(f"{path.name}: scale={scale}: expected {' or '.join(NRC_SCALES)}")
+    if known and scale != known.scale:
+        raise SEVLMError(f"{path.name}: scale={scale}: this is {known.name}, which is on {known.scale}")
+
+
+def _told(known: KnownLexicon | None, layout: str, scale: str | None) -> str:
+    """What told a file's scale."""
+    if known:
+        return f"its checksum: {known.name}"
+    if layout != "nrc-vad":
+        return "its columns"
+    return "what was said" if scale else "its values"
+
+
+def _layout_of(header: str) -> str:
+    """The layout of a file that is not known by its bytes, by its first line."""
+    columns = header.split("\t")
+    if "AROU" in header and "VAL" in header and "DOM" in header:
+        return "glasgow"
+    if "V.Mean.Sum" in header:
+        return "warriner"
+    return "vader" if len(columns) == 4 and columns[3].lstrip().startswith("[") else "nrc-vad"
 
 
 def _nrc(lines: list[str], path: Path, scale: str | None) -> tuple[str, dict[str, tuple[float, ...]]]:

@@ -76,4 +76,4 @@ def _described(path: Path) -> str:
         lexicon = load_lexicon(path)
     except SEVLMError as error:
         raise UserError(str(error)) from error
-    return f"{path}: {lexicon.name}, {len(lexicon):,} words, {', '.join(lexicon.dimensions)}"
+    return f"{path}: {lexicon.name}, {len(lexicon):,} words, {', '.join(lexicon.dimensions)}; {lexicon.recognised}"

@@ -42,7 +42,7 @@ def word_affect(lexicon: str | None) -> WordAffect:
     except SEVLMError as error:
         raise UserError(str(error)) from error
     if lexicon is not None:
-        print(f"lexicon {lexicon}: {len(found):,} words, read as {found.name}", file=sys.stderr)
+        print(f"lexicon {lexicon}: {len(found):,} words, read as {found.name} ({found.recognised})", file=sys.stderr)
     entries = {word.lower(): values for word, values in found.entries.items()}
     return WordAffect(found.name, found.fingerprint(), found.dimensions, entries)
 

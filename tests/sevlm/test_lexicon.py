@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import string
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevlm.config import SEVLMError
+from sevlm.known_lexicons import KnownLexicon, known_lexicons
 from sevlm.vad import VADLexicon, load_lexicon
 
 REPOSITORY = Path(__file__).parents[2]
@@ -191,6 +194,53 @@ def test_other_delimiters_decimal_commas_and_utf_16(
     found = load_lexicon(path)
     assert found.name == name
     assert found.entries == {word: pytest.approx(values) for word, values in expected.items()}
+
+
+def test_a_known_file_is_read_by_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "happy.txt"
+    path.write_text("joy\t0.96\t0.648\t0.588\n", encoding="utf-8")
+    assert load_lexicon(path).recognised == "scale 0..1, known by its values"
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    happy = KnownLexicon("Happy words", "nrc-vad", "-1..1", 1, "2026-11-29")
+    monkeypatch.setitem(known_lexicons(), checksum, happy)
+    found = load_lexicon(path)
+    assert (found.name, found.entries) == ("nrc-vad-bipolar", {"joy": (0.96, 0.648, 0.588)})
+    assert found.recognised == "scale -1..1, known by its checksum: Happy words"
+    assert load_lexicon(f"{path}:scale=-1..1").entries == found.entries
+    with pytest.raises(SEVLMError, match=r"scale=0\.\.1: this is Happy words, which is on -1\.\.1"):
+        load_lexicon(f"{path}:scale=0..1")
+
+
+def test_a_json_object_is_read_only_where_its_checksum_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "words.json"
+    path.write_text('{"joy": [9, 5, 7], "gloom": [1, 3, 5]}', encoding="utf-8")
+    with pytest.raises(SEVLMError, match="no lexicon entry was read"):
+        load_lexicon(path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(known_lexicons(), checksum, KnownLexicon("Words", "json", "1..9", 2, "2026-11-29"))
+    assert load_lexicon(path).entries == {"joy": (1, 0, 0.5), "gloom": (-1, -0.5, 0)}
+
+
+@pytest.mark.parametrize("known", known_lexicons().values(), ids=lambda known: known.name.split()[0])
+def test_known_files_have_the_words_and_the_scale_of_the_table(known: KnownLexicon) -> None:
+    checksum = next(key for key, value in known_lexicons().items() if value == known)
+    vader = Path(find_spec("vaderSentiment").origin).with_name("vader_lexicon.txt")
+    files = [vader, *(p for p in DATA.glob("*/*") if p.suffix in (".csv", ".json") and p.stat().st_size < 5_000_000)]
+    path = next((p for p in files if hashlib.sha256(p.read_bytes()).hexdigest() == checksum), None)
+    if path is None:
+        pytest.skip(f"{known.name} is not at hand; set HARNESS_DEV_DATA")
+    lexicon = load_lexicon(path)
+    assert len(lexicon) == known.words
+    assert lexicon.recognised == f"scale {known.scale}, known by its checksum: {known.name}"
+
+
+def test_other_files_say_what_told_their_scale(tmp_path: Path) -> None:
+    assert written(tmp_path, GLASGOW).recognised == "scale 1..9, known by its columns"
+    assert written(tmp_path, "# scale=-1..1\nawe\t0.5\t1\t0\n").recognised == "scale -1..1, known by what was said"
+    with pytest.raises(SEVLMError, match=r"scale=0\.\.1: a file of the layout glasgow has a scale of its own"):
+        written(tmp_path, f"# scale=0..1\n{GLASGOW}")
 
 
 def test_a_scale_that_the_values_do_not_tell_may_be_named(tmp_path: Path) -> None:
