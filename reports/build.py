@@ -29,7 +29,7 @@ from harness.reports.figures import standalone_figures
 from harness.reports.headline import answer_text, answers
 from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
-from harness.reports.methods import methods, prompts, results_file, run_records
+from harness.reports.methods import counted, methods, prompts, results_file, run_records
 from harness.reports.samples import sample_scripts, script, whole_text, word_valences
 from harness.reports.table_figures import link_tables, standalone_tables
 from harness.reports.thumbnails import Thumbnail, link_images, make_thumbnails
@@ -154,6 +154,7 @@ def _task_page(
         "judged": judged_tables(view),
         "people": people_tables(view),
         "prompts": prompts(view),
+        "counted": counted(view),
         "methods": methods(view),
     }
 

@@ -1,4 +1,4 @@
-"""How the numbers came about: prompts verbatim, metric signatures, manifests."""
+"""How the numbers came about: what the data hold, prompts verbatim, metric signatures, manifests."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def prompts(view: TaskView) -> list[Prompt]:
         return [Prompt(f"Sent to {', '.join(rows)}", text) for text, rows in sent.items()]
     templates: Mapping[str, str] = view.entry.get("prompts") or {}
     return [Prompt(f"Template “{name}”", str(text)) for name, text in templates.items()]
+
+
+def counted(view: TaskView) -> list[tuple[str, str, str]]:
+    """What was counted in the task's data when it was prepared or first read: what, how many, a remark."""
+    return [(str(what), grouped(int(number)), str(note)) for what, number, note in view.entry.get("facts") or ()]
 
 
 def methods(view: TaskView) -> list[Method]:

@@ -5,12 +5,17 @@ A test compares the page with what this module renders, so that it never lags be
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.readers.emotion_words import WORDS_OF_LABEL
 from harness.types import Task
+
+COUNTED = Path(__file__).parents[1] / "benchmarks" / "results" / "task_facts.json"
+"""What `benchmarks/task_facts.py` counted in the official files at hand."""
 
 INTRODUCTION = """\
 # Tasks
@@ -23,6 +28,9 @@ to ask and under which terms. What a card calls NOT FOUND is unknown to us and n
 Reliability of published numbers: **P** primary (the authors' own code or notebooks), **R** reported by another group,
 **W** a web page. They are what others report on their own test sets; a cell of this harness is comparable only
 if protocol, split and preprocessing are the same.
+
+**Counted** is what the official file holds, read by this harness without its images. `harness data prepare` counts your
+copy, missing images included; run folders keep those counts and reports show them under "About this task".
 """
 
 WORDS = """\
@@ -43,7 +51,9 @@ counted by `harness data prepare`, never called `something else`.
 def task_page() -> str:
     """All cards, with a table of contents."""
     tasks = [load_task(path) for path in builtin_cards().values()]
-    return "\n".join([INTRODUCTION, *_contents(tasks), "", *("\n".join(_card(task)) for task in tasks)])
+    facts = json.loads(COUNTED.read_text(encoding="utf-8"))
+    cards = ("\n".join(_card(task, facts.get(task.name))) for task in tasks)
+    return "\n".join([INTRODUCTION, *_contents(tasks), "", *cards])
 
 
 def word_page() -> str:
@@ -62,7 +72,7 @@ def _contents(tasks: list[Task]) -> Iterator[str]:
         yield f"| [{task.name}](#{task.name}) | {task.title} | {facts} | {labels} | {explained} | {ratings} |"
 
 
-def _card(task: Task) -> Iterator[str]:
+def _card(task: Task, facts: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"\n## {task.name}\n"
     yield f"**{task.title}**, version {task.version}.{f' Paper: <{task.paper}>.' if task.paper else ''}\n"
     yield f"{task.description}\n"
@@ -75,6 +85,9 @@ def _card(task: Task) -> Iterator[str]:
         yield f"- **{dimension.capitalize()}** from {low:g} to {high:g}, mean over people."
     metrics = ", ".join(task.metrics) if task.metrics else "all that apply"
     yield f"- **Protocol.** `{task.protocol}`; metrics: {metrics}."
+    if facts:
+        shown = (f"{what} {count:,}{f' ({note})' if note else ''}" for what, count, note in facts["facts"])
+        yield f"- **Counted** on {facts['counted']}: {'; '.join(shown)}."
     if task.slices:
         yield f"- **Broken down by** {', '.join(task.slices)}."
     for source, table in task.label_maps.items():

@@ -62,6 +62,7 @@ def task_record(plan: TaskPlan) -> dict[str, Any]:
         "examples": len(plan.examples),
         "available": plan.examples.available,
         "notes": plan.reader.notes(),
+        "facts": [dataclasses.astuple(row) for row in plan.reader.facts],
         "preprocessing": plan.reader.preprocessing,
         "fingerprint": plan.reader.fingerprint(),
     }

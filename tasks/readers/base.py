@@ -94,6 +94,11 @@ class Reader(ABC):
         return self.task.name
 
     @property
+    def facts(self) -> tuple[TableRow, ...]:
+        """What is counted of the data once, and shown in the report; nothing unless a reader says so."""
+        return ()
+
+    @property
     def preprocessing(self) -> str:
         """What was done to the explanations; shown in metric signatures as `pre:<this>`."""
         return "none"

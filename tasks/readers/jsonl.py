@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 from harness.suggestions import nearest
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
+from harness.tasks.readers.facts import facts_of
 from harness.tasks.readers.image_files import image_problem, inside
 from harness.types import Annotation, Example, Task, UserError, histogram
 
@@ -76,17 +78,19 @@ class JsonlReader(Reader):
         images = {example.image for example in examples if example.image.suffix != ABSENT}
         corrupt = sorted(path.name for path in images if image_problem(path))
         rows = [
-            TableRow("examples", len(examples), str(self.path)),
             TableRow("without a majority emotion", sum(e.dominant_emotion is None for e in examples)),
             TableRow("annotations", len(annotations)),
             TableRow("images", len(images)),
             TableRow("images that cannot be decoded", len(corrupt), ", ".join(corrupt[:5])),
             TableRow("examples without an image", sum(example.image.suffix == ABSENT for example in examples)),
         ]
-        rows += [TableRow(f"split {name}", count) for name, count in count_splits(examples).items()]
-        counts = histogram(annotations)
-        rows += [TableRow(f"annotated {label}", counts.get(label, 0)) for label in self.task.emotions]
-        return PreparedTable(f"{self.task.name}: examples file", tuple(rows))
+        rows += facts_of(examples, self.task.emotions)
+        return PreparedTable(f"{self.task.name}: examples file {self.path}", tuple(rows))
+
+    @cached_property
+    def facts(self) -> tuple[TableRow, ...]:
+        """What one reading of the file counts."""
+        return tuple(facts_of(self.examples(), self.task.emotions))
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         with self._open() as file:

@@ -16,7 +16,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import shlex
 from abc import abstractmethod
 from collections import Counter
@@ -29,6 +28,7 @@ from typing import Any, ClassVar
 from harness.atomic import atomic_write, write_atomically
 from harness.suggestions import nearest
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
+from harness.tasks.readers.facts import facts_of
 from harness.tasks.readers.image_files import AMBIGUOUS, AS_WRITTEN, FoundImage, find_images, inside
 from harness.tasks.readers.tables import read_text
 from harness.types import Annotation, Example, UserError, histogram
@@ -134,7 +134,7 @@ class PreparedReader(Reader):
         images: Path,
         **record: Any,
     ) -> PreparedTable:
-        """Write the four files.
+        """Write the four files, and count in the table what the copy holds.
 
         Args:
             write: writes the Parquet file to the path it is given.
@@ -144,30 +144,39 @@ class PreparedReader(Reader):
             record: further entries of `prepared.json`.
         """
         self.__dict__.pop("record", None)
-        copy, table = (
-            self.folder / self.copy_name,
-            PreparedTable(f"{self.task.name}: prepared in {self.folder}", (*rows,)),
-        )
+        copy = self.folder / self.copy_name
         atomic_write(copy, write)
         out = io.StringIO()
         left_out = [(name, image.problem) for name, image in found.items() if image.path is None]
         csv.writer(out, lineterminator="\n").writerows([("image", "problem"), *left_out])
         write_atomically(self.folder / "left_out.csv", out.getvalue())
-        write_atomically(self.folder / "prepared.txt", f"{table}\n")
         whole = {
             "schema": SCHEMA,
             "annotations": str(annotations.resolve()),
             "images": str(images.resolve()),
             "sha256": sha256(copy),
-            "title": table.title,
-            "rows": [astuple(row) for row in table.rows],
+            "title": f"{self.task.name}: prepared in {self.folder}",
+            "rows": [astuple(row) for row in rows],
         } | record
-        write_atomically(self.folder / "prepared.json", json.dumps(whole, indent=1, ensure_ascii=False))
+        self._write_record(whole)
+        facts = facts_of(self.examples(), self.task.emotions)
+        self._write_record(whole | {"rows": [astuple(row) for row in (*rows, *facts)]})
+        table = self.table()
+        write_atomically(self.folder / "prepared.txt", f"{table}\n")
         return table
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        self.__dict__.pop("record", None)
+        write_atomically(self.folder / "prepared.json", json.dumps(record, indent=1, ensure_ascii=False))
 
     def table(self) -> PreparedTable:
         """What `prepare` counted."""
         return PreparedTable(self.record["title"], tuple(TableRow(*row) for row in self.record["rows"]))
+
+    @property
+    def facts(self) -> tuple[TableRow, ...]:
+        """What `prepare` counted."""
+        return self.table().rows
 
     def splits(self) -> dict[str, int]:
         """Examples per split."""
@@ -317,7 +326,7 @@ class LayoutReader(PreparedReader):
         kept = list(_example_rows(entries, found, self._splits_of(entries)))
         if not kept:
             raise UserError(f"{annotations}: no image with a usable annotation")
-        rows = tuple(_table_rows(entries, kept, found, remarks, ambiguous, self.task.emotions, self.needs_images))
+        rows = tuple(_table_rows(entries, found, remarks, ambiguous, self.needs_images))
         checksum = sha256(annotations) if annotations.is_file() else None
         return self.keep_copy(
             lambda path: _write_rows(path, kept), found, rows, annotations, images, annotations_sha256=checksum
@@ -427,11 +436,9 @@ def _example_rows(
 
 def _table_rows(
     entries: Sequence[Entry],
-    rows: Sequence[Mapping[str, Any]],
     found: Mapping[str, FoundImage],
     remarks: Mapping[str, int],
     ambiguous: Mapping[str, str],
-    labels: Sequence[str],
     decoded: bool,
 ) -> Iterator[TableRow]:
     """What the table of `data prepare` shows."""
@@ -444,35 +451,6 @@ def _table_rows(
     yield from image_rows(found, decoded)
     if ambiguous:
         yield TableRow("images of ambiguous name", len(ambiguous), ", ".join(list(ambiguous)[:3]))
-    yield TableRow("examples", len(rows))
-    for split, count in Counter(row["split"] for row in rows).items():
-        yield TableRow(f"examples in {split}", count)
-    yield from _text_rows(rows)
-    counts = Counter(note["emotion"] for row in rows for note in row["annotations"])
-    yield from (TableRow(f"annotated {label}", counts[label]) for label in labels)
-    shares = [count / counts.total() for count in counts.values()]
-    entropy = sum(share * math.log2(1 / share) for share in shares)
-    yield TableRow(
-        "labels that occur", len(counts), f"entropy {entropy:.2f} of at most {math.log2(len(labels)):.2f} bits"
-    )
-
-
-def _text_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[TableRow]:
-    """How long the explanations are, and what stands in more than one split."""
-    texts = [(note["explanation"], row["split"]) for row in rows for note in row["annotations"] if note["explanation"]]
-    lengths = sorted(len(text.split()) for text, _ in texts)
-    if lengths:
-        quarter, half, most = (lengths[(len(lengths) - 1) * part // 100] for part in (25, 50, 95))
-        note = f"median words each; a quarter has at most {quarter}, 95 % at most {most}"
-        yield TableRow("words of an explanation", half, note)
-    images = [(row["image"], row["split"]) for row in rows]
-    for what, found in (("images in several splits", images), ("explanations in several splits", texts)):
-        splits: dict[str, set[str]] = {}
-        for key, split in found:
-            splits.setdefault(key, set()).add(split)
-        several = [key for key, where in splits.items() if len(where) > 1]
-        if several:
-            yield TableRow(what, len(several), several[0][:60])
 
 
 def image_rows(found: Mapping[str, FoundImage], decoded: bool = True) -> Iterator[TableRow]:

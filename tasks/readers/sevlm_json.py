@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
+from harness.tasks.readers.facts import facts_of
 from harness.tasks.readers.image_files import image_names, inside, locate
 from harness.tasks.readers.layout import sha256
 from harness.types import Annotation, Example, Task, UserError, histogram
@@ -70,6 +71,11 @@ class SEVLMJsonReader(Reader):
                 TableRow(f"annotations in {split}", sum(len(e.annotations) for e in examples)),
             ]
         return PreparedTable(f"{self.task.name}: SEVLM json files", tuple(rows))
+
+    @cached_property
+    def facts(self) -> tuple[TableRow, ...]:
+        """What one reading of the files counts."""
+        return tuple(facts_of(self.examples(), self.task.emotions))
 
     @cached_property
     def _files(self) -> dict[str, Path]:

@@ -137,6 +137,11 @@ class StatementsReader(Reader):
         return PreparedTable(below.title, (*below.rows, *rows))
 
     @property
+    def facts(self) -> tuple[TableRow, ...]:
+        """What was counted of the other task's data."""
+        return self.base.facts
+
+    @property
     def trained_task(self) -> str:
         """The other task."""
         return self.base.task.name

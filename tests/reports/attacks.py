@@ -98,6 +98,7 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
     entry: dict[str, Any] = dict.fromkeys(("title", "paper", "description", "licence", "protocol"), ATTACKS["closing"])
     entry |= {"name": "attacked", "version": SHORT["url"], "emotions": texts, "split": SHORT["closing"]}
     entry |= {"slices": ["style", SHORT["handler"]], "traps": every, "notes": every, "examples": 1, "available": 9}
+    entry["facts"] = [[text, number, text] for number, text in enumerate(every)]
     entry["published"] = [
         {"model": t, "source": t, "note": t, "test_set": t, "reliability": t, "metrics": {"accuracy": 0.5, t: 0.5}}
         for t in every

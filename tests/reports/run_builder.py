@@ -226,7 +226,8 @@ def write_run(
             "tasks": [{
                 "name": task, "title": f"Paintings {HOSTILE['script']}", "version": "1", "emotions": list(EMOTIONS),
                 "protocol": "coco-ptb", "slices": ["style"], "split": "test", "examples": len(asked),
-                "available": len(asked), "prompts": {"default": "Name {{ labels }}"}, **entry,
+                "available": len(asked), "prompts": {"default": "Name {{ labels }}"},
+                "facts": [["examples in test", 12, ""], ["words of an explanation", 7, "median <b>words</b>"]], **entry,
             }],
             "models": [
                 {"model": m, "adapter": m, "kind": kinds.get(m, "model"), "settings": {}, "needs": adapters.get(m, [])}

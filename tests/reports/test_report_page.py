@@ -52,6 +52,12 @@ def test_no_inline_script_style_or_handler(page: Element) -> None:
             assert element.text == ""
 
 
+def test_what_was_counted_in_the_data_is_shown(page: Element) -> None:
+    shown = [[part.text for part in entry.all("dt") + entry.all("dd")] for entry in page.all("div")]
+    assert ["examples in test", "12"] in shown
+    assert ["words of an explanation", "7 (median <b>words</b>)"] in shown
+
+
 def test_hostile_texts_are_text(page: Element) -> None:
     assert f"Paintings {HOSTILE['script']}" in page.one("h2", id="tiny-title").text
     assert HOSTILE["script"] in [th.text for th in page.one("section", id="tiny-slices").all("th", scope="row")]

@@ -120,7 +120,7 @@ def test_check_counts_and_names_corrupt_pictures(
     counts = table.counts()
     assert (counts["examples"], counts["images"], counts["annotated awe"]) == (2, 2, 2)
     assert counts["images that cannot be decoded"] == 1
-    assert (counts["split test"], counts["split train"]) == (1, 1)
+    assert (counts["examples in test"], counts["examples in train"]) == (1, 1)
     assert "half.jpg" in str(table)
 
 
