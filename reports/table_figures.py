@@ -20,6 +20,8 @@ from harness.reports.figures import FONT, emotion_colours, light_rules, light_va
 _PAD_X, _PAD_Y = 7, 4
 _WIDEST = 300.0
 """Longer texts are broken into lines."""
+_MOST_LETTERS = 128
+"""More than fit in `_WIDEST`, whatever they are."""
 _SIZES = {"": 11.5, "small": 9.5}
 _STEPS = {"": 15.0, "small": 12.0}
 _UNDRAWN = {"vh", "ask", "on-screen", "download"}
@@ -314,14 +316,19 @@ def _broken(line: _Line) -> Iterator[_Line]:
     if line.drawing:
         yield line
         return
-    text = _printed(line.text)
-    dot = line.dot
-    while text:
-        end = len(text)
-        while end > 1 and text_width(text[:end], line.kind, line.is_bold) > _WIDEST:
-            end = text.rfind(" ", 1, end) if " " in text[1:end] else end - 1
-        yield _Line(text[:end], line.kind, line.is_bold, dot)
-        text, dot = text[end:].lstrip(), None
+    text, dot, start = _printed(line.text), line.dot, 0
+    while start < len(text):
+        end = start + _fitting(text[start : start + _MOST_LETTERS], line.kind, line.is_bold)
+        if end < len(text):
+            end = max(text.rfind(" ", start + 1, end + 1), 0) or end
+        yield _Line(text[start:end].rstrip(), line.kind, line.is_bold, dot)
+        dot, start = None, end + (text[end : end + 1] == " ")
+
+
+def _fitting(text: str, kind: str, is_bold: bool) -> int:
+    """How many of the letters fit beside each other; at least one."""
+    edges = accumulate(text_width(letter, kind, is_bold) for letter in text)
+    return max(1, sum(edge <= _WIDEST for edge in edges))
 
 
 def _printed(text: str) -> str:
