@@ -100,7 +100,12 @@
       const right = outcome.emotion === sample.dominant;
       line.append(element("span", "verdict", right ? "✓ as most people" : "✗ unlike most people"));
     }
-    const parts = [line, ...(outcome.text ? longText(outcome.text, valences) : [])];
+    return [line, ...(outcome.text ? longText(outcome.text, valences) : []), ...remarks(outcome, slots)];
+  }
+
+  // What stands beneath an answer's text.
+  function remarks(outcome, slots) {
+    const parts = [];
     if (outcome.truncated) parts.push(element("p", "read", "cut off by the token limit"));
     if (outcome.read) parts.push(reading(outcome.read, slots));
     for (const [by, text] of outcome.opinions ?? []) parts.push(opinion(by, text));
