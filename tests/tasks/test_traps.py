@@ -71,7 +71,8 @@ class TestTables:
     def test_what_csv_writes_is_read(self, tmp_path_factory: pytest.TempPathFactory, cells: list[list[str]]) -> None:
         path = write(tmp_path_factory.getbasetemp() / "any.csv", table([("a", "b"), *cells]))
         found = [list(row.values()) for _, row in read_rows(path, ("a", "b"))]
-        assert found == [[cell.strip() for cell in row] for row in cells]
+        said = [[cell.strip() for cell in row] for row in cells]
+        assert found == [row for row in said if any(row)]  # Excel leaves rows of empty cells
 
     def test_lists_as_text(self) -> None:
         assert text_list("[0.25, 0.05, 0.30000000000000004]", "x") == ["0.25", "0.05", "0.30000000000000004"]
