@@ -7,6 +7,7 @@ people prefer among emotional explanations, so they are off by default, are no h
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,18 +62,19 @@ class ImageTextSimilarity:
         """A unit vector (d,) for each text (cut at the longest that CLIP takes) or image file, None for no image."""
         wanted = list(things)
         new = [thing for thing in dict.fromkeys(wanted) if thing not in self._vectors]
-        self._place([thing for thing in new if isinstance(thing, str)], self._texts)
-        opened = {}
-        for path in (thing for thing in new if isinstance(thing, Path)):
-            self._vectors[path] = None
-            try:
-                opened[path] = open_image(path)
-            except ImageError:
-                continue
-            if len(opened) == _BATCH:
-                self._place(list(opened), lambda paths: self._images([opened[path] for path in paths]))
-                opened.clear()
-        self._place(list(opened), lambda paths: self._images([opened[path] for path in paths]))
+        texts = [thing for thing in new if isinstance(thing, str)]
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
+            self._keep(batch, self._texts(batch))
+        paths = [thing for thing in new if isinstance(thing, Path)]
+        self._vectors.update(dict.fromkeys(paths))
+        pixels: dict[Path, Tensor] = {}  # not the images as opened: a batch of large ones would fill the memory
+        for path in paths:
+            with suppress(ImageError):
+                pixels[path] = self._pixels(path)
+            if len(pixels) == _BATCH or (pixels and path is paths[-1]):
+                self._keep(list(pixels), self._images(list(pixels.values())))
+                pixels.clear()
         return [self._vectors[thing] for thing in wanted]
 
     def forget(self) -> None:
@@ -83,14 +85,12 @@ class ImageTextSimilarity:
         """The hub id, or the folder's name and the hash of its weights."""
         return shown(self._name)
 
-    def _place(self, things: Sequence[Any], encode: Any) -> None:
+    def _keep(self, things: Sequence[str | Path], features: Tensor) -> None:
+        """Remember the directions of features (B, d)."""
         import torch
 
-        for start in range(0, len(things), _BATCH):
-            batch = things[start : start + _BATCH]
-            with torch.inference_mode():
-                placed = torch.nn.functional.normalize(encode(batch).double(), dim=-1).cpu().numpy()  # (B, d)
-            self._vectors.update(zip(batch, placed, strict=True))
+        unit = torch.nn.functional.normalize(features.double(), dim=-1).cpu().numpy()
+        self._vectors.update(zip(things, unit, strict=True))
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         model, tokenizer, _ = self._clip
@@ -100,24 +100,40 @@ class ImageTextSimilarity:
         features: Tensor = model.get_text_features(**tokens.to(model.device)).pooler_output
         return features
 
-    def _images(self, images: Sequence[Any]) -> Tensor:
-        model, _, processor = self._clip
-        pixels = processor(images=images, return_tensors="pt")["pixel_values"]
-        features: Tensor = model.get_image_features(pixel_values=pixels.to(model.device)).pooler_output
+    def _pixels(self, path: Path) -> Tensor:
+        """(1, 3, H, W) of an image file.
+
+        Raises:
+            ImageError: it cannot be opened.
+        """
+        _, _, processor = self._clip
+        found: Tensor = processor(images=[open_image(path)], return_tensors="pt")["pixel_values"]
+        return found
+
+    def _images(self, pixels: Sequence[Tensor]) -> Tensor:
+        import torch
+
+        model, _, _ = self._clip
+        features: Tensor = model.get_image_features(pixel_values=torch.cat(list(pixels)).to(model.device)).pooler_output
         return features
 
     @cached_property
     def _clip(self) -> tuple[Any, Any, Any]:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
         try:
-            model: Any = CLIPModel.from_pretrained(self._name)
+            model: Any
+            model, found = CLIPModel.from_pretrained(self._name, output_loading_info=True)
+            if found["missing_keys"]:  # transformers would go on with random weights
+                raise ValueError("it is no CLIP, or not whole: weights are missing")
             tokenizer = AutoTokenizer.from_pretrained(self._name)
             processor = CLIPImageProcessorPil.from_pretrained(self._name)
-        except (OSError, ValueError) as error:
-            raise Unavailable(f"CLIP {shown(self._name)} cannot be loaded ({' '.join(str(error).split())})") from error
-        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, processor
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise Unavailable(f"CLIP {shown(self._name)} cannot be loaded ({one_line(str(error))})") from error
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return model.eval().requires_grad_(False).to(device), tokenizer, processor
 
 
 class ClipScore(MeanMetric):

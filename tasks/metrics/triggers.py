@@ -91,11 +91,17 @@ class SentenceEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            model: Any = AutoModel.from_pretrained(self._name, trust_remote_code=False).eval()
+            model: Any
+            model, found = AutoModel.from_pretrained(self._name, trust_remote_code=False, output_loading_info=True)
+            if any(not name.startswith("pooler.") for name in found["missing_keys"]):  # transformers makes random ones
+                raise ValueError("weights are missing")
             tokenizer: Any = AutoTokenizer.from_pretrained(self._name)
-        except (OSError, ValueError) as error:
-            told = " ".join(str(error).split())
-            raise Unavailable(f"sentence encoder {shown(self._name)} cannot be loaded ({told})") from error
+            with torch.inference_mode():
+                states = model.eval()(**tokenizer(["word"], return_tensors="pt"))
+            states.last_hidden_state  # noqa: B018 (not every model has one)
+        except Exception as error:  # a model of other things than sentences fails in any way
+            told = one_line(str(error))
+            raise Unavailable(f"sentence encoder {shown(self._name)} cannot be used ({told})") from error
         longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
         return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, longest
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny_models
+from safetensors.torch import load_file, save_file
 
 from harness.score.resources import sentence_encoder, text_similarity, word_affect
 from harness.types import UserError
@@ -215,3 +216,21 @@ def test_how_a_lexicon_is_read_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     found = word_affect(str(tmp_path / "words.txt"))
     assert found.entries["calm"] == pytest.approx((0.7, -0.8, 0.1))
     assert "words.txt: 1 words, read as nrc-vad-0-1" in capsys.readouterr().err
+
+
+def test_a_model_of_another_kind_scores_nothing(harness: Harness, card: Path, tmp_path: Path) -> None:
+    """transformers would make a CLIP of random weights from any folder with a tokeniser and an image preprocessing."""
+    clip, siglip = tmp_path / "clip", tmp_path / "siglip"
+    for folder in (clip, siglip):
+        tiny_models.clip(folder)
+    weights = load_file(siglip / "model.safetensors")
+    save_file(
+        {f"other.{name}": tensor for name, tensor in weights.items()}, siglip / "model.safetensors", {"format": "pt"}
+    )
+    run = tmp_path / "run"
+    arguments = ["--models", "majority", "--data-root", tmp_path / "data", "--out", run, "--no-report"]
+    assert harness("run", "--tasks", card, *arguments)[0] == 0
+    assert harness("score", run, "--clip", siglip, "--sentence-encoder", clip, "--no-report")[0] == 0
+    assert "weights are missing" in cells(run, "clip_score")[0]["unavailable"]
+    assert "sentence encoder clip@" in cells(run, "trigger_recall")[0]["unavailable"]
+    assert "cannot be used" in cells(run, "trigger_recall")[0]["unavailable"]
