@@ -7,6 +7,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -81,9 +82,12 @@ class SEVLMAdapter(LocalAdapter):
         self.lexicon_name, self.device = lexicon, device
         self.max_new_tokens, self.probabilities = max_new_tokens, probabilities
         self._model: SEVLM | None = None
-        self._told: dict[str, str] = {}  # item -> what the label head sees beside the image
-        if self._label_meta() is not None:  # an item does not show it
-            self.needs = frozenset({"references"})
+        self._meta: dict[str, str] = {}  # item -> what the label head sees beside the image
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]
+        """An item does not show what the label head may see beside the image."""
+        return frozenset() if self._label_meta is None else frozenset({"references"})
 
     def fingerprint(self) -> dict[str, Any]:
         """Weights, configuration, lexicon, decoding and versions."""
@@ -103,11 +107,12 @@ class SEVLMAdapter(LocalAdapter):
 
     def attach(self, examples: Sequence[Example]) -> None:
         """Look up what the label head sees beside the images that are asked about next, and nothing else."""
-        self._told = {example.id: example.meta.get(self._label_meta() or "", "") for example in examples}
+        self._meta = {example.id: example.meta.get(self._label_meta or "", "") for example in examples}
 
+    @cached_property
     def _label_meta(self) -> str | None:
-        config = self.checkpoint / "config.json"
-        with contextlib.suppress(SEVLMError):  # a damaged file is told of when it is loaded
+        config = self._folder() / "config.json"
+        with contextlib.suppress(SEVLMError):  # a damaged file is reported when it is loaded
             return SEVLMConfig.load(config).label_meta if config.is_file() else None
         return None
 
@@ -171,7 +176,7 @@ class SEVLMAdapter(LocalAdapter):
         for (labels, explained), group in kinds:
             indices = list(group)
             shown = [image for i in indices if not isinstance(image := images[i], ImageError)]
-            meta = [self._told.get(items[i].id, "") for i in indices]
+            meta = [self._meta.get(items[i].id, "") for i in indices]
             for index, (one, usage) in zip(indices, self._generated(shown, labels, meta), strict=True):
                 outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
         return [outcome for outcome in outcomes if outcome is not None]

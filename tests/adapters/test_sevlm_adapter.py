@@ -18,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from harness.adapters.base import TrainRequest
 from harness.adapters.sevlm import SEVLMAdapter, read_answer
 from harness.types import Answer, Example, Failed, Task, Unparsed, Usage, UserError
+from sevlm.config import SEVLMConfig
 from sevlm.generation import Generated
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -263,6 +264,21 @@ def test_a_device_that_is_not_there_is_a_users_mistake(
 def test_a_mistyped_folder_is_not_taken_for_a_checkpoint_without_lexicon() -> None:
     with pytest.raises(UserError, match="no folder no/where, and the hub does not give it"):
         SEVLMAdapter("no/where").fingerprint()
+
+
+def test_it_asks_for_meta_if_the_label_head_sees_it_wherever_the_checkpoint_is(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "models--me--styled"
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    SEVLMConfig(labels=("awe",), label_meta="style").save(cached / "snapshots" / commit / "config.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert SEVLMAdapter("me/styled").needs == {"references"}
+    assert SEVLMAdapter(str(cached / "snapshots" / commit)).needs == {"references"}
+    assert SEVLMAdapter(str(checkpoint)).needs == set()
 
 
 @pytest.mark.parametrize(
