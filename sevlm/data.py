@@ -319,16 +319,25 @@ class EncodedCaptions:
         """The annotators' emotions of B captions; None if the configuration wants none."""
         return stack_soft([self._soft[index] for index in self._indices(rows)])
 
+    def label_shares(self, images: Sequence[int]) -> Tensor:
+        """Shares of annotators who chose each label of the label head, (N, labels), of N images."""
+        counts = torch.tensor(
+            [[float(self.examples[image].counts.get(label, 0)) for label in self.config.labels] for image in images]
+        )
+        return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+
     def label_targets(self, images: Sequence[int]) -> LabelTargets:
         """What the label head learns of N images."""
-        examples = [self.examples[image] for image in images]
-        counts = torch.tensor([[float(e.counts.get(label, 0)) for label in self.config.labels] for e in examples])
-        shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-        told = [example.meta.get(self.config.label_meta or "", "") for example in examples]
-        return LabelTargets(shares @ self._closeness, one_hot_meta(self.config, told))
+        seen = head_meta(self.config, [self.examples[image] for image in images])
+        return LabelTargets(self.label_shares(images) @ self._closeness, one_hot_meta(self.config, seen))
 
     def _indices(self, rows: Sequence[CaptionRef]) -> list[int]:
         return [self._starts[row.image] + row.caption for row in rows]
+
+
+def head_meta(config: SEVLMConfig, examples: Sequence[TrainingExample]) -> list[str]:
+    """What the label head sees beside each image; empty where it is unknown, or where it sees nothing."""
+    return [example.meta.get(config.label_meta or "", "") for example in examples]
 
 
 def closeness(config: SEVLMConfig, lookup: VADLookup) -> Tensor:

@@ -505,8 +505,7 @@ def departures(setup: Setup) -> list[str]:
     official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
     no_choice = {
         "vocab_size",
-        "labels",
-        "meta_values",
+        *("labels", "meta_values", "label_blend", "label_temperature"),  # training finds them
         "lexicon_name",
         "lexicon_sha256",
         *(name for name in own if name.endswith("_token_id")),

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
 from sevlm.config import SEVLMError
-from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample
+from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, head_meta
 from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
 from sevlm.model import LossCounts, SEVLMOutput, lm_loss
@@ -233,8 +233,12 @@ class Trainer:
 
     def _has(self, part: str) -> bool:
         config = self.model.config
-        heads = {"contrastive_loss": config.use_contrastive_head, "vad_loss": config.use_vad_head}
-        return heads.get(part, part != "label_loss" or bool(config.labels))
+        heads = {
+            "contrastive_loss": config.use_contrastive_head,
+            "vad_loss": config.use_vad_head,
+            "label_loss": bool(config.labels),
+        }
+        return heads.get(part, True)
 
     def _evaluation_due(self) -> bool:
         if self.evaluator is None:
@@ -251,7 +255,7 @@ class Trainer:
         if self.log is not None:
             self.log.write({"update": done.update, "evaluation": values})
         done.evaluations.append({"update": done.update, **values})
-        self.model.config = dataclasses.replace(
+        self.model.config = dataclasses.replace(  # in the processes that did not evaluate, too
             self.model.config, label_blend=scores.label_blend, label_temperature=scores.label_temperature
         )
         gained = _improved(scores, done.best)
@@ -334,18 +338,21 @@ def build_optimizer(
 
     Matrices decay, vectors (biases and norms) do not. The published weight decay is 0.
     """
-    plain = {"vad_encoder.": (vad_learning_rate, weight_decay), "": (learning_rate, weight_decay)}
-    settings = {"label_head.": label_head, **plain}
+    settings = {
+        "label_head": label_head,
+        "vad_encoder": (vad_learning_rate, weight_decay),
+        "": (learning_rate, weight_decay),
+    }
+    parts: dict[str, list[nn.Parameter]] = {part: [] for part in settings}
+    for name, parameter in model.named_parameters():
+        part = name.split(".")[0]
+        if parameter.requires_grad:
+            parts[part if part in parts else ""].append(parameter)
     groups = []
     for part, (rate, decay) in settings.items():
-        own = [p for name, p in model.named_parameters() if p.requires_grad and _group(name) == part]
-        groups.append({"params": [p for p in own if p.ndim >= 2], "lr": rate, "weight_decay": decay})
-        groups.append({"params": [p for p in own if p.ndim < 2], "lr": rate, "weight_decay": 0.0})
+        groups.append({"params": [p for p in parts[part] if p.ndim >= 2], "lr": rate, "weight_decay": decay})
+        groups.append({"params": [p for p in parts[part] if p.ndim < 2], "lr": rate, "weight_decay": 0.0})
     return AdamW([group for group in groups if group["params"]], epsilon)
-
-
-def _group(name: str) -> str:
-    return next((part for part in ("vad_encoder.", "label_head.") if name.startswith(part)), "")
 
 
 def linear_schedule(optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int = 0) -> LambdaLR:
@@ -417,7 +424,7 @@ class Evaluator:
     batch_size: int
 
     def scores(self, model: SEVLM) -> Scores:
-        """Generate a caption per image, score it, and put the model back in its mode."""
+        """Calibrate the label probabilities, generate a caption per image, and put the model back in its mode."""
         examples = self.captions.examples
         training = model.training
         model.eval()
@@ -446,8 +453,8 @@ class Evaluator:
         """One greedy caption per image, in order."""
         found: list[Generated] = []
         for batch in self._batches():
-            told = [example.meta.get(model.config.label_meta or "", "") for example in batch]
-            found += model.generate(self._grid(model, batch), lookup=self.lookup, meta=told)
+            seen = head_meta(model.config, batch)
+            found += model.generate(self._grid(model, batch), lookup=self.lookup, meta=seen)
         return found
 
     @torch.no_grad()
@@ -456,12 +463,12 @@ class Evaluator:
         config = model.config
         if not config.labels:
             return config.label_blend, config.label_temperature, None
-        parts = []
-        for start, batch in zip(range(0, len(self.captions.examples), self.batch_size), self._batches(), strict=True):
-            targets = self.captions.label_targets(range(start, start + len(batch)))
-            told = [example.meta.get(config.label_meta or "", "") for example in batch]
-            parts.append((targets.shares, *label_opinions(model, self._grid(model, batch), self.lookup, told)))
-        shares, head, decoder = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+        opinions = [
+            label_opinions(model, self._grid(model, batch), self.lookup, head_meta(config, batch))
+            for batch in self._batches()
+        ]
+        head, decoder = (torch.cat(part).cpu() for part in zip(*opinions, strict=True))
+        shares = self.captions.label_shares(range(len(self.captions.examples)))
 
         def loss(blend: float, temperature: float) -> float:
             return float(-(shares * mixed(head, decoder, blend, temperature).log()).sum(dim=1).mean())

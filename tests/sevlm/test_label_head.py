@@ -16,7 +16,7 @@ from sevlm import SEVLM
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.data import TrainingExample, closeness
 from sevlm.generation import mixed
-from sevlm.images import load_image_encoder
+from sevlm.images import load_image_encoder, open_image
 from sevlm.model import LABEL_GAIN, META_GAIN, LabelHead, LabelTargets, one_hot_meta
 from sevlm.train import build_optimizer, train
 from sevlm.vad import VADLookup
@@ -174,6 +174,25 @@ def test_training_learns_from_meta_and_calibrates_on_validation(folder: Path, tm
     told = model.generate(grid, ["awe", "fear"], meta=["gothic", "rococo"])
     assert [one.emotion for one in told] == ["fear", "awe"]
     assert "`label_meta`" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_smoothing_changes_what_the_head_learns_and_not_what_it_is_measured_by(folder: Path, tmp_path: Path) -> None:
+    lexicon = tmp_path / "lexicon.txt"
+    lexicon.write_text(LEXICON + "awe\t0.5\t0.3\t0.1\nfear\t0.4\t0.2\t0.1\n", encoding="utf-8")
+    settings = {"label_meta": "style", "label_learning_rate": 0.1, "label_weight_decay": 0.0, "epochs": 10}
+    recipe = tiny_recipe(folder / "tower", lexicon, folder / "features", label_smoothing=0.5, **settings)
+    examples = styled(folder)
+    summary = train(recipe, examples[2:], examples[:2], tmp_path / "out", "cpu", progress=False)
+    assert "label_blend" not in summary["departures_from_published"]
+    model = SEVLM.from_pretrained(tmp_path / "out", lexicon=lexicon)
+    images = [open_image(example.image_path) for example in examples[:2]]
+    answers = model.generate(images, ["awe", "fear"], meta=[example.meta["style"] for example in examples[:2]])
+    losses = [
+        -np.log(answer.label_probs[example.dominant_emotion or ""])
+        for answer, example in zip(answers, examples[:2], strict=True)
+        if answer.label_probs is not None
+    ]
+    assert summary["kept_scores"]["cross_entropy"] == pytest.approx(np.mean(losses), abs=1e-3)
 
 
 def _white() -> object:
