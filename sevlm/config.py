@@ -39,15 +39,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TUPLES = ("image_mean", "image_std", "vad_dimensions", "labels", "meta_values")
 _POSITIVE = (
     *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
-    *(
-        "label_temperature",
-        "max_new_tokens",
-        "vad_layers",
-        "vad_heads",
-        "vad_feedforward",
-        "vad_positions",
-        "image_size",
-    ),
+    *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
+    "label_temperature",
 )
 
 
@@ -187,7 +180,7 @@ class SEVLMConfig:
     image_mean: tuple[float, ...] = CLIP_MEAN
     image_std: tuple[float, ...] = CLIP_STD
     encoder_dim: int = 768  # width of the patch features; projected when it differs from n_embd
-    # Share of feature channels dropped per picture in training: frozen features tell a few thousand pictures apart so
+    # Share of feature channels dropped per image in training: frozen features tell a few thousand images apart so
     # well that a decoder learns their emotions by heart. Official: none.
     image_dropout: float = 0.0
     prefix_length: int = 0  # pseudo-tokens mapped from one image vector and put before the text
@@ -216,7 +209,7 @@ class SEVLMConfig:
     # The lexicon that the model was trained with: its layout, and SHA-256 of its content. Set by training.
     lexicon_name: str | None = None
     lexicon_sha256: str | None = None
-    # Captions without explanation were trained with people's ratings of the picture (`TrainingExample.vad`): the VAD
+    # Captions without explanation were trained with people's ratings of the image (`TrainingExample.vad`): the VAD
     # head foresees these at the end of the caption. Set by training; needs the causal encoder.
     rates_pictures: bool = False
     # The features of token t must not see tokens > t, else the VAD head reads its target; official: they do.
@@ -227,11 +220,11 @@ class SEVLMConfig:
     fusion_identity_init: bool = True
 
     # --- label head
-    # Which emotion a picture evokes is decided by the picture alone, and a regression on its features decides it better
+    # Which emotion an image evokes is decided by the image alone, and a regression on its features decides it better
     # than a decoder that must also learn to write. Official: the decoder's first words are the label.
     use_label_head: bool = True
     labels: tuple[str, ...] = ()  # that the head tells apart; set by training, empty: there is no head
-    # A key of the examples' `meta` (`style`, say) that the head sees beside the picture, and its known values, which
+    # A key of the examples' `meta` (`style`, say) that the head sees beside the image, and its known values, which
     # training sets. Official: none.
     label_meta: str | None = None
     meta_values: tuple[str, ...] = ()
@@ -239,7 +232,7 @@ class SEVLMConfig:
     label_smoothing: float = 0.0
     # Share of the head in the probability of a label, the rest is the decoder's; and the temperature of the mixture:
     # an over-confident model is flattened by one above 1. Training chooses both by cross-entropy if it has validation
-    # pictures.
+    # images.
     label_blend: float = 0.75
     label_temperature: float = 1.0
     # The decoder explains the most probable label, not the one that it would begin with itself.
@@ -248,7 +241,7 @@ class SEVLMConfig:
     # --- losses
     # One caption's emotion is one annotator's; the shares of all of them are known. Official: the caption's alone.
     soft_emotion_labels: bool = True
-    # The emotion is one token of twenty, but it is what the picture decides; above 1 it counts so much more in the
+    # The emotion is one token of twenty, but it is what the image decides; above 1 it counts so much more in the
     # language loss. Needs soft labels.
     emotion_weight: float = 1.0
     # Padding says nothing about the explanation, and its share depends on the batch; official: averaged in.

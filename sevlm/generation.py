@@ -436,21 +436,23 @@ def generate(
     try:
         captions = CaptionDecoder(model, image_grid, lookup, image_prefix)
         probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
-        chosen: list[Sequence[int]] = [()] * len(image_grid)
-        if labels is not None or model.label_head is not None:
-            best = probabilities = emotion_probabilities(captions, image_grid, labels or model.config.labels, meta)
-            if model.config.explain_best_label:
-                begun = {label: _begin(captions, label) for label in model.config.labels}
-                chosen = [begun.get(max(row, key=row.__getitem__), ()) for row in best]
-            probabilities = best if labels is not None else [None] * len(image_grid)
-        tokens, vad = _decode(captions, chosen)
+        begun: list[Sequence[int]] = [()] * len(image_grid)
+        chooses = model.label_head is not None and model.config.explain_best_label
+        if labels is not None or chooses:
+            found = emotion_probabilities(captions, image_grid, labels or model.config.labels, meta)
+            if labels is not None:
+                probabilities = found
+            if chooses:
+                begins = {label: _begin(captions, label) for label in model.config.labels}
+                begun = [begins.get(max(row, key=row.__getitem__), ()) for row in found]
+        tokens, vad = _decode(captions, begun)
     finally:
         model.train(training)
     rows = zip(tokens, probabilities, strict=True)
-    found = [finish_caption(captions.tokenizer, model.config, row, probs) for row, probs in rows]
+    said = [finish_caption(captions.tokenizer, model.config, row, probs) for row, probs in rows]
     if model.vad_head is None:
-        return found
-    return [replace(caption, vad=_mean_vad(caption, *vad[row], model.config)) for row, caption in enumerate(found)]
+        return said
+    return [replace(caption, vad=_mean_vad(caption, *vad[row], model.config)) for row, caption in enumerate(said)]
 
 
 def _begin(captions: CaptionDecoder, label: str) -> tuple[int, ...]:
@@ -606,7 +608,7 @@ def label_probabilities(captions: CaptionDecoder, labels: Sequence[str]) -> list
     )
     states = model.decoder(embeddings, captions.image_memory)
     scored = targets[:, 1:] != IGNORE_INDEX  # (L, T - 1)
-    hidden = states.hidden_states[-1].unflatten(0, (images, count))[:, :, :-1][:, scored]  # (B, S, D)
+    hidden = states[-1].unflatten(0, (images, count))[:, :, :-1][:, scored]  # (B, S, D)
     log_probs = model.decoder.logits(hidden).log_softmax(dim=-1)  # (B, S, V)
     picked = log_probs.gather(2, targets[:, 1:][scored].expand(images, -1)[..., None]).squeeze(2)  # (B, S)
     owner = torch.arange(count, device=weight.device)[:, None].expand_as(scored)[scored]  # (S,) label of each token

@@ -31,7 +31,7 @@ INITIALIZER_RANGE = 0.02
 VAD_WIDTH = len(VAD_DIMENSIONS)
 CONTRASTIVE_EPSILON = 1e-8
 LABEL_GAIN, META_GAIN = 10.0, 3.0
-"""Length of a picture's features, and size of a told value, before the label head."""
+"""Length of an image's features, and size of a known `meta` value, before the label head."""
 
 KeyValue: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values of one attention layer, each (B or N images, heads, K, D / heads)."""
@@ -67,30 +67,22 @@ class Attention(nn.Module):
 
     def attend(self, query: Tensor, memory: KeyValue, causal: bool) -> Tensor:
         """(B, heads, T, D / heads) queries -> (B, T, D)."""
-        key, value = memory
-        length, total = query.shape[-2], key.shape[-2]
-        mask = None
-        if causal and length > 1:  # a query sees every key up to its own position, cached ones included
-            mask = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(query, *memory, dropout_p=dropout, is_causal=causal)
         return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
 
 
 class SelfAttention(Attention):
-    """Causal self-attention; earlier keys and values may come from a cache."""
+    """Causal self-attention."""
 
     def __init__(self, config: SEVLMConfig) -> None:
         super().__init__(config)
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
 
-    def forward(self, states: Tensor, past: KeyValue | None, last_only: bool = False) -> tuple[Tensor, KeyValue]:
-        """(B, T, D) -> (B, T, D), or (B, 1, D) with `last_only`; and keys and values of all tokens so far."""
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
         query, key, value = (self.split_heads(part) for part in self.c_attn(states).chunk(3, dim=-1))
-        if past is not None:
-            key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
-        query = query[:, :, -1:] if last_only else query
-        return self.attend(query, (key, value), causal=True), (key, value)
+        return self.attend(query, (key, value), causal=True)
 
 
 class CrossAttention(Attention):
@@ -140,14 +132,11 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = MLP(config)
 
-    def forward(
-        self, states: Tensor, image_memory: KeyValue, past: KeyValue | None = None, last_only: bool = False
-    ) -> tuple[Tensor, KeyValue]:
-        """(B, T, D) -> (B, T, D), or that of the last token alone; and self-attention's keys and values."""
-        attended, present = self.attn(self.ln_1(states), past, last_only)
-        states = states[:, -attended.shape[1] :] + attended
+    def forward(self, states: Tensor, image_memory: KeyValue) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        states = states + self.attn(self.ln_1(states))
         states = states + self.crossattention(self.ln_cross_attn(states), image_memory)
-        return states + self.mlp(self.ln_2(states)), present
+        return states + self.mlp(self.ln_2(states))  # type: ignore[no-any-return]
 
 
 # ----------------------------------------------------------------------------------------- VAD encoder
@@ -223,13 +212,6 @@ class VADEncoder(nn.Module):
 # --------------------------------------------------------------------------------------------- decoder
 
 
-class DecoderStates(NamedTuple):
-    """`hidden_states`: embeddings, then each block's output, (B, T, D), the last one normed; `cache` per layer."""
-
-    hidden_states: tuple[Tensor, ...]
-    cache: tuple[KeyValue, ...]
-
-
 def explanation_mask(config: SEVLMConfig, segment_ids: Tensor) -> Tensor:
     """Which positions (B, T) hold explanation tokens, "because" itself excluded; padding counts as explanation.
 
@@ -291,7 +273,6 @@ class Decoder(nn.Module):
         segment_ids: Tensor,
         vad_features: Tensor | None,
         image_prefix: Tensor | None = None,
-        start: int = 0,
     ) -> Tensor:
         """Word + position + segment embedding, with VAD features fused into explanation tokens.
 
@@ -299,27 +280,26 @@ class Decoder(nn.Module):
             input_ids: (B, T) int64; the first `prefix_length` ids are placeholders.
             segment_ids: (B, T) int64.
             vad_features: (B, T, 3) float from the VAD encoder; None fuses nothing.
-            image_prefix: (B, prefix_dim) float, needed if there is a prefix and `start` is 0.
-            start: first position to return, for decoding with a cache; 0 or at least `prefix_length`.
+            image_prefix: (B, prefix_dim) float, needed if there is a prefix.
 
         Returns:
-            (B, T - start, D) float.
+            (B, T, D) float.
         """
         if input_ids.shape[1] > self.config.n_positions:
             raise SEVLMError(f"{input_ids.shape[1]} tokens exceed the {self.config.n_positions} positions of the model")
-        if self.prefix_projection is None or start > 0:
-            words = self.wte(input_ids[:, start:])
+        if self.prefix_projection is None:
+            words = self.wte(input_ids)
         elif image_prefix is None:
             raise SEVLMError("this model has a prefix: pass image_prefix of shape (B, prefix_dim)")
         else:
             text = self.wte(input_ids[:, self.config.prefix_length :])
             words = torch.cat((self.prefix_projection(image_prefix), text), dim=1)
-        positions = self.wpe.weight[start : input_ids.shape[1]]
-        states: Tensor = self.drop(words + positions + self.wte(segment_ids[:, start:]))
+        positions = self.wpe.weight[: input_ids.shape[1]]
+        states: Tensor = self.drop(words + positions + self.wte(segment_ids))
         if vad_features is None or self.vad_fusion is None:
             return states
-        fused = self.vad_fusion(torch.cat((states, vad_features[:, start:]), dim=-1))
-        return torch.where(explanation_mask(self.config, segment_ids)[:, start:, None], fused, states)
+        fused = self.vad_fusion(torch.cat((states, vad_features), dim=-1))
+        return torch.where(explanation_mask(self.config, segment_ids)[..., None], fused, states)
 
     def image_memory(self, image_grid: Tensor) -> tuple[KeyValue, ...]:
         """Cross-attention keys and values of every layer for (N, P, encoder_dim) patch features."""
@@ -332,27 +312,18 @@ class Decoder(nn.Module):
         states = kept if self.image_projection is None else self.image_projection(kept)
         return tuple(block.crossattention.memory(states) for block in self.h)  # type: ignore[union-attr, operator]
 
-    def forward(
-        self,
-        embeddings: Tensor,
-        image_memory: Sequence[KeyValue],
-        cache: Sequence[KeyValue] | None = None,
-        last_only: bool = False,
-    ) -> DecoderStates:
-        """Runs the blocks over (B, T, D) embeddings; with a cache, of the tokens that follow it.
+    def forward(self, embeddings: Tensor, image_memory: Sequence[KeyValue]) -> tuple[Tensor, ...]:
+        """Runs the blocks over (B, T, D) embeddings of B / N captions per image, next to each other.
 
-        B / N rows per image, next to each other. `last_only`: the last block computes its last token only.
+        Returns:
+            The embeddings, then each block's output, (B, T, D), the last one normed.
         """
         if len(embeddings) % len(image_memory[0][0]):
             raise SEVLMError(f"{len(embeddings)} captions cannot be shared out over {len(image_memory[0][0])} images")
-        states, all_states, present = embeddings, [embeddings], []
-        for index, block in enumerate(self.h):
-            past = None if cache is None else cache[index]
-            states, keys_values = block(states, image_memory[index], past, last_only and index == len(self.h) - 1)
-            all_states.append(states)
-            present.append(keys_values)
-        all_states[-1] = self.ln_f(states)
-        return DecoderStates(tuple(all_states), tuple(present))
+        states = [embeddings]
+        for block, memory in zip(self.h, image_memory, strict=True):
+            states.append(block(states[-1], memory))
+        return (*states[:-1], self.ln_f(states[-1]))
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Next-token scores: (..., D) -> (..., V)."""
@@ -363,7 +334,7 @@ class Decoder(nn.Module):
 
 
 class LabelHead(nn.Module):
-    """Which emotion a picture evokes: a regression on its patches, weighed by attention, and on what is told of it.
+    """Which emotion an image evokes: a regression on its patches, weighed by attention, and on its `meta` value.
 
     It starts as the regression on the mean patch with equal chances for all labels. Features get one length, since the
     brightness of an encoder's answer says little about emotions.
@@ -386,7 +357,7 @@ class LabelHead(nn.Module):
 
 
 def one_hot_meta(config: SEVLMConfig, values: Sequence[str]) -> Tensor:
-    """What is told of N images, (N, values); a row of zeros where it is unknown."""
+    """`meta` values of N images, (N, values); a row of zeros where it is unknown."""
     rows = [[float(value == known) for known in config.meta_values] for value in values]
     return torch.tensor(rows).view(len(values), len(config.meta_values))
 
@@ -519,7 +490,7 @@ class SEVLMOutput:
     """What one forward pass yields; losses are scalars already weighted, None if not computed.
 
     Attributes:
-        hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `DecoderStates`.
+        hidden_states: n_layer + 1 tensors (B, T, D) float, prefix included; see `Decoder.forward`.
         decoder: what computed them.
         loss: sum of the parts below.
         lm_loss, contrastive_loss, vad_loss: see the functions of these names.
@@ -592,10 +563,10 @@ class Network(nn.Module):
         """
         embeddings = self.decoder.embed(input_ids, segment_ids, self.encode_vad(vad), image_prefix)
         states = self.decoder(embeddings, self.decoder.image_memory(image_grid))
-        final = states.hidden_states[-1]  # (B, T, D)
+        final = states[-1]  # (B, T, D)
         prefix = self.config.prefix_length
         if labels is None:
-            return SEVLMOutput(states.hidden_states, self.decoder)
+            return SEVLMOutput(states, self.decoder)
         labels = labels[:, prefix:]
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
@@ -606,7 +577,7 @@ class Network(nn.Module):
         affect = self._vad_loss(final, segment_ids, vad, by[2])
         label = self._label_loss(image_grid, label_targets, by[3])
         total = lm + sum(part for part in (contrastive, affect, label) if part is not None)
-        return SEVLMOutput(states.hidden_states, self.decoder, total, lm, contrastive, affect, label)
+        return SEVLMOutput(states, self.decoder, total, lm, contrastive, affect, label)
 
     def encode_vad(self, vad: Tensor | None) -> Tensor | None:
         """VAD features (B, T, 3) of VAD values (B, T, 3); None when the configuration uses none."""
@@ -671,8 +642,8 @@ class Network(nn.Module):
         """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
         captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
         tokens = count_labels(labels[:, self.config.prefix_length :])
-        pictures = torch.tensor(images, device=labels.device)
-        return LossCounts(tokens, captions, self._counted(segment_ids, vad).sum(), pictures)
+        counted = self._counted(segment_ids, vad).sum()
+        return LossCounts(tokens, captions, counted, torch.tensor(images, device=labels.device))
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""
@@ -686,34 +657,3 @@ class Network(nn.Module):
             part = "cross_attention" if cross else inner
             counts[part] = counts.get(part, 0) + parameter.numel()
         return counts | {"total": sum(counts.values())}
-
-
-def decoding_flops(config: SEVLMConfig, patches: int, prompt: int, steps: int) -> int:
-    """Floating-point operations of matrix products to decode one image, as `sevlm.generation` does it.
-
-    Two per multiply-add. A position costs 28 D^2 per layer for its linear maps and 4 D for each key it attends to, each
-    step 2 D V for the logits; keys and values of the image cost 4 D^2 per patch and layer, once. A non-causal VAD
-    encoder makes every explanation position be computed again at each step.
-
-    Args:
-        config: of the model.
-        patches: of the image, P.
-        prompt: tokens that decoding starts from, prefix included.
-        steps: tokens generated.
-    """
-    width, layers = config.n_embd, config.n_layer
-    total = 4 * patches * width**2 * layers
-    if config.encoder_dim != width:
-        total += 2 * patches * config.encoder_dim * width
-    causal, cached, embedded = config.causal_vad_encoder or not config.use_vad_features, 0, 0
-    for stop in range(prompt, prompt + steps):
-        new, keys = stop - cached, 4 * (stop + patches) * width
-        total += (layers - 1) * new * (28 * width**2 + keys)
-        total += 6 * new * width**2 + 22 * width**2 + keys  # the last layer: all keys and values, but one query
-        total += 2 * width * (config.vocab_size + VAD_WIDTH * config.use_vad_head)
-        if config.use_vad_features:
-            total += 2 * (stop - embedded) * width**2 + 2 * new * VAD_WIDTH * width
-            seen = 2 * VAD_WIDTH * (3 * VAD_WIDTH + 2 * config.vad_feedforward + 2 * stop)
-            total += config.vad_layers * (stop - embedded if causal else stop) * seen
-        embedded, cached = stop, stop if causal else min(stop, config.prefix_length + FIXED_BOUNDARY)
-    return total

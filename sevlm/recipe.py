@@ -64,10 +64,10 @@ class TrainingConfig:
     # --- data
     sampling: Sampling = "every-caption"  # `last-caption` is what the released loader does in effect
     feature_cache: str | None = None  # folder for frozen image features; null: `sevlm-features` beside the output
-    feature_cache_gb: float = 40.0  # ViT-B/16 needs 0.3 MB per picture
+    feature_cache_gb: float = 40.0  # ViT-B/16 needs 0.3 MB per image
 
     # --- optimisation
-    epochs: int = 35  # an epoch shows one pair of captions per picture
+    epochs: int = 35  # an epoch shows one pair of captions per image
     batch_pictures: int = 32  # pairs per step: 64 captions
     accumulate: int = 1  # batches per update and process
     learning_rate: float = 2e-5

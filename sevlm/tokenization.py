@@ -230,29 +230,13 @@ def encode_label(tokenizer: Tokenizer, config: SEVLMConfig, emotion: str) -> Enc
 
 
 def lookup_words(tokenizer: Tokenizer, config: SEVLMConfig, ids: Sequence[int]) -> list[str]:
-    """The word to look up for each token of a sequence that is being decoded; see `RunningWords`."""
-    running = RunningWords(tokenizer, config)
+    """The word to look up for each token of a sequence that is being decoded; see `next_word`."""
+    unfinished: tuple[int, ...] = ()
+    words = []
     for token in ids:
-        running.add(token)
-    return running.words
-
-
-class RunningWords:
-    """The words to look up of a sequence that grows token by token; see `next_word`.
-
-    Attributes:
-        words: one per token so far.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
-        self.words: list[str] = []
-        self._tokenizer, self._unit = tokenizer, config.vad_lookup
-        self._open: tuple[int, ...] = ()
-
-    def add(self, token: int) -> None:
-        """Append one token."""
-        self._open, word = next_word(self._tokenizer, self._unit, self._open, token)
-        self.words.append(word)
+        unfinished, word = next_word(tokenizer, config.vad_lookup, unfinished, token)
+        words.append(word)
+    return words
 
 
 @lru_cache(maxsize=200_000)  # captions have few different words

@@ -51,7 +51,7 @@ def train(
 
     Args:
         recipe: model and hyper-parameters.
-        train_examples: pictures with captions; unreadable pictures are left out and listed in the summary.
+        train_examples: images with captions; unreadable ones are left out and listed in the summary.
         validation_examples: for choosing the weights to keep and for stopping early; without any, the last are kept.
         out: folder for the checkpoint, `training.json` (the summary) and `training_log.jsonl`.
         device: `cpu`, `cuda`, `cuda:1`; None takes what accelerate finds, one device per process.
@@ -91,7 +91,7 @@ class Trainer:
         self.show_bar = progress and self.is_first
         self.sampler = PairSampler(setup.train.examples, self.settings.sampling, self.settings.seed)
         if not len(self.sampler):
-            raise SEVLMError("sampling 'last-caption' needs pictures with two emotions; use 'every-caption'")
+            raise SEVLMError("sampling 'last-caption' needs images with two emotions; use 'every-caption'")
         self._drawn: tuple[int, list[list[tuple[CaptionRef, CaptionRef]]]] | None = None
         self.collate = Collator(setup.train, setup.store, setup.device)
         self.batches_per_update = self.settings.accumulate * self.accelerator.num_processes

@@ -129,7 +129,7 @@ def _without_vad(fixture: Fixture, model: SEVLM) -> Tensor:
     grid, prefix = fixture.images("batch")
     embeddings = decoder.embed(inputs["batch/input_ids"], inputs["batch/segment_ids"], None, prefix)
     states = decoder(embeddings, decoder.image_memory(grid))
-    return decoder.logits(states.hidden_states[-1][:, -1])
+    return decoder.logits(states[-1][:, -1])
 
 
 def gradients(fixture: Fixture) -> dict[str, Tensor]:
