@@ -124,8 +124,8 @@ class ImageTextSimilarity:
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
         try:
-            model: Any
-            model, found = CLIPModel.from_pretrained(self._name, output_loading_info=True)
+            loaded: Any = CLIPModel.from_pretrained(self._name, output_loading_info=True)
+            model, found = loaded
             if found["missing_keys"]:  # transformers would go on with random weights
                 raise ValueError("it is no CLIP, or not whole: weights are missing")
             tokenizer = AutoTokenizer.from_pretrained(self._name)
