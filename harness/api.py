@@ -339,9 +339,9 @@ def score_folder(
 
     chosen = {
         "lexicon": None if lexicon is None else str(_existing(lexicon)),
-        "bert_score": bert_score,
-        "clip": clip,
-        "sentence_encoder": sentence_encoder,
+        "bert_score": _absolute(bert_score),
+        "clip": _absolute(clip),
+        "sentence_encoder": _absolute(sentence_encoder),
     }
     with folder.locked():
         if reparse:
@@ -351,6 +351,15 @@ def score_folder(
         page = write_report([folder], folder.path / "report") if report else None
         write_checksums(folder.path)
     return Evaluation(folder.path, results, page=page)
+
+
+def _absolute(model: str | None) -> str | None:
+    """A model's folder as it is found from everywhere, `:` and a setting after it kept; a hub id as it is."""
+    if model is None:
+        return None
+    folder, colon, setting = (model, "", "") if Path(model).expanduser().is_dir() else model.rpartition(":")
+    path = Path(folder).expanduser()
+    return f"{path.resolve()}{colon}{setting}" if folder and path.is_dir() else model
 
 
 def _choose_for_scoring(folder: RunFolder, chosen: Mapping[str, str | None]) -> None:

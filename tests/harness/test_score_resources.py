@@ -156,7 +156,9 @@ def test_what_was_not_chosen_says_how_to_choose_it(harness: Harness, card: Path,
     assert harness("score", run, "--bert-score", "model:last")[0] == 2
 
 
-def test_a_clip_is_remembered_and_its_scores_carry_a_warning(harness: Harness, card: Path, tmp_path: Path) -> None:
+def test_a_clip_is_remembered_and_its_scores_carry_a_warning(
+    harness: Harness, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, model = tmp_path / "run", tmp_path / "clip"
     tiny_models.clip(model)
     arguments = ["--models", "majority", "--data-root", tmp_path / "data", "--out", run, "--no-report"]
@@ -164,12 +166,14 @@ def test_a_clip_is_remembered_and_its_scores_carry_a_warning(harness: Harness, c
     (only,) = cells(run, "clip_score")
     assert only["unavailable"] == "no CLIP was chosen; type: harness score RUN --clip FOLDER|HUB_ID"
     warning = "do not follow what people prefer among emotional explanations (Socratis 2023)"
-    assert harness("score", run, "--clip", model)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert harness("score", run, "--clip", "clip")[0] == 0
     chosen = overall(run, "clip_score")
     assert 0 <= chosen["value"] <= 2.5
     assert f"clip:clip@{digest(model)[:8]}|prefix:A_photo_depicts" in chosen["signature"]
     assert warning in (run / "report" / "index.html").read_text()
-    assert harness("score", run)[0] == 0  # remembered
+    monkeypatch.chdir(run)
+    assert harness("score", run)[0] == 0  # remembered, and found from anywhere
     assert overall(run, "clip_score")["value"] == chosen["value"]
     assert harness("score", run, "--clip", tmp_path / "none", "--no-report")[0] == 0
     assert "cannot be loaded" in cells(run, "clip_score")[0]["unavailable"]
