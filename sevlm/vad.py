@@ -27,13 +27,12 @@ import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError, VADLookupUnit
-from sevlm.known_lexicons import KnownLexicon, known_lexicons
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +55,37 @@ MOST_UNREADABLE = 0.01
 _SCALES = {name: scale for scale, name in NRC_SCALES.items()} | dict.fromkeys(("glasgow", "warriner", "json"), "1..9")
 _SCALES["vader"] = "-4..4"
 _LAYOUTS = "NRC-VAD v1, bipolar or v2.1 (tab separated), Glasgow CSV, Warriner CSV, VADER"
+
+
+@dataclass(frozen=True)
+class KnownLexicon:
+    """A file whose bytes are known.
+
+    Attributes:
+        name: whose lexicon it is.
+        layout: `nrc-vad`, `glasgow`, `warriner`, `vader` or `json`.
+        scale: of the values, such as `0..1`.
+        words: number of entries that are read from it.
+        measured: the day on which it was read.
+    """
+
+    name: str
+    layout: str
+    scale: str
+    words: int
+    measured: str
+
+
+@cache
+def known_lexicons() -> dict[str, KnownLexicon]:
+    """SHA-256 of a file -> what it is; another file is made known by adding it to this dictionary."""
+    import yaml
+
+    rows = yaml.safe_load(Path(__file__).with_name("lexicons.yaml").read_text(encoding="utf-8"))
+    return {
+        row["sha256"]: KnownLexicon(row["name"], row["layout"], row["scale"], row["words"], str(row["measured"]))
+        for row in rows
+    }
 
 
 @dataclass(frozen=True)

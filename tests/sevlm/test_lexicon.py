@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevlm.config import SEVLMError
-from sevlm.known_lexicons import KnownLexicon, known_lexicons
-from sevlm.vad import VADLexicon, load_lexicon
+from sevlm.vad import KnownLexicon, VADLexicon, known_lexicons, load_lexicon
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "fixtures" / "sevlm_tiny_A"
