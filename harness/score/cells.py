@@ -21,6 +21,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -470,7 +471,6 @@ class Scorer:
 
     Attributes:
         sets: the reference sets, in the order of the rows.
-        tables: the statistics.
         cuts: of main sets, for each slice and for `AGREEMENT` the value of each example.
         planes: means of valence and arousal, None without a lexicon.
         predictions: what the text classifier read, by row and example id.
@@ -484,11 +484,6 @@ class Scorer:
         self._asks_meteor = any(metric.name == "meteor" for metric in metrics)
         self.surveys = surveys
         self.sets = reference_sets(surveys)
-        self.tables = {
-            TableKey(part.key, part.references, emotion): self._table(part, emotion)
-            for part in self.sets
-            for emotion in self._emotions(part)
-        }
         lexicon = context.find(WordAffect)
         self.planes = None if lexicon is None else Planes(context.task, lexicon)
         self.predictions: dict[RowKey, dict[str, EmotionPrediction]] = {
@@ -499,8 +494,20 @@ class Scorer:
         self._answered: dict[ReferenceSet, list[Indexes]] = {}
         self.cuts: dict[ReferenceSet, dict[str, list[str | None]]] = {}
         self._label_index = {label: i for i, label in enumerate(labels)}
-        self._diagrams = {part.key: self._diagram_table(part) for part in self.sets if _is_model(part)}
         self._consistency = next((m for m in metrics if isinstance(m, Consistency)), None)
+
+    @cached_property
+    def tables(self) -> dict[TableKey, Table]:
+        """The statistics; made late, as it may train a classifier, which the first captions need not wait for."""
+        return {
+            TableKey(part.key, part.references, emotion): self._table(part, emotion)
+            for part in self.sets
+            for emotion in self._emotions(part)
+        }
+
+    @cached_property
+    def _diagrams(self) -> dict[RowKey, Table]:
+        return {part.key: self._diagram_table(part) for part in self.sets if _is_model(part)}
 
     def _emotions(self, part: ReferenceSet) -> list[str | None]:
         """None, and the emotions of the annotated view: a control has none, and `same_emotion` is one already."""
@@ -565,14 +572,14 @@ class Scorer:
         ahead: Ahead | None,
     ) -> None:
         """Add a block to the tables."""
+        present = [metric for metric in self.metrics if metric.missing() is None]  # known before waiting for captions
         with suppress(Unavailable):
             if ahead is not None:
                 self._engine.finish(ahead)
         rows = [row for found in scored.values() for row in found]
-        for metric in self.metrics:
-            if metric.missing() is None:
-                with suppress(Unavailable):
-                    metric.prepare(rows)
+        for metric in present:
+            with suppress(Unavailable):
+                metric.prepare(rows)
         for part, found in scored.items():
             self._add(part, found)
         if self.planes is not None:
