@@ -31,7 +31,7 @@ COLUMNS = 23
 """Numbers in a statistics row."""
 
 _TIMEOUT_S = 120
-_PIPELINED = 64
+_PIPELINED = 1_000
 
 CHUNKS = 20
 """Index of the number of chunks."""
@@ -122,7 +122,7 @@ class MeteorProcess:
         return np.array(rows, dtype=np.float64).reshape(len(pairs), COLUMNS)
 
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
-        """Send a few questions at once and read their answers (each well below a pipe's buffer)."""
+        """Send a few questions at once and read their answers (a thread takes them from the pipe)."""
         self.start()
         assert self._process is not None
         assert self._process.stdin is not None
