@@ -236,12 +236,13 @@ def test_worked_examples_come_before_the_question(server: tuple[Endpoint, str], 
 def test_connections_are_closed_with_the_loop(server: tuple[Endpoint, str]) -> None:
     adapter = OpenAIChat("m", server[1])
 
-    async def twice() -> bool:
+    async def asked_after_closing() -> None:
         await adapter.open()
         client = adapter.client
         await adapter.aclose()
-        return client.is_closed()
+        await client.get("/models")
 
-    assert asyncio.run(twice())
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(asked_after_closing())
     with pytest.raises(UserError, match="expected one of strict, warn, off"):
         OpenAIChat("m", server[1], probe="maybe")
