@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
         "gpu": gpu_name(),
         "git": _git_state(Path.cwd()),
-        "harness_git": _git_state(HERE.parent) if _is_tracked(HERE) else None,
+        "harness_git": _own_git_state(),
     }
 
 
@@ -184,6 +185,12 @@ def _cpu_model() -> str | None:
 def _git_state(folder: Path) -> dict[str, Any] | None:
     commit = _git(folder, "rev-parse", "HEAD")
     return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))} if commit else None
+
+
+@cache
+def _own_git_state() -> dict[str, Any] | None:
+    """Of the harness, as it was when it was loaded; None if it is no clone."""
+    return _git_state(HERE.parent) if _is_tracked(HERE) else None
 
 
 def _is_tracked(file: Path) -> bool:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,12 @@ def _attribute(module: ModuleType, attribute: str, target: str) -> Any:
         raise UserError(f"{target}: no {attribute!r} in there; {nearest(attribute, public)}") from None
 
 
+@cache
+def _installed() -> Any:
+    """Entry points of all packages, found once: that reads a file of each."""
+    return entry_points()
+
+
 class Registry:
     """A table of names with lazy targets.
 
@@ -91,7 +98,7 @@ class Registry:
         self._also = also
         self._targets = dict(builtin)
         self._loaded: dict[str, Any] = {}
-        for entry in entry_points(group=group) if group else ():
+        for entry in _installed().select(group=group) if group else ():
             self.add(entry.name, entry.value)
 
     def add(self, name: str, target: str, value: Any = None) -> None:
@@ -188,7 +195,7 @@ def task_cards() -> dict[str, Path]:
         UserError: two cards of one name.
     """
     cards = dict(builtin_cards())
-    for entry in entry_points(group="harness.tasks"):
+    for entry in _installed().select(group="harness.tasks"):
         if entry.name in cards:
             raise UserError(f"task name {entry.name!r} is claimed by both {cards[entry.name]} and {entry.value}")
         cards[entry.name] = Path(import_target(entry.value))

@@ -76,7 +76,7 @@ _BLOCKS_AHEAD = 2
 _SUM_TOLERANCE = 0.01
 _SUMS_AT_ONCE = 1 << 16
 _MISSING = Failed("missing", "no outcome was recorded for this example")
-_TEXTUAL = frozenset({"text", "style"})
+TEXTUAL = frozenset({"text", "style"})
 """Families of metrics that read tokens, for which a Java program is started."""
 
 
@@ -444,7 +444,7 @@ def tokenise_ahead(
 
     It comes before anything slow, such as the training of a classifier, which METEOR's start then overlaps with.
     """
-    if not any(metric.family in _TEXTUAL for metric in metrics):
+    if not any(metric.family in TEXTUAL for metric in metrics):
         return
 
     def texts() -> Iterator[str]:

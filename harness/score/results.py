@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.plan.manifest import task_from_json
 from harness.plan.registry import data_root, metric_registry, open_reader
-from harness.score.cells import Outcomes, Scorer, survey, tokenise_ahead
+from harness.score.cells import TEXTUAL, Outcomes, Scorer, survey, tokenise_ahead
 from harness.score.compare import compare
 from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
 from harness.score.predictions import EmotionPrediction, write_predictions
@@ -283,7 +283,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "differences": [],
         "planes": [],
         "classifiers": [],
-        "programs": programs(),
+        "programs": {},
     }
     # one METEOR for all tasks: starting it takes longer than most of them
     with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
@@ -306,6 +306,8 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
                 write_predictions(folder, task.name, row, predictions)
             if reader.record is not None:
                 results["classifiers"].append({"task": task.name, **reader.record})
+    if reads_tokens({cell["metric"] for cell in results["cells"]}):
+        results["programs"] = programs()
     results["groups"] = group_records(manifest["models"], results["cells"])
     return results
 
@@ -324,6 +326,12 @@ def _check_manifest(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
         raise UserError(
             f"{folder.path / 'manifest.json'}: {', '.join(absent[:3])} is absent; it is not as harness wrote it"
         )
+
+
+def reads_tokens(names: Iterable[str]) -> bool:
+    """Whether a Java program may have been asked for one of these metrics."""
+    registry = metric_registry()
+    return any(registry.load(name).family in TEXTUAL for name in set(names) & set(registry.names()))
 
 
 def programs() -> dict[str, str]:

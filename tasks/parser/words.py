@@ -48,7 +48,8 @@ class Words:
 @cache
 def words() -> Words:
     """The vocabulary of this version of the parser."""
-    given: dict[str, Any] = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is there where PyYAML was built with libyaml
+    given: dict[str, Any] = yaml.load(PATH.read_text(encoding="utf-8"), Loader=fast)
     fields = dict(given["fields"])
     others: dict[str, list[str]] = fields.pop("others")
     return Words(
