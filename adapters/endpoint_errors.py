@@ -138,7 +138,7 @@ class ResponseRefused(ValueError):
 
 
 def of_sdk(error: Exception, sdk: Any) -> EndpointError | RetryableError:
-    """What a package says of a request, as ours: `openai`, or another one of the same make (`anthropic`).
+    """What a package says of a request, as ours: `anthropic`, or another one of the same make (`openai`).
 
     Raises:
         ResponseRefused, RetryableError: what our own connection said.
