@@ -153,7 +153,7 @@ def _package() -> Any:
 
 def _client(anthropic: Any, endpoint: Endpoint) -> Any:
     """A client without retries of its own."""
-    pool = http_client(endpoint, anthropic.DefaultAsyncHttpxClient, anthropic.Timeout)
+    pool = http_client(endpoint, anthropic)
     return anthropic.AsyncAnthropic(
         api_key=endpoint.key() or "none",
         base_url=endpoint.base_url.rstrip("/").removesuffix("/v1"),

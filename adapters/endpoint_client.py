@@ -8,24 +8,20 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-import httpx2
-
 from harness.adapters.endpoint_address import Endpoint, is_loopback
 from harness.adapters.endpoint_errors import ResponseRefused
 from harness.types import RetryableError, UserError
 
 CONNECT_S = 10.0
 """Seconds for a connection, and for the list of models."""
-LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=1000)
-"""Connections at once, and of those that wait for the next request."""
 MOST_BYTES, MOST_FILE_BYTES = 32 * 2**20, 2 * 2**30
 """Of a response, and of a batch's results, once unpacked."""
 WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 Client = TypeVar("Client")
 
 
-def http_client(endpoint: Endpoint, client: Any = httpx2.AsyncClient, timeout: Any = httpx2.Timeout) -> Any:
-    """An HTTP client; `client` and `timeout` are the classes that a vendor's package wants, httpx's or its successor's.
+def http_client(endpoint: Endpoint, sdk: Any) -> Any:
+    """A client for a vendor's package: `sdk` is `openai`, or another one of the same make.
 
     It follows no redirect, which would carry key and images to another host; a server on this machine is never reached
     through a proxy; a response that is too large is given up before it fills the memory.
@@ -34,12 +30,11 @@ def http_client(endpoint: Endpoint, client: Any = httpx2.AsyncClient, timeout: A
         UserError: the proxy cannot be used.
     """
     try:
-        return _bounded(client)(
+        return _bounded(sdk.DefaultAsyncHttpxClient)(
             follow_redirects=False,
             trust_env=not is_loopback(endpoint.base_url),
-            timeout=timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
+            timeout=sdk.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
             headers={"accept-encoding": "gzip, deflate"},
-            **({"limits": LIMITS} if client is httpx2.AsyncClient else {}),
         )
     except (ImportError, ValueError) as error:
         raise UserError(f"the proxy in the environment cannot be used: {error}") from None

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import openai
+
 from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_client import PerLoop, http_client
 from harness.adapters.endpoint_errors import EndpointError, connection_error
@@ -150,7 +152,7 @@ def _package() -> Any:
 
 def _client(genai: Any, endpoint: Endpoint) -> tuple[Any, Any]:
     """A client without retries of its own, and its connections, which it does not close."""
-    pool = http_client(endpoint)  # whose kind of connections Google's package takes too
+    pool = http_client(endpoint, openai)  # whose kind of connections Google's package takes too
     options = genai.types.HttpOptions(
         base_url=endpoint.base_url,
         timeout=int(1000 * endpoint.timeout_s),

@@ -7,9 +7,10 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import openai
+
 from harness.adapters.base import BatchState
-from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, outcome_of_error
-from harness.adapters.openai_client import OpenAIClient
+from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, of_sdk, outcome_of_error
 from harness.types import Failed, Item, Outcome, RetryableError, UserError
 
 ENDED = frozenset({"completed", "expired", "cancelled"})
@@ -27,7 +28,7 @@ class Requests(Protocol):
     key_env: str
 
     @property
-    def client(self) -> OpenAIClient:
+    def client(self) -> openai.AsyncOpenAI:
         """The client of the running event loop."""
 
     @property
@@ -67,36 +68,45 @@ class OpenAIBatches:
 
     async def upload(self, path: Path) -> str:
         """Upload an input file; its id."""
-        return await self._made(self._client.upload(path, "batch"))
+        with path.open("rb") as file:
+            created = await self._done(self._client.files.create(file=file, purpose="batch"))
+        return str(created.id)
 
     async def create(self, file: str, key: str) -> str:
         """Start a batch that can be found by `key`; its id."""
-        asked = {"input_file_id": file, "endpoint": self.adapter.batch_path, "completion_window": "24h"}
-        return await self._made(self._client.post("/batches", asked | {"metadata": {"harness_job": key}}))
+        created = await self._done(
+            self._client.batches.create(
+                input_file_id=file,
+                endpoint=self.adapter.batch_path,  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"harness_job": key},
+            )
+        )
+        return str(created.id)
 
     async def find(self, key: str) -> str | None:
         """The batch that was started with `key`, among the newest thousand."""
         after: dict[str, Any] = {}
         for _ in range(MOST_PAGES):
-            page = (await self._object(self._client.get("/batches", limit=PAGE, **after))).get("data") or []
-            for batch in page:
-                if (batch.get("metadata") or {}).get("harness_job") == key:
-                    return str(batch["id"])
-            if len(page) < PAGE:
+            page = await self._done(self._client.batches.list(limit=PAGE, **after))
+            for batch in page.data:
+                if (batch.metadata or {}).get("harness_job") == key:
+                    return str(batch.id)
+            if len(page.data) < PAGE:
                 return None
-            after = {"after": page[-1]["id"]}
+            after = {"after": page.data[-1].id}
         return None
 
     async def state(self, batch: str) -> BatchState:
         """How far a batch is."""
-        found = await self._object(self._client.get(f"/batches/{batch}"))
-        files = tuple(str(found[name]) for name in ("output_file_id", "error_file_id") if found.get(name))
-        counts = found.get("request_counts") or {}
-        answered = sum(counts.get(name) or 0 for name in ("completed", "failed"))
-        if found.get("status") != "failed":
-            return BatchState(found.get("status") in ENDED, files, answered)
-        errors = (found.get("errors") or {}).get("data") or []
-        told = in_short("; ".join(str(e.get("message")) for e in errors) or "no reason given")
+        found = await self._done(self._client.batches.retrieve(batch))
+        files = tuple(name for name in (found.output_file_id, found.error_file_id) if name)
+        counts = found.request_counts
+        answered = counts.completed + counts.failed if counts else 0
+        if found.status != "failed":
+            return BatchState(found.status in ENDED, files, answered)
+        errors = found.errors.data if found.errors and found.errors.data else []
+        told = in_short("; ".join(str(e.message) for e in errors) or "no reason given")
         return BatchState(True, files, answered, told)
 
     async def results(self, file: str) -> dict[str, dict[str, Any]]:
@@ -105,10 +115,10 @@ class OpenAIBatches:
         Raises:
             RetryableError: what came is not such a file (a download that was cut off, say).
         """
-        content = await self._done(self._client.download(file))
+        content = await self._done(self._client.files.content(file))
         try:
             # Not `splitlines`, which also breaks at the separators that JSON allows inside a text.
-            lines = [json.loads(line) for line in content.split("\n") if line.strip()]
+            lines = [json.loads(line) for line in content.text.split("\n") if line.strip()]
             return {str(line["custom_id"]): line for line in lines}
         except (ValueError, KeyError, TypeError) as error:
             raise RetryableError(f"file {file} of a batch is damaged: {error}", kind="bad-response") from None
@@ -142,22 +152,8 @@ class OpenAIBatches:
             return Failed(f"http-{error.status}", str(mistake))
 
     @property
-    def _client(self) -> OpenAIClient:
+    def _client(self) -> openai.AsyncOpenAI:
         return self.adapter.client
-
-    async def _made(self, request: Awaitable[Any]) -> str:
-        """The id of what a request made."""
-        created = await self._object(request)
-        if not created.get("id"):
-            raise RetryableError("the endpoint names no id", kind="bad-response")
-        return str(created["id"])
-
-    async def _object(self, request: Awaitable[Any]) -> dict[str, Any]:
-        """The endpoint's answer, a JSON object; see `_done`."""
-        found = await self._done(request)
-        if not isinstance(found, dict):
-            raise RetryableError(f"expected a JSON object, got {in_short(str(found))[:80]}", kind="bad-response")
-        return found
 
     async def _done(self, request: Awaitable[T]) -> T:
         """The endpoint's answer.
@@ -170,6 +166,6 @@ class OpenAIBatches:
             return await request
         except ResponseRefused as error:
             raise UserError(f"the endpoint refuses batches: {error}") from None
-        except (EndpointError, RetryableError) as error:
-            failed = outcome_of_error(error, self.adapter.key_env)
+        except (openai.OpenAIError, ValueError) as error:
+            failed = outcome_of_error(of_sdk(error, openai), self.adapter.key_env)
             raise UserError(f"the endpoint refuses batches: {getattr(failed, 'message', failed.raw)}") from None

@@ -8,21 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import openai
+
 from harness.adapters import endpoint_images
 from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_client import PerLoop
-from harness.adapters.endpoint_errors import EndpointError
+from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn, answer_schema
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply
 from harness.adapters.endpoint_vision import VisionEndpoint, check_choices, check_more_than_0
 from harness.adapters.openai_batch import OpenAIBatches
-from harness.adapters.openai_client import OpenAIClient
 from harness.adapters.openai_wire import (
     REJECTED,
     RequestParameters,
     chat_body,
     check_reachable,
+    connect,
     extra_fields,
     read_chat,
     read_json,
@@ -42,7 +44,7 @@ APIS = {"chat": "/chat/completions", "responses": "/responses"}
 class Connection:
     """What belongs to one event loop: the client, and the lock behind which the first request is alone."""
 
-    client: OpenAIClient
+    client: openai.AsyncOpenAI
     first: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -141,7 +143,7 @@ class OpenAIChat(VisionEndpoint):
             responses=api == "responses",
         )
         self._settled = False
-        self._connections = PerLoop(lambda: Connection(OpenAIClient(self.endpoint)), lambda made: made.client.close())
+        self._connections = PerLoop(lambda: Connection(connect(self.endpoint)), lambda made: made.client.close())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint (without credentials), model name asked for, generation and image settings."""
@@ -181,7 +183,7 @@ class OpenAIChat(VisionEndpoint):
         await self._connections.aclose()
 
     @property
-    def client(self) -> OpenAIClient:
+    def client(self) -> openai.AsyncOpenAI:
         """The client of the running event loop."""
         return self._connections.client().client
 
@@ -232,7 +234,12 @@ class OpenAIChat(VisionEndpoint):
                 return reply
 
     async def _post(self, body: dict[str, Any]) -> Any:
-        return await self.in_time(self.client.post(APIS[self.api], body))
+        # Not `chat.completions.create`, which walks through every message and answer to convert what is plain JSON.
+        post: Any = self.client.post
+        try:
+            return await self.in_time(post(APIS[self.api], cast_to=object, body=body))
+        except (openai.OpenAIError, ValueError, RecursionError) as error:
+            raise of_sdk(error, openai) from None
 
     def _adopt(self, parameters: RequestParameters) -> None:
         """Send these from now on."""

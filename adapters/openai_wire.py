@@ -8,26 +8,48 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import openai
 
 from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import CONNECT_S
+from harness.adapters.endpoint_client import CONNECT_S, http_client
 from harness.adapters.endpoint_errors import (
     EndpointError,
     ResponseRefused,
     error_in_success,
     in_short,
+    of_sdk,
     outcome_of_error,
 )
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, completion_count, count, listed_tokens, text_of, thoughts_of
-from harness.adapters.openai_client import OpenAIClient
 from harness.types import RetryableError, UserError
 
 # ---------------------------------------------------------------------------------------------------------- connecting
 
 
-async def check_reachable(endpoint: Endpoint, client: OpenAIClient) -> list[dict[str, Any]]:
+def connect(endpoint: Endpoint) -> openai.AsyncOpenAI:
+    """A client for the running event loop, without retries of its own.
+
+    Raises:
+        UserError: there is no key, or the proxy cannot be used.
+    """
+    parts, key = urlsplit(endpoint.base_url), endpoint.key() or "none"
+    pool = http_client(endpoint, openai)
+    return openai.AsyncOpenAI(
+        api_key=key,
+        base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+        default_query=dict(parse_qsl(parts.query)),
+        default_headers={"api-key": key} if (parts.hostname or "").endswith(".azure.com") else {},
+        timeout=pool.timeout,
+        max_retries=0,
+        http_client=pool,
+    )
+
+
+async def check_reachable(endpoint: Endpoint, client: openai.AsyncOpenAI) -> list[dict[str, Any]]:
     """Fail early if the endpoint is down or rejects the key.
 
     Returns:
@@ -38,10 +60,11 @@ async def check_reachable(endpoint: Endpoint, client: OpenAIClient) -> list[dict
     """
     try:
         async with asyncio.timeout(CONNECT_S):
-            listed = await client.get("/models")
+            listed: Any = await client.get("/models", cast_to=object)
     except (TimeoutError, ResponseRefused):
         return []  # slow to list its models, or too many, yet there
-    except (EndpointError, RetryableError) as error:
+    except (openai.OpenAIError, ValueError) as sdk_error:
+        error = of_sdk(sdk_error, openai)
         if isinstance(error, EndpointError) and (error.status == 401 or 300 <= error.status < 400):
             outcome_of_error(error, endpoint.key_env)
         if isinstance(error, RetryableError) and error.kind in ("unreachable", "connection"):

@@ -1,4 +1,4 @@
-"""How fast `harness run` drives an endpoint, beside a bare loop of OpenAI's package and (where installed) inspect_ai.
+"""How fast `harness run` drives an endpoint, beside a bare client loop and (where installed) inspect_ai.
 
     python benchmarks/endpoint_throughput.py [--inspect PYTHON] [--rounds 5]
 
@@ -7,8 +7,7 @@ flight and send the same files as data URLs. At 1 s of latency the endpoint is t
 start-up is the wall time for one picture, the marginal time that of each further picture between the two largest runs.
 The sides take turns; figures are medians over the rounds, ratios medians of the rounds' ratios. `harness run` writes
 every answer durably, keeps its cache, probes the endpoint and scores. PYTHON is the interpreter of an environment that
-has inspect_ai, which runs in the first round only; the bare loop needs `pip install openai`. About five minutes on two
-quiet cores.
+has inspect_ai, which runs in the first round only. About five minutes on two quiet cores.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def check_fingerprint(record: Mapping[str, Any], fingerprint: Mapping[str, Any],
 # --------------------------------------------------- the environment: never part of a run's identity
 
 HERE = Path(__file__).resolve()
-PACKAGES = ("sevlm-harness", "torch", "transformers", "httpx2", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
+PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
+import openai
 import pytest
 from adapter_samples import Picture, item
 from asking_openai import ask, check_reachable, loaded
@@ -12,7 +14,7 @@ from servers import Endpoint, Reply, error
 
 from harness.adapters.endpoint_address import Endpoint as Connected
 from harness.adapters.openai_chat import OpenAIChat
-from harness.adapters.openai_client import OpenAIClient
+from harness.adapters.openai_wire import connect
 from harness.types import Answer, UserError
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -37,10 +39,14 @@ def test_azure_takes_the_key_in_its_header_and_its_version_in_the_query(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     azure = Connected("https://me.openai.azure.com/openai/deployments/d?api-version=2024-10-21", None, 1.0)
-    client = OpenAIClient(azure)
-    assert client.base_url == "https://me.openai.azure.com/openai/deployments/d"
-    assert client.headers["api-key"] == KEY
-    assert client.query == {"api-version": "2024-10-21"}
+
+    async def built() -> openai.AsyncOpenAI:
+        return connect(azure)
+
+    client = asyncio.run(built())
+    assert str(client.base_url) == "https://me.openai.azure.com/openai/deployments/d/"
+    assert client.default_headers["api-key"] == KEY
+    assert client.default_query == {"api-version": "2024-10-21"}
     adapter = loaded(f"{url}?api-version=2024-10-21")
     (outcome,) = ask(adapter, item("a", picture()))
     assert isinstance(outcome, Answer)
