@@ -24,6 +24,7 @@ def test_unknown_names_get_near_misses():
     with pytest.raises(UserError, match="unknown model 'llawa'; did you mean llava"):
         adapter_registry().target("llawa")
     assert nearest("qqqq", ["b", "a"]) == "known: a, b"
+    assert nearest("foo", []) == "known: none"
 
 
 def test_missing_attribute_suggests_what_is_there():
