@@ -274,6 +274,9 @@ def _best(values: Mapping[tuple[str, str], Mapping[str, Any]], info: MetricInfo,
     if not known:
         return ""
     model, cell = max(known, key=lambda one: one[1].value or 0.0)
+    equal = [other for other, one in known if one.value == cell.value]
+    if len(equal) > 1:
+        return f"{listed(equal)} share the highest {_lower(info.label)} ({cell.text}{info.unit})."
     interval = f", 95\u00a0% interval {cell.interval}" if cell.interval else ""
     return f"{model} has the highest {_lower(info.label)} ({cell.text}{info.unit}{interval})."
 

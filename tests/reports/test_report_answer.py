@@ -135,6 +135,12 @@ def test_what_a_reader_asks_next() -> None:
     }
 
 
+def test_equal_values_are_both_best() -> None:
+    content = results([large()])
+    content["cells"][0]["value"] = content["cells"][1]["value"]
+    assert plain(dict(found(content).points)["Best"]) == "sevlm and llava share the highest accuracy (60.0 %)."
+
+
 def test_only_reference_rows_and_older_results() -> None:
     content = results([large()])
     assert "tells its size" in found(content | {"headline": []}).lead
