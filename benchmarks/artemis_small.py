@@ -61,6 +61,9 @@ TRAINED: dict[str, dict[str, Any]] = {
     "improved_without_meta": IMPROVED | {"label_meta": None},
     "improved_without_head": IMPROVED | {"use_label_head": False, "label_meta": None},
 }
+OUTCOMES = "outcomes.jsonl"
+# Validation pictures are for the selection alone: no evaluation before the end.
+UNEVALUATED = {"evaluate_every": 10**9}
 SELECTING = ("improved", "improved_without_meta")
 CHOSEN = ("label_blend", "label_temperature")
 BASELINES = ("majority", "nearest", "linear", "linear_style")
@@ -190,7 +193,7 @@ def select(given: Options) -> None:
         if chosen(system, fold, given.work) is None and system in SELECTING:
             train_part, val, _ = split(read_examples(), fold)
             line = {"system": system, "fold": fold, "part": "val"}
-            append(given, line | answers(system, {"evaluate_every": 10**9}, train_part, val, given, val))
+            append(given, line | answers(system, UNEVALUATED, train_part, val, given, val))
 
 
 def chosen(system: str, fold: int, work: Path) -> dict[str, Any] | None:
@@ -220,10 +223,10 @@ def run(given: Options) -> None:
         append(given, line)
 
 
-def append(given: Options, line: dict[str, Any]) -> None:
+def append(given: Options, line: dict[str, Any], name: str = OUTCOMES) -> None:
     """One write per line: several processes share the file."""
     text = json.dumps({"machine": machine()} | line) + "\n"
-    file = os.open(given.work / "outcomes.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = os.open(given.work / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(file, text.encode())
     os.close(file)
     seconds = f"{line.get('train_s', 0):.0f} s"
@@ -238,9 +241,9 @@ def append(given: Options, line: dict[str, Any]) -> None:
     )
 
 
-def read_lines(work: Path) -> list[dict[str, Any]]:
+def read_lines(work: Path, name: str = OUTCOMES) -> list[dict[str, Any]]:
     """All finished trainings."""
-    path = work / "outcomes.jsonl"
+    path = work / name
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
