@@ -4,9 +4,10 @@
     python benchmarks/artemis_curve.py report --work FOLDER
 
 Each fold of artemis_small.py trains on the first 250, 500, 1,000 and all of its paintings, with the same rule: a
-quarter of them validates, what the improved mode chooses there it keeps for the training on all of them, and the fold's test
-paintings are answered. The largest size is artemis_small's own run: its lines in FOLDER/outcomes.jsonl are read, the
-others go to FOLDER/curve.jsonl. `report` writes results/artemis_curve.json and draws docs/images/learning-curve.svg.
+quarter of them validates, what the improved mode chooses there it keeps for the training on all of them, and the
+fold's test paintings are answered. The largest size is artemis_small's own run: its lines in FOLDER/outcomes.jsonl
+are read, the others go to FOLDER/curve.jsonl. `report` writes results/artemis_curve.json and draws
+docs/images/learning-curve.svg.
 """
 
 from __future__ import annotations
