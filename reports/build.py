@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
 from harness.reports.methods import counted, methods, prompts, results_file, run_records
 from harness.reports.samples import sample_scripts, script, whole_text, word_valences
-from harness.reports.table_figures import link_tables, standalone_tables
+from harness.reports.table_figures import Table, link_tables, read_tables, standalone_tables
 from harness.reports.thumbnails import Thumbnail, link_images, make_thumbnails
 from harness.reports.view import LeaderboardRow, Run, TaskView, gather, reasons_apart
 from harness.store.run_folder import RunFolder, to_json
@@ -75,8 +76,10 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
         pages.append(_task_page(view, examples[view.slug], outcomes, thumbnails, apart))
     _write_assets(out, read)
     _write_tables(out, pages)
-    page = link_tables(_render(pages, read, blur))
-    drawn = _drawn(page)
+    page = _render(pages, read, blur)
+    tables = read_tables(page)
+    page = link_tables(page, tables)
+    drawn = _drawn(page, tables)
     for name, text in drawn.items():
         write_atomically(out / "figures" / name, text)
     write_atomically(out / "index.html", page)
@@ -110,14 +113,15 @@ def report_text(runs: Sequence[RunFolder], form: str) -> str:
 
 def save_figures(page: Path, folder: Path) -> int:
     """Write every figure and table of a rendered page into `folder` as SVG, and say how many."""
-    found = _drawn(page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    found = _drawn(text, read_tables(text))
     for name, text in found.items():
         write_atomically(folder / name, text)
     return len(found)
 
 
-def _drawn(page: str) -> dict[str, str]:
-    return {**dict(standalone_figures(page)), **dict(standalone_tables(page))}
+def _drawn(page: str, tables: Iterable[Table]) -> dict[str, str]:
+    return {**dict(standalone_figures(page)), **dict(standalone_tables(tables))}
 
 
 def _task_page(
@@ -159,7 +163,9 @@ def _task_page(
     }
 
 
-def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> str:
+@lru_cache(maxsize=8)
+def _environment(emotions: tuple[str, ...]) -> Environment:
+    """The templates with what they call, for tasks with these emotions; compiling them takes longer than most pages."""
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
@@ -170,7 +176,7 @@ def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> 
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        slots=colour_slots(emotion for page in pages for emotion in page["view"].emotions),
+        slots=colour_slots(emotions),
         count=numbers.count,
         grouped=numbers.grouped,
         signed=numbers.signed,
@@ -179,6 +185,11 @@ def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> 
         reliability=labels,
         drawn=affect,
     )
+    return environment
+
+
+def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> str:
+    environment = _environment(tuple(emotion for page in pages for emotion in page["view"].emotions))
     text: str = environment.get_template("page.html.j2").render(
         pages=pages,
         runs=runs,

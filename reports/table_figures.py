@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 from html.parser import HTMLParser
@@ -59,14 +59,14 @@ class _Cell:
     is_italic: bool
     lines: list[_Line] = field(default_factory=list)
 
-    def anchor(self, table: _Table) -> str:
+    def anchor(self, table: Table) -> str:
         if "heat" in table.classes:
             return "start" if self.is_first else "middle"
         return "end" if "num" in self.classes else "start"
 
 
 @dataclass(slots=True)
-class _Table:
+class Table:
     """A table of the page, and where its caption ends there."""
 
     name: str
@@ -92,9 +92,9 @@ def text_width(text: str, kind: str = "", is_bold: bool = False) -> float:
     return ems * _SIZES[kind] * (1.22 if is_bold else 1.14)
 
 
-def link_tables(page: str) -> str:
+def link_tables(page: str, tables: Iterable[Table]) -> str:
     """The page with a link to each table's drawing at the end of its caption."""
-    tables, parts, done = _read(page), [], 0
+    parts, done = [], 0
     for table in tables:
         parts += [
             page[done : table.caption_end],
@@ -104,8 +104,8 @@ def link_tables(page: str) -> str:
     return "".join([*parts, page[done:]])
 
 
-def standalone_tables(page: str) -> Iterator[tuple[str, str]]:
-    """File name and text of the drawing of each table of a rendered page, in order."""
+def standalone_tables(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """File name and text of the drawing of each table."""
     style = "".join(
         [
             FONT,
@@ -117,7 +117,7 @@ def standalone_tables(page: str) -> Iterator[tuple[str, str]]:
     )
     dots = {f"emo-{number}": colour for number, colour in emotion_colours()}
     heat = {f"h{step}": colours for step, colours in enumerate(_heat())}
-    for table in _read(page):
+    for table in tables:
         yield f"{table.name}.svg", _drawn(table, style, dots, heat)
 
 
@@ -130,7 +130,8 @@ def _heat() -> list[tuple[str, str]]:
 # ---------------------------------------------------------------------------------------------------------------- read
 
 
-def _read(page: str) -> list[_Table]:
+def read_tables(page: str) -> list[Table]:
+    """The tables of a rendered page that have a caption, in order."""
     reader = _Reader(page)
     reader.feed(page)
     reader.close()
@@ -142,13 +143,13 @@ class _Reader(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.tables: list[_Table] = []
+        self.tables: list[Table] = []
         self._starts = [0, *accumulate(len(line) + 1 for line in page.split("\n"))]
         self._page = page
         self._open: list[tuple[str, set[str], bool]] = []
         self._sections: list[str] = []
         self._count: Counter[str] = Counter()
-        self._table: _Table | None = None
+        self._table: Table | None = None
         self._cell: _Cell | None = None
         self._drawing: int | None = None
 
@@ -160,7 +161,7 @@ class _Reader(HTMLParser):
         if tag == "table":
             name = self._sections[-1] if self._sections else "page"
             self._count[name] += 1
-            self._table = _Table(f"{name}-table-{self._count[name]}", classes)
+            self._table = Table(f"{name}-table-{self._count[name]}", classes)
             self.tables.append(self._table)
         hidden = "hidden" in given or bool(classes & _UNDRAWN)
         if self._table and tag not in ("table", "caption") and not self._is_hidden():
@@ -235,7 +236,7 @@ class _Reader(HTMLParser):
 # ---------------------------------------------------------------------------------------------------------------- draw
 
 
-def _drawn(table: _Table, style: str, dots: dict[str, str], heat: dict[str, tuple[str, str]]) -> str:
+def _drawn(table: Table, style: str, dots: dict[str, str], heat: dict[str, tuple[str, str]]) -> str:
     for row in table.rows:
         for cell in row:
             cell.lines = [part for line in cell.lines for part in _broken(line)]
@@ -273,7 +274,7 @@ def _rule(width: float, y: float, colour: str) -> str:
     return f'<line x1="0" x2="{width:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}"/>'
 
 
-def _widths(table: _Table) -> list[float]:
+def _widths(table: Table) -> list[float]:
     """Of every column: its widest cell, and room for headings that span several."""
     widths = [0.0] * max((sum(cell.span for cell in row) for row in table.rows), default=0)
     for alone in (True, False):

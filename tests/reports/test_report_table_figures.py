@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from page_tree import Element
 
-from harness.reports.table_figures import link_tables, standalone_tables
+from harness.reports.table_figures import link_tables, read_tables, standalone_tables
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -62,12 +62,12 @@ def test_any_text_makes_a_whole_drawing(text: str) -> None:
         f'<p>{text}</p><section id="s"><table><caption>{text}</caption><tbody><tr><th scope="row">{text}</th>'
         f'<td class="num">1<span class="ci">{text}</span></td></tr></tbody></table></section>'
     )
-    linked = link_tables(page)
+    linked = link_tables(page, read_tables(page))
     assert linked == page.replace(
         "</caption>", ' <a class="download" href="figures/s-table-1.svg" download>SVG</a></caption>'
     )
-    ((name, drawn),) = standalone_tables(linked)
-    assert (name, list(standalone_tables(page))) == ("s-table-1.svg", [(name, drawn)])
+    ((name, drawn),) = standalone_tables(read_tables(linked))
+    assert (name, list(standalone_tables(read_tables(page)))) == ("s-table-1.svg", [(name, drawn)])
     root = ElementTree.fromstring(drawn)
     assert max(float(line.attrib["x2"]) for line in root.iter(f"{SVG}line")) <= float(root.attrib["width"]) < 700
     assert "1" in texts(root)
