@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import PerLoop, http_client
+from harness.adapters.endpoint_client import Clients, http_client
 from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
@@ -86,7 +86,7 @@ class Claude(VisionEndpoint):
         )
         self.thinking, self.extra = thinking, extra_fields(extra_body)
         self._sent_temperature = self.temperature
-        self._clients = PerLoop(lambda: _client(_package(), self.endpoint), lambda client: client.close())
+        self._clients = Clients(lambda: _client(_package(), self.endpoint), lambda client: client.close())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint, model name asked for, generation and image settings."""
@@ -137,9 +137,10 @@ class Claude(VisionEndpoint):
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         anthropic = _package()
-        request = self._clients.client().post("/v1/messages", cast_to=object, body=body)
         try:
-            return read_json(await self.in_time(request), self.price)
+            with self._clients.client() as client:
+                sent = client.post("/v1/messages", cast_to=object, body=body)
+                return read_json(await self.in_time(sent), self.price)
         except (anthropic.AnthropicError, ValueError, RecursionError) as error:
             raise of_sdk(error, anthropic) from None
 

@@ -1,12 +1,16 @@
-"""The HTTP client that all endpoints are asked with: no redirects, no surprises in size, one per event loop."""
+"""The HTTP client that all endpoints are asked with: no redirects, no surprises in size, a few per event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import ssl
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from harness.adapters.endpoint_address import Endpoint, is_loopback
 from harness.adapters.endpoint_errors import ResponseRefused
@@ -14,6 +18,8 @@ from harness.types import RetryableError, UserError
 
 CONNECT_S = 10.0
 """Seconds for a connection, and for the list of models."""
+PER_CLIENT = 8
+"""Requests under way on a client."""
 MOST_BYTES, MOST_FILE_BYTES = 32 * 2**20, 2 * 2**30
 """Of a response, and of a batch's results, once unpacked."""
 WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -29,15 +35,25 @@ def http_client(endpoint: Endpoint, sdk: Any) -> Any:
     Raises:
         UserError: the proxy cannot be used.
     """
+    base, trust_env = sdk.DefaultAsyncHttpxClient, not is_loopback(endpoint.base_url)
+    is_tls = urlsplit(endpoint.base_url).scheme == "https"
     try:
-        return _bounded(sdk.DefaultAsyncHttpxClient)(
+        return _bounded(base)(
             follow_redirects=False,
-            trust_env=not is_loopback(endpoint.base_url),
+            trust_env=trust_env,
+            verify=is_tls and _tls(base.__mro__[1].__module__, trust_env),
             timeout=sdk.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
             headers={"accept-encoding": "gzip, deflate"},
         )
     except (ImportError, ValueError) as error:
         raise UserError(f"the proxy in the environment cannot be used: {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _tls(httpx: str, trust_env: bool) -> ssl.SSLContext:
+    """What checks certificates, for all clients: it takes longer to make than the rest of a client."""
+    made: ssl.SSLContext = importlib.import_module(httpx).create_ssl_context(trust_env=trust_env)
+    return made
 
 
 @lru_cache(maxsize=4)
@@ -97,8 +113,11 @@ def _unpacked(packed: bytes, window: int, most: int) -> bytes:
     return content
 
 
-class PerLoop(Generic[Client]):
-    """A client for the running event loop; those of an earlier loop died with it.
+class Clients(Generic[Client]):
+    """Clients for the requests of the running event loop, at most `PER_CLIENT` at once on each.
+
+    At every request a client looks at each of its idle connections, which costs more than the request if they are many.
+    Those of an earlier loop died with it.
 
     Args:
         make, close: how a client comes and goes.
@@ -106,17 +125,25 @@ class PerLoop(Generic[Client]):
 
     def __init__(self, make: Callable[[], Client], close: Callable[[Client], Awaitable[object]]) -> None:
         self._make, self._close = make, close
-        self._made: tuple[asyncio.AbstractEventLoop, Client] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._under_way: dict[Client, int] = {}
 
-    def client(self) -> Client:
-        """That of the running loop, made when it is first asked for."""
-        loop = asyncio.get_running_loop()
-        if self._made is None or self._made[0] is not loop:
-            self._made = loop, self._make()
-        return self._made[1]
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """The first one with room for another request; made if there is none."""
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._under_way = loop, {}
+        under_way = self._under_way
+        client = next((client for client, number in under_way.items() if number < PER_CLIENT), None) or self._make()
+        under_way[client] = under_way.get(client, 0) + 1
+        try:
+            yield client
+        finally:
+            under_way[client] -= 1
 
     async def aclose(self) -> None:
-        """Close that of the running loop."""
-        if self._made is not None and self._made[0] is asyncio.get_running_loop():
-            await self._close(self._made[1])
-            self._made = None
+        """Close those of the running loop."""
+        if self._loop is asyncio.get_running_loop():
+            clients, self._under_way = list(self._under_way), {}
+            for client in clients:
+                await self._close(client)

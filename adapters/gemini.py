@@ -11,7 +11,7 @@ from typing import Any, Literal
 import openai
 
 from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import PerLoop, http_client
+from harness.adapters.endpoint_client import Clients, http_client
 from harness.adapters.endpoint_errors import EndpointError, connection_error
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
@@ -82,7 +82,7 @@ class Gemini(VisionEndpoint):
             patience_s=patience_s,
         )
         self.thinking = thinking
-        self._clients = PerLoop(lambda: _client(_package(), self.endpoint), lambda made: made[1].aclose())
+        self._clients = Clients(lambda: _client(_package(), self.endpoint), lambda made: made[1].aclose())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint, model name asked for, generation and image settings."""
@@ -119,8 +119,8 @@ class Gemini(VisionEndpoint):
             ),
         }
         try:
-            client, _ = self._clients.client()
-            return read_content(await self.in_time(client.models.generate_content(**question)))
+            with self._clients.client() as (client, _):
+                return read_content(await self.in_time(client.models.generate_content(**question)))
         except genai.errors.UnknownApiResponseError as error:
             raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
         except genai.errors.APIError as error:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import openai
 
 from harness.adapters import endpoint_images
 from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import PerLoop
+from harness.adapters.endpoint_client import Clients
 from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn, answer_schema
 from harness.adapters.endpoint_prices import find_price
@@ -38,14 +37,6 @@ from harness.types import Item, Outcome
 DETAILS = ("auto", "low", "high")
 MODES = ("requests", "batch")
 APIS = {"chat": "/chat/completions", "responses": "/responses"}
-
-
-@dataclass(frozen=True)
-class Connection:
-    """What belongs to one event loop: the client, and the lock behind which the first request is alone."""
-
-    client: openai.AsyncOpenAI
-    first: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class OpenAIChat(VisionEndpoint):
@@ -142,8 +133,8 @@ class OpenAIChat(VisionEndpoint):
             extra=self.extra,
             responses=api == "responses",
         )
-        self._settled = False
-        self._connections = PerLoop(lambda: Connection(connect(self.endpoint)), lambda made: made.client.close())
+        self._settled, self._alone = False, asyncio.Lock()  # until it is settled what is sent, one request at a time
+        self._clients = Clients(lambda: connect(self.endpoint), lambda client: client.close())
 
     def fingerprint(self) -> dict[str, Any]:
         """Endpoint (without credentials), model name asked for, generation and image settings."""
@@ -175,17 +166,19 @@ class OpenAIChat(VisionEndpoint):
         Raises:
             UserError: nobody does.
         """
+        self._alone = asyncio.Lock()
         if served := served_model(await check_reachable(self.endpoint, self.client), self.model):
             self._served["lists"] = served
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        await self._connections.aclose()
+        await self._clients.aclose()
 
     @property
     def client(self) -> openai.AsyncOpenAI:
-        """The client of the running event loop."""
-        return self._connections.client().client
+        """A client of the running event loop, for what is asked alone."""
+        with self._clients.client() as client:
+            return client
 
     # ------------------------------------------------------------------------------------------------- the request
 
@@ -209,7 +202,7 @@ class OpenAIChat(VisionEndpoint):
         room = room or self._raised
         if self._settled:
             return await self._adjusted(turns, schema, room)
-        async with self._connections.client().first:
+        async with self._alone:
             alone = not self._settled
             if alone:
                 reply = await self._adjusted(turns, schema, room)
@@ -235,9 +228,10 @@ class OpenAIChat(VisionEndpoint):
 
     async def _post(self, body: dict[str, Any]) -> Any:
         # Not `chat.completions.create`, which walks through every message and answer to convert what is plain JSON.
-        post: Any = self.client.post
         try:
-            return await self.in_time(post(APIS[self.api], cast_to=object, body=body))
+            with self._clients.client() as client:
+                post: Any = client.post
+                return await self.in_time(post(APIS[self.api], cast_to=object, body=body))
         except (openai.OpenAIError, ValueError, RecursionError) as error:
             raise of_sdk(error, openai) from None
 
