@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +31,11 @@ def keep_secret(value: str | None) -> None:
 
 def redact_text(text: str) -> str:
     """Replace whatever looks like a secret, and what is known to be one, by `***`."""
-    text = redact_known(text)
+    return _redacted(text, _known())
+
+
+def _redacted(text: str, known: Collection[str]) -> str:
+    text = _without(text, known)
     text = _SECRET_VALUE.sub(HIDDEN, text)
     text = _URL_CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
     text = _SECRET_QUERY.sub(rf"\1{HIDDEN}", text)
@@ -42,10 +47,15 @@ def redact_known(text: str) -> str:
 
     Their URL-quoted and base64 forms go too, wherever in a longer base64 text they begin.
     """
-    if not text:
-        return text
-    named = {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret_name(name)}
-    for secret in named | _told:
+    return _without(text, _known()) if text else text
+
+
+def _known() -> Collection[str]:
+    return _told.union(v for name, v in os.environ.items() if len(v) >= SHORTEST and is_secret_name(name))
+
+
+def _without(text: str, known: Collection[str]) -> str:
+    for secret in known:
         for form in _forms(secret):
             if form in text:
                 text = text.replace(form, HIDDEN)
@@ -85,9 +95,14 @@ def is_secret_name(name: str) -> bool:
 
 def redact(value: Any) -> Any:
     """A copy of a JSON-like value without secrets: by key name, and by the look of strings, keys included."""
-    if isinstance(value, dict):
-        hidden = {k: is_secret_name(str(k)) and isinstance(v, str) for k, v in value.items()}
-        return {redact(k): HIDDEN if hidden[k] else redact(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(v) for v in value]
-    return redact_text(value) if isinstance(value, str) else value
+    known = _known()
+
+    def safe(value: Any) -> Any:
+        if isinstance(value, dict):
+            hidden = {k: is_secret_name(str(k)) and isinstance(v, str) for k, v in value.items()}
+            return {safe(k): HIDDEN if hidden[k] else safe(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [safe(v) for v in value]
+        return _redacted(value, known) if isinstance(value, str) else value
+
+    return safe(value)

@@ -14,7 +14,7 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +63,8 @@ class ResponseCache:
         self._model: str | None = None
         self._knows_any, self._opened = False, False
         self._failure: BaseException | None = None
-        self._unwritten: list[tuple[str, str | None, str, str]] = []
-        self._written_at = float("-inf")
+        self._kept: list[tuple[Item, Outcome, datetime]] = []
+        self._handed_over_at = float("-inf")
 
     def find(self, item: Item) -> Outcome | None:
         """What is cached about an item; usage says so, and that it cost nothing.
@@ -83,12 +83,14 @@ class ResponseCache:
         if self._model is not None and (
             isinstance(outcome, Answer) or (isinstance(outcome, Unparsed) and outcome.raw.strip())
         ):
-            self._thread.submit(self._store, item, outcome).add_done_callback(self._note)
+            self._kept.append((item, outcome, datetime.now(UTC)))
+            if time.monotonic() - self._handed_over_at >= WRITE_EVERY_S:
+                self._hand_over()
 
     def close(self) -> None:
         """Finish writing. A cache that could not be written is worth a warning: the answers are in the run."""
         if self._database is not None:
-            self._thread.submit(self._write).add_done_callback(self._note)
+            self._hand_over()
             self._thread.submit(self._database.close).add_done_callback(self._note)
         self._thread.shutdown(wait=True)
         if self._failure is not None:
@@ -137,20 +139,24 @@ class ResponseCache:
         usage = dataclasses.replace(outcome.usage, cost_usd=0.0, attempts=0, cached=True, reserve_usd=None)
         return dataclasses.replace(outcome, usage=usage)
 
-    def _store(self, item: Item, outcome: Outcome) -> None:
-        key = self._key(item)
-        if key is None:
-            return
-        text = json.dumps(outcome_to_json("", outcome), allow_nan=False)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        self._unwritten.append((key, self._model, text, now))
-        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
-            self._write()
+    def _hand_over(self) -> None:
+        """Let the thread write what was kept."""
+        kept, self._kept, self._handed_over_at = self._kept, [], time.monotonic()
+        self._thread.submit(self._write, kept).add_done_callback(self._note)
 
-    def _write(self) -> None:
-        """Write what was kept, in one transaction: other processes may want to write in between."""
+    def _write(self, kept: Sequence[tuple[Item, Outcome, datetime]]) -> None:
+        """Write in one transaction: other processes may want to write in between."""
         assert self._database is not None
-        rows, self._unwritten, self._written_at = self._unwritten, [], time.monotonic()
+        rows = [
+            (
+                key,
+                self._model,
+                json.dumps(outcome_to_json("", outcome), allow_nan=False),
+                at.isoformat(timespec="seconds"),
+            )
+            for item, outcome, at in kept
+            if (key := self._key(item)) is not None
+        ]
         self._database.executemany("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?)", rows)
         self._database.commit()
 

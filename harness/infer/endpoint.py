@@ -334,7 +334,7 @@ class _Drive:
                 self.stopped = True
                 return
             self.record(item, with_usage(bill.on(outcome), time.monotonic() - started, bill.attempts))
-            shown = dataclasses.asdict(self.traffic) | {"limit": int(self.limit.limit)}
+            shown = vars(self.traffic) | {"limit": int(self.limit.limit)}
             self.progress.set_postfix(shown, refresh=False)
             self.progress.update()
 

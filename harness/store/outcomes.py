@@ -34,8 +34,8 @@ def outcome_to_json(example_id: str, outcome: Outcome) -> dict[str, Any]:
     line["raw"] = outcome.raw
     line |= {"reasoning": outcome.reasoning} if outcome.reasoning else {}
     line |= {"reason": outcome.reason} if isinstance(outcome, Unparsed) and outcome.reason else {}
-    usage = dataclasses.asdict(outcome.usage)
-    line["usage"] = {key: value for key, value in usage.items() if value is not None or key not in LATER_USAGE}
+    usage = ((field.name, getattr(outcome.usage, field.name)) for field in dataclasses.fields(Usage))
+    line["usage"] = {key: value for key, value in usage if value is not None or key not in LATER_USAGE}
     line["error"] = None
     if isinstance(outcome, Failed):
         line["error"] = {"type": outcome.error_type, "message": outcome.message}
@@ -194,10 +194,9 @@ class OutcomeLog(_AppendOnly):
         # Lone surrogates (broken model text) are escaped: a line that cannot be encoded would lose the outcome.
         text = json.dumps(outcome_to_json(example_id, outcome), ensure_ascii=False, allow_nan=False)
         data = text.encode("utf-8", errors="backslashreplace") + b"\n"
-        before = os.fstat(self._descriptor).st_size
         written = os.write(self._descriptor, data)
         if written != len(data):
-            os.ftruncate(self._descriptor, before)
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(28, "No space left on device: an outcome could not be written")
         if time.monotonic() - self._synced >= FSYNC_EVERY_S:
             os.fsync(self._descriptor)

@@ -44,7 +44,8 @@ def inside(root: Path, relative: str) -> Path:
     if not relative or "\0" in relative or parts.is_absolute() or Path(relative).is_absolute() or ".." in parts.parts:
         raise UserError(f"image {relative!r}: expected a path inside the image folder {root}")
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    below = [path, *path.parents][: len(parts.parts)]
+    if any(map(os.path.islink, below)) and not path.resolve().is_relative_to(root.resolve()):
         raise UserError(f"image {relative!r}: is a link that leaves the image folder {root}")
     return path
 

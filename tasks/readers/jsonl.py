@@ -50,16 +50,17 @@ class JsonlReader(Reader):
                 that was given before): the message names the line and the key.
         """
         lines: dict[str, int] = {}
+        path = self.path
         for number, text in self._lines():
-            where = f"{self.path}, line {number}"
-            example = example_from_json(_load(text, where), self.task, self.path.parent, where)
+            where = f"{path}, line {number}"
+            example = example_from_json(_load(text, where), self.task, path.parent, where)
             if example.id in lines:
                 raise UserError(f"{where}: key 'id': {example.id!r} was given in line {lines[example.id]} already")
             lines[example.id] = number
             if split is None or example.split == split:
                 yield example
         if not lines:
-            raise UserError(f"{self.path}: holds no example; expected one JSON object per line")
+            raise UserError(f"{path}: holds no example; expected one JSON object per line")
 
     def splits(self) -> dict[str, int]:
         """Examples per split, in order of appearance."""
