@@ -5,9 +5,10 @@
 The endpoint is a process of its own on loopback that answers after a fixed latency. All sides keep 64 requests in
 flight and send the same files as data URLs. At 1 s of latency the endpoint is the limit; at 0.1 s the client is:
 start-up is the wall time for one picture, the marginal time that of each further picture between the two largest runs.
-The sides take turns; figures are medians over the rounds, ratios medians of the rounds' ratios. `harness run` writes
-every answer durably, keeps its cache, probes the endpoint and scores. PYTHON is the interpreter of an environment that
-has inspect_ai, which runs in the first round only. About five minutes on two quiet cores.
+The sides take turns; figures are medians over the rounds, ratios medians of the rounds' ratios. All modules
+are compiled before, as pip leaves them. `harness run` writes every answer durably, keeps its cache, probes the endpoint
+and scores. PYTHON is the interpreter of an environment that has inspect_ai, which runs in the first round only. About
+five minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+COMPILED = Path(tempfile.gettempdir()) / "endpoint_throughput_compiled"
 CONCURRENCY = 64
 LABELS = ["amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else"]
 PROMPT = f"Which of these emotions does this painting evoke, and why: {', '.join(LABELS)}?"
@@ -175,7 +177,9 @@ def measured(side: str, url: str, folder: Path, inspect: str | None) -> tuple[fl
             "HARNESS_DATA": f"{scratch}/data",
             "OPENAI_API_KEY": "none",
             "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPYCACHEPREFIX": str(COMPILED),
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if side == "inspect_ai":
             environment.pop("PYTHONPATH")
         with (Path(scratch) / "output").open("w+") as output:
@@ -205,6 +209,8 @@ def compare(
     try:
         with tempfile.TemporaryDirectory() as scratch:
             folders = {n: pictures(Path(scratch) / str(n), n, side_px) for n in counts}
+            for side in sides[:2]:
+                measured(side, url, folders[min(counts)], inspect)  # compiles what it imports
             for number in range(rounds):
                 for count in counts:
                     for side in sides if number == 0 else sides[:2]:
