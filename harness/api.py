@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
+from harness.adapters import EndpointAdapter
 from harness.check.run import write_checksums
 from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference
@@ -140,6 +143,9 @@ def evaluate(
     """
     plan, folder, inference = prepare(tasks, models, command=command, **options)
     lexicon = options.get("lexicon")
+    registry = plan.registry
+    if all(issubclass(registry.load(model.adapter), EndpointAdapter) for model in plan.models):
+        Thread(target=_preload_scoring).start()  # while the endpoint is waited for
     with folder.locked():  # to the end: another process would score what this one still writes
         failure_rates = run_inference(plan, folder, inference)
         _choose_for_scoring(folder, {"lexicon": None if lexicon is None else str(_existing(lexicon))})
@@ -372,6 +378,13 @@ def _choose_for_scoring(folder: RunFolder, chosen: Mapping[str, str | None]) -> 
     wanted = known | {name: value for name, value in chosen.items() if value is not None}
     if wanted != known:
         folder.save_manifest({**manifest, "scoring": wanted})
+
+
+def _preload_scoring() -> None:
+    with suppress(Exception):  # scoring itself will say what is wrong
+        from harness.score.results import preload
+
+        preload()
 
 
 def _score(folder: RunFolder, root: Path | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING
@@ -25,7 +27,16 @@ BYTES_PER_PIXEL = 4
 """A file may have this many bytes for each pixel that is allowed: more is no image in any usual form."""
 LONGEST_SHAPE = 200
 """Times that one side may be longer than the other; models scale the shorter side up, which multiplies the longer."""
-FORMATS = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"})
+PLUGINS = {
+    "JPEG": "JpegImagePlugin",
+    "PNG": "PngImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "GIF": "GifImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "PPM": "PpmImagePlugin",
+    "AVIF": "AvifImagePlugin",
+}
 """Pillow's decoders that are tried, by content and not by suffix; others start programs or are seldom looked after."""
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION_TAG = 0x0112
@@ -80,8 +91,7 @@ def opened(path: Path) -> Iterator[Image]:
         pil.MAX_IMAGE_PIXELS = limit  # Pillow's own limit warns; ours refuses
     try:
         _check_file(path, limit)
-        pil.init()
-        with pil.open(path, formats=sorted(FORMATS & set(pil.OPEN))) as image:
+        with pil.open(path, formats=_formats()) as image:
             _check_shape(path, image.size, limit)
             if image.mode in ("I", "F"):
                 raise ImageError(f"{path.name}: 32 bits per pixel have no known scale of brightness")
@@ -94,6 +104,17 @@ def opened(path: Path) -> Iterator[Image]:
         raise ImageError(f"{path.name}: {_over(limit)}") from None
     except Exception as error:  # decoders raise nearly every type there is, depending on which byte is wrong
         raise ImageError(f"{path.name}: cannot be decoded ({type(error).__name__})") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `PLUGINS` that this Pillow has; of its own, `Image.open` would load all forty."""
+    from PIL import Image as pil
+
+    for plugin in PLUGINS.values():
+        with suppress(ImportError):  # an older Pillow
+            import_module(f"PIL.{plugin}")
+    return tuple(sorted(PLUGINS.keys() & pil.OPEN.keys()))
 
 
 def _check_file(path: Path, limit: int) -> None:

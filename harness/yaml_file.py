@@ -31,6 +31,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from harness.suggestions import nearest
 from harness.types import UserError
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's is much faster, and not in every build of the package."""
 LONGEST, DEEPEST = 1_000_000, 50
 """Characters and levels of a YAML file."""
 _TAG = "tag:yaml.org,2002:"
@@ -90,7 +92,14 @@ class Settings(BaseModel):
         key_description: what an unknown key is called in the message.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        str_strip_whitespace=True,
+        defer_build=True,
+    )
     key_description: ClassVar[str] = "key"
 
     @model_validator(mode="before")
@@ -122,7 +131,7 @@ class YamlFile:
         try:
             text = path.read_text(encoding="utf-8-sig")
             self._refuse_expansion(text)
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=LOADER)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except IsADirectoryError:
@@ -217,7 +226,7 @@ class YamlFile:
             raise self.error(node, f"not a plain value: {problem}") from None
         if isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "timestamp":
             return node.value
-        if isinstance(node, yaml.ScalarNode) and node.style is None:
+        if isinstance(node, yaml.ScalarNode) and not node.style:
             return _remembered(value, node.value)
         return value
 
@@ -242,7 +251,7 @@ class YamlFile:
         if len(text) > LONGEST:
             raise UserError(f"{self.path}: {len(text)} characters; expected at most {LONGEST} in a YAML file")
         depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=LOADER):
             if isinstance(event, yaml.AliasEvent):
                 raise self._error_at(event.start_mark, f"aliases (*{event.anchor}) are not supported; repeat the value")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -144,7 +144,9 @@ class RowRun:
         fingerprint = adapter.fingerprint()
         check_fingerprint(self.record, fingerprint, self.folder.path)
         pending = self.recorded().to_ask(self.task.examples.ids, retry_failed=self.options.retry_failed)
-        self._note_requests()  # a command that was killed after its last outcome did not
+        requests = self._requests()  # a command that was killed after its last outcome did not note them
+        if not requests.items() <= self.record.items():
+            self._note(**requests)
         if not pending:
             return
         self._begin(adapter, fingerprint, len(pending))
@@ -185,11 +187,11 @@ class RowRun:
             placement=None if info.placement is None else dict(info.placement),
         )
 
-    def _note_requests(self) -> None:
+    def _requests(self) -> dict[str, int]:
+        """How many requests were begun, and how many of them without an outcome; empty if none was."""
         lost = self.folder.requests_without_outcome(self.name, self.key)
-        found = {"requests": self.folder.requests(self.name, self.key), "requests_without_outcome": lost}
-        if found["requests"] and not found.items() <= self.record.items():
-            self._note(**found)
+        begun = self.folder.requests(self.name, self.key)
+        return {"requests": begun, "requests_without_outcome": lost} if begun else {}
 
     def _longest_prompt(self) -> str:
         prompt = self.task.prompt(self.spec)
@@ -238,7 +240,6 @@ class RowRun:
             adapter.attach(list(self.task.examples))
         adapter.load()
         served = (self.record.get("observed") or {}).get("served")
-        self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
         if lost := self.record.get("requests_without_outcome"):
             stopped = f"{lost} requests were under way when a command was stopped and may be billed twice"
             print(f"{self.name}/{self.key.stem}: {stopped}", file=sys.stderr)
@@ -259,9 +260,8 @@ class RowRun:
                     drive(adapter, items, concurrency, asking.record, asking.progress, budget, requests)
             return asking
         finally:
-            self._note_requests()
-            if adapter.spent_usd:
-                self._note(opening_usd=self.record.get("opening_usd", 0.0) + adapter.spent_usd)
+            paid = {"opening_usd": self.record.get("opening_usd", 0.0) + adapter.spent_usd} if adapter.spent_usd else {}
+            self.record.update(self._requests() | paid)
             self._note_info(ModelInfo(adapter.parameters(), adapter.runtime_info(), None))
             adapter.close()
 
@@ -385,12 +385,12 @@ def _outside(answer: Answer) -> Unparsed:
 
 
 def _without_known_secrets(outcome: Outcome) -> Outcome:
-    raw, reasoning = redact_known(outcome.raw), redact_known(outcome.reasoning)
-    if (raw, reasoning) != (outcome.raw, outcome.reasoning):
-        outcome = dataclasses.replace(outcome, raw=raw, reasoning=reasoning)
-    if isinstance(outcome, Answer) and redact_known(outcome.explanation) != outcome.explanation:
-        return dataclasses.replace(outcome, explanation=redact_known(outcome.explanation))
-    return outcome
+    texts = {name: getattr(outcome, name, "") for name in ("raw", "reasoning", "explanation")}
+    whole = "\n".join(texts.values())
+    if redact_known(whole) == whole:
+        return outcome
+    changed: dict[str, Any] = {name: redact_known(text) for name, text in texts.items() if redact_known(text) != text}
+    return dataclasses.replace(outcome, **changed)
 
 
 def is_distribution(probabilities: Mapping[str, float], labels: Sequence[str]) -> bool:

@@ -144,6 +144,7 @@ def check_fingerprint(record: Mapping[str, Any], fingerprint: Mapping[str, Any],
 # --------------------------------------------------- the environment: never part of a run's identity
 
 HERE = Path(__file__).resolve()
+_COMMIT = "# branch.oid "
 PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
 
 
@@ -160,6 +161,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+@cache
 def package_version(name: str) -> str | None:
     """The installed version of a distribution, or None."""
     try:
@@ -174,6 +176,7 @@ def gpu_name() -> str | None:
     return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
 
 
+@cache
 def _cpu_model() -> str | None:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -182,14 +185,18 @@ def _cpu_model() -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
+@cache
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    commit = _git(folder, "rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))} if commit else None
+    """A folder's commit, as it was when it was first asked about; None outside of a clone."""
+    lines = (_git(folder, "status", "--porcelain=v2", "--branch") or "").splitlines()
+    commits = [line.removeprefix(_COMMIT) for line in lines if line.startswith(_COMMIT)]
+    changed = any(not line.startswith("#") for line in lines)
+    return {"commit": commits[0], "dirty": changed} if commits and commits[0] != "(initial)" else None
 
 
 @cache
 def _own_git_state() -> dict[str, Any] | None:
-    """Of the harness, as it was when it was loaded; None if it is no clone."""
+    """Of the harness; None if it is no clone."""
     return _git_state(HERE.parent) if _is_tracked(HERE) else None
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
     from harness.tasks.text_emotion.checkpoint import TrainedClassifier
+    from sevlm.vad import VADLexicon
 
 DEFAULT_LEXICON = "vader"
 
@@ -34,17 +36,31 @@ def word_affect(lexicon: str | None) -> WordAffect:
     Raises:
         UserError: the file cannot be read.
     """
+    if lexicon is None:
+        return _default_word_affect()
+    found = _loaded(lexicon)
+    print(f"lexicon {lexicon}: {len(found):,} words, read as {found.name} ({found.recognised})", file=sys.stderr)
+    return _word_affect(found)
+
+
+@cache
+def _default_word_affect() -> WordAffect:
+    return _word_affect(_loaded(DEFAULT_LEXICON))
+
+
+def _loaded(lexicon: str) -> VADLexicon:
     from sevlm.config import SEVLMError
     from sevlm.vad import load_lexicon
 
     try:
-        found = load_lexicon(lexicon or DEFAULT_LEXICON)
+        return load_lexicon(lexicon)
     except SEVLMError as error:
         raise UserError(str(error)) from error
-    if lexicon is not None:
-        print(f"lexicon {lexicon}: {len(found):,} words, read as {found.name} ({found.recognised})", file=sys.stderr)
+
+
+def _word_affect(found: VADLexicon) -> WordAffect:
     entries = {word.lower(): values for word, values in found.entries.items()}
-    return WordAffect(found.name, found.fingerprint(), found.dimensions, entries)
+    return WordAffect(found.name, cache(found.fingerprint), found.dimensions, entries)
 
 
 def text_similarity(chosen: str | None) -> TextSimilarity | None:

@@ -250,6 +250,12 @@ def metric_records() -> dict[str, Mapping[str, Any]]:
     return {**MEASURED, **{name: registry.load(name).record() for name in registry.names()}}
 
 
+def preload() -> None:
+    """Load what every scoring needs: the modules of all metrics, and the lexicon for runs that name none."""
+    metric_records()
+    word_affect(None)
+
+
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
 

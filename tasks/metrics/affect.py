@@ -8,7 +8,7 @@ much that is. A lexicon that does not measure a dimension leaves its metrics una
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -42,13 +42,13 @@ class WordAffect:
 
     Attributes:
         name: of the lexicon, for signatures.
-        fingerprint: hash of its content, for signatures.
+        fingerprint: gives the hash of its content, for signatures.
         dimensions: what it measures: an ordered subset of `VAD_DIMENSIONS`.
         entries: lower-case word -> one value in -1..1 for each of `dimensions`.
     """
 
     name: str
-    fingerprint: str
+    fingerprint: Callable[[], str]
     dimensions: tuple[str, ...]
     entries: Mapping[str, Sequence[float]]
     _known: dict[str, tuple[FloatArray, float]] = field(default_factory=dict, repr=False, compare=False)
@@ -140,7 +140,7 @@ class _Affect(AdditiveMetric):
     def fields(self) -> dict[str, str]:
         """The lexicon."""
         found = self.context.find(WordAffect)
-        return {"lexicon": "none" if found is None else f"{found.name}-{found.fingerprint[:8]}"}
+        return {"lexicon": "none" if found is None else f"{found.name}-{found.fingerprint()[:8]}"}
 
 
 def _mean(values: Sequence[float]) -> float:

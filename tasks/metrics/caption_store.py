@@ -34,18 +34,25 @@ class CaptionStore:
     """PTB tokens by text, METEOR's match statistics by (candidate, reference). Use as a context manager.
 
     Args:
-        path: the file, made when absent; one that is no database is replaced.
+        path: the file, made when it is first needed; one that is no database is replaced.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._database = _open(path)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, full, not writable: the content is not to blame
-                raise
-            path.unlink()
-            self._database = _open(path)
+        self._path = path
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._opened = _open(self._path)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # locked, full, not writable: its content is sound
+                    raise
+                self._path.unlink()
+                self._opened = _open(self._path)
+        return self._opened
 
     def __enter__(self) -> CaptionStore:
         return self
@@ -57,7 +64,8 @@ class CaptionStore:
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def tokens(self, jar: str, texts: Iterable[str]) -> dict[str, str]:
         """The tokens of those texts that are known."""

@@ -11,7 +11,9 @@ from functools import cache
 from harness.tasks.parser.labels import LabelNames, Mention
 from harness.tasks.parser.words import WORD, is_filler, words
 
-CLOSING = r"(?:[*_\"'`”’)\]}>»」）\u200b-\u200f\u2060\ufeff]|\s?[\u2600-\u27bf\U0001f000-\U0001faff]\ufe0f?){0,8}+"
+CLOSING = (
+    r"(?:[*_\"'`”’)\]}>»」）\u200b-\u200f\u2060\ufeff]|\s?(?-i:[\u2600-\u27bf\U0001f000-\U0001faff])\ufe0f?){0,8}+"
+)
 """Quotation marks, brackets, emphasis and emoji that may close a word."""
 _NEGATION = re.compile(
     r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
@@ -46,7 +48,7 @@ _NOT = (
 )
 _AGAINST = re.compile(
     rf"{CLOSING}\s{{0,3}}[,;(（–—-]?\s{{0,3}}(?:(?:and|but)\s{{1,3}})?(?:{_NOT}|(?:(?:much\s{{1,3}})?more\s{{1,3}})?than|over)"
-    r"(?:(?<=[\u4e00-\u9fff])|(?!\w))\s{0,3}",
+    r"(?:(?<=(?-i:[\u4e00-\u9fff]))|(?!\w))\s{0,3}",
     re.IGNORECASE,
 )
 _LISTED = re.compile(
@@ -167,7 +169,7 @@ def _past_list(text: str, mention: Mention, names: LabelNames) -> Mention:
 
 _DENYING_LEAD = re.compile(
     rf"(?:(?:it|this|that)(?:['’]s|\s{{1,3}}is)?\s{{0,3}})?(?:{_NOT}|isn['’]t|neither|weder|less|weniger)"
-    r"(?:\s{1,3}so\s{1,3}much)?(?:(?<=[\u4e00-\u9fff])|\s{1,3})",
+    r"(?:\s{1,3}so\s{1,3}much)?(?:(?<=(?-i:[\u4e00-\u9fff]))|\s{1,3})",
     re.IGNORECASE,
 )
 _BUT = re.compile(

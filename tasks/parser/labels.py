@@ -95,7 +95,7 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str]:
     apart = "|".join(body for name, body in bodies.items() if not (is_unspaced(name) or is_unspaced(name[0])))
     touching = "|".join(body for name, body in bodies.items() if is_unspaced(name) or is_unspaced(name[0]))
     never = r"(?!)"
-    korean = "|".join(body for name, body in bodies.items() if re.search(r"[\uac00-\ud7a3]\Z", name))
+    korean = "|".join(body for name, body in bodies.items() if "\uac00" <= name[-1:] <= "\ud7a3")
     # An Arabic "and" or article touches the word after it, a Korean particle the word before it.
     before = r"(?:(?<![^\W_])|(?<=\bو)|(?<=\bال)|(?<=\bوال))(?<!\w-)"
     return re.compile(

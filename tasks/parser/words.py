@@ -90,7 +90,7 @@ def is_filler(word: str) -> bool:
 
 def is_unspaced(text: str) -> bool:
     """Whether the text ends in a script that puts no blanks between words (Chinese, Japanese)."""
-    return bool(re.search(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]\Z", text))
+    return any(first <= text[-1:] <= last for first, last in ("\u3040\u30ff", "\u3400\u9fff", "\uf900\ufaff"))
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ ContextFor: TypeAlias = Callable[..., Context]
 
 LEXICON = WordAffect(
     "made-up",
-    "0123456789",
+    lambda: "0123456789",
     ("valence", "arousal", "dominance"),
     {"sea": (0.5, -0.2, 0.1), "calm": (0.8, -0.9, 0.3), "dark": (-0.6, 0.1, -0.4), "wind": (0.1, 0.6, 0.0),
      "dream": (0.6, -0.1, -0.3), "stones": (-0.1, -0.4, 0.2)},
