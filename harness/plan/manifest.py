@@ -185,9 +185,8 @@ def _cpu_model() -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
-@cache
 def _git_state(folder: Path) -> dict[str, Any] | None:
-    """A folder's commit, as it was when it was first asked about; None outside of a clone."""
+    """A folder's commit, and whether something is not in it; None outside of a clone."""
     lines = (_git(folder, "status", "--porcelain=v2", "--branch") or "").splitlines()
     commits = [line.removeprefix(_COMMIT) for line in lines if line.startswith(_COMMIT)]
     changed = any(not line.startswith("#") for line in lines)
@@ -196,7 +195,7 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 
 @cache
 def _own_git_state() -> dict[str, Any] | None:
-    """Of the harness; None if it is no clone."""
+    """Of the harness, as it was when it was loaded; None if it is no clone."""
     return _git_state(HERE.parent) if _is_tracked(HERE) else None
 
 
