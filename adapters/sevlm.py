@@ -56,6 +56,7 @@ class SEVLMAdapter(LocalAdapter):
         dtype: `fp32`, `bf16` or `fp16` for the decoder; the image encoder stays fp32.
         max_new_tokens: longest caption; None keeps the checkpoint's own limit.
         probabilities: also report the probability of each label.
+        n_best: explanations to choose each answer from, 1 for greedy decoding; None keeps the checkpoint's own.
     """
 
     name = "sevlm"
@@ -69,6 +70,7 @@ class SEVLMAdapter(LocalAdapter):
         dtype: str | None = None,
         max_new_tokens: int | None = None,
         probabilities: bool = True,
+        n_best: int | None = None,
     ) -> None:
         self.checkpoint = Path(checkpoint).expanduser()
         self.hub_id = None if self.checkpoint.is_dir() else checkpoint
@@ -79,8 +81,10 @@ class SEVLMAdapter(LocalAdapter):
             raise UserError(f"dtype={dtype}: expected one of {', '.join(DTYPES)}")
         if max_new_tokens is not None and max_new_tokens < 1:
             raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
+        if n_best is not None and n_best < 1:
+            raise UserError(f"n_best={n_best}: expected at least 1")
         self.lexicon_name, self.device = lexicon, device
-        self.max_new_tokens, self.probabilities = max_new_tokens, probabilities
+        self.max_new_tokens, self.probabilities, self.n_best = max_new_tokens, probabilities, n_best
         self._model: SEVLM | None = None
         self._meta: dict[str, str] = {}  # item -> what the label head sees beside the image
 
@@ -97,7 +101,7 @@ class SEVLMAdapter(LocalAdapter):
         return {
             "checkpoint": {"hub": self.hub_id, "commit": folder.name} if self.hub_id else digests(folder.resolve()),
             "lexicon": None if lexicon is None else {"name": lexicon.name, "sha256": lexicon.fingerprint()},
-            "decoding": "greedy",
+            "decoding": self._decoding(),
             "max_new_tokens": self.max_new_tokens,
             "probabilities": self.probabilities,
             "dtype": self.dtype,
@@ -109,12 +113,22 @@ class SEVLMAdapter(LocalAdapter):
         """Look up what the label head sees beside the images that are asked about next, and nothing else."""
         self._meta = {example.id: example.meta.get(self._label_meta or "", "") for example in examples}
 
-    @cached_property
+    @property
     def _label_meta(self) -> str | None:
+        return None if self._config is None else self._config.label_meta
+
+    @cached_property
+    def _config(self) -> SEVLMConfig | None:
+        """The checkpoint's configuration; None for the released layout, which has none."""
         config = self._folder() / "config.json"
         with contextlib.suppress(SEVLMError):  # a damaged file is reported when it is loaded
-            return SEVLMConfig.load(config).label_meta if config.is_file() else None
+            return SEVLMConfig.load(config) if config.is_file() else None
         return None
+
+    def _decoding(self) -> str:
+        own = 1 if self._config is None else self._config.n_best
+        count = own if self.n_best is None else self.n_best
+        return "greedy" if count == 1 else f"best of {count}"
 
     def load(self) -> None:
         """Load weights, image encoder and lexicon.
@@ -199,7 +213,7 @@ class SEVLMAdapter(LocalAdapter):
         if self._model is None:
             raise UserError("sevlm answers only after load()")
         started = time.monotonic()
-        generated = self._model.generate(images, labels if self.probabilities else None, meta=meta)
+        generated = self._model.generate(images, labels if self.probabilities else None, meta=meta, n_best=self.n_best)
         share = (time.monotonic() - started) / len(images)
         return [(one, Usage(share, None, len(one.token_ids))) for one in generated]
 

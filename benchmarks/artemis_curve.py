@@ -55,10 +55,10 @@ def run(given: small.Options, sizes: Sequence[int]) -> None:
                     line["rows"] = list(small.linear_rows(rest, test, given.work, styled=False))
                 else:
                     if system in small.SELECTING:
-                        tried = small.answers(system, small.UNEVALUATED, rest[cut:], rest[:cut], given, rest[:cut])
+                        tried, _ = small.answers(system, small.UNEVALUATED, rest[cut:], rest[:cut], given, rest[:cut])
                         line["settings"] = tried["found"]
-                    line |= small.answers(system, line.get("settings", {}), rest, test, given)
-                small.append(given, line, "curve.jsonl")
+                    line |= small.answers(system, line.get("settings", {}), rest, test, given, again=False)[0]
+                small.append(given, line, name="curve.jsonl")
 
 
 def report(work: Path) -> None:

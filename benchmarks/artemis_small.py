@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -64,6 +65,16 @@ TRAINED: dict[str, dict[str, Any]] = {
 OUTCOMES = "outcomes.jsonl"
 # Validation pictures are for the selection alone: no evaluation before the end.
 UNEVALUATED = {"evaluate_every": 10**9}
+ASKED_AGAIN: dict[str, dict[str, dict[str, Any]]] = {
+    "official": {"official_without_repeats": {"no_repeat_ngram": 3}},
+    "improved": {
+        "improved_greedy": {"n_best": 1},
+        "improved_greedy_with_repeats": {"n_best": 1, "no_repeat_ngram": 0},
+        "improved_ranked_without_affect": {"rank_by_affect": 0.0},
+        "improved_ranked_with_match": {"rank_by_match": 0.5},
+    },
+}
+"""Ablations of how a trained system answers: the same weights, other settings."""
 SELECTING = ("improved", "improved_without_meta")
 CHOSEN = ("label_blend", "label_temperature")
 BASELINES = ("majority", "nearest", "linear", "linear_style")
@@ -113,29 +124,43 @@ def recipe(system: str, settings: dict[str, Any]) -> Recipe:
 
 def answers(
     system: str, settings: dict[str, Any], known: list[TrainingExample], asked: list[TrainingExample], given: Options,
-    validation: Sequence[TrainingExample] = (),
-) -> dict[str, Any]:  # fmt: skip
-    """Train on the known paintings and answer the others."""
+    validation: Sequence[TrainingExample] = (), again: bool = True,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    """Train on the known paintings and answer the others; with `again` and no validation what is asked again, too."""
     out = given.work / "trainings" / f"{system}-{os.getpid()}-{time.time_ns()}"
     chosen = recipe(system, settings | {"feature_cache": str(given.work / "features")})
     started = time.perf_counter()
     summary = train(chosen, known, validation, out, device=given.device, progress=False)
     seconds = time.perf_counter() - started
     model = SEVLM.from_pretrained(out).to(given.device)
+    keys = ("parameters", "updates", "truncated", "lexicon")
+    found = {key: getattr(model.config, key) for key in CHOSEN}
+    line = {"train_s": seconds, "found": found, "summary": {key: summary[key] for key in keys}}
     lookup = VADLookup.from_config(model.config, load_lexicon(chosen.training.lexicon))
     store = features(model, given.work, asked)
+    return line | {"rows": rows_of(model, store, lookup, asked)}, [
+        line | {"system": name, "rows": rows_of(model, store, lookup, asked, changes)}
+        for name, changes in ASKED_AGAIN.get(system, {}).items()
+        if again and not validation
+    ]
+
+
+def rows_of(
+    model: SEVLM, store: FeatureStore, lookup: VADLookup, asked: Sequence[TrainingExample], changes: Any = None
+) -> list[dict[str, Any]]:
+    """The answers of a model, with some settings of its configuration changed."""
+    trained = model.config
+    model.config = dataclasses.replace(trained, **(changes or {}))
     said = []
     for start in range(0, len(asked), 64):
         batch = asked[start : start + 64]
         told = [example.meta["style"] for example in batch]
         said += model.generate(store.grid([example.image_path for example in batch]), LABELS, lookup, meta=told)
-    rows = [
+    model.config = trained
+    return [
         {"id": e.id, "emotion": g.emotion, "text": g.explanation, "ended": g.ended, "probs": g.label_probs}
         for e, g in zip(asked, said, strict=True)
     ]
-    keys = ("parameters", "updates", "truncated", "lexicon")
-    found = {key: getattr(model.config, key) for key in CHOSEN}
-    return {"train_s": seconds, "found": found, "summary": {key: summary[key] for key in keys}, "rows": rows}
 
 
 def features(model: SEVLM, work: Path, examples: Sequence[TrainingExample]) -> FeatureStore:
@@ -193,7 +218,7 @@ def select(given: Options) -> None:
         if chosen(system, fold, given.work) is None and system in SELECTING:
             train_part, val, _ = split(read_examples(), fold)
             line = {"system": system, "fold": fold, "part": "val"}
-            append(given, line | answers(system, UNEVALUATED, train_part, val, given, val))
+            append(given, line | answers(system, UNEVALUATED, train_part, val, given, val)[0])
 
 
 def chosen(system: str, fold: int, work: Path) -> dict[str, Any] | None:
@@ -212,6 +237,7 @@ def run(given: Options) -> None:
         ):
             continue
         line: dict[str, Any] = {"system": system, "fold": fold, "part": "test"}
+        again: list[dict[str, Any]] = []
         if system in BASELINES:
             line["rows"] = list(baseline_rows(system, fold, given.work))
         else:
@@ -219,26 +245,21 @@ def run(given: Options) -> None:
             line["settings"] = chosen(system, fold, given.work) or {}
             if system in SELECTING and not line["settings"]:
                 raise SystemExit(f"{system}, fold {fold}: run `select` first")
-            line |= answers(system, line["settings"], [*train_part, *val], test, given)
-        append(given, line)
+            own, again = answers(system, line["settings"], [*train_part, *val], test, given)
+            again = [line | other for other in again]
+            line |= own
+        append(given, line, *again)
 
 
-def append(given: Options, line: dict[str, Any], name: str = OUTCOMES) -> None:
-    """One write per line: several processes share the file."""
-    text = json.dumps({"machine": machine()} | line) + "\n"
+def append(given: Options, *lines: dict[str, Any], name: str = OUTCOMES) -> None:
+    """One write for all lines: several processes share the file."""
+    text = "".join(json.dumps({"machine": machine()} | line) + "\n" for line in lines)
     file = os.open(given.work / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(file, text.encode())
     os.close(file)
-    seconds = f"{line.get('train_s', 0):.0f} s"
-    print(
-        line["system"],
-        line["part"],
-        line["fold"],
-        line.get("settings", ""),
-        seconds,
-        quick_scores(line["rows"]),
-        flush=True,
-    )
+    for line in lines:
+        place = (line["system"], line["part"], line["fold"], line.get("settings", ""))
+        print(*place, f"{line.get('train_s', 0):.0f} s", quick_scores(line["rows"]), flush=True)
 
 
 def read_lines(work: Path, name: str = OUTCOMES) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
-from sevlm.generation import Generated, explanation_log_probs, generate
+from sevlm.generation import Generated, generate
 from sevlm.images import ENCODER_FOLDER, CLIPEncoder, ImageEncoder, Preprocessing, load_image_encoder
 from sevlm.model import Network
 from sevlm.official import (
@@ -40,6 +40,7 @@ from sevlm.official import (
     convert_state,
     read_official,
 )
+from sevlm.ranking import explanation_log_probs
 from sevlm.tokenization import config_for_tokenizer, load_tokenizer
 from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon, split_scale
 
@@ -88,18 +89,20 @@ The frozen image encoder `{{ encoder }}` is not part of this checkpoint.
 
 - The text is a guess about what annotators of its training data would write, not a statement about the image or
   about the person who looks at it. Emotions before art differ between people and cultures.
-- Greedy decoding of at most {{ tokens }} tokens; captions that the model does not end itself are cut.
+- {{ decoding }} of at most {{ tokens }} tokens; captions that the model does not end itself are cut.
 - The VAD lexicon is not included: load the one that the model was trained with. Another one shifts the inputs.
 """
 _SHOWN = (
     *("image_encoder", "image_size", "image_resize", "encoder_dim", "prompt", "max_length"),
     *("vad_dimensions", "vad_lookup", "lemmatizer", "labels", "label_blend", "label_temperature"),
+    *("n_best", "sampling_temperature", "top_p", "sampling_seed", "no_repeat_ngram"),
+    *("rank_by_log_prob", "rank_by_match", "rank_by_affect"),
 )
 _SWITCHES = (
     *("keep_last_token", "vad_lookup", "lemmatizer", "causal_vad_encoder", "fusion_boundary"),
     *("max_length", "soft_emotion_labels", "fusion_identity_init", "mask_padding_in_means", "use_vad_features"),
     *("use_vad_head", "use_contrastive_head", "image_resize", "image_encoder"),
-    *("use_label_head", "label_meta", "label_smoothing", "explain_best_label"),
+    *("use_label_head", "label_meta", "label_smoothing", "explain_best_label", "n_best", "no_repeat_ngram"),
 )
 
 
@@ -199,6 +202,7 @@ class SEVLM(  # the mixin
             sizes="\n".join(f"| {part.replace('_', ' ')} | {n:,} |" for part, n in self.parameter_counts().items()),
             encoder=config.image_encoder,
             settings="\n".join(f"| `{name}` | `{getattr(config, name)!r}` |" for name in _SHOWN),
+            decoding="Greedy decoding" if config.n_best == 1 else f"The best of {config.n_best} captions",
             tokens=config.max_new_tokens,
         )
         return str(card)
@@ -210,8 +214,9 @@ class SEVLM(  # the mixin
         lookup: RowLookup | None = None,
         image_prefix: Tensor | None = None,
         meta: Sequence[str] | None = None,
+        n_best: int | None = None,
     ) -> list[Generated]:
-        """Greedy captions, one per image; dropout is off during the call.
+        """Captions, one per image; dropout is off during the call.
 
         Args:
             images: images, which go through the image encoder that the configuration names, or their patch features
@@ -220,6 +225,7 @@ class SEVLM(  # the mixin
             lookup: affect of words, if it is not the model's own.
             image_prefix: (B, prefix_dim) float, required if `config.prefix_length` > 0.
             meta: value of `config.label_meta` for each image, empty where it is unknown.
+            n_best: captions to choose each from, 1 for the greedy one; None: as many as the configuration says.
 
         Raises:
             SEVLMError: no look-up is known although the model fuses VAD features, or labels are not distinct.
@@ -231,7 +237,7 @@ class SEVLM(  # the mixin
                 f"this model fuses VAD features: pass its VAD lexicon{known}, as from_pretrained(FOLDER, lexicon=FILE)"
             )
         grid = images if isinstance(images, Tensor) else self.image_encoder().encode(images)
-        return generate(self, grid, labels, lookup, image_prefix, meta)
+        return generate(self, grid, labels, lookup, image_prefix, meta, n_best)
 
     def score_explanations(
         self, images: Sequence[Image.Image], captions: Sequence[Sequence[tuple[str, str]]]

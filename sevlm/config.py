@@ -37,10 +37,12 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _TUPLES = ("image_mean", "image_std", "vad_dimensions", "labels", "meta_values")
+_GREEDY = {"n_best": 1, "no_repeat_ngram": 0}
+"""What files that were written before these were fields mean."""
 _POSITIVE = (
     *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
     *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
-    "label_temperature",
+    *("label_temperature", "n_best", "sampling_temperature", "top_p"),
 )
 
 
@@ -238,6 +240,25 @@ class SEVLMConfig:
     # The decoder explains the most probable label, not the one that it would begin with itself.
     explain_best_label: bool = True
 
+    # --- choosing an explanation
+    # The most probable words one by one are seldom the most probable sentence. Explanations to choose from: the greedy
+    # one and samples. Official: the greedy one.
+    n_best: int = 8
+    # A small model has the tail of its distributions wrong: logits are divided by the temperature, then drawn from the
+    # most probable tokens that together have this probability.
+    sampling_temperature: float = 0.3
+    top_p: float = 0.9
+    sampling_seed: int = 0
+    # No caption says so many tokens in a row twice, the greedy one included: a small model falls into loops ("very very
+    # very"). Official: 0, anything may be repeated.
+    no_repeat_ngram: int = 3
+    # How much each opinion counts, standardised among the candidates: the decoder's mean log-probability per token,
+    # which favours no length; the contrastive head's score of image, emotion and explanation, which found no words that
+    # people use; how near the words' affect is to what the VAD head foresaw.
+    rank_by_log_prob: float = 1.0
+    rank_by_match: float = 0.0
+    rank_by_affect: float = 0.5
+
     # --- losses
     # One caption's emotion is one annotator's; the shares of all of them are known. Official: the caption's alone.
     soft_emotion_labels: bool = True
@@ -278,6 +299,8 @@ class SEVLMConfig:
             "fusion_identity_init": False,
             "use_label_head": False,
             "explain_best_label": False,
+            "n_best": 1,
+            "no_repeat_ngram": 0,
             "soft_emotion_labels": False,
             "mask_padding_in_means": False,
         }
@@ -312,7 +335,7 @@ class SEVLMConfig:
             raise SEVLMError(f"{path} is not JSON: {error}") from None
         if not isinstance(values, dict):
             raise SEVLMError(f"{path} must hold a JSON object, not {type(values).__name__}")
-        return cls.from_dict(values)
+        return cls.from_dict(_GREEDY | values)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON values; `from_dict` of it is equal to this configuration."""
@@ -333,6 +356,10 @@ class SEVLMConfig:
         for name in ("label_blend", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SEVLMError(f"{name} must lie in [0, 1], not {getattr(self, name)}")
+        if self.top_p > 1:
+            raise SEVLMError(f"top_p must lie in (0, 1], not {self.top_p}")
+        if self.no_repeat_ngram < 0:
+            raise SEVLMError(f"no_repeat_ngram must be at least 0, not {self.no_repeat_ngram}")
         for name in ("dropout", "image_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SEVLMError(f"{name} must lie in [0, 1), not {getattr(self, name)}")

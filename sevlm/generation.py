@@ -1,10 +1,10 @@
-"""Greedy decoding of captions, "<emotion> because <explanation>", and the probability of each emotion label.
+"""Captions, "<emotion> because <explanation>": the greedy one or the best of several; and probabilities of emotions.
 
-Follows the released rules (artEmisX_train.py, `sample_sequences`): at most `config.max_new_tokens` tokens, the segment
-switches at the piece " because", the first special token ends a caption. What is faster changes nothing: keys and
-values of the image are computed once, the last block computes the last token only, and decoding stops when every row
-has ended. Keys and values of the text are cached as far as no later token can change them: all of them with a causal
-VAD encoder (or none), else those before the first token that VAD features are fused into.
+Greedy decoding follows the released rules (artEmisX_train.py, `sample_sequences`): at most `config.max_new_tokens`
+tokens, the segment switches at the piece " because", the first special token ends a caption. What is faster changes
+nothing: keys and values of the image are computed once, the last block computes the last token only, and decoding stops
+when every row has ended. Keys and values of the text are cached as far as no later token can change them: all of them
+with a causal VAD encoder (or none), else those before the first token that VAD features are fused into.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sevlm.config import FIXED_BOUNDARY, SEVLMConfig, SEVLMError
 from sevlm.model import VAD_WIDTH, KeyValue, Network, explanation_mask, one_hot_meta
+from sevlm.ranking import opinions, preferred
 from sevlm.tokenization import (
     IGNORE_INDEX,
     Tokenizer,
     because_id,
     decode,
-    encode_caption,
     encode_label,
     encode_prompt,
     next_word,
@@ -33,6 +33,9 @@ from sevlm.tokenization import (
     split_caption,
 )
 from sevlm.vad import RowLookup, VADLookup, Values
+
+SAMPLED_FROM = 100
+"""Most tokens that one is drawn from: sorting a whole vocabulary costs more than the model that scores it."""
 
 KEPT_SHARE = 0.75
 """Rows that ended leave the batch once this share of it, or less, is left: leaving copies the others."""
@@ -204,13 +207,14 @@ class CaptionDecoder:
 
     @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> None:
-        """Drops all rows but these."""
+        """Drops all rows but these; a row that is named several times becomes as many."""
         index = torch.tensor(rows, device=self._ids.device)
         for name in ("_ids", "_segments", "_inside", "_base", "_fused", "_vad", "_features"):
             setattr(self, name, getattr(self, name)[index])
         self._cache = [(key[index], value[index]) for key, value in self._cache]
         self.image_memory = tuple((key[index], value[index]) for key, value in self.image_memory)
-        self._words = [self._words[row] for row in rows]
+        self.image_prefix = None if self.image_prefix is None else self.image_prefix[index]
+        self._words = [list(self._words[row]) for row in rows]
         self._unfinished = [self._unfinished[row] for row in rows]
         if self._vad_cache is not None:
             self._vad_cache.keep(index)
@@ -429,30 +433,61 @@ def generate(
     lookup: RowLookup | None = None,
     image_prefix: Tensor | None = None,
     meta: Sequence[str] | None = None,
+    n_best: int | None = None,
 ) -> list[Generated]:
     """Generates one caption per image; see `SEVLM.generate`. Dropout is off during the call."""
     training = model.training
     model.eval()
     try:
-        captions = CaptionDecoder(model, image_grid, lookup, image_prefix)
-        probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
-        begun: list[Sequence[int]] = [()] * len(image_grid)
-        chooses = model.label_head is not None and model.config.explain_best_label
-        if labels is not None or chooses:
-            found = emotion_probabilities(captions, image_grid, labels or model.config.labels, meta)
-            if labels is not None:
-                probabilities = found
-            if chooses:
-                begins = {label: _begin(captions, label) for label in model.config.labels}
-                begun = [begins.get(max(row, key=row.__getitem__), ()) for row in found]
-        tokens, vad = _decode(captions, begun)
+        count = model.config.n_best if n_best is None else n_best
+        written = candidates(model, image_grid, count, labels, lookup, image_prefix, meta)
+        if count == 1:
+            return [row[0] for row in written]
+        pairs = [[(one.emotion, one.explanation) for one in row] for row in written]
+        best = preferred(opinions(model, image_grid, pairs, lookup, image_prefix), model.config)
     finally:
         model.train(training)
-    rows = zip(tokens, probabilities, strict=True)
-    said = [finish_caption(captions.tokenizer, model.config, row, probs) for row, probs in rows]
-    if model.vad_head is None:
-        return said
-    return [replace(caption, vad=_mean_vad(caption, *vad[row], model.config)) for row, caption in enumerate(said)]
+    return [row[place] for row, place in zip(written, best, strict=True)]
+
+
+def candidates(
+    model: Network,
+    image_grid: Tensor,
+    count: int,
+    labels: Sequence[str] | None = None,
+    lookup: RowLookup | None = None,
+    image_prefix: Tensor | None = None,
+    meta: Sequence[str] | None = None,
+) -> list[list[Generated]]:
+    """`count` captions per image, of the same emotion, the greedy one first; see `generate`.
+
+    The other explanations are drawn token by token, from the same random numbers for every image, so that an answer
+    depends on neither the batch nor the order of images.
+    """
+    config = model.config
+    captions = CaptionDecoder(model, image_grid, lookup, image_prefix)
+    probabilities: Sequence[Mapping[str, float] | None] = [None] * len(image_grid)
+    begun: list[Sequence[int]] = [()] * len(image_grid)
+    chooses = model.label_head is not None and config.explain_best_label
+    if labels is not None or chooses:
+        found = emotion_probabilities(captions, image_grid, labels or config.labels, meta)
+        if labels is not None:
+            probabilities = found
+        if chooses:
+            begins = {label: _begin(captions, label) for label in config.labels}
+            begun = [begins.get(max(row, key=row.__getitem__), ()) for row in found]
+    drawn = None
+    if count > 1:
+        drawn = torch.rand(count, config.max_new_tokens, generator=torch.Generator().manual_seed(config.sampling_seed))
+        drawn[0] = 0.0
+        drawn = drawn.repeat(len(image_grid), 1)
+        captions.keep([row for row in range(len(image_grid)) for _ in range(count)])
+    tokens, vad = _decode(captions, [row for row in begun for _ in range(count)], drawn)
+    said = []
+    for place, row in enumerate(tokens):
+        caption = finish_caption(captions.tokenizer, config, row, probabilities[place // count])
+        said.append(caption if not vad else replace(caption, vad=_mean_vad(caption, *vad[place], config)))
+    return [said[start : start + count] for start in range(0, len(said), count)]
 
 
 def _begin(captions: CaptionDecoder, label: str) -> tuple[int, ...]:
@@ -461,9 +496,54 @@ def _begin(captions: CaptionDecoder, label: str) -> tuple[int, ...]:
     return tuple(encoded.input_ids[captions.prompt_length :])
 
 
-def _next_tokens(logits: Tensor, begun: Sequence[Sequence[int]]) -> Tensor:
-    """The most probable token of each row (B,), or the first of those that the row still has to begin with."""
+def sampled(logits: Tensor, drawn: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Tokens (B,) at given places of each row's distribution, which is ordered from its most probable token on.
+
+    Args:
+        logits: (B, V) float.
+        drawn: (B,) float in [0, 1): the share of the probability that stands before the token; 0 is the argmax.
+        temperature: what the logits are divided by.
+        top_p: only the fewest tokens that have this share of the probability can be drawn (nucleus sampling, Holtzman
+            et al. 2020), at most `SAMPLED_FROM`.
+    """
+    logits = logits.float() / temperature
+    scores, tokens = logits.topk(min(SAMPLED_FROM, logits.shape[1]), dim=1)
+    shares = (scores - logits.logsumexp(dim=1, keepdim=True)).double().exp()
+    before = shares.cumsum(dim=1) - shares  # of the tokens in front
+    nucleus = shares * (before < top_p)
+    places = (nucleus.cumsum(dim=1) <= drawn[:, None] * nucleus.sum(dim=1, keepdim=True)).sum(dim=1, keepdim=True)
+    return tokens.gather(1, places)[:, 0]
+
+
+def repeating(tokens: Sequence[int], size: int) -> list[int]:
+    """Tokens with which a row's last `size` tokens would be a sequence that it has already; none if `size` is 0.
+
+    >>> repeating([5, 6, 7, 5, 6], 3)
+    [7]
+    """
+    if size < 1:
+        return []
+    end = list(tokens[len(tokens) - size + 1 :])
+    starts = range(len(tokens) - size + 1)
+    return [tokens[start + size - 1] for start in starts if list(tokens[start : start + size - 1]) == end]
+
+
+def _next_tokens(
+    step: DecodingStep,
+    config: SEVLMConfig,
+    rows: Sequence[Sequence[int]],
+    begun: Sequence[Sequence[int]],
+    drawn: Tensor | None,
+) -> Tensor:
+    """The next token of each row (B,): the one that it still has to begin with, the drawn or the most probable one."""
+    logits = step.logits
+    for place, row in enumerate(rows if config.no_repeat_ngram else ()):
+        logits[place, repeating(row, config.no_repeat_ngram)] = -torch.inf
     tokens = logits.argmax(dim=-1)
+    if drawn is not None:
+        explaining = step.segment_ids[:, -1] == config.explanation_token_id
+        others = sampled(logits, drawn.to(logits.device), config.sampling_temperature, config.top_p)
+        tokens = torch.where(explaining & (drawn > 0).to(logits.device), others, tokens)
     for place, rest in enumerate(begun):
         if rest:
             tokens[place] = rest[0]
@@ -471,13 +551,15 @@ def _next_tokens(logits: Tensor, begun: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _decode(
-    captions: CaptionDecoder, begun: Sequence[Sequence[int]]
+    captions: CaptionDecoder, begun: Sequence[Sequence[int]], drawn: Tensor | None = None
 ) -> tuple[list[list[int]], list[tuple[Tensor, Tensor]]]:
     """Decodes every row to its end; rows that have ended leave the batch in groups.
 
     Args:
         captions: the batch.
         begun: the tokens that each row begins with, whatever the model would choose.
+        drawn: (B, max_new_tokens) float in [0, 1), which tokens the explanations are made of, see `sampled`; None
+            makes them of the most probable ones, as 0 does.
 
     Returns:
         For each row its N tokens; and the VAD head's values (N, 3) with the mask (N,) of its explanation tokens.
@@ -489,7 +571,9 @@ def _decode(
     open_rows = set(rows)
     for number in range(captions.model.config.max_new_tokens):
         step = captions.next_step()
-        column = captions.append(_next_tokens(step.logits, [begun[row][number:] for row in rows]))
+        said, rest = [tokens[row] for row in rows], [begun[row][number:] for row in rows]
+        chance = None if drawn is None else drawn[rows, number]
+        column = captions.append(_next_tokens(step, captions.model.config, said, rest, chance))
         if step.next_vad is not None:
             places = {row: place for place, row in enumerate(rows)}
             steps.append((step.next_vad, captions.explained[:, -1], places))
@@ -614,35 +698,3 @@ def label_probabilities(captions: CaptionDecoder, labels: Sequence[str]) -> list
     owner = torch.arange(count, device=weight.device)[:, None].expand_as(scored)[scored]  # (S,) label of each token
     scores = picked.new_zeros(images, count).index_add(1, owner, picked)  # (B, L)
     return [dict(zip(labels, row, strict=True)) for row in scores.double().softmax(dim=1).tolist()]
-
-
-@torch.inference_mode()
-def explanation_log_probs(
-    model: Network, image_grid: Tensor, captions: Sequence[Sequence[tuple[str, str]]], lookup: RowLookup | None
-) -> Tensor:
-    """How likely a model finds explanations: mean log p(token | image, emotion, tokens before it), (B, K).
-
-    Args:
-        model: in eval mode, with a tokenizer.
-        image_grid: (B, P, encoder_dim) float.
-        captions: K pairs of emotion and explanation for each image.
-        lookup: VAD look-up; None only for models without VAD features.
-
-    Raises:
-        SEVLMError: the model has no tokenizer.
-    """
-    if model.tokenizer is None:
-        raise SEVLMError("the model has no tokenizer: pass one to SEVLM(config, tokenizer)")
-    encoded = [encode_caption(model.tokenizer, model.config, *caption) for row in captions for caption in row]
-    weight = model.decoder.wte.weight
-    columns = (tuple(getattr(one, name) for one in encoded) for name in ("input_ids", "labels", "segment_ids"))
-    ids, labels, segments = (torch.tensor(column, device=weight.device) for column in columns)  # each (B * K, T)
-    vad = None if lookup is None else torch.stack([lookup(one.words) for one in encoded]).to(weight)
-    logits = model(image_grid.to(weight), ids, segments, vad).logits.float()  # (B * K, T', V)
-    prefix = ids.shape[1] - logits.shape[1]
-    counted = explanation_mask(model.config, segments) & (labels != IGNORE_INDEX)
-    log_probs = logits[:, :-1].log_softmax(-1)
-    targets, counted = ids[:, prefix + 1 :], counted[:, prefix + 1 :]
-    picked = log_probs.gather(2, targets[:, :, None])[:, :, 0] * counted
-    means: Tensor = picked.sum(1) / counted.sum(1).clamp(min=1)
-    return means.view(len(captions), -1)

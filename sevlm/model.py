@@ -621,7 +621,7 @@ class Network(nn.Module):
         if vad is None:
             raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
         predicted = self.vad_head(hidden_states[:, :-1])
-        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], self._counted(segment_ids, vad), count)
+        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], self.counted_vad(segment_ids, vad), count)
 
     def _label_loss(self, image_grid: Tensor, targets: LabelTargets | None, count: Tensor | None) -> Tensor | None:
         if self.label_head is None or targets is None:
@@ -630,7 +630,7 @@ class Network(nn.Module):
         total: Tensor = (targets.shares * log_probs).sum()
         return -self.config.label_loss_weight * total / (len(image_grid) if count is None else count)
 
-    def _counted(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
+    def counted_vad(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
         """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""
         mask = explanation_mask(self.config, segment_ids)[:, 1:]
         known = torch.tensor([name in self.config.vad_dimensions for name in VAD_DIMENSIONS], device=vad.device)
@@ -642,7 +642,7 @@ class Network(nn.Module):
         """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
         captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
         tokens = count_labels(labels[:, self.config.prefix_length :])
-        counted = self._counted(segment_ids, vad).sum()
+        counted = self.counted_vad(segment_ids, vad).sum()
         return LossCounts(tokens, captions, counted, torch.tensor(images, device=labels.device))
 
     def parameter_counts(self) -> dict[str, int]:

@@ -454,7 +454,7 @@ class Evaluator:
         found: list[Generated] = []
         for batch in self._batches():
             seen = head_meta(model.config, batch)
-            found += model.generate(self._grid(model, batch), lookup=self.lookup, meta=seen)
+            found += model.generate(self._grid(model, batch), lookup=self.lookup, meta=seen, n_best=1)
         return found
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from harness.adapters.base import TrainRequest
 from harness.adapters.sevlm import SEVLMAdapter, read_answer
 from harness.types import Answer, Example, Failed, Task, Unparsed, Usage, UserError
+from sevlm import SEVLM
 from sevlm.config import SEVLMConfig
 from sevlm.generation import Generated
 
@@ -176,6 +177,23 @@ def test_the_limit_of_tokens_is_kept(checkpoint: Path, paintings: list[Example])
     assert outcome.usage.completion_tokens == 1
 
 
+def test_the_number_of_candidates_is_passed_on(
+    checkpoint: Path, paintings: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+    generate = SEVLM.generate
+    monkeypatch.setattr(
+        SEVLM, "generate", lambda *given, **named: (asked.append(named["n_best"]), generate(*given, **named))[1]
+    )
+    for n_best in (None, 1, 3):
+        adapter = SEVLMAdapter(str(checkpoint), device="cpu", n_best=n_best)
+        adapter.load()
+        (outcome,) = adapter.predict([item("a", paintings[0].image)])
+        assert isinstance(outcome, Answer)
+        assert outcome.explanation == f"it looks like {SAID[0]}"
+    assert asked == [None, 1, 3]
+
+
 def test_parameters_count_the_frozen_encoder(adapter: SEVLMAdapter) -> None:
     tower = sum(
         p.numel()
@@ -200,6 +218,8 @@ def test_fingerprint_follows_weights_settings_and_lexicon(
     assert fresh.fingerprint() == adapter.fingerprint()  # the same before and after loading
     json.dumps(fresh.fingerprint())
     assert SEVLMAdapter(str(checkpoint), max_new_tokens=3).fingerprint() != fresh.fingerprint()
+    decodings = [SEVLMAdapter(str(checkpoint), n_best=n).fingerprint()["decoding"] for n in (None, 1, 4)]
+    assert decodings == ["best of 8", "greedy", "best of 4"]
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
     assert SEVLMAdapter(str(copy)).fingerprint() == fresh.fingerprint()
@@ -288,6 +308,7 @@ def test_it_asks_for_meta_if_the_label_head_sees_it_wherever_the_checkpoint_is(
         ({"checkpoint": "nowhere"}, "no checkpoint folder"),
         ({"dtype": "int8"}, "expected one of fp32"),
         ({"max_new_tokens": 0}, "expected at least 1"),
+        ({"n_best": 0}, "n_best=0: expected at least 1"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], told: str, checkpoint: Path) -> None:

@@ -45,9 +45,9 @@ def official_model(official_checkpoint: OfficialCheckpoint) -> SEVLM:
 
 @pytest.fixture(scope="session")
 def tiny_config(official_model: SEVLM) -> SEVLMConfig:
-    """The improved mode over the golden tokenizer, with random weights large enough to disagree with themselves."""
+    """The improved mode, greedy, over the golden tokenizer, with random weights large enough to disagree with themselves."""
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 64, "encoder_dim": 12, "vad_positions": 64}
-    sizes |= {"max_length": 30, "max_new_tokens": 25}
+    sizes |= {"max_length": 30, "max_new_tokens": 25, "n_best": 1}
     return config_for_tokenizer(SEVLMConfig(**sizes), official_model.tokenizer)
 
 

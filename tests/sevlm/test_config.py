@@ -75,6 +75,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"image_resize": "stretch"},
         {"vad_dimensions": ("joy",)},
         {"vad_dimensions": ()},
+        {"n_best": 0},
+        {"sampling_temperature": 0.0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"no_repeat_ngram": -1},
     ],
 )
 def test_values_that_do_not_fit_are_refused(values: dict[str, Any]) -> None:
@@ -108,6 +113,7 @@ def test_the_faithful_mode_differs_from_the_improved_one_in_the_documented_field
         *("image_resize", "image_mean", "image_std", "keep_last_token", "vad_lookup", "lemmatizer"),
         *("causal_vad_encoder", "fusion_boundary", "fusion_identity_init", "mask_padding_in_means"),
         *("max_length", "max_new_tokens", "soft_emotion_labels", "use_label_head", "explain_best_label"),
+        *("n_best", "no_repeat_ngram"),
     }
     assert SEVLMConfig.official().image_mean == IMAGENET_MEAN
     assert SEVLMConfig().image_mean == CLIP_MEAN

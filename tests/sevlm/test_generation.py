@@ -12,13 +12,11 @@ from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMError
 from sevlm.generation import (
     CaptionDecoder,
-    explanation_log_probs,
     finish_caption,
     greedy_steps,
     greedy_tokens,
     label_probabilities,
 )
-from sevlm.tokenization import IGNORE_INDEX, encode_caption
 from sevlm.vad import RowLookup
 
 LABELS = ["amusement", "awe", "contentment", "fear", "sadness", "something else"]
@@ -231,22 +229,3 @@ def test_rows_that_end_leave_the_batch_and_change_nothing(
             (alone,) = model.generate(grid[row : row + 1], lookup=piece_lookup)
             assert (alone.token_ids, alone.text) == (one.token_ids, one.text)
             assert alone.vad == pytest.approx(one.vad, abs=1e-5)
-
-
-def test_explanations_are_as_likely_as_one_by_one_without_padding(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
-    """The reference runs each caption alone, cut to its own length, and averages the loss of its explanation."""
-    grid = grid_of(tiny_model, 2)
-    captions = [[("awe", "the sea"), ("awe", "the wide sky above the sea")], [("fear", "a dark wood"), ("fear", "it")]]
-    got = explanation_log_probs(tiny_model, grid, captions, word_lookup)
-    for row, texts in enumerate(captions):
-        for column, caption in enumerate(texts):
-            encoded = encode_caption(tiny_model.tokenizer, tiny_model.config, *caption)
-            length = sum(label != IGNORE_INDEX for label in encoded.labels) + 1
-            ids, segments = (torch.tensor([part[:length]]) for part in (encoded.input_ids, encoded.segment_ids))
-            with torch.no_grad():
-                logits = tiny_model(
-                    grid[row : row + 1], ids, segments, word_lookup(encoded.words)[None, :length]
-                ).logits
-            because = int((ids[0] == tiny_model.tokenizer.encode(" because")[0]).nonzero()[0])
-            own = [float(logits[0, place - 1].log_softmax(-1)[ids[0, place]]) for place in range(because + 1, length)]
-            assert float(got[row, column]) == pytest.approx(sum(own) / len(own), abs=1e-5)
