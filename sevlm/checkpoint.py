@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
+from sevlm.config import SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
 from sevlm.generation import Generated, generate
 from sevlm.images import ENCODER_FOLDER, CLIPEncoder, ImageEncoder, Preprocessing, load_image_encoder
-from sevlm.model import Network
+from sevlm.model import ADAPTING, Network
 from sevlm.official import (
     OFFICIAL_FILES,
     OFFICIAL_MODEL,
@@ -77,7 +77,7 @@ print(answer.emotion, "|", answer.explanation)
 |---|---:|
 {{ sizes }}
 
-The frozen image encoder `{{ encoder }}` is not part of this checkpoint.
+The image encoder `{{ encoder }}` {{ encoder_place }}.
 
 ## Input
 
@@ -161,7 +161,7 @@ class SEVLM(  # the mixin
             raise SEVLMError(f"incomplete checkpoint: {folder / WEIGHTS} is missing") from None
         except (SafetensorError, RuntimeError) as error:
             raise SEVLMError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}") from error
-        if config.image_encoder == TRAINED_ENCODER:
+        if config.encoder_is_trained:
             model.keep_encoder(load_image_encoder(config, folder))
         if config.use_vad_features:
             found = find_lexicon(folder, lexicon)
@@ -180,14 +180,14 @@ class SEVLM(  # the mixin
         if tokenizer is None:
             raise SEVLMError("cannot save a model without its tokenizer: pass one to SEVLM(config, tokenizer)")
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        state = {name: value for name, value in self.state_dict().items() if not name.startswith(f"{ADAPTING}.")}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         atomic_write(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
         self.config.save(folder / CONFIG)
         write_text(folder / CARD, self.model_card())
         atomic_write(folder / TOKENIZER, lambda path: tokenizer.save_pretrained(str(path)))
-        if self.config.image_encoder == TRAINED_ENCODER:
-            tower: Any = self.image_encoder().tower
-            atomic_write(folder / ENCODER_FOLDER, tower.save_pretrained)
+        if self.config.encoder_is_trained:
+            atomic_write(folder / ENCODER_FOLDER, self.image_encoder().save)
 
     def model_card(self) -> str:
         """The README.md that travels with the checkpoint, from its configuration alone."""
@@ -201,6 +201,9 @@ class SEVLM(  # the mixin
             lexicon_argument=', lexicon="LEXICON"' if needs_file else "",
             sizes="\n".join(f"| {part.replace('_', ' ')} | {n:,} |" for part, n in self.parameter_counts().items()),
             encoder=config.image_encoder,
+            encoder_place=f"was trained too and lies in `{ENCODER_FOLDER}/`"
+            if config.encoder_is_trained
+            else "is frozen and not part of this checkpoint",
             settings="\n".join(f"| `{name}` | `{getattr(config, name)!r}` |" for name in _SHOWN),
             decoding="Greedy decoding" if config.n_best == 1 else f"The best of {config.n_best} captions",
             tokens=config.max_new_tokens,
@@ -255,15 +258,23 @@ class SEVLM(  # the mixin
         return explanation_log_probs(self, grid, captions, self.lookup if self.config.use_vad_features else None)
 
     def image_encoder(self) -> ImageEncoder:
-        """The frozen image encoder, loaded once, on the model's device; `parameters()` and checkpoints exclude it."""
+        """The image encoder, loaded once, on the model's device; `parameters()` excludes it unless it is adapting."""
         if self._encoder is None:
             self.keep_encoder(load_image_encoder(self.config))
         encoder: ImageEncoder = self.__dict__["_encoder"].to(self.decoder.wte.weight.device)
         return encoder
 
-    def keep_encoder(self, encoder: ImageEncoder) -> None:
-        """Use this image encoder."""
+    def keep_encoder(self, encoder: ImageEncoder, adapting: bool = False) -> None:
+        """Use this image encoder; one that is adapting is trained with the model."""
         self.__dict__["_encoder"] = encoder  # not a submodule
+        if adapting:
+            self.add_module(ADAPTING, encoder)
+
+    def image_grid(self, stored: Tensor) -> Tensor:
+        """What a training stores of B images (features, or what an adapting encoder starts from) -> (B, P, E)."""
+        encoder: Any = self._modules.get(ADAPTING)
+        grid: Tensor = stored if encoder is None else encoder.top(stored)
+        return grid
 
 
 def checkpoint_folder(path_or_hub_id: str | Path, revision: str | None = None) -> Path:

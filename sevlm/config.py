@@ -31,7 +31,8 @@ ImageResize: TypeAlias = Literal["squash", "crop"]
 VADLookupUnit: TypeAlias = Literal["piece", "word"]
 
 TRAINED_ENCODER = "trained"
-"""`image_encoder` of a model whose CLIP tower was trained with it and lies in the checkpoint, in `image_encoder/`."""
+"""`image_encoder` of a model whose encoder was trained with it and lies in the checkpoint, in `image_encoder/`.
+Behind a colon stands which one it was before; without, it is a CLIP tower that the released script trained."""
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -182,6 +183,7 @@ class SEVLMConfig:
     image_mean: tuple[float, ...] = CLIP_MEAN
     image_std: tuple[float, ...] = CLIP_STD
     encoder_dim: int = 768  # width of the patch features; projected when it differs from n_embd
+    image_trained: int = 0  # values of the encoder that were trained with the model; set by training
     # Share of feature channels dropped per image in training: frozen features tell a few thousand images apart so
     # well that a decoder learns their emotions by heart. Official: none.
     image_dropout: float = 0.0
@@ -318,6 +320,11 @@ class SEVLMConfig:
             if key not in known:
                 raise unknown_key("SEVLM configuration key", key, known)
         return cls(**values)
+
+    @property
+    def encoder_is_trained(self) -> bool:
+        """Whether the image encoder was trained with the model, and so lies in its checkpoint."""
+        return self.image_encoder.partition(":")[0] == TRAINED_ENCODER
 
     @classmethod
     def load(cls, path: str | Path) -> SEVLMConfig:

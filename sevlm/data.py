@@ -243,7 +243,7 @@ class Batch:
     """B = 2N captions of N images; rows 2i and 2i+1 are two captions of image i.
 
     Attributes:
-        image_grid: (N, P, E) float32.
+        image_grid: (N, P, E) float32, or what an adapting image encoder starts from.
         input_ids, labels, segment_ids: (B, T) int64.
         vad: (B, T, 3) float32 in -1..1.
         negatives: rows with wrong explanations, None if the batch holds a single image.

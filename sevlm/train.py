@@ -30,7 +30,7 @@ from sevlm.config import SEVLMError
 from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, head_meta
 from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
-from sevlm.model import LossCounts, SEVLMOutput, lm_loss
+from sevlm.model import ADAPTING, LossCounts, SEVLMOutput, lm_loss
 from sevlm.recipe import Recipe, Schedule, Setup, prepare, summarise, write_card
 from sevlm.vad import VADLookup, words
 
@@ -105,6 +105,7 @@ class Trainer:
             self.settings.weight_decay,
             self.settings.adam_epsilon,
             (self.settings.label_learning_rate, self.settings.label_weight_decay),
+            self.settings.image_learning_rate,
         )
         self.schedule = SCHEDULES[self.settings.schedule](self.optimizer, self.total, self.settings.warmup_steps)
         self.scaler = self.accelerator.scaler or torch.amp.GradScaler(setup.device.type, enabled=False)
@@ -209,7 +210,7 @@ class Trainer:
     def _forward(self, batch: Batch, counts: LossCounts) -> SEVLMOutput:
         with self.accelerator.autocast():
             output: SEVLMOutput = self.model(
-                batch.image_grid,
+                self.model.image_grid(batch.image_grid),
                 batch.input_ids,
                 batch.segment_ids,
                 batch.vad,
@@ -332,13 +333,15 @@ def build_optimizer(
     weight_decay: float = 0.0,
     epsilon: float = 1e-6,
     label_head: tuple[float, float] = (1e-3, 1.0),
+    image_learning_rate: float = 1e-4,
 ) -> AdamW:
     """Four groups, in the published order: VAD encoder and the rest, each with and without weight decay; before them
-    the label head, if there is one, with a learning rate and weight decay of its own.
+    the adapting image encoder and the label head, if there are any, with rates (and weight decay) of their own.
 
     Matrices decay, vectors (biases and norms) do not. The published weight decay is 0.
     """
     settings = {
+        ADAPTING: (image_learning_rate, 0.0),  # decay would pull at what the encoder knew before
         "label_head": label_head,
         "vad_encoder": (vad_learning_rate, weight_decay),
         "": (learning_rate, weight_decay),
@@ -497,9 +500,11 @@ class Evaluator:
         examples = self.captions.examples
         return [examples[i : i + self.batch_size] for i in range(0, len(examples), self.batch_size)]
 
+    @torch.no_grad()
     def _grid(self, model: SEVLM, examples: Sequence[TrainingExample]) -> torch.Tensor:
-        reference = next(model.parameters())
-        return self.store.grid([example.image_path for example in examples]).to(reference.device, reference.dtype)
+        reference = model.decoder.wte.weight
+        stored = self.store.grid([example.image_path for example in examples])
+        return model.image_grid(stored.to(reference.device, reference.dtype))
 
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], order: int = 4) -> float:
