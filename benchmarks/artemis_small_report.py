@@ -41,8 +41,8 @@ RULE = (
     "before any training of the final set; rate and decay of the label head were found by cross-validation inside the "
     "training and validation parts of fold 0. How explanations are sampled and ranked was chosen with models of the "
     "training parts of folds 0 and 1, on their validation parts: of the settings tried, the one of the largest mean, "
-    "over BLEU-4, METEOR, ROUGE-L and CIDEr-D, of its score divided by that of the official mode, that copies no more "
-    "explanations from training captions than the official mode does; it was then looked at once on fold 2."
+    "over BLEU-4, METEOR, ROUGE-L and CIDEr-D, of its score divided by the official mode's on fold 0, that copies "
+    "no more explanations from training captions than the official mode does."
 )
 PAIRS = (
     *(("improved", other) for other in ("majority", "nearest", "linear", "linear_style", "nlx_gpt", "official")),
