@@ -45,7 +45,7 @@ def _redacted(text: str, known: Collection[str]) -> str:
 def redact_known(text: str) -> str:
     """Replace remembered secrets, and the values of environment variables with secret names, by `***`.
 
-    Their URL-quoted and base64 forms go too, wherever in a longer base64 text they begin.
+    Their URL-quoted, hexadecimal and base64 forms go too, the last wherever in a longer base64 text they begin.
     """
     return _without(text, _known()) if text else text
 
@@ -66,9 +66,9 @@ def _without(text: str, known: Collection[str]) -> str:
 
 @lru_cache(maxsize=256)
 def _forms(secret: str) -> tuple[str, ...]:
-    """The secret as it may stand in a text: as it is or in base64."""
-    forms = [secret]
+    """The secret as it may stand in a text: as it is, in hexadecimal or in base64."""
     data = secret.encode("utf-8", "surrogateescape")
+    forms = [secret, data.hex(), data.hex().upper()]
     for shift in range(3):
         # The characters that hold bits of the secret alone: 6 bits each, after `shift` bytes of something else.
         first, last = -(-8 * shift // 6), 8 * (shift + len(data)) // 6

@@ -46,3 +46,9 @@ def test_url_quoted_forms_of_a_known_secret_disappear(quoted, monkeypatch):
     monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
     for form in (quoted, quoted.replace("%2F", "%2f").replace("%6F", "%6f")):
         assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"
+
+
+@pytest.mark.parametrize("form", ["706173732f776f72642b39", "706173732F776F72642B39"])
+def test_a_known_secret_in_hexadecimal_disappears(form, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
+    assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"

@@ -19,8 +19,9 @@ KEY = "f4ke+key/of=no&service-0123456789"
 
 
 def forms(key: str) -> list[bytes]:
-    """The key itself, quoted, and in base64 at each of the three places where it can begin."""
+    """The key itself, quoted, in hexadecimal, and in base64 at each of the three places where it can begin."""
     found = [key.encode(), quote(key, safe="").encode(), json.dumps(key).encode()[1:-1]]
+    found += [key.encode().hex().encode(), key.encode().hex().upper().encode()]
     for shift in range(3):
         whole = base64.b64encode(b"x" * shift + key.encode())
         found += [whole[4:-4], base64.urlsafe_b64encode(b"x" * shift + key.encode())[4:-4]]
@@ -36,13 +37,14 @@ def search(folder: Path) -> list[str]:
 
 @pytest.fixture
 def echo() -> Iterator[str]:
-    """An endpoint that repeats the key it was given: in answers, in errors, quoted and in base64."""
+    """An endpoint that repeats the key it was given: in answers, in errors, quoted, in hexadecimal and in base64."""
 
     count = itertools.count(1)
 
     def answer(request: Request) -> Reply:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         said = f"joy because {key} {quote(key, safe='')} {base64.b64encode(b'user:' + key.encode()).decode()}"
+        said += f" {key.encode().hex()}"
         if request.path.endswith("/models"):
             return Reply(body={"object": "list", "data": [{"id": f"m {key}", "root": key, "meta": {key: key}}]})
         number, reply = next(count), answered(said, reasoning=f"thinking of {key}")
