@@ -27,6 +27,7 @@ from machine import write_result
 from harness.score.statistics import FloatArray, bootstrap_sums
 
 SIZES, ALL, TARGET = (250, 500, 1000), 1827, 68_000
+FOLDS = range(small.FOLDS)
 SYSTEMS = ("linear", "official", "improved")
 # Losses, so that all of them fall: the share of annotators who chose another label, and nats.
 LOSSES = {"annotator_mass": "annotators who chose another emotion, share", "cross_entropy": "cross-entropy, nats"}
@@ -62,12 +63,14 @@ def run(given: small.Options, sizes: Sequence[int]) -> None:
 
 
 def report(work: Path) -> None:
-    """Write results/artemis_curve.json and the drawing: aggregates only."""
+    """Write results/artemis_curve.json and the drawing, of the folds that are complete: aggregates only."""
     known = {example.id: example for example in small.read_examples()}
-    lines = [
-        *small.read_lines(work, "curve.jsonl"),
-        *({**line, "paintings": ALL} for line in small.read_lines(work) if line["part"] == "test"),
-    ]
+    shorter = small.read_lines(work, "curve.jsonl")
+    wanted = [(system, size) for system in SYSTEMS for size in SIZES]
+    done = {fold: {(line["system"], line["paintings"]) for line in shorter if line["fold"] == fold} for fold in FOLDS}
+    folds = [fold for fold in FOLDS if done[fold].issuperset(wanted)]
+    whole = ({**line, "paintings": ALL} for line in small.read_lines(work) if line["part"] == "test")
+    lines = [line for line in (*shorter, *whole) if line["fold"] in folds]
     sizes = [*SIZES, ALL]
     found: dict[str, dict[str, Any]] = {}
     for loss in LOSSES:
@@ -80,7 +83,6 @@ def report(work: Path) -> None:
                 table = sums(loss, rows, known)
                 tables.append(np.array([table[key] for key in sorted(table)]))
             found[loss][system] = curve(sizes, tables, flipped=loss == "annotator_mass")
-    folds = sorted({line["fold"] for line in lines if line["paintings"] in SIZES})
     values = {
         "folds": folds,
         "sizes": sizes,
