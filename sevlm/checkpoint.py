@@ -40,7 +40,7 @@ from sevlm.official import (
     convert_state,
     read_official,
 )
-from sevlm.ranking import explanation_log_probs
+from sevlm.ranking import opinions
 from sevlm.tokenization import config_for_tokenizer, load_tokenizer
 from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon, split_scale
 
@@ -245,7 +245,7 @@ class SEVLM(  # the mixin
     def score_explanations(
         self, images: Sequence[Image.Image], captions: Sequence[Sequence[tuple[str, str]]]
     ) -> Tensor:
-        """How likely the model finds explanations of an emotion before an image; see `explanation_log_probs`.
+        """How likely the model finds explanations of an emotion before an image; see `Opinions.log_prob`.
 
         Args:
             images: B images.
@@ -255,7 +255,7 @@ class SEVLM(  # the mixin
             (B, K) mean log-probability of the tokens of each explanation.
         """
         grid = self.image_encoder().encode(images)
-        return explanation_log_probs(self, grid, captions, self.lookup if self.config.use_vad_features else None)
+        return opinions(self, grid, captions, self.lookup if self.config.use_vad_features else None).log_prob
 
     def image_encoder(self) -> ImageEncoder:
         """The image encoder, loaded once, on the model's device; `parameters()` excludes it unless it is adapting."""

@@ -39,7 +39,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _TUPLES = ("image_mean", "image_std", "vad_dimensions", "labels", "meta_values")
 _GREEDY = {"n_best": 1, "no_repeat_ngram": 0}
-"""What files that were written before these were fields mean."""
+"""How the released code decodes; files that were written before these were fields mean it, too."""
 _POSITIVE = (
     *("vocab_size", "n_layer", "n_head", "n_embd", "n_positions", "encoder_dim", "max_length"),
     *("max_new_tokens", "vad_layers", "vad_heads", "vad_feedforward", "vad_positions", "image_size"),
@@ -301,10 +301,9 @@ class SEVLMConfig:
             "fusion_identity_init": False,
             "use_label_head": False,
             "explain_best_label": False,
-            "n_best": 1,
-            "no_repeat_ngram": 0,
             "soft_emotion_labels": False,
             "mask_padding_in_means": False,
+            **_GREEDY,
         }
         return cls.from_dict(faithful | overrides)
 

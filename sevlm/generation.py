@@ -537,8 +537,9 @@ def _next_tokens(
 ) -> Tensor:
     """The next token of each row (B,): the one that it still has to begin with, the drawn or the most probable one."""
     logits = step.logits
-    for place, row in enumerate(rows if config.no_repeat_ngram else ()):
-        logits[place, repeating(row, config.no_repeat_ngram)] = -torch.inf
+    if banned := [(place, token) for place, row in enumerate(rows) for token in repeating(row, config.no_repeat_ngram)]:
+        places, repeats = torch.tensor(banned, device=logits.device).T
+        logits[places, repeats] = -torch.inf
     tokens = logits.argmax(dim=-1)
     if drawn is not None:
         explaining = step.segment_ids[:, -1] == config.explanation_token_id

@@ -97,11 +97,6 @@ def _mean_log_prob(model: Network, final: Tensor, ids: Tensor, counted: Tensor) 
     return torch.stack(means)
 
 
-def explanation_log_probs(model: Network, image_grid: Tensor, captions: Captions, lookup: RowLookup | None) -> Tensor:
-    """`log_prob` of the opinions about explanations, (B, K)."""
-    return opinions(model, image_grid, captions, lookup).log_prob
-
-
 def preferred(found: Opinions, config: SEVLMConfig) -> list[int]:
     """Which explanation of each image has the largest sum of weighted opinions.
 

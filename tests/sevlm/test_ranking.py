@@ -16,7 +16,7 @@ from test_generation import LABELS, grid_of, with_config
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.generation import candidates, repeating, sampled
-from sevlm.ranking import Opinions, explanation_log_probs, opinions, preferred
+from sevlm.ranking import Opinions, opinions, preferred
 from sevlm.tokenization import IGNORE_INDEX, encode_caption
 from sevlm.vad import RowLookup
 
@@ -36,7 +36,7 @@ def several(tiny_model: SEVLM) -> SEVLM:
 def test_explanations_are_as_likely_as_one_by_one_without_padding(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
     """The reference runs each caption alone, cut to its own length, and averages the loss of its explanation."""
     grid = grid_of(tiny_model, 2)
-    got = explanation_log_probs(tiny_model, grid, CAPTIONS, word_lookup)
+    got = opinions(tiny_model, grid, CAPTIONS, word_lookup).log_prob
     for row, texts in enumerate(CAPTIONS):
         for column, caption in enumerate(texts):
             encoded = encode_caption(tiny_model.tokenizer, tiny_model.config, *caption)
@@ -85,7 +85,7 @@ def test_without_heads_only_the_decoder_has_an_opinion(tiny_model: SEVLM, word_l
     plain = with_config(tiny_model, use_vad_head=False, use_contrastive_head=False)
     got = opinions(plain, grid_of(plain, 2), CAPTIONS, word_lookup)
     assert (got.match, got.affect) == (None, None)
-    assert torch.equal(got.log_prob, explanation_log_probs(plain, grid_of(plain, 2), CAPTIONS, word_lookup))
+    assert torch.equal(got.log_prob, opinions(plain, grid_of(plain, 2), CAPTIONS, word_lookup).log_prob)
 
 
 def test_a_missing_tokenizer_is_refused(tiny_model: SEVLM, word_lookup: RowLookup) -> None:
