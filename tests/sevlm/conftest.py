@@ -69,9 +69,10 @@ def word_lookup() -> VADLookup:
 
 def random_model(config: SEVLMConfig, tokenizer: object) -> SEVLM:
     """A model whose weights are all random (biases and norms too), so that no term can hide."""
-    generator = torch.Generator().manual_seed(7)
-    model = SEVLM(config, tokenizer)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = SEVLM(config, tokenizer)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.2 * torch.randn(parameter.shape)
     return model.eval()

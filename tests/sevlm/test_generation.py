@@ -27,7 +27,10 @@ def grid_of(model: SEVLM, rows: int) -> Tensor:
 
 
 def with_config(model: SEVLM, **changes: object) -> SEVLM:
-    other = SEVLM(dataclasses.replace(model.config, **changes), model.tokenizer)  # type: ignore[arg-type]
+    """The same weights in a model of another configuration; what only the other has is random, by a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        other = SEVLM(dataclasses.replace(model.config, **changes), model.tokenizer)  # type: ignore[arg-type]
     other.load_state_dict(model.state_dict(), strict=False)
     return other.eval()
 

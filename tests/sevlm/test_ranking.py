@@ -149,7 +149,7 @@ def test_one_of_one_is_the_greedy_caption(several: SEVLM, word_lookup: RowLookup
 
 
 def test_the_best_of_several_is_the_preferred_candidate(several: SEVLM, word_lookup: RowLookup) -> None:
-    grid = grid_of(several, 5)
+    grid = grid_of(several, 12)
     rows = candidates(several, grid, 4, None, word_lookup)
     captions = [[(one.emotion, one.explanation) for one in row] for row in rows]
     best = preferred(opinions(several, grid, captions, word_lookup), several.config)
