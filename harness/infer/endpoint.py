@@ -25,7 +25,7 @@ OVERLOAD = BUSY | {"timeout"}
 """Kinds of failure that say: fewer requests at once."""
 UNBILLED = frozenset({"unreachable", "loading", "ImageError", "no-images"})
 """Kinds of failure before the endpoint did any work; so are all error statuses (`http-…`)."""
-LONGEST_WAIT_S = 60.0
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.001, 60.0
 LONGEST_PATIENCE_S = 600.0
 
 Record = Callable[[Item, Outcome], None]
@@ -55,10 +55,16 @@ class Patience:
         return cls(first_wait_s=adapter.retry_wait_s, busy_s=adapter.patience_s)
 
     def wait_s(self, attempt: int, retry_after_s: float | None) -> float:
-        """Seconds after the given failed attempt (1, 2, …): as told, else doubling with full jitter above half."""
-        if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), LONGEST_WAIT_S) * random.uniform(1.0, 1.1)
-        return min(self.first_wait_s * 2.0 ** min(attempt - 1, 60), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        """Seconds after the given failed attempt (1, 2, …): as told, else doubling with full jitter above half.
+
+        Who says "at once" again and again is not believed: patience is counted in what was waited.
+        """
+        first = max(self.first_wait_s, SHORTEST_WAIT_S)
+        own = min(first * 2.0 ** min(attempt - 1, 60), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        if retry_after_s is None:
+            return own
+        told = min(max(retry_after_s, 0.0), LONGEST_WAIT_S) * random.uniform(1.0, 1.1)
+        return told if attempt < self.attempts else max(told, own)
 
     def lasts(self, attempt: int, waited_s: float, error: RetryableError) -> bool:
         """Whether a request that failed for the given time is worth another attempt."""

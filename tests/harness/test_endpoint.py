@@ -122,3 +122,12 @@ def test_what_is_broken_is_tried_six_times_and_what_is_busy_for_two_minutes_or_a
     assert 300 <= retried(RetryableError("full", 300.0, kind="http-429"))[1] <= 370
     assert 600 <= retried(RetryableError("tomorrow", 86400.0, kind="http-429"))[1] <= 670
     assert retried(RetryableError("busy", kind="http-429"), endpoint.Patience(busy_s=0.0))[0] == 6
+
+
+@pytest.mark.parametrize("told_s", [0.0, 0.001, -5.0])
+def test_who_says_at_once_for_ever_is_not_asked_without_end(told_s):
+    for first_wait_s, most in ((0.5, 16), (0.0, 32)):
+        patience = endpoint.Patience(first_wait_s=first_wait_s)
+        tries, seconds = retried(RetryableError("now", told_s, kind="http-429"), patience)
+        assert tries <= most
+        assert 120 <= seconds <= 180
