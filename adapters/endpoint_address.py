@@ -30,21 +30,28 @@ KEYS = {
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL points to this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    """Whether a URL points to this machine; servers that listen everywhere call it 0.0.0.0."""
+    host = _host(url)
+    if isinstance(host, str):
+        return host == "localhost" or host.endswith(".localhost")
+    return host.is_loopback or host.is_unspecified
 
 
 def is_private(url: str) -> bool:
     """Whether a URL points to this machine or one of a private network."""
-    host = urlsplit(url).hostname or ""
+    host = _host(url)
+    if isinstance(host, str):
+        return "." not in host or host.endswith((".local", ".internal", ".lan", ".localhost"))
+    return host.is_private
+
+
+def _host(url: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    name = (urlsplit(url).hostname or "").removesuffix(".")
     try:
-        return ipaddress.ip_address(host).is_private
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return "." not in host or host.endswith((".local", ".internal", ".lan"))
+        return name
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def key_variable(url: str) -> str | None:

@@ -349,6 +349,9 @@ class _Drive:
         try:
             return await with_retries(lambda: self._attempt(item, bill), self.patience, self.clock, self.traffic)
         except RetryableError as error:
+            if error.kind in BUSY and (error.retry_after_s or 0.0) > LONGEST_PATIENCE_S:
+                told = f"the endpoint asks to wait for {error.retry_after_s:.0f} s"
+                raise UserError(f"{told}: {error}; repeat the command then to go on") from None
             return Failed(error.kind, str(error))
         except (UserError, BudgetReached, RequestLogError):
             raise

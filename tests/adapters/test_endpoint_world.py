@@ -445,6 +445,24 @@ def test_a_window_of_half_a_minute_is_waited_out(endpoint: Endpoint, url: str, p
     assert len(endpoint.requests) <= (3 if told else 14)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error(429, "Requests per day (RPD): Limit 200, Used 200. Please try again in 7h12m0s."),
+        error(429, "daily limit", **{"retry_after": "86400"}),
+        error(503, "maintenance", **{"retry_after": "3600"}),
+    ],
+)
+def test_a_day_is_not_waited_for_item_by_item(endpoint: Endpoint, url: str, picture: Picture, reply: Reply) -> None:
+    hours, recorded = Hours(), dict[str, Outcome]()
+    endpoint.script(FINE, reply)
+    items = [item(str(number), picture()) for number in range(20)]
+    with pytest.raises(UserError, match=r"asks to wait for \d{4,5} s: .*repeat the command"):
+        driven(loaded(url), *items, concurrency=1, clock=hours.clock(), recorded=recorded)
+    assert list(recorded) == ["0"]
+    assert 600 <= hours.time <= 700
+
+
 # ----------------------------------------------------------------------------------------------------- bodies, messages
 
 
