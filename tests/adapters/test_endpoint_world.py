@@ -16,6 +16,7 @@ from seeing import asked_for_colour, colour_of, seeing, shown
 from servers import Endpoint, Reply, answered, error, serving
 
 from harness.adapters.endpoint_address import Endpoint as Address
+from harness.adapters.endpoint_address import is_loopback
 from harness.adapters.openai_chat import OpenAIChat
 from harness.infer.throttle import Clock
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
@@ -654,6 +655,28 @@ def test_this_machine_is_never_reached_through_a_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
     assert isinstance(only(asked(loaded(url), endpoint, picture, FINE)), Answer)
     assert got == []
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("[::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("0.0.0.0", True),
+        ("[::]", True),
+        ("LocalHost.", True),
+        ("llm.localhost", True),
+        ("gpu-box", False),
+        ("10.0.0.7", False),
+        ("localhost.example.com", False),
+        ("203.0.113.1", False),
+    ],
+)
+def test_the_names_of_this_machine(host: str, here: bool) -> None:
+    assert is_loopback(f"http://{host}:8000/v1") is here
+    assert (Address(f"http://{host}:8000/v1", None, 1.0).key_env == "OPENAI_API_KEY") is here
 
 
 def test_a_dead_proxy_is_named(picture: Picture, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
