@@ -18,6 +18,7 @@ _NOT_SECRET = re.compile(r"(max|prompt|completion|new|total|image)[-_a-z]*tokens
 _SECRET_ASSIGNMENT = re.compile(r"(api[-_]?key|secret|password|passwd|token)=[^\s,&]+", re.IGNORECASE)
 _SECRET_QUERY = re.compile(r"([?&](?:key|sig|signature|auth)=)[^\s,&]+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(?:sk|hf|pk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{8,}|Bearer\s+[A-Za-z0-9._~+/=-]{8,}")
+_ESCAPES = ("%", "\\u", "\\x", "&#")
 _URL_CREDENTIALS = re.compile(r"\b(\w{1,20}://)[^/\s:@]+(?::[^/\s@]*)?@")
 
 _told: set[str] = set()
@@ -45,7 +46,9 @@ def _redacted(text: str, known: Collection[str]) -> str:
 def redact_known(text: str) -> str:
     """Replace remembered secrets, and the values of environment variables with secret names, by `***`.
 
-    Their URL-quoted, hexadecimal and base64 forms go too, the last wherever in a longer base64 text they begin.
+    Their hexadecimal and base64 forms go too, the latter wherever in a longer base64 text they begin, and those with
+    characters percent-encoded or escaped as in JSON or HTML, in either case of the letters. Of a remembered secret, so
+    does what is half of it or more.
     """
     return _without(text, _known()) if text else text
 
@@ -55,12 +58,15 @@ def _known() -> Collection[str]:
 
 
 def _without(text: str, known: Collection[str]) -> str:
+    escaped, lowered = any(mark in text for mark in _ESCAPES), text.lower()
     for secret in known:
         for form in _forms(secret):
             if form in text:
                 text = text.replace(form, HIDDEN)
-        if "%" in text:
-            text = _url_quoted(secret).sub(HIDDEN, text)
+        if escaped or secret.lower() in lowered:
+            text = _spelled(secret).sub(HIDDEN, text)
+        if secret in _told and any(piece in text for piece in _pieces(secret)):
+            text = _without_parts(text, secret)
     return text
 
 
@@ -68,7 +74,7 @@ def _without(text: str, known: Collection[str]) -> str:
 def _forms(secret: str) -> tuple[str, ...]:
     """The secret as it may stand in a text: as it is, in hexadecimal or in base64."""
     data = secret.encode("utf-8", "surrogateescape")
-    forms = [secret, data.hex(), data.hex().upper()]
+    forms = [secret, secret.replace("/", "\\/"), data.hex(), data.hex().upper()]
     for shift in range(3):
         # The characters that hold bits of the secret alone: 6 bits each, after `shift` bytes of something else.
         first, last = -(-8 * shift // 6), 8 * (shift + len(data)) // 6
@@ -78,12 +84,32 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def _url_quoted(secret: str) -> re.Pattern[str]:
-    """The secret with any of its characters percent-encoded, in either case of the digits."""
-    codes = ("".join(f"%{byte:02x}" for byte in c.encode("utf-8", "surrogateescape")) for c in secret)
-    return re.compile(
-        "".join(f"(?:{re.escape(c)}|(?i:{code}){'|[+]' * (c == ' ')})" for c, code in zip(secret, codes, strict=True))
-    )
+def _spelled(secret: str) -> re.Pattern[str]:
+    """The secret with any of its characters percent-encoded or escaped as in JSON or HTML, in either case."""
+    return re.compile("".join(f"(?:{'|'.join(_spellings(c))})" for c in secret), re.IGNORECASE)
+
+
+def _spellings(character: str) -> list[str]:
+    code, data = ord(character), character.encode("utf-8", "surrogateescape")
+    percent = ["".join(f"%{byte:02x}" for byte in data), *(["[+]"] if character == " " else [])]
+    escapes = [rf"\\+u{code:04x}", rf"\\+x{code:02x}", f"&#0*{code};", f"&#x0*{code:x};"]
+    return [re.escape(character), *percent, *escapes]
+
+
+@lru_cache(maxsize=256)
+def _pieces(secret: str) -> tuple[str, ...]:
+    """Pieces of which every half of the secret holds one."""
+    size = (len(secret) // 2 + 1) // 2
+    return tuple(secret[start : start + size] for start in range(0, len(secret) - size + 1, size))
+
+
+def _without_parts(text: str, secret: str) -> str:
+    """The text without what is at least half of the secret, and at least `SHORTEST` characters long."""
+    least = max(SHORTEST, len(secret) // 2)
+    for size in range(len(secret) - 1, least - 1, -1):
+        for start in range(len(secret) - size + 1):
+            text = text.replace(secret[start : start + size], HIDDEN)
+    return text
 
 
 @lru_cache(maxsize=4096)

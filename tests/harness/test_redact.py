@@ -1,6 +1,6 @@
 import pytest
 
-from harness.redact import HIDDEN, is_secret_name, redact, redact_text
+from harness.redact import HIDDEN, is_secret_name, keep_secret, redact, redact_known, redact_text
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,36 @@ def test_url_quoted_forms_of_a_known_secret_disappear(quoted, monkeypatch):
 def test_a_known_secret_in_hexadecimal_disappears(form, monkeypatch):
     monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
     assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        r"\u0070\u0061\u0073\u0073\u002f\u0077\u006f\u0072\u0064\u002b\u0039",
+        r"pass\u002Fword+9",
+        r"\x70\x61ss/word\x2b9",
+        r"pass\\u002fword+9",
+        r"pass\/word+9",
+        "pass&#47;word&#x2B;9",
+        "PASS/WORD+9",
+        "Pass%2fword+9",
+    ],
+)
+def test_a_known_secret_that_is_escaped_or_in_the_other_case_disappears(form, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
+    assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"
+
+
+def test_half_of_a_key_that_was_used_disappears():
+    key = "q7Vw2Xc9Lm4Tz8Rb1Nf6Kd3Hs5Jg0Py"
+    keep_secret(key)
+    for start in range(len(key)):
+        for end in range(start + len(key) // 2, len(key) + 1):
+            assert redact_known(f"no key {key[start:end]}.") == f"no key {HIDDEN}."
+    assert redact_known(f"it ends in {key[-6:]}") == f"it ends in {key[-6:]}"
+    assert redact_known(f"{key[:20]} and {key[12:]}, {key}") == f"{HIDDEN} and {HIDDEN}, {HIDDEN}"
+
+
+def test_half_of_a_variable_is_an_ordinary_word(monkeypatch):
+    monkeypatch.setenv("SOME_CREDENTIALS", "/home/somebody/keys/service.json")
+    assert redact_text("/home/somebody/keys/other.txt") == "/home/somebody/keys/other.txt"
