@@ -65,12 +65,12 @@ async def check_reachable(endpoint: Endpoint, client: openai.AsyncOpenAI) -> lis
         return []  # slow to list its models, or too many, yet there
     except (openai.OpenAIError, ValueError) as sdk_error:
         error = of_sdk(sdk_error, openai)
-        if isinstance(error, EndpointError) and (error.status == 401 or 300 <= error.status < 400):
+        if isinstance(error, EndpointError) and error.status == 401:
             outcome_of_error(error, endpoint.key_env)
         if isinstance(error, RetryableError) and error.kind in ("unreachable", "connection"):
             mend = "is the proxy right, and base_url=?" if "proxy" in endpoint.route() else "check base_url="
             raise UserError(f"nobody answers at {endpoint.route()} ({error}); {mend}") from None
-        return []  # an endpoint need not list its models
+        return []  # an endpoint need not list its models, nor at this very address
     data = listed.get("data") if isinstance(listed, dict) else None
     return [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
 

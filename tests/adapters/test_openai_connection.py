@@ -66,8 +66,10 @@ def test_nobody_at_home_and_a_refused_key_are_found_before_the_first_item(
     endpoint.models = error(401, "bad key")
     with pytest.raises(UserError, match=r"401 bad key; check the key in \$OPENAI_API_KEY"):
         check_reachable(loaded(url))
-    endpoint.models = Reply(404, "nothing here")
-    check_reachable(loaded(url))
+    elsewhere = Reply(307, "", {"location": f"{url}/models/"})
+    for no_list in (Reply(404, "nothing here"), elsewhere, Reply(302, "", {"location": "https://login.example/sso"})):
+        endpoint.models = no_list
+        check_reachable(loaded(url))
 
 
 @pytest.mark.parametrize(
