@@ -130,7 +130,8 @@ class EndpointError(Exception):
 
     def mentions(self, pattern: str) -> bool:
         """Whether the error speaks of a parameter, in whatever words."""
-        return re.search(rf"(?<![\w]){pattern}(?![a-z])", f"{self.param} {self.message}", re.IGNORECASE) is not None
+        words, flags = f"{self.param} {self.message}", re.IGNORECASE | re.ASCII  # no blanks part words in Chinese
+        return re.search(rf"(?<!\w){pattern}(?![a-z])", words, flags) is not None
 
 
 class ResponseRefused(ValueError):

@@ -93,11 +93,15 @@ ITS_VALUE = re.compile(
     r"too (?:large|small|high|low)|at (?:most|least)|(?:less|greater) than|exceed|maximum|between|range", re.I
 )
 """Of a parameter that is taken, with another value."""
+UNKNOWN = re.compile(r"unexpected keyword|unknown|unsupported|not supported|unrecogni[sz]ed|not permitted", re.I)
+"""Of a parameter that a server has stumbled over, and so answers with a 500."""
 NAMES = {
-    "temperature": r"(?:temperature|temp|sampling)",
-    "schema": r"(?:response[_ ]format|text\.format|json[_ ]schema|structured outputs?|json mode|guided)",
-    "logprobs": r"(?:top_)?log ?prob(?:s|abilities)",
-    "reasoning_effort": r"(?:reasoning[_. ](?:effort|summary)|reasoning|thinking)",
+    "temperature": r"(?:temperatur\w*|temp|sampling|温度|온도|[Тт]емператур\S*)",
+    "schema": r"(?:(?:response|text)[_. -]?(?:format|schema)|json[_ -](?:schema|object|mode)|"
+    r"structured[_ -]outputs?|guided|grammar|constrained decoding)",
+    "logprobs": r"(?:(?:(?:top|response)[_ -]?)?log[_ -]?prob(?:s|abilit(?:y|ies))?|include(?=[\['`\"]))",
+    "reasoning_summary": r"reasoning[_. ]summar(?:y|ies)",
+    "reasoning_effort": r"(?:reasoning[_. -]?effort|reasoning|thinking|effort)",
 }
 """Optional parameter -> how endpoints name it."""
 
@@ -112,6 +116,8 @@ class RequestParameters:
     Attributes:
         max_tokens, temperature: None: left to the endpoint.
         effort: how much a reasoning model should think.
+        summary: ask for a summary of its thoughts too.
+        unstored: ask the Responses API to keep nothing.
         extra: further fields of the body.
         responses: the Responses API's names instead of chat completions'.
         found: parameter -> what the endpoint did with it: `accepted`, `rejected` or `ignored`.
@@ -122,6 +128,8 @@ class RequestParameters:
     schema: bool = False
     logprobs: bool = False
     effort: str | None = None
+    summary: bool = True
+    unstored: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
     responses: bool = False
     limit_name: str = "max_tokens"
@@ -147,9 +155,10 @@ class RequestParameters:
             named = {"include": ["message.output_text.logprobs"]} if self.responses else {"logprobs": True}
             sent |= named | {"top_logprobs": TOP_LOGPROBS}
         if self.effort is not None:
-            thinking: dict[str, Any] = {"reasoning": {"effort": self.effort, "summary": "auto"}}
+            summary = {"summary": "auto"} if self.summary else {}
+            thinking: dict[str, Any] = {"reasoning": {"effort": self.effort} | summary}
             sent |= thinking if self.responses else {"reasoning_effort": self.effort}
-        return sent | ({"store": False} if self.responses else {}) | dict(self.extra)
+        return sent | ({"store": False} if self.responses and self.unstored else {}) | dict(self.extra)
 
     def without_rejected(self, error: EndpointError, *, unexplained: bool = False) -> RequestParameters | None:
         """Parameters without the one that an error is about, so that the request is worth another try; None: no.
@@ -157,10 +166,12 @@ class RequestParameters:
         Args:
             unexplained: an error that does not say what it is about may be about schema and log-probabilities.
         """
-        if error.status not in REJECTED or error.moderated:
+        stumbled = error.status == 500 and UNKNOWN.search(error.message)
+        if (error.status not in REJECTED and not stumbled) or error.moderated:
             return None
         other = "max_completion_tokens" if self.limit_name == "max_tokens" else "max_tokens"
-        if not self.responses and error.mentions(self.limit_name) and not ITS_VALUE.search(error.message):
+        limit = self.limit_name.replace("_", "[_ -]?")
+        if not self.responses and error.mentions(limit) and not ITS_VALUE.search(error.message):
             if other in self.found:
                 return None
             return replace(self, limit_name=other, found={**self.found, self.limit_name: "rejected"})
@@ -174,7 +185,9 @@ class RequestParameters:
 
     def _optional(self) -> dict[str, bool]:
         named = {"schema": self.schema, "logprobs": self.logprobs, "temperature": self.temperature is not None}
-        return named | {"reasoning_effort": self.effort is not None} | dict.fromkeys(self.extra, True)
+        thinks = self.effort is not None
+        named |= {"reasoning_summary": thinks and self.summary and self.responses, "reasoning_effort": thinks}
+        return named | {"store": self.unstored and self.responses} | dict.fromkeys(self.extra, True)
 
     def dropping(self, name: str, why: str) -> RequestParameters:
         """Without one of the optional parameters."""
@@ -182,6 +195,8 @@ class RequestParameters:
             "schema": {"schema": False},
             "logprobs": {"logprobs": False},
             "temperature": {"temperature": None},
+            "reasoning_summary": {"summary": False},
+            "store": {"unstored": False},
             "reasoning_effort": {"effort": None},
         }
         without = changes.get(name) or {"extra": {key: value for key, value in self.extra.items() if key != name}}
@@ -360,12 +375,12 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
     ]
     thinking = [item for item in items if item.get("type") == "reasoning"]
     thoughts = [part for item in thinking for part in (*_list(item.get("summary")), *_list(item.get("content")))]
-    texts = [part for part in parts if part.get("type") == "output_text"]
+    texts = [part for part in parts if part.get("type") in ("output_text", "text")]
     finish = str(body.get("status") or "completed")
     if finish == "incomplete":
         finish = str(_object(body.get("incomplete_details")).get("reason") or "incomplete")
     reply = Reply(
-        "".join(text_of(part.get("text")) for part in texts),
+        "".join(text_of(part.get("text")) for part in texts) or text_of(body.get("output_text")),
         finish if finish not in ("in_progress", "queued") else f"interrupted: {finish}",
         "".join(text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
         "\n".join(text_of(_object(thought).get("text")) for thought in thoughts).strip(),

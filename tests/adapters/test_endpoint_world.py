@@ -120,6 +120,9 @@ def test_the_manifest_says_whether_the_probe_was_done(endpoint: Endpoint, url: s
         error(400, "This model only supports the default sampling settings."),
         error(400, "Value error: temp is fixed at 1.0 for thinking models"),
         error(400, "`do_sample`/temperature=0 is incompatible"),
+        error(400, "El parámetro «temperatura» no es compatible con este modelo."),
+        error(422, "Der Temperaturwert ist für dieses Modell fest."),
+        Reply(400, {"error": {"code": "1214", "message": "该模型不支持温度参数"}}),
     ],
 )
 def test_a_rejected_temperature_is_left_out(
@@ -147,6 +150,16 @@ def test_a_rejected_temperature_is_left_out(
         ({}, "max_tokens", error(400, "Parameter max_tokens is invalid here; please use max_completion_tokens.")),
         ({}, "max_tokens", error(400, "max_tokens: this field is no longer accepted")),
         ({"probabilities": True}, "top_logprobs", error(400, "top_logprobs: Input should be less than 6")),
+        ({"probabilities": True}, "logprobs", error(400, "Log-probabilities are unavailable for this deployment.")),
+        ({"probabilities": True}, "logprobs", error(500, "generate() got an unexpected keyword argument 'logprobs'")),
+        ({"schema": True}, "response_format", error(400, 'Invalid JSON payload. Unknown name "responseFormat"')),
+        ({"schema": True}, "response_format", error(400, "json-schema constrained decoding is not enabled")),
+        (
+            {"reasoning_effort": "low"},
+            "reasoning_effort",
+            Reply(400, {"errors": {"reasoning_effort": ["not in the list"]}}),
+        ),
+        ({}, "max_tokens", error(400, "Unsupported argument maxTokens")),
     ],
 )
 def test_other_optional_parameters_are_left_out_alike(
@@ -805,6 +818,54 @@ def test_the_responses_api(endpoint: Endpoint, url: str, picture: Picture) -> No
 def test_what_a_response_may_end_with(endpoint: Endpoint, url: str, picture: Picture, reply: Reply, kind: str) -> None:
     outcome = only(asked(loaded(url, api="responses"), endpoint, picture, reply))
     assert ("refusal" if isinstance(outcome, Refusal) else getattr(outcome, "error_type", "")) == kind
+
+
+@pytest.mark.parametrize(
+    ("field", "part", "rejection", "told"),
+    [
+        (
+            "reasoning",
+            "summary",
+            error(
+                400, "Your organization must be verified to generate reasoning summaries.", param="reasoning.summary"
+            ),
+            "reasoning_summary",
+        ),
+        ("include", None, error(400, "Unknown parameter: 'include[0]'."), "logprobs"),
+        ("store", None, error(400, "Unknown parameter: 'store'.", param="store"), "store"),
+        (
+            "text",
+            None,
+            error(400, "'text.format' of type 'json_schema' is not supported", param="text.format"),
+            "schema",
+        ),
+    ],
+)
+def test_the_responses_api_without_the_one_thing_that_it_rejects(
+    endpoint: Endpoint, url: str, picture: Picture, field: str, part: str | None, rejection: Reply, told: str
+) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        sent = field in request and (part is None or part in request[field])
+        return rejection if sent else seeing_responses(request, response(GOOD))
+
+    endpoint.reply = reply
+    adapter = OpenAIChat("m", url, api="responses", reasoning_effort="low")
+    assert isinstance(only(asked(adapter, endpoint, picture)), Answer)
+    assert adapter.runtime_info()["capabilities"][told] == "rejected"
+    assert endpoint.requests[-1]["reasoning"]["effort"] == "low"
+    assert len(endpoint.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"output": [], "output_text": GOOD},
+        {"output": [{"type": "message", "content": [{"type": "text", "text": GOOD}]}]},
+    ],
+)
+def test_the_text_of_a_response_by_other_names(endpoint: Endpoint, url: str, picture: Picture, body: Any) -> None:
+    reply = Reply(body={"object": "response", "status": "completed"} | body)
+    assert isinstance(only(asked(loaded(url, api="responses"), endpoint, picture, reply)), Answer)
 
 
 def test_the_responses_api_without_what_it_rejects(endpoint: Endpoint, url: str, picture: Picture) -> None:
