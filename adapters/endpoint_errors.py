@@ -36,7 +36,7 @@ NO_CREDITS = re.compile(
     r"insufficient[_ ](?:credits?|balance|funds|quota)|credit balance is too low|"
     r"(?:out of|no|add|used all\b.*) credits|exceeded[_ ]current[_ ]quota|exceeded your current quota|"
     r"billing (?:hard|details|not|is|limit|account|issue)|payment required|in arrears|arrearage|"
-    r"(?:spending|spend) limit|余额不足|欠费",
+    r"credits? (?:is|are|has been|have been) (?:depleted|exhausted|used up)|(?:spending|spend) limit|余额不足|欠费",
     re.IGNORECASE,
 )
 BAD_KEY = re.compile(
@@ -167,19 +167,26 @@ def connection_error(error: BaseException) -> RetryableError:
 
 
 def error_in_success(body: Any) -> EndpointError | None:
-    """The error in a response that says 200: of the whole, or of its first choice; None if there is none."""
+    """The error in a response that says 200: of the whole, of its first choice, or of the message; None if none is."""
     if not isinstance(body, Mapping):
         return None
     choices = body.get("choices") or body.get("output") or body.get("content") or body.get("candidates")
-    first = choices[0] if isinstance(choices, list) and choices else None
-    for holder in (body, first):
-        if isinstance(holder, Mapping) and holder.get("error"):
+    first = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    for holder in (body, first, _mapping(first.get("message"))):
+        if _says_something(holder.get("error")):
             return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
     if choices or not any(body.get(key) for key in ERRORS):
         return None
     inner = body.get("errors") or body.get("base_resp") or body
     inner = inner[0] if isinstance(inner, list) and inner else inner
     return EndpointError(400 if "detail" in body else _status_in(inner), {"error": inner})
+
+
+def _says_something(error: Any) -> bool:
+    """Whether an `error` is one; some endpoints give an empty one, or the code 0, with every answer."""
+    if isinstance(error, Mapping):
+        return any(error.values()) and str(error.get("code")) not in ("0", "200")
+    return bool(error)
 
 
 def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -> Outcome:

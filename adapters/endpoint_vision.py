@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from harness.adapters import endpoint_images
 from harness.adapters.base import EndpointAdapter
 from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_errors import EndpointError, in_short, outcome_of_error
+from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, outcome_of_error
 from harness.adapters.endpoint_images import Turn, answer_schema, data_url
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, outcome_of_reply
@@ -84,6 +84,7 @@ class VisionEndpoint(EndpointAdapter):
         self._examples: list[tuple[str, str]] = []  # of each shot, the image's data URL and the answer
         self._verdict = ""  # of the probe; empty: it was not done
         self._served: dict[str, Any] = {}
+        self._answered = False  # as an endpoint does, ever
         self._room: dict[str, int] = {}
         self._largest_prompt = self._largest_completion = 0
         self._models: Counter[str] = Counter()
@@ -204,7 +205,8 @@ class VisionEndpoint(EndpointAdapter):
 
     async def _paid(self, question: Sequence[Turn], room: int | None) -> Reply:
         """A reply to the probe, which is paid for whatever comes of it."""
-        reply = await self.send(question, endpoint_images.SCHEMA, room)
+        reply = whole_or_cut(await self.send(question, endpoint_images.SCHEMA, room), room or self.limit)
+        self._answered = True
         most = self.price.max_usage(question[0].text, room or self.limit or UNLIMITED_TOKENS)
         cost = reply.usage(self.price).cost_usd
         self.spent_usd += (most.cost_usd if cost is None else cost) or 0.0
@@ -283,7 +285,10 @@ class VisionEndpoint(EndpointAdapter):
         except EndpointError as error:
             return outcome_of_error(error, self.key_env)
         except ValueError as error:
-            return Failed("not-json", in_short(str(error)))
+            message = in_short(str(error))
+            if self._answered and not isinstance(error, ResponseRefused):
+                raise RetryableError(message, kind="not-json") from None  # a gateway's page, say: "just a moment"
+            return Failed("not-json", message)
         return self.outcome(item, reply, time.monotonic() - started)
 
     def outcome(self, item: Item, reply: Reply, latency_s: float | None) -> Outcome:
@@ -296,13 +301,15 @@ class VisionEndpoint(EndpointAdapter):
             self._models[reply.model] += 1
         if reply.system_fingerprint:
             self._system_fingerprints[reply.system_fingerprint] += 1
+        self._answered = True
+        limit = self._room.get(item.id) or self.limit
+        reply = whole_or_cut(reply, limit)
         usage = reply.usage(self.price, latency_s)
         self._largest_prompt = max(self._largest_prompt, usage.prompt_tokens or 0)
         self._largest_completion = max(self._largest_completion, usage.completion_tokens or 0)
         outcome = outcome_of_reply(reply, item, usage)
         if not isinstance(outcome, Failed) or outcome.error_type != "truncated":
             return outcome
-        limit = self._room.get(item.id) or self.limit
         message = f"max_tokens={limit or 'default'} ended the answer before any explanation; raise max_tokens="
         if limit is not None and item.id not in self._room:
             self._room[item.id] = more_room(limit)
@@ -372,6 +379,13 @@ def more_room(limit: int) -> int:
 def spoken(text: str) -> str:
     """A text without the thoughts that come before it."""
     return " ".join(split_reply(text).answer.split())
+
+
+def whole_or_cut(reply: Reply, limit: int | None) -> Reply:
+    """The reply; as one that the token limit ended if it took all of it to say nothing, which some call `stop`."""
+    if limit is None or (reply.completion_tokens or 0) < limit or reply.ending != "done" or spoken(reply.text):
+        return reply
+    return dataclasses.replace(reply, finish_reason="length")
 
 
 def unanswered(reply: Reply, limit: int | None) -> str:

@@ -24,7 +24,15 @@ from harness.adapters.endpoint_errors import (
 )
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import Price
-from harness.adapters.endpoint_reply import Reply, completion_count, count, listed_tokens, text_of, thoughts_of
+from harness.adapters.endpoint_reply import (
+    Reply,
+    completion_count,
+    count,
+    ending_of,
+    listed_tokens,
+    text_of,
+    thoughts_of,
+)
 from harness.types import RetryableError, UserError
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -231,6 +239,9 @@ def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
 
 # -------------------------------------------------------------------------------------------------------- the two APIs
 
+ANSWERS = {"choices", "output", "content"}
+"""Keys of what holds an answer."""
+
 
 def read_json(body: Any, price: Price) -> dict[str, Any]:
     """A response's JSON object, also if its headers call it text.
@@ -254,12 +265,19 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
         raise ValueError(
             f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"
         )
-    if (error := error_in_success(body)) is not None:
-        usage = _with_counts(Reply(), _object(body.get("usage"))).usage(price)
-        unknown = usage.prompt_tokens is None and body.get("choices")
+    answer: dict[str, Any] = _unwrapped(body)
+    if (error := error_in_success(answer)) is not None:
+        usage = _with_counts(Reply(), _object(answer.get("usage"))).usage(price)
+        unknown = usage.prompt_tokens is None and answer.get("choices")
         error.cost_usd = None if unknown else usage.cost_usd or 0.0
         raise error
-    return body
+    return answer
+
+
+def _unwrapped(body: dict[str, Any]) -> dict[str, Any]:
+    """An answer without the envelope that some gateways put it in."""
+    held = [_object(body.get(name)) for name in ("data", "result", "response")]
+    return next((inner for inner in held if ANSWERS & set(inner)), body) if not ANSWERS & set(body) else body
 
 
 def unstreamed(text: str) -> dict[str, Any] | None:
@@ -316,9 +334,12 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
         raise RetryableError(f"the response holds no choice: {in_short(json.dumps(body))[:200]}", kind="no-choice")
     message = _object(choice.get("message"))
     parts = [part for part in _list(message.get("content")) if isinstance(part, dict)]
+    said, finish = _said(choice, message), str(choice.get("finish_reason") or "stop")
+    if not said and ending_of(finish) == "done":  # the gateway's word; the vendor's may say why nothing came
+        finish = str(choice.get("native_finish_reason") or finish)
     reply = Reply(
-        _said(choice, message),
-        str(choice.get("finish_reason") or "stop"),
+        said,
+        finish,
         text_of(message.get("refusal")) or "".join(text_of(part.get("refusal")) for part in parts),
         thoughts_of(message),
         listed_tokens(_object(choice.get("logprobs")).get("content")),

@@ -239,6 +239,21 @@ def test_a_model_that_thinks_longer_than_the_limit_gets_more_room(
     assert failed.usage.cost_usd == pytest.approx((2 * 2 * 1000 + 10 * (300 + 4096)) / 1e6)
 
 
+@pytest.mark.parametrize("probe", ["off", "strict"])
+def test_thoughts_that_took_the_limit_may_be_called_a_stop(
+    endpoint: Endpoint, url: str, picture: Picture, probe: str
+) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        limit = request["max_tokens"]
+        said = answered("") if limit < 2000 else seeing(request, GOOD)
+        said.body["usage"] = {"prompt_tokens": 70, "completion_tokens": min(limit, 2060)}
+        return said
+
+    endpoint.reply = reply
+    assert isinstance(only(asked(loaded(url, probe=probe), endpoint, picture)), Answer)
+    assert endpoint.requests[-1]["max_tokens"] == 4096
+
+
 def test_an_answer_in_the_reasoning_field_is_no_empty_text(endpoint: Endpoint, url: str, picture: Picture) -> None:
     outcome = only(asked(loaded(url), endpoint, picture, answered(None, reasoning_content="Awe because the sky glows")))
     assert isinstance(outcome, Failed)
@@ -268,6 +283,13 @@ def test_thoughts_are_kept_and_not_read(endpoint: Endpoint, url: str, picture: P
 def choice_error(text: str, finish: str = "error", **given: Any) -> Reply:
     reply = answered(text, finish)
     reply.body["choices"][0]["error"] = {"code": 502, "message": "Upstream error from Provider"} | given
+    return reply
+
+
+def native_end(reason: str, text: str = "") -> Reply:
+    """An answer that a gateway calls done, with the vendor's own word for how it ended."""
+    reply = answered(text)
+    reply.body["choices"][0]["native_finish_reason"] = reason
     return reply
 
 
@@ -306,6 +328,8 @@ def choice_error(text: str, finish: str = "error", **given: Any) -> Reply:
         ),
         (Reply(202, {"id": "x", "status": "queued"}), "no-choice", "queued"),
         (answered("", "malformed_model_output"), "broken-answer", "malformed_model_output"),
+        (native_end("MALFORMED_RESPONSE"), "broken-answer", "MALFORMED_RESPONSE"),
+        (answered("", error={"code": 429, "message": "upstream is busy"}), "http-429", "upstream is busy"),
         (answered("Awe because the sky is vast", "engine_overloaded"), "broken-answer", "engine_overloaded"),
         (answered("Awe because the sky is vast", "timed_out"), "broken-answer", "timed_out"),
         (error(524, "x"), "http-524", "524 x"),
@@ -321,6 +345,32 @@ def test_what_an_endpoint_could_not_do_is_tried_again_and_never_the_models(
     assert outcome.error_type == kind
     assert words in outcome.message
     assert len(endpoint.requests) >= 6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 0, "msg": "ok", "data": FINE.body},
+        {"result": FINE.body, "success": True, "errors": [], "messages": []},
+        FINE.body | {"error": False, "message": "ok"},
+        FINE.body | {"error": {"code": 0, "message": "success"}},
+        FINE.body | {"error": {"code": None, "message": ""}},
+        native_end("MALFORMED_RESPONSE", GOOD).body,
+    ],
+)
+def test_an_answer_beside_words_of_success(endpoint: Endpoint, url: str, picture: Picture, body: Any) -> None:
+    assert isinstance(only(asked(loaded(url), endpoint, picture, Reply(body=body))), Answer)
+
+
+def test_a_page_in_between_is_no_answer_to_an_item(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    page = Reply(200, "<html><title>Just a moment...</title></html>", {"content-type": "text/html"})
+    first = asked(loaded(url), endpoint, picture, FINE, page, FINE, count=2)[1]
+    assert isinstance(first, Answer)
+    assert first.usage.attempts == 2
+    failed = asked(loaded(url), endpoint, picture, FINE, page, count=2)[1]
+    assert isinstance(failed, Failed)
+    assert (failed.error_type, failed.usage.attempts) == ("not-json", 6)
+    assert "'Just a moment...'; check base_url=" in failed.message
 
 
 def test_a_bad_request_in_a_200_is_not_repeated(endpoint: Endpoint, url: str, picture: Picture) -> None:
@@ -383,6 +433,7 @@ def test_the_usual_ends(endpoint: Endpoint, url: str, picture: Picture, finish: 
         choice_error("", code=402, message="Insufficient credits"),
         error(401, "Incorrect API key provided: sk-proj-****abcd."),
         error(403, "Your team has used all available credits"),
+        error(429, "Your prepayment credits are depleted.", "RESOURCE_EXHAUSTED"),
         error(403, "Country not supported"),
         error(
             429, "You exceeded your current quota, please check your plan and billing details.", "insufficient_quota"

@@ -51,7 +51,6 @@ def test_an_answer_with_its_usage_and_what_the_endpoint_said_about_itself(
         (answered(""), Unparsed),
         (answered(None), Unparsed),
         (answered("awe because the sky is", "length"), Answer),
-        (Reply(body="<html><body>Welcome</body></html>", headers={"content-type": "text/html"}), Failed),
         (error(400, "image too small"), Failed),
         (error(403, "flagged by the moderation"), Refusal),
         (error(422, "cannot be processed"), Failed),
