@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Literal
 
 from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_client import Clients, http_client
-from harness.adapters.endpoint_errors import EndpointError, of_sdk
+from harness.adapters.endpoint_errors import of_sdk
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply, count, text_of
@@ -85,7 +85,6 @@ class Claude(VisionEndpoint):
             patience_s=patience_s,
         )
         self.thinking, self.extra = thinking, extra_fields(extra_body)
-        self._sent_temperature = self.temperature
         self._clients = Clients(lambda: _client(_package(), self.endpoint), lambda client: client.close())
 
     def fingerprint(self) -> dict[str, Any]:
@@ -97,7 +96,7 @@ class Claude(VisionEndpoint):
 
     def runtime_info(self) -> dict[str, Any]:
         """What `VisionEndpoint` says, and the parameters that are sent."""
-        return super().runtime_info() | {"request_parameters": self._parameters(None)}
+        return super().runtime_info() | {"request_parameters": self._parameters(None, self._rejected)}
 
     def load(self) -> None:
         """See that the package and a key are there.
@@ -116,24 +115,23 @@ class Claude(VisionEndpoint):
         await self._clients.aclose()
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
-        """Ask once, or once more without a temperature that is rejected."""
+        """Ask once, without what the model was found to reject."""
         body = {"model": self.model, "messages": [_message(turn) for turn in turns]}
-        try:
-            return read_message(await self._post(body | self._parameters(room)))
-        except EndpointError as error:
-            if self._sent_temperature is None or error.status != 400 or not error.mentions("temperature"):
-                raise
-        self._sent_temperature = None
-        self._warn(f"{self.model} takes no temperature; it is left to the model")
-        return read_message(await self._post(body | self._parameters(room)))
+        sent = self._parameters(room) | self._parameters(room, {"thinking"})
+        optional = [name for name in sent if name != "max_tokens"]
 
-    def _parameters(self, room: int | None) -> dict[str, Any]:
+        async def ask(left_out: Set[str]) -> Reply:
+            return read_message(await self._post(body | self._parameters(room, left_out)))
+
+        return await self.without_rejected(optional, ask)
+
+    def _parameters(self, room: int | None, left_out: Set[str] = frozenset()) -> dict[str, Any]:
         sent: dict[str, Any] = {"max_tokens": room or self.limit}
-        if self.thinking is not None:
+        if self.thinking is not None and "thinking" not in left_out:
             sent["thinking"] = {"type": "enabled", "budget_tokens": self.thinking}
-        elif self._sent_temperature is not None:  # thoughts and a temperature exclude each other
-            sent["temperature"] = self._sent_temperature
-        return sent | self.extra
+        elif self.temperature is not None:  # thoughts and a temperature exclude each other
+            sent["temperature"] = self.temperature
+        return {name: value for name, value in (sent | self.extra).items() if name not in left_out}
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         anthropic = _package()

@@ -19,7 +19,7 @@ ENDINGS: dict[Ending, str] = {
     "toxic|harm|violat|offens|language|armor|copyright|illegal|forbidden|csam",
     "broken": "malformed|error|abort|fail|insufficient|overload|timed?.?out|cancel|interrupt|unavailable|network|"
     "rate_?limit|quota",
-    "cut": "length|max|limit|exceed|context|truncat|incomplete|budget|too_long|window",
+    "cut": "length|max|limit|exceed|context|truncat|incomplete|budget|too_long|window|contin",
     "done": "stop|^end|_end$|eos|complete|done|finish|normal|success|tool|function|unspecified|repetition|"
     "^none$|^null$|^$",
 }
@@ -108,6 +108,16 @@ def outcome_of_reply(reply: Reply, item: Item, usage: Usage) -> Outcome:
 
 
 # ----------------------------------------------------------------------------------------------- reading what came
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one instead of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON list; an empty one instead of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def text_of(content: Any) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Any, TypeVar
 
 from harness.adapters import endpoint_images
@@ -17,6 +17,7 @@ from harness.adapters.base import EndpointAdapter
 from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, outcome_of_error
 from harness.adapters.endpoint_images import Turn, answer_schema, data_url
+from harness.adapters.endpoint_parameters import ITS_VALUE, rejected_among
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, outcome_of_reply
 from harness.adapters.shots import Shot, choose_shots, shots_identity
@@ -84,6 +85,7 @@ class VisionEndpoint(EndpointAdapter):
         self._examples: list[tuple[str, str]] = []  # of each shot, the image's data URL and the answer
         self._verdict = ""  # of the probe; empty: it was not done
         self._served: dict[str, Any] = {}
+        self._rejected: frozenset[str] = frozenset()
         self._answered = False  # as an endpoint does, ever
         self._room: dict[str, int] = {}
         self._largest_prompt = self._largest_completion = 0
@@ -130,6 +132,33 @@ class VisionEndpoint(EndpointAdapter):
         except TimeoutError:
             raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
 
+    async def without_rejected(
+        self, optional: Sequence[str], ask: Callable[[Set[str]], Awaitable[Reply]]
+    ) -> Reply:
+        """A reply to a request without those of its optional parameters that the endpoint rejects, now and later.
+
+        Args:
+            optional: the parameters' names.
+            ask: sends the request without the given ones.
+
+        Raises:
+            EndpointError: it is about none of them.
+        """
+        left_out = self._rejected
+        while True:
+            try:
+                reply = await ask(left_out)
+            except EndpointError as error:
+                name = rejected_among(error, [name for name in optional if name not in left_out])
+                if name is None or (name == "thinking" and ITS_VALUE.search(error.message)):
+                    raise
+                left_out |= {name}
+            else:
+                for name in sorted(left_out - self._rejected):
+                    self._warn(f"{self.model} takes no {name}; it is left to the model")
+                self._rejected |= left_out
+                return reply
+
     # ---------------------------------------------------------------------------------------------------- identity
 
     def cache_key(self) -> dict[str, Any]:
@@ -140,7 +169,9 @@ class VisionEndpoint(EndpointAdapter):
     def runtime_info(self) -> dict[str, Any]:
         """Names and system fingerprints that came back with their counts, the probe's verdict, and the price."""
         probe = {"": "not done", "passed": "passed"}.get(self._verdict, "warned")
-        problem = {"probe_problem": self._verdict} if probe == "warned" else {}
+        problem: dict[str, Any] = {"probe_problem": self._verdict} if probe == "warned" else {}
+        if self._rejected:
+            problem["capabilities"] = dict.fromkeys(sorted(self._rejected), "rejected")
         return self._reported | {
             "models_returned": dict(self._models),
             "system_fingerprints": dict(self._system_fingerprints),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
 import openai
@@ -15,8 +15,9 @@ from harness.adapters.endpoint_client import Clients, http_client
 from harness.adapters.endpoint_errors import EndpointError, connection_error
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply, completion_count, count
+from harness.adapters.endpoint_reply import Reply, as_list, as_object, completion_count, count, text_of
 from harness.adapters.endpoint_vision import VisionEndpoint
+from harness.adapters.openai_wire import read_json
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
 
@@ -107,20 +108,28 @@ class Gemini(VisionEndpoint):
         await self._clients.aclose()
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
-        """Ask once."""
+        """Ask once, without what the model was found to reject."""
+        optional = {"temperature": self.temperature is not None, "thinking": self.thinking is not None}
+        asked = [name for name, given in optional.items() if given]
+        return await self.without_rejected(asked, lambda left_out: self._ask(turns, room, left_out))
+
+    async def _ask(self, turns: Sequence[Turn], room: int | None, left_out: Set[str]) -> Reply:
         genai = _package()
         question = {
             "model": self.model,
             "contents": [_content(genai.types, turn) for turn in turns],
             "config": genai.types.GenerateContentConfig(
                 max_output_tokens=room or self.limit,
-                temperature=self.temperature,
-                thinking_config=self._thinking(genai.types),
+                temperature=None if "temperature" in left_out else self.temperature,
+                thinking_config=None if "thinking" in left_out else self._thinking(genai.types),
+                # The body as it came: the package drops errors from it, and asks for continuations by itself.
+                should_return_http_response=True,
             ),
         }
         try:
             with self._clients.client() as (client, _):
-                return read_content(await self.in_time(client.models.generate_content(**question)))
+                response = await self.in_time(client.models.generate_content(**question))
+            return read_content(read_json(response.sdk_http_response.body or "", self.price))
         except genai.errors.UnknownApiResponseError as error:
             raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
         except genai.errors.APIError as error:
@@ -171,39 +180,33 @@ def _content(types: Any, turn: Turn) -> Any:
     return types.Content(role=role, parts=[*parts, types.Part.from_text(text=turn.text)])
 
 
-def read_content(response: Any) -> Reply:
-    """A response of generateContent, as the package gives it.
+def read_content(body: Mapping[str, Any]) -> Reply:
+    """A response of generateContent.
 
     Raises:
         RetryableError: it holds no candidate, and no reason why.
     """
-    usage = response.usage_metadata
-    prompt = count(getattr(usage, "prompt_token_count", None)) or None
-    thoughts = count(getattr(usage, "thoughts_token_count", None))
-    answer = count(getattr(usage, "candidates_token_count", None))
+    usage = as_object(body.get("usageMetadata"))
+    prompt = count(usage.get("promptTokenCount")) or None
+    thoughts, answer = count(usage.get("thoughtsTokenCount")), count(usage.get("candidatesTokenCount"))
     spoken = None if answer is None else answer + (thoughts or 0)
     counts: dict[str, Any] = {
         "prompt_tokens": prompt,
-        "completion_tokens": completion_count(prompt, spoken, count(getattr(usage, "total_token_count", None)), None),
-        "cached_tokens": count(getattr(usage, "cached_content_token_count", None)),
+        "completion_tokens": completion_count(prompt, spoken, count(usage.get("totalTokenCount")), None),
+        "cached_tokens": count(usage.get("cachedContentTokenCount")),
         "reasoning_tokens": thoughts,
-        "model": response.model_version,
+        "model": str(body["modelVersion"])[:100] if body.get("modelVersion") else None,
     }
-    if not response.candidates:
-        blocked = getattr(response.prompt_feedback, "block_reason", None)
+    candidate = next(map(as_object, as_list(body.get("candidates"))), None)
+    if candidate is None:
+        blocked = as_object(body.get("promptFeedback")).get("blockReason")
         if blocked is None:
             raise RetryableError("the response holds no candidate", kind="no-choice")
-        return Reply(refusal=f"the prompt was blocked: {_name(blocked)}", **counts)
-    candidate = response.candidates[0]
-    parts = (candidate.content.parts if candidate.content is not None else None) or []
+        return Reply(refusal=f"the prompt was blocked: {blocked}", **counts)
+    parts = list(map(as_object, as_list(as_object(candidate.get("content")).get("parts"))))
     return Reply(
-        "".join(part.text or "" for part in parts if not part.thought),
-        _name(candidate.finish_reason) if candidate.finish_reason is not None else "stop",
-        reasoning="".join(part.text or "" for part in parts if part.thought),
+        "".join(text_of(part.get("text")) for part in parts if not part.get("thought")),
+        str(candidate.get("finishReason") or "stop"),
+        reasoning="".join(text_of(part.get("text")) for part in parts if part.get("thought")),
         **counts,
     )
-
-
-def _name(value: Any) -> str:
-    """An enumeration's value in words."""
-    return str(getattr(value, "value", value))

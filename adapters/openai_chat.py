@@ -14,12 +14,12 @@ from harness.adapters.endpoint_address import Endpoint
 from harness.adapters.endpoint_client import Clients
 from harness.adapters.endpoint_errors import EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn, answer_schema
+from harness.adapters.endpoint_parameters import REJECTED
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.endpoint_reply import Reply
 from harness.adapters.endpoint_vision import VisionEndpoint, check_choices, check_more_than_0
 from harness.adapters.openai_batch import OpenAIBatches
 from harness.adapters.openai_wire import (
-    REJECTED,
     RequestParameters,
     chat_body,
     check_reachable,

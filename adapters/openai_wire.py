@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,9 +22,12 @@ from harness.adapters.endpoint_errors import (
     outcome_of_error,
 )
 from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_parameters import ITS_VALUE, is_rejection, rejected_among
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import (
     Reply,
+    as_list,
+    as_object,
     completion_count,
     count,
     ending_of,
@@ -95,24 +97,6 @@ def served_model(listed: Sequence[Mapping[str, Any]], model: str) -> list[Mappin
 
 TOP_LOGPROBS = 20
 """The most that OpenAI gives."""
-REJECTED = frozenset({400, 403, 422, 501})
-"""Statuses of requests that an endpoint does not take as they are."""
-ITS_VALUE = re.compile(
-    r"too (?:large|small|high|low)|at (?:most|least)|(?:less|greater) than|exceed|maximum|between|range", re.I
-)
-"""Of a parameter that is taken, with another value."""
-UNKNOWN = re.compile(r"unexpected keyword|unknown|unsupported|not supported|unrecogni[sz]ed|not permitted", re.I)
-"""Of a parameter that a server has stumbled over, and so answers with a 500."""
-NAMES = {
-    "temperature": r"(?:temperatur\w*|temp|sampling|温度|온도|[Тт]емператур\S*)",
-    "schema": r"(?:(?:response|text)[_. -]?(?:format|schema)|json[_ -](?:schema|object|mode)|"
-    r"structured[_ -]outputs?|guided|grammar|constrained decoding)",
-    "logprobs": r"(?:(?:(?:top|response)[_ -]?)?log[_ -]?prob(?:s|abilit(?:y|ies))?|include(?=[\['`\"]))",
-    "reasoning_summary": r"reasoning[_. ]summar(?:y|ies)",
-    "reasoning_effort": r"(?:reasoning[_. -]?effort|reasoning|thinking|effort)",
-}
-"""Optional parameter -> how endpoints name it."""
-
 
 @dataclass(frozen=True)
 class RequestParameters:
@@ -174,8 +158,7 @@ class RequestParameters:
         Args:
             unexplained: an error that does not say what it is about may be about schema and log-probabilities.
         """
-        stumbled = error.status == 500 and UNKNOWN.search(error.message)
-        if (error.status not in REJECTED and not stumbled) or error.moderated:
+        if not is_rejection(error):
             return None
         other = "max_completion_tokens" if self.limit_name == "max_tokens" else "max_tokens"
         limit = self.limit_name.replace("_", "[_ -]?")
@@ -183,9 +166,8 @@ class RequestParameters:
             if other in self.found:
                 return None
             return replace(self, limit_name=other, found={**self.found, self.limit_name: "rejected"})
-        for name in [name for name, value in self._optional().items() if value]:
-            if error.mentions(NAMES.get(name, re.escape(name))):
-                return self.dropping(name, "rejected")
+        if (name := rejected_among(error, [name for name, value in self._optional().items() if value])) is not None:
+            return self.dropping(name, "rejected")
         if unexplained and error.status in (400, 422) and not error.param and (self.schema or self.logprobs):
             plainer = self.dropping("schema", "rejected") if self.schema else self
             return plainer.dropping("logprobs", "rejected") if self.logprobs else plainer
@@ -239,7 +221,7 @@ def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
 
 # -------------------------------------------------------------------------------------------------------- the two APIs
 
-ANSWERS = {"choices", "output", "content"}
+ANSWERS = {"choices", "output", "content", "candidates"}
 """Keys of what holds an answer."""
 
 
@@ -251,6 +233,7 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
 
     Raises:
         EndpointError: it is an error after all.
+        RetryableError: it is a part of one, or empty.
         ValueError: it is none.
     """
     if isinstance(body, str):
@@ -258,6 +241,8 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
             body = unstreamed(body) or json.loads(body)
         except (ValueError, RecursionError):
             start = in_short(body)[:80]
+            if start[:1] in ("", "{", "["):
+                raise RetryableError(f"the response is no whole JSON: {start!r}", kind="bad-response") from None
             raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
@@ -267,7 +252,7 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
         )
     answer: dict[str, Any] = _unwrapped(body)
     if (error := error_in_success(answer)) is not None:
-        usage = _with_counts(Reply(), _object(answer.get("usage"))).usage(price)
+        usage = _with_counts(Reply(), as_object(answer.get("usage"))).usage(price)
         unknown = usage.prompt_tokens is None and answer.get("choices")
         error.cost_usd = None if unknown else usage.cost_usd or 0.0
         raise error
@@ -276,7 +261,7 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
 
 def _unwrapped(body: dict[str, Any]) -> dict[str, Any]:
     """An answer without the envelope that some gateways put it in."""
-    held = [_object(body.get(name)) for name in ("data", "result", "response")]
+    held = [as_object(body.get(name)) for name in ("data", "result", "response")]
     return next((inner for inner in held if ANSWERS & set(inner)), body) if not ANSWERS & set(body) else body
 
 
@@ -287,16 +272,16 @@ def unstreamed(text: str) -> dict[str, Any] | None:
         ValueError: an event is no JSON.
     """
     data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-    events: list[dict[str, Any]] = [_object(json.loads(line)) for line in data if line and line != "[DONE]"]
+    events: list[dict[str, Any]] = [as_object(json.loads(line)) for line in data if line and line != "[DONE]"]
     if not events:
         return None
     for event in reversed(events):
         if whole := event.get("response"):  # the Responses API's last event
-            return _object(whole)
-        if event.get("error") or any("message" in _object(choice) for choice in _list(event.get("choices"))):
-            return _object(event)
-    choices = [choice for event in events for choice in map(_object, _list(event.get("choices"))[:1])]
-    deltas = [_object(choice.get("delta")) for choice in choices]
+            return as_object(whole)
+        if event.get("error") or any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
+            return as_object(event)
+    choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices"))[:1])]
+    deltas = [as_object(choice.get("delta")) for choice in choices]
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     message = {
         "content": "".join(text_of(delta.get("content")) for delta in deltas),
@@ -328,12 +313,12 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        feedback = _object(body.get("prompt_feedback") or body.get("promptFeedback"))
+        feedback = as_object(body.get("prompt_feedback") or body.get("promptFeedback"))
         if blocked := feedback.get("block_reason") or feedback.get("blockReason"):
-            return _with_counts(Reply(refusal=f"the prompt was blocked: {blocked}"), _object(body.get("usage")))
+            return _with_counts(Reply(refusal=f"the prompt was blocked: {blocked}"), as_object(body.get("usage")))
         raise RetryableError(f"the response holds no choice: {in_short(json.dumps(body))[:200]}", kind="no-choice")
-    message = _object(choice.get("message"))
-    parts = [part for part in _list(message.get("content")) if isinstance(part, dict)]
+    message = as_object(choice.get("message"))
+    parts = [part for part in as_list(message.get("content")) if isinstance(part, dict)]
     said, finish = _said(choice, message), str(choice.get("finish_reason") or "stop")
     if not said and ending_of(finish) == "done":  # the gateway's word; the vendor's may say why nothing came
         finish = str(choice.get("native_finish_reason") or finish)
@@ -342,21 +327,21 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
         finish,
         text_of(message.get("refusal")) or "".join(text_of(part.get("refusal")) for part in parts),
         thoughts_of(message),
-        listed_tokens(_object(choice.get("logprobs")).get("content")),
+        listed_tokens(as_object(choice.get("logprobs")).get("content")),
         _name(body.get("model")),
         _name(body.get("system_fingerprint")),
     )
-    return _with_counts(reply, _object(body.get("usage")))
+    return _with_counts(reply, as_object(body.get("usage")))
 
 
 def _said(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str:
     """What a choice says, wherever: as content, parsed, spoken, as arguments of a function, or beside the message."""
-    calls = [_object(call).get("function") for call in _list(message.get("tool_calls"))]
-    functions = [_object(function) for function in (*calls, message.get("function_call"))]
+    calls = [as_object(call).get("function") for call in as_list(message.get("tool_calls"))]
+    functions = [as_object(function) for function in (*calls, message.get("function_call"))]
     places = (
         message.get("content"),
         message.get("parsed"),
-        _object(message.get("audio")).get("transcript"),
+        as_object(message.get("audio")).get("transcript"),
         *(function.get("arguments") for function in functions),
         choice.get("text"),
         None if message else choice.get("message"),
@@ -395,20 +380,20 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
         if isinstance(part, dict)
     ]
     thinking = [item for item in items if item.get("type") == "reasoning"]
-    thoughts = [part for item in thinking for part in (*_list(item.get("summary")), *_list(item.get("content")))]
+    thoughts = [part for item in thinking for part in (*as_list(item.get("summary")), *as_list(item.get("content")))]
     texts = [part for part in parts if part.get("type") in ("output_text", "text")]
     finish = str(body.get("status") or "completed")
     if finish == "incomplete":
-        finish = str(_object(body.get("incomplete_details")).get("reason") or "incomplete")
+        finish = str(as_object(body.get("incomplete_details")).get("reason") or "incomplete")
     reply = Reply(
         "".join(text_of(part.get("text")) for part in texts) or text_of(body.get("output_text")),
         finish if finish not in ("in_progress", "queued") else f"interrupted: {finish}",
         "".join(text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
-        "\n".join(text_of(_object(thought).get("text")) for thought in thoughts).strip(),
+        "\n".join(text_of(as_object(thought).get("text")) for thought in thoughts).strip(),
         tuple(token for part in texts for token in listed_tokens(part.get("logprobs"))),
         _name(body.get("model")),
     )
-    return _with_counts(reply, _object(body.get("usage")))
+    return _with_counts(reply, as_object(body.get("usage")))
 
 
 def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
@@ -420,8 +405,8 @@ def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
         prompt += sum(cache)
     completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
     total = count(usage.get("total_tokens"))
-    inward = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    outward = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    inward = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    outward = as_object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
     thoughts = count(outward.get("reasoning_tokens", usage.get("reasoning_tokens")))
     return replace(
         reply,
@@ -430,14 +415,6 @@ def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
         cached_tokens=count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens", cache[1] or None))),
         reasoning_tokens=thoughts,
     )
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _name(value: Any) -> str | None:

@@ -247,6 +247,98 @@ def test_claude_without_temperature_and_with_thoughts(endpoint: Endpoint, url: s
         built("claude", url, thinking=5000)
 
 
+@pytest.mark.parametrize(
+    ("vendor", "settings", "field", "message"),
+    [
+        ("claude", {"thinking": 500}, "thinking", "thinking.type: 'enabled' is no longer supported; use 'adaptive'"),
+        (
+            "claude",
+            {"extra_body": '{"output_config":{"effort":"low"}}'},
+            "output_config",
+            "output_config: Extra inputs are not permitted",
+        ),
+        ("gemini", {}, "temperature", "temperature is not supported by this model; omit it."),
+        ("gemini", {"thinking": "0"}, "thinking", "Budget 0 is invalid. This model only works in thinking mode."),
+        ("gemini", {"thinking": "low"}, "thinking", "Thinking level is not supported for this model."),
+    ],
+)
+def test_what_a_model_rejects_is_left_out_and_announced(
+    vendor: str, settings: dict[str, Any], field: str, message: str,
+    endpoint: Endpoint, url: str, picture: Picture, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    says, sound = VENDORS[vendor][1], answering(vendor, lambda: says(SAID))
+
+    def reply(request: dict[str, Any]) -> Reply:
+        sent = {**request, **request.get("generationConfig", {})}
+        if field in sent or f"{field}Config" in sent:
+            return {
+                "claude": claude_error(400, "invalid_request_error", message),
+                "gemini": gemini_error(400, "INVALID_ARGUMENT", message),
+            }[vendor]
+        return sound(request)
+
+    endpoint.reply = reply
+    adapter = built(vendor, url, **settings)
+    (outcome,) = driven(adapter, item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert len(endpoint.requests) == 4
+    assert adapter.runtime_info()["capabilities"] == {field: "rejected"}
+    assert f"m takes no {field}; it is left to the model" in capsys.readouterr().err
+
+
+def test_a_budget_for_thoughts_of_another_size_is_the_users_to_choose(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    words = "thinking.budget_tokens: Input should be greater than or equal to 1024"
+    endpoint.reply = lambda request: claude_error(400, "invalid_request_error", words)
+    with pytest.raises(UserError, match="greater than or equal to 1024"):
+        driven(built("claude", url, thinking=500), item("a", picture()))
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (
+            {"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}},
+            "http-503",
+            "overloaded",
+        ),
+        ([{"error": {"code": 400, "message": "bad image", "status": "INVALID_ARGUMENT"}}], "http-400", "bad image"),
+        ("", "bad-response", "no whole JSON"),
+        ({"candidates": []}, "no-choice", "no candidate"),
+    ],
+)
+def test_what_gemini_says_in_a_200(
+    endpoint: Endpoint, url: str, picture: Picture, body: Any, kind: str, words: str
+) -> None:
+    endpoint.reply = answering("gemini", lambda: Reply(200, body))
+    (outcome,) = driven(built("gemini", url, patience_s=0.0), item("a", picture()))
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == kind
+    assert words in outcome.message
+
+
+@pytest.mark.parametrize("counted", [{"promptTokenCount": "many"}, {"promptTokenCount": -5}, [], None, {"x": {}}])
+def test_odd_counts_of_gemini_leave_the_answer(endpoint: Endpoint, url: str, picture: Picture, counted: Any) -> None:
+    endpoint.reply = answering("gemini", lambda: gemini_says(SAID, usageMetadata=counted))
+    (outcome,) = driven(built("gemini", url), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert outcome.usage.cost_usd is None
+
+
+def test_gemini_is_not_asked_to_continue_behind_the_budgets_back(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    said = gemini_says("awe because the sky", "CONTINUATION")
+    said.body["candidates"][0]["continuationToken"] = "more"
+    endpoint.reply = lambda request: said
+    (outcome,) = driven(built("gemini", url, probe="off"), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert outcome.truncated
+    assert len(endpoint.requests) == 1
+
+
 def test_gemini_is_told_how_much_to_think(endpoint: Endpoint, url: str, picture: Picture) -> None:
     endpoint.reply = answering("gemini", lambda: gemini_says(SAID))
     driven(built("gemini", url, thinking="0"), item("a", picture()))
