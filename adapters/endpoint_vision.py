@@ -132,9 +132,7 @@ class VisionEndpoint(EndpointAdapter):
         except TimeoutError:
             raise RetryableError(f"no answer within {self.endpoint.timeout_s:g} s", kind="timeout") from None
 
-    async def without_rejected(
-        self, optional: Sequence[str], ask: Callable[[Set[str]], Awaitable[Reply]]
-    ) -> Reply:
+    async def without_rejected(self, optional: Sequence[str], ask: Callable[[Set[str]], Awaitable[Reply]]) -> Reply:
         """A reply to a request without those of its optional parameters that the endpoint rejects, now and later.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
@@ -163,7 +164,7 @@ def _client(genai: Any, endpoint: Endpoint) -> tuple[Any, Any]:
     """A client without retries of its own, and its connections, which it does not close."""
     pool = http_client(endpoint, openai)  # whose kind of connections Google's package takes too
     options = genai.types.HttpOptions(
-        base_url=endpoint.base_url,
+        base_url=re.sub(r"/v1(beta)?/?$", "", endpoint.base_url),  # which the package adds
         timeout=int(1000 * endpoint.timeout_s),
         retry_options=genai.types.HttpRetryOptions(attempts=1),
         httpx_async_client=pool,

@@ -98,6 +98,7 @@ def served_model(listed: Sequence[Mapping[str, Any]], model: str) -> list[Mappin
 TOP_LOGPROBS = 20
 """The most that OpenAI gives."""
 
+
 @dataclass(frozen=True)
 class RequestParameters:
     """Token limit, temperature, schema and so on, in the form that an endpoint was found to accept.
