@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.tasks.metrics.base import Unavailable
 
-JAVA_OPTIONS = ["-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
+JAVA_OPTIONS = ["-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
 JAVA_OPTIONS += ["-XX:+UseSerialGC"]  # METEOR takes half the memory of the default collector, and starts sooner
 _TOKENISER_TIMEOUT_S = 600
 

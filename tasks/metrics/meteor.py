@@ -6,15 +6,21 @@ and the matched function words of candidate and reference, then chunks and match
 Scores are functions of (sums of) these numbers, so the jar is asked once per pair and corpus METEOR of any subset of
 examples follows by addition.
 
+The jar normalises both texts of every pair by some twenty regular expressions, which takes as long as matching them.
+Here each text is normalised once, by the jar's own program, and one of lower-case words needs none.
+
 Source: Denkowski & Lavie 2014, Meteor Universal; parameters of the English ranking task.
 """
 
 from __future__ import annotations
 
 import queue
+import re
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from io import BufferedReader
 from types import TracebackType
 from typing import IO
 
@@ -32,6 +38,8 @@ COLUMNS = 23
 
 _TIMEOUT_S = 120
 _PIPELINED = 1_000
+_AT_ONCE = 1 << 16
+_NORMAL = re.compile("[a-z ]*")
 
 CHUNKS = 20
 """Index of the number of chunks."""
@@ -71,16 +79,15 @@ def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 
 class MeteorProcess:
-    """One METEOR 1.5 process that answers many questions; start-up (the paraphrase table) takes seconds.
+    """One METEOR 1.5 that answers many questions; start-up (the paraphrase table) takes seconds.
 
-    Use as a context manager, or call `close`. The process starts at the first question and starts anew after a
-    failure.
+    Use as a context manager, or call `close`. Its programs start at the first question and start anew after a failure.
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._matcher = _Program("-Xmx2G", "-jar", "{jar}", "-", "-", "-stdio", "-l", "en", "-lower")
+        self._normaliser = _Program("-cp", "{jar}", "edu.cmu.meteor.util.Normalizer", "en", "true")
 
     def __enter__(self) -> MeteorProcess:
         return self
@@ -91,23 +98,12 @@ class MeteorProcess:
         self.close()
 
     def start(self) -> None:
-        """Start the process unless it runs; returns at once, it warms up in the background.
+        """Start unless it runs; returns at once, it warms up in the background.
 
         Raises:
             Unavailable: no Java runtime.
         """
-        if self._process is not None:
-            return
-        jar = jars()["meteor"]
-        command = [require_java(), *JAVA_OPTIONS, "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
-        )
-        self._answers = queue.SimpleQueue()
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        threading.Thread(target=_forward, args=(self._process.stdout, self._answers), daemon=True).start()
-        threading.Thread(target=_discard, args=(self._process.stderr,), daemon=True).start()
+        self._matcher.start()
 
     def statistics(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """METEOR's match statistics of (candidate, reference) pairs, (len(pairs), 23) float64.
@@ -115,31 +111,88 @@ class MeteorProcess:
         Raises:
             Unavailable: no Java runtime, the process died, or one pair took longer than two minutes.
         """
-        rows: list[list[float]] = []
+        if not pairs:
+            return np.zeros((0, COLUMNS))
         with self._lock:
-            for start in range(0, len(pairs), _PIPELINED):
-                rows += self._ask(pairs[start : start + _PIPELINED])
-        return np.array(rows, dtype=np.float64).reshape(len(pairs), COLUMNS)
+            try:
+                normal = self._normalised(dict.fromkeys(text for pair in pairs for text in pair))
+                answers = self._matcher.ask([f"SCORE ||| {normal[ref]} ||| {normal[own]}" for own, ref in pairs])
+                rows = np.array([answer.split() for answer in answers], dtype=np.float64)
+                return rows.reshape(len(pairs), COLUMNS)
+            except (OSError, ValueError, queue.Empty) as error:
+                self.close()
+                raise Unavailable(f"METEOR failed ({type(error).__name__})") from error
 
-    def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[list[float]]:
-        """Send a few questions at once and read their answers (a thread takes them from the pipe)."""
-        self.start()
-        assert self._process is not None
-        assert self._process.stdin is not None
-        questions = "".join(f"SCORE ||| {_unpiped(ref)} ||| {_unpiped(candidate)}\n" for candidate, ref in pairs)
-        try:
-            self._process.stdin.write(questions.encode("utf-8"))
+    def _normalised(self, texts: Iterable[str]) -> dict[str, str]:
+        """Each text as METEOR's option `-norm` would make it, but for its case."""
+        lines = {text: _unpiped(text) for text in texts}
+        odd = [line for line in dict.fromkeys(lines.values()) if _NORMAL.fullmatch(line) is None]
+        normal = dict(zip(odd, self._normaliser.ask(odd), strict=True))
+        return {text: normal.get(line, line) for text, line in lines.items()}
+
+    def close(self) -> None:
+        """End the programs."""
+        self._matcher.close()
+        self._normaliser.close()
+
+
+class _Program:
+    """A Java program that answers each line with a line; it starts at the first one.
+
+    Args:
+        arguments: of `java`; `{jar}` stands for METEOR's.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        """Start unless it runs.
+
+        Raises:
+            Unavailable: no Java runtime.
+        """
+        if self._process is not None:
+            return
+        jar = jars()["meteor"]
+        command = [require_java(), *JAVA_OPTIONS, *(argument.format(jar=jar) for argument in self._arguments)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
+        )
+        self._said = queue.SimpleQueue()
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True).start()
+        threading.Thread(target=_discard, args=(self._process.stderr,), daemon=True).start()
+
+    def ask(self, lines: Sequence[str]) -> list[str]:
+        """The answers, a thousand questions at a time.
+
+        Raises:
+            Unavailable: no Java runtime.
+            OSError, ValueError, queue.Empty: the program died or is silent for two minutes.
+        """
+        answers: list[str] = []
+        for start in range(0, len(lines), _PIPELINED):
+            part = lines[start : start + _PIPELINED]
+            self.start()
+            assert self._process is not None
+            assert self._process.stdin is not None
+            self._process.stdin.write("".join(f"{line}\n" for line in part).encode("utf-8"))
             self._process.stdin.flush()
-            return [self._answer() for _ in pairs]
-        except (OSError, ValueError, queue.Empty) as error:
-            self.close()
-            raise Unavailable(f"METEOR failed ({type(error).__name__})") from error
+            answers += self._read(len(part))
+        return answers
 
-    def _answer(self) -> list[float]:
-        row = [float(number) for number in self._answers.get(timeout=_TIMEOUT_S).split()]
-        if len(row) != COLUMNS:
-            raise ValueError(f"expected {COLUMNS} numbers, got {len(row)}")
-        return row
+    def _read(self, count: int) -> list[str]:
+        said: list[bytes] = []
+        while count > 0:
+            said.append(self._said.get(timeout=_TIMEOUT_S))
+            count -= said[-1].count(b"\n")
+            if not said[-1]:
+                raise ValueError("the program ended")
+        return b"".join(said).decode("utf-8").removesuffix("\n").split("\n")
 
     def close(self) -> None:
         """End the process."""
@@ -157,23 +210,24 @@ def _unpiped(text: str) -> str:
     return one_line(text.replace("|||", " "))
 
 
-def _forward(stream: IO[bytes], answers: queue.SimpleQueue[bytes]) -> None:
-    """Put each line into the queue, then an empty one at the end, so that no reader waits in vain."""
-    for line in _lines(stream):
-        answers.put(line)
-    answers.put(b"")
+def _forward(stream: IO[bytes], said: queue.SimpleQueue[bytes]) -> None:
+    """Put what a program says into the queue, then nothing at the end, so that no reader waits in vain."""
+    for part in _parts(stream):
+        said.put(part)
+    said.put(b"")
 
 
 def _discard(stream: IO[bytes]) -> None:
-    for _ in _lines(stream):
+    for _ in _parts(stream):
         pass
 
 
-def _lines(stream: IO[bytes]) -> Iterable[bytes]:
-    try:
-        yield from stream
-    except ValueError:  # closed while being read, by `close`
-        return
+def _parts(stream: IO[bytes]) -> Iterator[bytes]:
+    """What can be read, as it comes."""
+    assert isinstance(stream, BufferedReader)
+    with suppress(ValueError):  # closed while being read, by `close`
+        while part := stream.read1(_AT_ONCE):
+            yield part
 
 
 def _close(stream: IO[bytes]) -> None:

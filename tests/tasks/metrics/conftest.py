@@ -13,6 +13,7 @@ import tiny_models
 import torch
 from metric_rows import EMOTIONS, GOLDEN, LEXICON, POLARITY, SCALES, ContextFor, Given, random_rows
 from PIL import Image
+from pycocoevalcap.meteor.meteor import Meteor as OfficialMeteor
 
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Context, ScoredExample
@@ -33,6 +34,16 @@ def meteor_process() -> Iterator[MeteorProcess]:
         pytest.skip("no Java runtime")
     with MeteorProcess() as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def official_meteor() -> Iterator[OfficialMeteor]:
+    """pycocoevalcap's own wrapper, which has the jar normalise each pair."""
+    if find_java() is None:
+        pytest.skip("no Java runtime")
+    wrapper = OfficialMeteor()
+    yield wrapper
+    wrapper.__del__()
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pycocoevalcap.meteor.meteor import Meteor as OfficialMeteor
 
 from harness.tasks.metrics import java, meteor
 from harness.tasks.metrics.base import Unavailable
@@ -16,6 +19,9 @@ from harness.tasks.metrics.java import one_line, ptb_tokenise
 from harness.tasks.metrics.meteor import MeteorProcess
 
 pytestmark = pytest.mark.slow
+
+ODD_WORDS = """the sea is Calm don't it's 'tis half-closed e.g. U.S. Mr. a. no. 3.5 1,000 .. -- - ' \'\' \" , ; ! & &amp; <
+$ | ~ ` ‘ ’ “ ” – — … é Élan naïve мир 日本 😀 DOTMULTI o'clock 90's rock'n'roll x- -y z' 'z"""
 
 
 @given(st.text())
@@ -44,6 +50,15 @@ def test_meteor_answers_in_order(meteor_process: MeteorProcess) -> None:
     assert statistics.shape == (203, meteor.COLUMNS)
     assert (statistics[:200, :2] == [3, 2]).all()
     assert statistics[200:, :2].tolist() == [[0, 2], [2, 0], [0, 0]]
+
+
+def test_texts_are_normalised_as_the_jar_does(meteor_process: MeteorProcess, official_meteor: OfficialMeteor) -> None:
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(ODD_WORDS.split(), k=draw.randint(1, 8))) for _ in range(1_000)]
+    texts += ["".join(draw.choices("aAé.,'-– 1;|…()’", k=20)).replace("|||", "") for _ in range(1_000)]
+    pairs = [(one_line(candidate), one_line(reference)) for candidate, reference in pairwise(texts)]
+    expected = [official_meteor._stat(candidate, [reference]).split() for candidate, reference in pairs]
+    assert meteor_process.statistics(pairs).tolist() == [list(map(float, row)) for row in expected]
 
 
 def test_meteor_of_several_references_is_the_best_one(meteor_process: MeteorProcess) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from metric_rows import ContextFor, captions_of, golden_rows
 from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.meteor.meteor import Meteor as OfficialMeteor
 
 from harness.plan.registry import metric_registry
 from harness.tasks.metrics.base import AdditiveMetric, Context, ScoredExample
-from harness.tasks.metrics.meteor import MeteorProcess
 
 SUBSETS = [sorted(random.Random(seed).sample(range(40), size)) for seed, size in enumerate((1, 2, 7, 18, 25, 39))]
 
@@ -45,22 +45,12 @@ def test_corpus_bleu(golden: dict[str, Any], context_for: ContextFor, subset: li
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=len)
 def test_corpus_meteor(
-    golden: dict[str, Any], context_for: ContextFor, meteor_process: MeteorProcess, subset: list[int]
+    golden: dict[str, Any], context_for: ContextFor, official_meteor: OfficialMeteor, subset: list[int]
 ) -> None:
     """The jar's own EVAL, which adds up the statistics that it was asked for with all references at once."""
     rows = golden_rows(golden["sentences"]["items"])
     context = context_for(rows)
-    found = by_sums("meteor", rows, context, subset)
-    segments = [ask(meteor_process, " ||| ".join(["SCORE", *refs, c])) for c, refs in tokenised(rows, context, subset)]
-    scores = [float(ask(meteor_process, " ||| ".join(["EVAL", *(s.strip() for s in segments)])))]
-    scores += [float(meteor_process._answers.get(timeout=60)) for _ in segments]
-    assert found == pytest.approx(scores[-1], abs=1e-9)
-
-
-def ask(process: MeteorProcess, line: str) -> str:
-    """One line to the running program, and the first line of its answer."""
-    assert process._process is not None
-    assert process._process.stdin is not None
-    process._process.stdin.write(f"{line}\n".encode())
-    process._process.stdin.flush()
-    return process._answers.get(timeout=60).decode()
+    pairs = tokenised(rows, context, subset)
+    gts, res = {i: refs for i, (_, refs) in enumerate(pairs)}, {i: [c] for i, (c, _) in enumerate(pairs)}
+    expected, _ = official_meteor.compute_score(gts, res)
+    assert by_sums("meteor", rows, context, subset) == pytest.approx(expected, abs=1e-9)
