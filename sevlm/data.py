@@ -7,8 +7,9 @@ the batch: the partner's (same image, other emotion) and another image's.
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -35,29 +36,46 @@ _MIDDLE = 1e-6
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What another model, a teacher, said of an image.
+
+    Attributes:
+        teacher: its name.
+        caption: emotion and explanation.
+        shares: probability of each emotion; they sum to 1.
+    """
+
+    teacher: str
+    caption: tuple[str, str]
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class TrainingExample:
     """One image with its captions.
 
     Attributes:
         id: unique within the training.
         image_path: the image file.
-        captions: (emotion, explanation) per annotation, in file order; never empty.
+        captions: (emotion, explanation) per annotation, in file order; empty only if there is a lesson.
         histogram: annotators per emotion, counted before any text filter; None counts the captions.
         vad: people's mean valence, arousal and dominance before the image, each in -1..1, 0 if it was not asked
             for; the VAD head learns it from captions without explanation, whose words tell it nothing.
         meta: what else is known of the image (`style`, say), for the label head.
+        lessons: what teachers said of the image.
     """
 
     id: str
     image_path: Path
     captions: tuple[tuple[str, str], ...]
-    histogram: Mapping[str, int] | None = None
+    histogram: Mapping[str, float] | None = None
     vad: tuple[float, float, float] | None = None
     meta: Mapping[str, str] = field(default_factory=dict)
+    lessons: tuple[Lesson, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an image that nobody described."""
-        if not self.captions:
+        if not self.captions and not self.lessons:
             raise SEVLMError(f"training example {self.id!r} has no caption")
 
     @property
@@ -70,8 +88,24 @@ class TrainingExample:
         """Whether no caption says why."""
         return not any(explanation for _, explanation in self.captions)
 
+    def taught(self, weight: float) -> TrainingExample:
+        """The example with its lessons among the captions, and their shares among the annotators.
+
+        Args:
+            weight: annotators that a teacher counts as beside people; with 0 it is not heard there. Of an image without
+                captions teachers alone are heard, each as one annotator.
+        """
+        weight = weight if self.captions else 1.0
+        if not self.lessons or not weight:
+            return dataclasses.replace(self, lessons=())
+        counts = dict(self.counts)
+        for emotion, share in (entry for lesson in self.lessons for entry in lesson.shares.items()):
+            counts[emotion] = counts.get(emotion, 0.0) + weight * share
+        captions = (*self.captions, *(lesson.caption for lesson in self.lessons))
+        return dataclasses.replace(self, captions=captions, histogram=counts)
+
     @property
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[str, float]:
         """Annotators per emotion."""
         return self.histogram if self.histogram is not None else Counter(emotion for emotion, _ in self.captions)
 
@@ -204,21 +238,21 @@ class EmotionLabels:
         )
         self._soft = lru_cache(maxsize=100_000)(self._compute)
 
-    def __call__(self, emotion: str, histogram: Mapping[str, int]) -> tuple[SoftToken, ...]:
+    def __call__(self, emotion: str, histogram: Mapping[str, float]) -> tuple[SoftToken, ...]:
         """Soft tokens of a caption that names `emotion`; with weight 1, a position whose token is certain has none."""
         return self._soft(emotion, tuple(sorted(histogram.items())))
 
-    def _compute(self, emotion: str, histogram: tuple[tuple[str, int], ...]) -> tuple[SoftToken, ...]:
+    def _compute(self, emotion: str, histogram: tuple[tuple[str, float], ...]) -> tuple[SoftToken, ...]:
         start, own = self._ids(emotion)
         found: list[SoftToken] = []
         for index in range(min(len(own), self._length - start)):
-            shares: Counter[int] = Counter()
+            shares: defaultdict[int, float] = defaultdict(float)
             for other, count in histogram:
                 ids = self._ids(other)[1]
                 if count and ids[:index] == own[:index]:
                     shares[ids[index]] += count
             if len(shares) > 1 or (shares and self._weight != 1):
-                scale = self._weight / shares.total()
+                scale = self._weight / sum(shares.values())
                 found += [(start + index, token, scale * count) for token, count in sorted(shares.items())]
         return tuple(found)
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -39,6 +40,7 @@ Score: TypeAlias = Literal["accuracy", "bleu_4", "lm_loss", "last"]
 
 RECIPES = Path(__file__).with_name("configs")
 _PATHS = ("decoder_init", "tokenizer", "lexicon", "init_from", "feature_cache")
+_AT_LEAST_0 = ("weight_decay", "label_weight_decay", "warmup_steps", "max_grad_norm", "teacher_weight")
 _IMAGE_PARTS = ("image_lora_rank", "image_blocks")
 _POSITIVE = (
     *("epochs", "batch_pictures", "accumulate", "evaluation_batch", "log_every", "patience", "evaluate_every"),
@@ -67,6 +69,10 @@ class TrainingConfig:
     sampling: Sampling = "every-caption"  # `last-caption` is what the released loader does in effect
     feature_cache: str | None = None  # folder for frozen image features; null: `sevlm-features` beside the output
     feature_cache_gb: float = 40.0  # ViT-B/16 needs 0.3 MB per image
+
+    # Annotators that a teacher counts as, of an image that people annotated, too. However sure it is, it is one opinion
+    # beside theirs; 0: it is heard on images without annotations alone.
+    teacher_weight: float = 1.0
 
     # --- image encoder
     # Frozen features were made to name things, and a regression on them is as good as a head at finding emotions: more
@@ -104,7 +110,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, _POSITIVE)
-        for name in ("weight_decay", "label_weight_decay", "warmup_steps", "max_grad_norm", *_IMAGE_PARTS):
+        for name in (*_AT_LEAST_0, *_IMAGE_PARTS):
             if (getattr(self, name) or 0) < 0:
                 raise SEVLMError(f"{name} must be at least 0, not {getattr(self, name)!r}")
         if self.max_grad_norm == 0:
@@ -269,6 +275,7 @@ class Setup:
         model: on the device, in training mode, with its tokenizer.
         train, validation: captions of readable images; validation may be empty.
         store: their image features.
+        teachers: name -> what is noted of it.
         accelerator: this process and the others, and the precision they compute in.
         device: of this process.
     """
@@ -280,6 +287,7 @@ class Setup:
     validation: EncodedCaptions
     store: FeatureStore
     encoder_fingerprint: str
+    teachers: Mapping[str, Mapping[str, Any]]
     accelerator: Accelerator
     device: torch.device
 
@@ -310,6 +318,7 @@ def prepare(
     device: str | None = None,
     progress: bool = True,
     open_image: ImageOpener = open_image,
+    teachers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Setup:
     """Load or make everything that a training needs; see `sevlm.train.train`."""
     settings = recipe.training
@@ -327,6 +336,9 @@ def prepare(
         print(f"lexicon {settings.lexicon}: {len(lexicon):,} words, read as {lexicon.name} ({lexicon.recognised})")
     base = _base(recipe) if settings.init_from else None
     config = base.config if base is not None else recipe.model_config()
+    if any(example.lessons for example in train) and (recipe.mode == "official" or not config.soft_emotion_labels):
+        raise SEVLMError("a teacher's soft labels need mode improved with soft_emotion_labels; add: mode=improved")
+    train = [example.taught(settings.teacher_weight) for example in train]
     rated = config.causal_vad_encoder and any(e.vad is not None and e.is_unexplained for e in train)
     config = dataclasses.replace(
         config,
@@ -365,7 +377,8 @@ def prepare(
     model.to(place)
     model.lookup = lookup = VADLookup.from_config(model.config, lexicon)
     encoded = [EncodedCaptions(part, model.tokenizer, model.config, lookup, progress) for part in kept]
-    return Setup(recipe, model.train(), lookup, encoded[0], encoded[1], store, fingerprint, accelerator, place)
+    parts = (encoded[0], encoded[1], store, fingerprint)
+    return Setup(recipe, model.train(), lookup, *parts, teachers or {}, accelerator, place)
 
 
 def label_sets(config: SEVLMConfig, train: Sequence[TrainingExample]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -476,6 +489,8 @@ _TRAINING_CARD = """
 | weights kept from update | {kept} |
 | device, hours | {device}, {hours:.2f} |
 """
+_TEACHER = "| learned from `{name}`, another model | {outcomes:,} outcomes of {file}, sha256 `{sha256}` |\n"
+_ALONE = "| pictures learned from models alone | {:,}; elsewhere each counts as `teacher_weight` {:g} annotators |\n"
 _VALENCE_ONLY = """
 **Not the published SEVLM.** Its lexicon (NRC-VAD) measures valence, arousal and dominance; this model was trained with
 a lexicon of valence only, and its arousal and dominance inputs are always 0. Do not report its numbers as SEVLM's.
@@ -494,6 +509,8 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
         "pictures": len(examples),
         "captions": len(setup.train),
         "validation_pictures": len(setup.validation.examples),
+        "teachers": taught_by(setup),
+        "pictures_without_annotations": sum(0 < len(e.lessons) == len(e.captions) for e in examples),
         "unreadable": {str(path): reason for path, reason in setup.store.unreadable.items()},
         "truncated": setup.train.truncated,
         "lexicon": {
@@ -524,6 +541,12 @@ def summarise(setup: Setup, progress: Progress, planned: int, stopped_early: boo
     }
 
 
+def taught_by(setup: Setup) -> list[dict[str, Any]]:
+    """The teachers: name, what is noted of them, and of how many pictures each taught what it said."""
+    used = Counter(lesson.teacher for example in setup.train.examples for lesson in example.lessons)
+    return [{"name": name, **setup.teachers.get(name, {}), "outcomes": used[name]} for name in sorted(used)]
+
+
 def departures(setup: Setup) -> list[str]:
     """What keeps a model from being the published SEVLM: configuration keys, `lexicon`, `decoder_init`."""
     official, own = SEVLMConfig.official().to_dict(), setup.model.config.to_dict()
@@ -537,6 +560,8 @@ def departures(setup: Setup) -> list[str]:
     found = [name for name in own if own[name] != official[name] and name not in no_choice]
     if not setup.lookup.lexicon.name.startswith("nrc-vad"):
         found.append("lexicon")
+    if taught_by(setup):
+        found.append("teachers")
     if setup.recipe.training.decoder_init != "distilgpt2" or setup.recipe.training.init_from:
         found.append("decoder_init")
     return found
@@ -566,6 +591,10 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
         device=summary["device"],
         hours=summary["wall_s"] / 3600,
     )
+    if teachers := summary["teachers"]:
+        text += "".join(_TEACHER.format(**{"file": "?", "sha256": "?"} | teacher) for teacher in teachers)
+        weight = summary["recipe"]["training"]["teacher_weight"]
+        text += _ALONE.format(summary["pictures_without_annotations"], weight)
     if lexicon["dimensions"] == ["valence"]:
         text += _VALENCE_ONLY
     card = folder / "README.md"

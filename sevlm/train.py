@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def train(
     device: str | None = None,
     progress: bool = True,
     open_image: ImageOpener = open_image,
+    teachers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its checkpoint.
 
@@ -51,12 +52,13 @@ def train(
 
     Args:
         recipe: model and hyper-parameters.
-        train_examples: images with captions; unreadable ones are left out and listed in the summary.
+        train_examples: images with captions or lessons; unreadable ones are left out and listed in the summary.
         validation_examples: for choosing the weights to keep and for stopping early; without any, the last are kept.
         out: folder for the checkpoint, `training.json` (the summary) and `training_log.jsonl`.
         device: `cpu`, `cuda`, `cuda:1`; None takes what accelerate finds, one device per process.
         progress: show progress bars.
         open_image: reads an image file; the default trusts the files.
+        teachers: name of a lesson's teacher -> what model card and summary note of it (`file`, `sha256`).
 
     Returns:
         The summary, as written.
@@ -65,7 +67,7 @@ def train(
         SEVLMError: anything the caller can fix: a missing lexicon, weights that could not be loaded, a cache too small,
             a folder with another training, a loss that is no longer finite.
     """
-    setup = prepare(recipe, train_examples, validation_examples, out, device, progress, open_image)
+    setup = prepare(recipe, train_examples, validation_examples, out, device, progress, open_image, teachers)
     ended = Checkpointer(out, setup.identity()).finished()
     if ended is None:
         return Trainer(setup, out, progress).run()
