@@ -4,8 +4,9 @@
      "annotations": [{"emotion": "awe", "explanation": "the light ..."}]}
 
 `split` defaults to `test`; `meta` may be absent. `image` may be absent too: then only models that ignore images can
-answer, and outcomes made elsewhere be scored. If the card says `explanations: false`, `explanation` may be absent or
-empty; if it has `ratings`, a line may have `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
+answer, and outcomes made elsewhere be scored. In the split `train`, `annotations` may be empty: what another model says
+about the image can still be learned. If the card says `explanations: false`, `explanation` may be absent or empty; if
+it has `ratings`, a line may have `"ratings": {"valence": 4.2, ...}`, a number on the scale of each.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def _image(line: Mapping[str, Any], root: Path, where: str) -> Path:
 
 def _annotations(line: Mapping[str, Any], task: Task, where: str) -> tuple[Annotation, ...]:
     value = line.get("annotations")
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not (value or line.get("split") == "train"):
         raise UserError(f"{where}: key 'annotations' must be a list with at least one entry, got {value!r}")
     return tuple(_annotation(entry, task, f"{where}: annotation {i}") for i, entry in enumerate(value, 1))
 

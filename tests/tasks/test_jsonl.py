@@ -77,6 +77,13 @@ def test_mistakes_name_line_and_key(examples_task: BuildTask, change: dict[str, 
     assert says in str(caught.value)
 
 
+def test_images_to_train_on_may_have_no_annotations(examples_task: BuildTask) -> None:
+    task = examples_task(AWE, {"id": "2", "image": "a.png", "split": "train", "annotations": []})
+    _, bare = read(task)
+    assert (bare.annotations, bare.emotion_histogram, bare.dominant_emotion) == ((), {}, None)
+    assert JsonlReader(task, Path()).check().counts()["without a majority emotion"] == 1
+
+
 def test_malformed_files(examples_task: BuildTask, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"line 1: not JSON"):
         read(examples_task('{"id": '))
