@@ -8,10 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from harness.types import Example, Item, Outcome, Task, Usage, UserError
+from harness.types import Answer, Example, Item, Outcome, Task, Usage, UserError
 
 if TYPE_CHECKING:
     from harness.adapters.endpoint_prices import Price
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Another model whose answers about training images are learned.
+
+    Attributes:
+        name: as it is named in the model card.
+        answers: example id -> its answer; `emotion_probs` sum to 1, or are None if the label alone is known.
+        source: the file they come from: `file`, its name, and `sha256`.
+    """
+
+    name: str
+    answers: Mapping[str, Answer]
+    source: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -20,12 +35,13 @@ class TrainRequest:
 
     Attributes:
         task: the task, for its label set and prompts.
-        train, val: examples of those splits.
+        train, val: examples of those splits; some may have no annotations.
         out: folder to write the checkpoint to (does not exist yet, or holds an interrupted training).
         init_from: folder of weights to start from, or None.
         lexicon: path of a VAD lexicon file, or None.
         settings: `key=value` pairs and the contents of `--config`, already parsed as YAML scalars.
         device, seed, trust_remote_code: as given on the command line.
+        teachers: whose answers are learned beside the annotations; none unless the adapter `learns_from_teachers`.
     """
 
     task: Task
@@ -38,6 +54,7 @@ class TrainRequest:
     device: str | None = None
     seed: int = 0
     trust_remote_code: bool = False
+    teachers: Sequence[Teacher] = ()
 
 
 _FORMER_NAMES = {
@@ -62,12 +79,14 @@ class Adapter(ABC):
             about, annotations included, through `attach`, batch by batch); shown in the report.
         trained_per_task: True when the model must have been trained by `harness train NAME --task T` first;
             `checkpoint` then defaults to `<data root>/<task>/checkpoints/<name>`.
+        learns_from_teachers: True if `train` heeds `TrainRequest.teachers`.
     """
 
     name: ClassVar[str] = ""
     kind: ClassVar[Literal["person", "baseline", "model"]] = "model"
     needs: frozenset[str] = frozenset()
     trained_per_task: ClassVar[bool] = False
+    learns_from_teachers: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Let an adapter written for version 0.1 keep its methods' former names."""

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import re
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.adapters.base import LocalAdapter, TrainRequest
+from harness.adapters.base import LocalAdapter, Teacher, TrainRequest
 from harness.adapters.images import open_all
 from harness.adapters.statements import GREY, answer_by_scores
 from harness.tasks.parser import PARSER_VERSION, parse_answer
@@ -61,6 +62,7 @@ class SEVLMAdapter(LocalAdapter):
 
     name = "sevlm"
     trained_per_task = True
+    learns_from_teachers = True
 
     def __init__(
         self,
@@ -255,7 +257,7 @@ class SEVLMAdapter(LocalAdapter):
 
     @classmethod
     def train(cls, request: TrainRequest) -> None:
-        """Train on the task's captions and write the checkpoint.
+        """Train on the task's captions, and on what teachers answered, and write the checkpoint.
 
         Settings are keys of `sevlm.TrainingConfig` and of `SEVLMConfig`; `config` names a recipe (`official`, `small`,
         `demo`) or a YAML file. Illustrative tasks use `demo` by default, all others `official`.
@@ -269,8 +271,10 @@ class SEVLMAdapter(LocalAdapter):
             recipe = _recipe(request)
             if recipe.training.lexicon == "vader":
                 print("sevlm: the lexicon measures valence only, so this is not the published SEVLM")
-            examples, validation = (_examples(part, request.task) for part in (request.train, request.val))
-            train(recipe, examples, validation, request.out, request.device, open_image=open_image)
+            examples = training_examples(request.train, request.task, request.teachers)
+            validation = training_examples(request.val, request.task)
+            sources = {teacher.name: teacher.source for teacher in request.teachers}
+            train(recipe, examples, validation, request.out, request.device, open_image=open_image, teachers=sources)
         except SEVLMError as error:
             raise UserError(f"sevlm: {error}") from error
 
@@ -307,10 +311,17 @@ def _recipe(request: TrainRequest) -> Recipe:
     return recipe.updated({"seed": request.seed} | settings)
 
 
-def _examples(examples: Sequence[Example], task: Task) -> list[TrainingExample]:
-    """Images with at least one annotation, in the library's own terms; ratings come with labels alone."""
-    from sevlm.data import TrainingExample
+def training_examples(
+    examples: Sequence[Example], task: Task, teachers: Sequence[Teacher] = ()
+) -> list[TrainingExample]:
+    """Images with an annotation or a teacher's answer, in the library's own terms; ratings come with labels alone."""
+    from sevlm.data import Lesson, TrainingExample
 
+    lessons: defaultdict[str, list[Lesson]] = defaultdict(list)
+    for teacher in teachers:
+        for example_id, answer in teacher.answers.items():
+            caption = (answer.emotion, answer.explanation if task.explanations else "")
+            lessons[example_id].append(Lesson(teacher.name, caption, answer.emotion_probs or {answer.emotion: 1.0}))
     return [
         TrainingExample(
             example.id,
@@ -319,9 +330,10 @@ def _examples(examples: Sequence[Example], task: Task) -> list[TrainingExample]:
             dict(example.emotion_histogram),
             None if task.explanations else _bipolar(example.ratings, task.ratings),
             dict(example.meta),
+            tuple(lessons[example.id]),
         )
         for example in examples
-        if example.annotations
+        if example.annotations or lessons[example.id]
     ]
 
 

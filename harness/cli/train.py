@@ -21,6 +21,7 @@ from harness.plan.registry import (
     find_task,
     open_reader,
 )
+from harness.store.teacher import read_teachers
 from harness.types import UserError
 from sevlm.vad import split_scale
 
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="YAML", help="a training configuration: a file, or a name the model ships")
     parser.add_argument("--init-from", type=Path, metavar="DIR", help="weights to start from")
     parser.add_argument("--lexicon", type=Path, metavar="FILE[:scale=S]", help="valence-arousal-dominance lexicon")
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        metavar="[NAME=]OUTCOMES.jsonl",
+        help="another model's outcomes on training images, also on some without annotations, to be learned from: "
+        "its probabilities as soft labels, and its explanations (sevlm in the improved mode; repeatable)",
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, … (default: cuda if there is one)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--trust-remote-code", action="store_true", help="let a checkpoint run its own code")
@@ -56,9 +64,12 @@ def execute(arguments: argparse.Namespace) -> int:
     task, root = find_task(arguments.task), data_root(arguments.data_root)
     reader = open_reader(task, root)
     out = arguments.out or checkpoint_folder(root, task.name, spec.name)
+    train = list(reader.examples("train"))
+    if arguments.teacher and not cls.learns_from_teachers:
+        raise UserError(f"train {arguments.model}: --teacher has no meaning here; sevlm learns from teachers")
     request = TrainRequest(
         task=task,
-        train=list(reader.examples("train")),
+        train=train,
         val=list(reader.examples("val")),
         out=out,
         init_from=arguments.init_from,
@@ -67,6 +78,7 @@ def execute(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         seed=arguments.seed,
         trust_remote_code=arguments.trust_remote_code,
+        teachers=read_teachers(arguments.teacher, task, train, reader) if arguments.teacher else (),
     )
     with record_training(out, task.name, request.train, arguments.init_from):
         cls.train(request)
@@ -78,7 +90,7 @@ def _train_text_emotion(arguments: argparse.Namespace) -> int:
     """The classifier that reads emotions from explanations: no adapter, but trained by the same command."""
     from harness.score.resources import train_text_emotion
 
-    for option in ("config", "init_from", "lexicon"):
+    for option in ("config", "init_from", "lexicon", "teacher"):
         if getattr(arguments, option) is not None:
             raise UserError(f"train {TEXT_EMOTION}: --{option.replace('_', '-')} has no meaning here; give key=value")
     task, root = find_task(arguments.task), data_root(arguments.data_root)

@@ -50,7 +50,7 @@ def import_outcomes(
     begun = (out / "manifest.json").exists()
     if not begun and out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; choose another --out")
-    sources = dict(_named(file) for file in files)
+    sources = dict(named_file(file, "--outcomes") for file in files)
     if len(sources) != len(files):
         raise UserError("--outcomes: two files share a name; tell them apart as NAME=FILE")
     registry = Registry("model", {"outcomes": "harness.store.import_outcomes:import_outcomes"})
@@ -78,13 +78,18 @@ def import_outcomes(
     return folder
 
 
-def _named(file: str) -> tuple[str, Path]:
+def named_file(file: str, option: str) -> tuple[str, Path]:
+    """Name and path of `[NAME=]FILE`, the value of an option; the file's stem is the name if none is given.
+
+    Raises:
+        UserError: no such file, or a name that cannot be one.
+    """
     # a path may hold an equals sign itself
     name, equals, path = ("", "", file) if Path(file).is_file() else file.partition("=")
     source = Path(path if equals else file)
     if not source.is_file():
-        raise UserError(f"--outcomes {file}: no such file")
-    return check_name(name if equals else source.stem, "outcomes name"), source
+        raise UserError(f"{option} {file}: no such file")
+    return check_name(name if equals else source.stem, f"{option.lstrip('-')} name"), source
 
 
 def _at(ids: Sequence[str], path: Path, position: str) -> str:
