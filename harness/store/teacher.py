@@ -48,7 +48,11 @@ def read_teacher(name: str, path: Path, task: Task, train: Sequence[Example], he
     Args:
         held_out: examples of every other split: test images above all.
     """
-    outcomes = dict(read_outcomes(path))
+    content = path.read_bytes()
+    found = list(read_outcomes(path))
+    if len(found) < (lines := sum(bool(line.strip()) for line in content.split(b"\n"))):
+        raise UserError(f"--teacher {path}:{lines}: the last line is cut off")
+    outcomes = dict(found)
     known = {example.id: example for example in train}
     _refuse_leak(path, outcomes, known, held_out)
     answers: dict[str, Answer] = {}
@@ -68,9 +72,7 @@ def read_teacher(name: str, path: Path, task: Task, train: Sequence[Example], he
     if not answers:
         raise UserError(f"--teacher {path}: no usable outcome among {len(outcomes)}{reasons}")
     print(f"teacher {name}: {len(answers)} of {len(outcomes)} outcomes are learned{reasons}", file=sys.stderr)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Teacher(name, answers, {"file": path.name, "sha256": digest})
+    return Teacher(name, answers, {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()})
 
 
 def _with_shares(answer: Answer, task: Task, where: str) -> Answer:

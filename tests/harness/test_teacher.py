@@ -137,6 +137,21 @@ def test_a_corrupt_line_is_refused_with_its_number(tmp_path: Path, line: str) ->
         read_teacher("large", path, TASK, TRAIN, TEST)
 
 
+@given(st.integers(1, 400))
+def test_a_file_that_is_cut_off_is_refused(tmp_path_factory: pytest.TempPathFactory, missing: int) -> None:
+    """Wherever it is cut within its last line, but for the newline alone, without which the line is whole."""
+    path = tmp_path_factory.mktemp("teacher") / "large.jsonl"
+    write(path, ("t0", Answer("joy", "the light")), ("t1", Answer("fear", "the dark")))
+    whole = path.read_bytes()
+    last = len(whole.splitlines()[1])
+    path.write_bytes(whole[: -min(missing, last)])
+    if missing == 1:
+        assert read_teacher("large", path, TASK, TRAIN, TEST).answers.keys() == {"t0", "t1"}
+        return
+    with pytest.raises(UserError, match=r"large\.jsonl:2: the last line is cut off"):
+        read_teacher("large", path, TASK, TRAIN, TEST)
+
+
 @pytest.mark.parametrize("outcome", [Answer("joy", "the light"), Failed("timeout", "late")])
 @pytest.mark.parametrize("split", ["test", "val", "rest"])
 def test_a_held_out_image_is_refused_by_id(tmp_path: Path, outcome: Outcome, split: str) -> None:
