@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from harness.redact import redact_known
 from harness.types import Failed, Outcome, Refusal, RetryableError, Usage, UserError
 
 TEMPORARY = frozenset({408, 409, 425, 429})
@@ -239,8 +240,8 @@ def _plain_status(status: int, words: str) -> int:
 
 
 def in_short(text: str) -> str:
-    """A text in one line of bearable length; of an HTML page its title."""
-    line = " ".join(text[:LONGEST_LOOKED_AT].split())
+    """A text in one line of bearable length; of an HTML page its title. Keys go first, lest a part of one is left."""
+    line = " ".join(redact_known(text[:LONGEST_LOOKED_AT]).split())
     if re.search(r"<!doctype html|<html", line[:2000], re.IGNORECASE):
         title = re.search(r"<title>([^<]{1,100})", line, re.IGNORECASE)
         return "an HTML page instead of JSON" + (f", {title[1].strip()!r}" if title else "")

@@ -65,8 +65,9 @@ def _without(text: str, known: Collection[str]) -> str:
                 text = text.replace(form, HIDDEN)
         if escaped or secret.lower() in lowered:
             text = _spelled(secret).sub(HIDDEN, text)
-        if secret in _told and any(piece in text for piece in _pieces(secret)):
-            text = _without_parts(text, secret)
+        for form in _forms(secret) if secret in _told else ():
+            if any(piece in text for piece in _pieces(form)):
+                text = _without_parts(text, form)
     return text
 
 
@@ -96,19 +97,19 @@ def _spellings(character: str) -> list[str]:
     return [re.escape(character), *percent, *escapes]
 
 
-@lru_cache(maxsize=256)
-def _pieces(secret: str) -> tuple[str, ...]:
-    """Pieces of which every half of the secret holds one."""
-    size = (len(secret) // 2 + 1) // 2
-    return tuple(secret[start : start + size] for start in range(0, len(secret) - size + 1, size))
+@lru_cache(maxsize=2048)
+def _pieces(form: str) -> tuple[str, ...]:
+    """Pieces of which every half of a secret's form holds one."""
+    size = (len(form) // 2 + 1) // 2
+    return tuple(form[start : start + size] for start in range(0, len(form) - size + 1, size))
 
 
-def _without_parts(text: str, secret: str) -> str:
-    """The text without what is at least half of the secret, and at least `SHORTEST` characters long."""
-    least = max(SHORTEST, len(secret) // 2)
-    for size in range(len(secret) - 1, least - 1, -1):
-        for start in range(len(secret) - size + 1):
-            text = text.replace(secret[start : start + size], HIDDEN)
+def _without_parts(text: str, form: str) -> str:
+    """The text without what is at least half of a secret's form, and at least `SHORTEST` characters long."""
+    least = max(SHORTEST, len(form) // 2)
+    for size in range(len(form) - 1, least - 1, -1):
+        for start in range(len(form) - size + 1):
+            text = text.replace(form[start : start + size], HIDDEN)
     return text
 
 

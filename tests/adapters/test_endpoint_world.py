@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from adapter_samples import Picture, item
@@ -754,6 +755,18 @@ def test_a_dead_proxy_is_named(picture: Picture, endpoint: Endpoint, monkeypatch
     ) as raised:
         asked(loaded("http://203.0.113.1/v1", api_key_env="none"), endpoint, picture)
     assert "hunter22" not in str(raised.value)
+
+
+@pytest.mark.parametrize("before", range(350, 420, 10))
+def test_a_message_is_not_cut_in_the_middle_of_a_key(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    key = "q7Vw2Xc9Lm4Tz8Rb1Nf6Kd3Hs5Jg0Py"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    for form in (key, quote(key, safe=""), "".join(f"%{ord(c):02x}" for c in key), key.encode().hex()):
+        outcome = asked(loaded(url), endpoint, picture, FINE, error(422, "w" * before + f" {form}"), count=2)[1]
+        assert isinstance(outcome, Failed)
+        assert set(outcome.message) <= set("422 w*…")
 
 
 def test_a_key_with_a_line_end_is_sent_without_it(

@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 
 from harness.redact import HIDDEN, is_secret_name, keep_secret, redact, redact_known, redact_text
@@ -78,6 +80,8 @@ def test_half_of_a_key_that_was_used_disappears():
     for start in range(len(key)):
         for end in range(start + len(key) // 2, len(key) + 1):
             assert redact_known(f"no key {key[start:end]}.") == f"no key {HIDDEN}."
+    for encoded in (base64.b64encode(key.encode()).decode(), key.encode().hex()):
+        assert redact_known(f"no key {encoded[: len(encoded) * 2 // 3]}") == f"no key {HIDDEN}"
     assert redact_known(f"it ends in {key[-6:]}") == f"it ends in {key[-6:]}"
     assert redact_known(f"{key[:20]} and {key[12:]}, {key}") == f"{HIDDEN} and {HIDDEN}, {HIDDEN}"
 
