@@ -1,7 +1,8 @@
 """What the Java programs said before, kept in one SQLite file, so that scoring again takes seconds.
 
 Entries are found by a hash of the texts and of the jar that was asked, so they never go stale. SQLite's transactions
-make a killed process harmless: its last, unfinished batch is missing and is asked again.
+make a killed process harmless: its last, unfinished batch is missing and is asked again. Hashes come in no order, so
+that every entry goes to another page of the file: batches are large, entries small and the page cache holds them all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _AT_ONCE = 500
 """Keys in one query; older SQLite builds allow 999."""
 
 _PATIENCE_S = 60.0
+_MATCHES_PER_COMMIT = 20_000
+_CACHE_KIB = 32_000
 
 
 class CaptionStore:
@@ -40,6 +43,7 @@ class CaptionStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened: sqlite3.Connection | None = None
+        self._uncommitted = 0
 
     @property
     def _database(self) -> sqlite3.Connection:
@@ -65,6 +69,7 @@ class CaptionStore:
     def close(self) -> None:
         """Close the file."""
         if self._opened is not None:
+            self._opened.commit()
             self._opened.close()
 
     def tokens(self, jar: str, texts: Iterable[str]) -> dict[str, str]:
@@ -82,13 +87,17 @@ class CaptionStore:
         """The statistics (23,) of those pairs that are known."""
         names = {_key(jar, *pair): pair for pair in pairs}
         found = self._find("matches", names)
-        return {names[key]: np.frombuffer(value, dtype=np.float64) for key, value in found}
+        return {names[key]: np.frombuffer(value, dtype=np.uint16).astype(np.float64) for key, value in found}
 
     def add_matches(self, jar: str, pairs: Sequence[Pair], statistics: FloatArray) -> None:
-        """Keep the statistics (n, 23) of n pairs."""
-        rows = [(_key(jar, *pair), row.tobytes()) for pair, row in zip(pairs, statistics, strict=True)]
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO matches VALUES (?, ?)", rows)
+        """Keep the statistics (n, 23) of n pairs, which are numbers of words."""
+        counts = statistics.astype(np.uint16)
+        rows = [(_key(jar, *pair), row.tobytes()) for pair, row in zip(pairs, counts, strict=True)]
+        self._database.executemany("INSERT OR REPLACE INTO matches VALUES (?, ?)", rows)
+        self._uncommitted += len(rows)
+        if self._uncommitted >= _MATCHES_PER_COMMIT:
+            self._database.commit()
+            self._uncommitted = 0
 
     def _find(self, table: str, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, Any]]:
         keys = iter(wanted)
@@ -100,6 +109,7 @@ class CaptionStore:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=_PATIENCE_S)
     try:
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         for table in _TABLES:
             database.execute(table)
     except sqlite3.Error:
@@ -109,8 +119,6 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _key(jar: str, *texts: str) -> bytes:
-    digest = hashlib.blake2b(jar.encode(), digest_size=16)
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.digest()
+    """Of one text, or of several without line breaks, as tokens are."""
+    data = "\n".join((jar, *texts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=16).digest()
