@@ -9,10 +9,14 @@ As a program (`python -m harness.tasks.metrics.caption_scores`) it scores blocks
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -40,29 +44,31 @@ class DocumentFrequencies:
     def __init__(self) -> None:
         self.images = 0
         self._ids: dict[str, int] = {}
-        self._texts: list[npt.NDArray[np.int32]] = []
-        self._image_of: list[int] = []
+        self._words, self._lengths, self._image_of = array("i"), array("i"), array("i")
         self._levels: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
 
     def add(self, references: Iterable[str]) -> None:
         """Count an image's tokenised references."""
         ids = self._ids
         for text in references:
-            self._texts.append(np.array([ids.setdefault(word, len(ids)) for word in text.split()], dtype=np.int32))
+            words = text.split()
+            self._words.extend([ids.setdefault(word, len(ids)) for word in words])
+            self._lengths.append(len(words))
             self._image_of.append(self.images)
         self.images += 1
 
     def close(self) -> None:
         """Count; nothing is added afterwards."""
-        lengths = [len(text) for text in self._texts]
-        words = np.concatenate([*self._texts, np.zeros(0, np.int32)])
+        lengths = np.array(self._lengths, dtype=np.int64)
+        words = np.array(self._words, dtype=np.int64)
         image = np.repeat(np.array(self._image_of, dtype=np.int64), lengths)
-        self._texts, self._image_of = [], []
+        self._words, self._lengths, self._image_of = array("i"), array("i"), array("i")
         places, prefix = np.arange(len(words)), np.zeros(len(words), dtype=np.int64)
         for order in range(1, ORDER + 1):
             keys = prefix << 32 | words[places + order - 1]
             distinct, ranks = np.unique(keys, return_inverse=True)
-            pairs = np.unique(ranks * self.images + image[places])  # an image counts an n-gram once
+            pairs = np.sort(ranks * self.images + image[places])
+            pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # an image counts an n-gram once
             counts = np.bincount(pairs // max(self.images, 1), minlength=len(distinct))
             common = counts > 1
             self._levels.append((distinct[common], counts[common]))
@@ -70,9 +76,9 @@ class DocumentFrequencies:
             kept = common[ranks] & (_room(lengths)[places] > order)
             places, prefix = places[kept], np.cumsum(common)[ranks[kept]] - 1
 
-    def of(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
+    def of(self, texts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.int64]]:
         """For each order, the frequency of the n-gram that begins at each word of all texts, 0 if it is below 2."""
-        lengths = [len(text) for text in texts]
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
         words = np.array([self._ids.get(word, -1) for text in texts for word in text], dtype=np.int64)
         room, found = _room(lengths), []
         places, prefix = np.arange(len(words)), np.zeros(len(words), dtype=np.int64)
@@ -84,66 +90,67 @@ class DocumentFrequencies:
             hit = (last >= 0) & (ranks < len(known))
             hit[hit] = known[ranks[hit]] == keys[hit]
             frequencies[places[hit]] = counts[ranks[hit]]
-            found.append(frequencies.tolist())
+            found.append(frequencies)
             hit &= room[places] > order
             places, prefix = places[hit], ranks[hit]
         return found
 
 
-def _room(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+def _room(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """For each word of texts of these lengths, how many words its text has from there on."""
-    ends = np.repeat(np.cumsum(np.array(lengths, dtype=np.int64)), lengths)
+    ends = np.repeat(np.cumsum(lengths), lengths)
     return ends - np.arange(len(ends))
 
 
 class _Text:
-    """A tokenised text: its n-grams, in pycocoevalcap's order, with their counts and TF-IDF weights."""
+    """A tokenised text: the TF-IDF weights of its n-grams in pycocoevalcap's order, and which of them are repeated.
 
-    __slots__ = ("bigrams", "counts", "length", "masks", "norms", "weights", "words")
+    Args:
+        words: of the text.
+        idf: for each order, what each n-gram weighs if it occurs once.
+        norms: lengths of the weights of each order if none is repeated.
+    """
 
-    def __init__(self, words: list[str], begin: int, frequencies: list[list[int]], logs: Mapping[int, float]) -> None:
+    __slots__ = ("_masks", "bigrams", "length", "norms", "repeated", "weights", "words")
+
+    def __init__(self, words: list[str], idf: Sequence[Sequence[float]], norms: list[float]) -> None:
         self.length = len(words)
         self.words = words or [""]  # an empty text has one empty word for ROUGE
         self.bigrams = max(0, len(words) - 1)
-        counts: dict[Ngram, int] = {}
-        idf: list[float] = []
-        everything = logs[-1]
-        for order in range(1, ORDER + 1):
-            known = frequencies[order - 1] if frequencies else None
-            for i in range(len(words) - order + 1):
-                ngram = tuple(words[i : i + order])
-                if ngram in counts:
-                    counts[ngram] += 1
-                else:
-                    counts[ngram] = 1
-                    idf.append(everything - logs[known[begin + i]] if known else everything)
-        self.counts = counts
-        self.weights = {ngram: count * weight for (ngram, count), weight in zip(counts.items(), idf, strict=True)}
-        norms = [0.0] * ORDER
-        for ngram, weight in self.weights.items():
-            norms[len(ngram) - 1] += math.pow(weight, 2)
-        self.norms = [math.sqrt(norm) for norm in norms]
-        self.masks: dict[str, int] = {}
-        for i, word in enumerate(self.words):
-            self.masks[word] = self.masks.get(word, 0) | 1 << i
+        self._masks: dict[str, int] = {}
+        self.repeated: dict[Ngram, int] = {}
+        following = [words[i:] for i in range(ORDER)]
+        ngrams = [ngram for order in range(1, ORDER + 1) for ngram in zip(*following[:order], strict=False)]
+        self.weights: dict[Ngram, float] = dict(zip(ngrams, chain.from_iterable(idf), strict=True))
+        self.norms = norms
+        if len(self.weights) < len(ngrams):
+            self.repeated = {ngram: count for ngram, count in Counter(ngrams).items() if count > 1}
+            self.weights |= {ngram: count * self.weights[ngram] for ngram, count in self.repeated.items()}
+            squares = [0.0] * ORDER
+            for ngram, weight in self.weights.items():
+                squares[len(ngram) - 1] += math.pow(weight, 2)
+            self.norms = [math.sqrt(square) for square in squares]
 
     def lcs(self, other: _Text) -> int:
         """Length in words of the longest common subsequence, bit-parallel (Hyyrö 2004)."""
+        masks = self._masks
+        if not masks:
+            for i, word in enumerate(self.words):
+                masks[word] = masks.get(word, 0) | 1 << i
         full = (1 << len(self.words)) - 1
         state = full
         for word in other.words:
-            matches = state & self.masks.get(word, 0)
-            state = (state + matches | state - matches) & full
+            if word in masks:
+                matches = state & masks[word]
+                state = (state + matches | state - matches) & full
         return len(self.words) - state.bit_count()
 
-    def cider(self, reference: _Text, penalties: dict[int, float]) -> float:
-        """CIDEr-D against one reference."""
+    def cider(self, reference: _Text, shared: Sequence[Ngram], penalties: dict[int, float]) -> float:
+        """CIDEr-D against one reference, given the n-grams of both in the candidate's order."""
         values = [0.0] * ORDER
-        theirs = reference.weights
-        for ngram, weight in self.weights.items():
-            if ngram in theirs:
-                other = theirs[ngram]
-                values[len(ngram) - 1] += min(weight, other) * other
+        for ngram in shared:
+            other = reference.weights[ngram]
+            values[len(ngram) - 1] += min(self.weights[ngram], other) * other
         gap = self.bigrams - reference.bigrams
         if gap not in penalties:
             penalties[gap] = math.e ** (-(float(gap) ** 2) / (2 * _SIGMA**2))
@@ -155,47 +162,61 @@ class _Text:
         return total / ORDER * 10.0
 
 
+def _cooked(texts: Sequence[str], frequencies: DocumentFrequencies) -> dict[str, _Text]:
+    """Every text with the weights of its n-grams."""
+    words = [text.split() for text in texts]
+    lengths = np.array([len(text) for text in words], dtype=np.int64)
+    text_of, room = np.repeat(np.arange(len(texts)), lengths), _room(lengths)
+    everything = float(np.log(float(max(frequencies.images, 1))))
+    idf, norms = [], []
+    for order, counts in enumerate(frequencies.of(words), start=1):
+        weights, squares = (np.zeros(int(counts.max(initial=0)) + 1) for _ in range(2))
+        for count in np.flatnonzero(np.bincount(counts)).tolist():
+            weights[count] = everything - float(np.log(max(1.0, float(count))))
+            squares[count] = math.pow(weights[count], 2)
+        whole = room >= order
+        idf.append(weights[counts].tolist())
+        # bincount adds one after the other, as pycocoevalcap does
+        norms.append(np.sqrt(np.bincount(text_of[whole], squares[counts[whole]], len(texts))))
+    ends = np.cumsum(lengths).tolist()
+    return {
+        text: _Text(own, [idf[i][end - len(own) : max(end - len(own), end - i)] for i in range(ORDER)], norm)
+        for text, own, end, norm in zip(texts, words, ends, np.transpose(norms).tolist(), strict=True)
+    }
+
+
 def score_pairs(pairs: Sequence[Pair], frequencies: DocumentFrequencies) -> npt.NDArray[np.float64]:
     """BLEU counts, ROUGE-L and CIDEr-D of pairs, (n, 12).
 
     Columns: candidate length, closest reference length, 4 guessed and 4 correct n-gram counts, ROUGE-L, CIDEr-D.
     """
     texts = dict.fromkeys(text for candidate, references in pairs for text in (candidate, *references))
-    words = [text.split() for text in texts]
-    begins = np.cumsum([0, *map(len, words)]).tolist()
-    found = frequencies.of(words)
-    counts = {count for level in found for count in level}
-    logs = {count: float(np.log(max(1.0, float(count)))) for count in counts | {0}}
-    logs[-1] = float(np.log(float(max(frequencies.images, 1))))
-    cooked = {text: _Text(w, b, found, logs) for text, w, b in zip(texts, words, begins, strict=False)}
+    cooked = _cooked(list(texts), frequencies)
     penalties: dict[int, float] = {}
-    known: dict[tuple[str, str], tuple[int, float, list[tuple[Ngram, int]]]] = {}
-    rows = np.empty((len(pairs), COLUMNS))
-    for i, (candidate, references) in enumerate(pairs):
+    known: dict[tuple[str, str], tuple[int, float, list[Ngram]]] = {}
+    rows = []
+    for candidate, references in pairs:
         own = cooked[candidate]
         for reference in references:
             if (candidate, reference) not in known:
                 other = cooked[reference]
-                shared = [(ngram, other.counts[ngram]) for ngram in own.counts if ngram in other.counts]
-                known[candidate, reference] = own.lcs(other), own.cider(other, penalties), shared
-        rows[i] = _row(own, [cooked[r] for r in references], [known[candidate, r] for r in references])
-    return rows
+                shared = [ngram for ngram in own.weights if ngram in other.weights]
+                known[candidate, reference] = own.lcs(other), own.cider(other, shared, penalties), shared
+        rows.append(_row(own, [cooked[r] for r in references], [known[candidate, r] for r in references]))
+    return np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS)
 
 
-def _row(
-    own: _Text, others: Sequence[_Text], pairs: Sequence[tuple[int, float, list[tuple[Ngram, int]]]]
-) -> list[float]:
+def _row(own: _Text, others: Sequence[_Text], pairs: Sequence[tuple[int, float, list[Ngram]]]) -> list[float]:
     closest = min((abs(other.length - own.length), other.length) for other in others)[1]
     most: dict[Ngram, int] = {}
-    for _, _, shared in pairs:
-        for ngram, count in shared:
-            if count > most.get(ngram, 0):
-                most[ngram] = count
+    for other, (_, _, shared) in zip(others, pairs, strict=True):
+        for ngram in shared:
+            most[ngram] = max(most.get(ngram, 0), other.repeated.get(ngram, 1))
     correct = [0] * ORDER
     for ngram, count in most.items():
-        correct[len(ngram) - 1] += min(count, own.counts[ngram])
+        correct[len(ngram) - 1] += min(count, own.repeated.get(ngram, 1))
     guessed = [max(0, own.length - order) for order in range(ORDER)]
-    precision = max(lcs / float(len(own.words)) for lcs, _, _ in pairs)
+    precision = max(lcs for lcs, _, _ in pairs) / float(len(own.words))
     recall = max(lcs / float(len(other.words)) for (lcs, _, _), other in zip(pairs, others, strict=True))
     rouge = (
         ((1 + _BETA**2) * precision * recall) / float(recall + _BETA**2 * precision) if precision and recall else 0.0
@@ -206,6 +227,7 @@ def _row(
 
 def main() -> None:
     """Score blocks until stdin ends."""
+    gc.disable()  # millions of tuples and no cycle among them
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     frequencies: DocumentFrequencies = pickle.load(source)
     while True:
