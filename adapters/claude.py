@@ -152,10 +152,11 @@ def _package() -> Any:
 
 def _client(anthropic: Any, endpoint: Endpoint) -> Any:
     """A client without retries of its own."""
-    pool = http_client(endpoint, anthropic)
+    (address, query), pool = endpoint.address_and_query(), http_client(endpoint, anthropic)
     return anthropic.AsyncAnthropic(
         api_key=endpoint.key() or "none",
-        base_url=endpoint.base_url.rstrip("/").removesuffix("/v1"),
+        base_url=address.rstrip("/").removesuffix("/v1"),
+        default_query=query,
         timeout=pool.timeout,
         max_retries=0,
         http_client=pool,

@@ -7,7 +7,7 @@ import os
 import re
 import urllib.request
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from harness.adapters.endpoint_errors import public_url
 from harness.redact import is_secret_name, keep_secret
@@ -123,6 +123,11 @@ class Endpoint:
                 f"a key is needed in ${name}; type: read -s {name}; export {name} (or name another: api_key_env=NAME)"
             )
         return key
+
+    def address_and_query(self) -> tuple[str, dict[str, str]]:
+        """The address without its query, and the query."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")), dict(parse_qsl(parts.query))
 
     def identity(self) -> dict[str, str]:
         """The address as it may be shown, and what of its query tells endpoints apart."""

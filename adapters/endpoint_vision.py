@@ -160,9 +160,14 @@ class VisionEndpoint(EndpointAdapter):
     # ---------------------------------------------------------------------------------------------------- identity
 
     def cache_key(self) -> dict[str, Any]:
-        """The fingerprint, the worked examples, and which model the endpoint said that it serves."""
+        """The fingerprint, the worked examples, which model the endpoint said that it serves, and what it rejected."""
         served = {"served": self._served} if self._served else {}
-        return self.fingerprint() | {"shown": shots_identity(self._shown)} | served
+        left_out = {"left_out": sorted(self.left_out())} if self.left_out() else {}
+        return self.fingerprint() | {"shown": shots_identity(self._shown)} | served | left_out
+
+    def left_out(self) -> Set[str]:
+        """Settings that an answer depends on and that the endpoint does not take."""
+        return self._rejected
 
     def runtime_info(self) -> dict[str, Any]:
         """Names and system fingerprints that came back with their counts, the probe's verdict, and the price."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Literal
 
 import openai
@@ -151,6 +151,11 @@ class OpenAIChat(VisionEndpoint):
         """What `VisionEndpoint` says, the parameters that are sent, and what became of those that may be rejected."""
         sent = self.accepted.arguments(answer_schema(()), self._raised)
         return super().runtime_info() | {"request_parameters": sent, "capabilities": dict(self.accepted.found)}
+
+    def left_out(self) -> Set[str]:
+        """Temperature, effort and further fields that were rejected."""
+        asked = {"temperature", "reasoning_effort", *self.extra}
+        return {name for name in asked if self.accepted.found.get(name) == "rejected"}
 
     def load(self) -> None:
         """See that there is a key.

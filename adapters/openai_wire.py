@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import openai
 
@@ -46,13 +46,13 @@ def connect(endpoint: Endpoint) -> openai.AsyncOpenAI:
     Raises:
         UserError: there is no key, or the proxy cannot be used.
     """
-    parts, key = urlsplit(endpoint.base_url), endpoint.key() or "none"
+    (address, query), key = endpoint.address_and_query(), endpoint.key() or "none"
     pool = http_client(endpoint, openai)
     return openai.AsyncOpenAI(
         api_key=key,
-        base_url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
-        default_query=dict(parse_qsl(parts.query)),
-        default_headers={"api-key": key} if (parts.hostname or "").endswith(".azure.com") else {},
+        base_url=address,
+        default_query=query,
+        default_headers={"api-key": key} if (urlsplit(address).hostname or "").endswith(".azure.com") else {},
         timeout=pool.timeout,
         max_retries=0,
         http_client=pool,

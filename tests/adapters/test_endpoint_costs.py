@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from seeing import asked_for_colour, seeing
-from servers import Endpoint, Reply, answered, chat_server
+from servers import Endpoint, Reply, answered, chat_server, error
 
 from harness.adapters.endpoint_prices import find_price
 from harness.types import UserError
@@ -190,6 +190,15 @@ def test_the_query_of_an_address_belongs_to_its_identity(
     code, _, err = command(f"gpt4v:model=m,base_url={url}?deployment=two&sig=made-up-signature", "--out", "third")
     assert (code, paintings(endpoint)) == (0, 12)  # a signature tells no endpoints apart, and stays out of files
     assert "made-up-signature" not in (tmp_path / "third" / "manifest.json").read_text() + err
+
+
+def test_answers_at_another_temperature_are_others(server: tuple[Endpoint, str], command: Command) -> None:
+    endpoint, url = server
+    cold = lambda request: error(400, "no temperature") if "temperature" in request else seeing(request)  # noqa: E731
+    for reply, out, asked in ((cold, "first", 6), (cold, "again", 6), (seeing, "cold", 12), (seeing, "last", 12)):
+        endpoint.reply = reply
+        assert command(f"gpt4v:model=m,base_url={url}", "--out", out)[0] == 0
+        assert len({str(request) for request in endpoint.requests if not asked_for_colour(request)}) == asked
 
 
 def test_nothing_is_taken_from_the_cache_for_an_endpoint_that_no_longer_sees(
