@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
 from harness.adapters import EndpointAdapter
 from harness.check.run import write_checksums
+from harness.errors import nearest
 from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference
 from harness.plan.controls import parse_controls
@@ -24,7 +25,6 @@ from harness.store.import_outcomes import import_outcomes
 from harness.store.prediction_files import Columns
 from harness.store.reparse import reparse_run
 from harness.store.run_folder import RunFolder
-from harness.suggestions import nearest
 from harness.types import UserError
 
 if TYPE_CHECKING:

@@ -1,6 +1,9 @@
-"""The errors that every room shares, and how a message is made fit for one line."""
+"""The errors that every room shares, and what their messages are made of: one line, and the names that were meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -56,3 +59,10 @@ def first_line(error: BaseException) -> str:
     ('bad number', 'KeyError')
     """
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A phrase naming the nearest known names, or all of them when none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"

@@ -28,8 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from harness.suggestions import nearest
-from harness.types import UserError
+from harness.errors import UserError, nearest
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's is much faster, and not in every build of the package."""

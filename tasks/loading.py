@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks.prompts import DEFAULT_PROMPT, render
 from harness.types import Task, UserError
 from harness.yaml_file import Number, Plain, Settings, Text, Texts, YamlFile

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli import EXIT_COMPLETE
+from harness.errors import nearest
 from harness.store.run_folder import RunFolder
-from harness.suggestions import nearest
 from harness.types import UserError
 
 

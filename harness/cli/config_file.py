@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.yaml_file import YamlFile
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from pathlib import Path
 from harness.api import import_ratings
 from harness.cli import EXIT_COMPLETE
 from harness.cli.run import positive
-from harness.errors import UserError
+from harness.errors import UserError, nearest
 from harness.judge.rubric import Rubric, load_rubric
 from harness.judge.study import Kind, describe, plan_study, save_study, write_pages
 from harness.store.run_folder import RunFolder
-from harness.suggestions import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.adapters.cards import ModelCard, find_card
+from harness.errors import nearest
 from harness.plan.registry import ADAPTERS
 from harness.redact import is_secret_name, keep_secret
-from harness.suggestions import nearest
 from harness.types import UserError, check_name
 from harness.yaml_file import typed_value
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import card_names
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks import READERS
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import METRICS

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.errors import nearest
 from harness.store.outcomes import outcome_from_json
-from harness.suggestions import nearest
 from harness.tasks.parser import parse_answer
 from harness.tasks.readers.tables import read_rows, read_text
 from harness.types import Answer, Failed, Outcome, Refusal, Task, Unparsed, Usage, UserError

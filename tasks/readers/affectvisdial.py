@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks.readers.base import LabelSpelling
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.types import Annotation, UserError

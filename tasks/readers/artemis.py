@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks.readers.artemis_text import tokens
 from harness.tasks.readers.base import PreparedTable, TableRow, check_label
 from harness.tasks.readers.image_files import AS_WRITTEN, FoundImage, bar, find_images, inside

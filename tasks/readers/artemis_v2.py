@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks.readers.artemis import COPIED_COLUMNS, SHORTEST, ArtemisReader, Release, read_release
 from harness.types import Task, UserError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.types import Example, Task, UserError
 
 

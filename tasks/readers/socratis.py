@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.tasks.readers.emotion_words import EMOTION_WORDS
 from harness.tasks.readers.layout import Entry, LayoutReader
 from harness.tasks.readers.tables import read_text, text_list

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.suggestions import nearest
+from harness.errors import nearest
 from harness.types import UserError
 
 csv.field_size_limit(1 << 24)

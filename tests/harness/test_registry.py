@@ -1,7 +1,7 @@
 import pytest
 
+from harness.errors import nearest
 from harness.plan.registry import Registry, adapter_registry, load_class_from_file
-from harness.suggestions import nearest
 from harness.types import UserError
 
 
