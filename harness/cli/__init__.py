@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
@@ -94,6 +95,49 @@ def add_data_root(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--data-root", metavar="DIR", help="prepared data (default: $HARNESS_DATA, else the user's cache folder)"
     )
+
+
+def add_look(group: argparse._ActionsContainer) -> None:
+    """Declare the options of the page, which `run` and `report` share."""
+    group.add_argument("--blur", action="store_true", help="blur images in the report until they are clicked")
+    group.add_argument("--pictures", metavar="HOW", help="copy: small copies in the report (default); link: originals")
+
+
+def copies_images(how: str | None) -> bool:
+    """Whether `--pictures` asks for copies.
+
+    Raises:
+        UserError: neither `copy` nor `link`.
+    """
+    if how not in (None, "copy", "link"):
+        raise UserError(f"--pictures: expected copy or link, got {how!r}")
+    return how != "link"
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def dollars(text: str) -> float:
+    """An amount above 0, for argparse."""
+    amount = float(text)
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return amount
+
+
+def print_summary(folder: Path, results: Mapping[str, Any]) -> None:
+    """The compact leaderboard of a scored run, and where to read more."""
+    from harness.reports.terminal import leaderboard_table
+
+    for record in results["manifest"]["tasks"]:
+        print(leaderboard_table(dict(results), record["name"]))
+    page = folder / "report" / "index.html"
+    print(f"\nreport: {page}" if page.exists() else f"\nresults: {folder / 'results.json'}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api import judge
-from harness.cli import EXIT_COMPLETE
-from harness.cli.run import dollars, positive
+from harness.cli import EXIT_COMPLETE, dollars, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

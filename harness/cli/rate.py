@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from harness.api import import_ratings
-from harness.cli import EXIT_COMPLETE
-from harness.cli.run import positive
+from harness.cli import EXIT_COMPLETE, positive
 from harness.errors import UserError, nearest
 from harness.judge.rubric import Rubric, load_rubric
 from harness.judge.study import Kind, describe, plan_study, save_study, write_pages

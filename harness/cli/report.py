@@ -7,28 +7,11 @@ import webbrowser
 from contextlib import nullcontext
 from pathlib import Path
 
-from harness.api import Evaluation, write_report
+from harness.api import write_report
 from harness.check.run import write_checksums
-from harness.cli import EXIT_COMPLETE
+from harness.cli import EXIT_COMPLETE, add_look, copies_images
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
-
-
-def add_look(group: argparse._ActionsContainer) -> None:
-    """Declare the options of the page that `run` and `report` share."""
-    group.add_argument("--blur", action="store_true", help="blur images in the report until they are clicked")
-    group.add_argument("--pictures", metavar="HOW", help="copy: small copies in the report (default); link: originals")
-
-
-def copies_images(how: str | None) -> bool:
-    """Whether `--pictures` asks for copies.
-
-    Raises:
-        UserError: neither `copy` nor `link`.
-    """
-    if how not in (None, "copy", "link"):
-        raise UserError(f"--pictures: expected copy or link, got {how!r}")
-    return how != "link"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +51,3 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.open:
         webbrowser.open(page.absolute().as_uri())
     return EXIT_COMPLETE
-
-
-def print_summary(done: Evaluation) -> None:
-    """The compact leaderboard, and where to read more."""
-    from harness.reports.terminal import leaderboard_table
-
-    for record in done.results["manifest"]["tasks"]:
-        print(leaderboard_table(dict(done.results), record["name"]))
-    page = done.folder / "report" / "index.html"
-    print(f"\nreport: {page}" if page.exists() else f"\nresults: {done.folder / 'results.json'}")

@@ -7,16 +7,28 @@ import sys
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.api import Evaluation, RunOptions, evaluate, prepare
-from harness.cli import EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, add_data_root
-from harness.cli.config_file import read_config
-from harness.cli.report import add_look, copies_images, print_summary
+from harness.cli import (
+    EXIT_COMPLETE,
+    EXIT_TOO_MANY_FAILURES,
+    add_data_root,
+    add_look,
+    copies_images,
+    dollars,
+    positive,
+    print_summary,
+)
+from harness.errors import nearest
 from harness.plan.plan import Plan, describe_requests
 from harness.store.outcomes import Recorded
 from harness.store.run_folder import RunFolder
 from harness.types import Failed, RowKey, UserError
+from harness.yaml_file import YamlFile
+
+if TYPE_CHECKING:
+    import yaml
 
 DEFAULTS: dict[str, Any] = {
     "split": "test",
@@ -71,14 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--open", action="store_true", help="open the report in a browser")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
-
-
 def size_or_auto(text: str) -> int:
     """A batch size, 0 if it is to be found while answering, for argparse."""
     return 0 if text == "auto" else positive(text)
@@ -89,14 +93,6 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
     return share
-
-
-def dollars(text: str) -> float:
-    """An amount above 0, for argparse."""
-    amount = float(text)
-    if not 0 < amount < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
-    return amount
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -123,7 +119,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     if options["open"] and done.page is not None:
         webbrowser.open(done.page.absolute().as_uri())
-    print_summary(done)
+    print_summary(done.folder, done.results)
     if max(done.failure_rates.values(), default=0.0) > options["max_error_rate"]:
         _print_failures(done, options["max_error_rate"])
         return EXIT_TOO_MANY_FAILURES
@@ -195,3 +191,59 @@ def merge_config(arguments: argparse.Namespace) -> dict[str, Any]:
         name: value if value is not None and value is not False else from_file.get(name, DEFAULTS.get(name, value))
         for name, value in given.items()
     }
+
+
+# ------------------------------------------- --config: a file that stands for options, and is checked like them
+
+COMMA_LISTS = ("tasks", "models", "controls")
+ONLY_TYPED = "trust_remote_code"
+"""Never taken from a file: whoever wrote the file may not be who runs it."""
+
+
+def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Options by long name with underscores, of the types that `parser` gives them.
+
+    Lists may stand for comma lists.
+
+    Raises:
+        UserError: no such file, not plain YAML, an unknown option or a value that the option does not take; the message
+            names file, line and column.
+    """
+    document = YamlFile(path)
+    known = {a.dest: a for a in parser._actions if a.option_strings and a.dest not in ("help", "config")}
+    values: dict[str, Any] = {}
+    for key, key_node, node in document.mapping(document.root):
+        name = key.replace("-", "_")
+        if name not in known:
+            raise document.error(key_node, f"unknown option {key!r}; {nearest(name, known)}")
+        values[name] = _value(document, node, known[name])
+        if name == ONLY_TYPED or f"{ONLY_TYPED}=" in str(values[name]):
+            raise document.error(key_node, f"{ONLY_TYPED} must be typed: --trust-remote-code on the command line")
+    return values
+
+
+def _value(document: YamlFile, node: yaml.Node, action: argparse.Action) -> Any:
+    plain = document.plain(node)
+    if action.nargs == 0:  # a switch
+        if not isinstance(plain, bool):
+            raise document.error(node, f"expected true or false, got {plain!r}")
+        return plain
+    pieces = plain if isinstance(plain, list) else [plain]
+    if any(isinstance(piece, dict | list | bool) or piece is None for piece in pieces):
+        raise document.error(node, "expected text or a number")
+    if isinstance(action, argparse._AppendAction):
+        return [str(piece) for piece in pieces]
+    if isinstance(plain, list) and action.dest not in COMMA_LISTS:
+        raise document.error(node, "expected one value, got a list")
+    return _converted(document, node, action, ",".join(map(str, pieces)))
+
+
+def _converted(document: YamlFile, node: yaml.Node, action: argparse.Action, text: str) -> Any:
+    """The text as its option takes it on the command line."""
+    try:
+        value = action.type(text) if callable(action.type) else text
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise document.error(node, f"{action.option_strings[0]} does not take {text!r} ({error})") from None
+    if action.choices is not None and value not in action.choices:
+        raise document.error(node, f"{action.option_strings[0]}: expected one of {', '.join(action.choices)}")
+    return value

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.api import score_folder
-from harness.cli import EXIT_COMPLETE, add_data_root
-from harness.cli.report import print_summary
+from harness.cli import EXIT_COMPLETE, add_data_root, print_summary
 from harness.store.import_outcomes import import_outcomes
 from harness.store.prediction_files import FORMATS, Columns
 from harness.store.run_folder import RunFolder
@@ -98,7 +97,7 @@ def execute(arguments: argparse.Namespace) -> int:
         report=not arguments.no_report,
         reparse=arguments.reparse,
     )
-    print_summary(done)
+    print_summary(done.folder, done.results)
     return EXIT_COMPLETE
 
 

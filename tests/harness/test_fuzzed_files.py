@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.adapters.endpoint_prices import find_price
 from harness.adapters.hf_training import load_recipe as load_lora_recipe
 from harness.cli import build_parser
-from harness.cli.config_file import read_config
+from harness.cli.run import read_config
 from harness.store.outcomes import read_outcomes
 from harness.tasks.loading import load_task
 from harness.tasks.readers.jsonl import JsonlReader
