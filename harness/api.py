@@ -12,7 +12,6 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
 from harness.adapters import EndpointAdapter
-from harness.check.run import write_checksums
 from harness.errors import nearest
 from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference
@@ -24,7 +23,7 @@ from harness.plan.registry import adapter_registry, data_root
 from harness.store.import_outcomes import import_outcomes
 from harness.store.prediction_files import Columns
 from harness.store.reparse import reparse_run
-from harness.store.run_folder import RunFolder
+from harness.store.run_folder import RunFolder, write_checksums
 from harness.types import UserError
 
 if TYPE_CHECKING:

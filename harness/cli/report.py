@@ -8,9 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from harness.api import write_report
-from harness.check.run import write_checksums
 from harness.cli import EXIT_COMPLETE, add_look, copies_images
-from harness.store.run_folder import RunFolder
+from harness.store.run_folder import RunFolder, write_checksums
 from harness.types import UserError
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.store.run_folder import changes, write_checksums
+
 Damage = Callable[[Path], None]
 
 
@@ -96,8 +98,6 @@ def test_an_interrupted_run_was_only_continued(run: Path, harness, dataset: Path
     """Outcomes that a killed command appended are whole, though it wrote no checksums."""
     whole = (run / OUTCOMES).read_text().splitlines(keepends=True)
     (run / OUTCOMES).write_text("".join(whole[:5]))
-    from harness.check.run import changes, write_checksums
-
     write_checksums(run)
     (run / OUTCOMES).write_text("".join(whole))
     assert list(changes(run)) == []
