@@ -7,7 +7,7 @@ symbolic links: each of their files exists once, under two paths.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.version import __version__
+from harness.environment import __version__
 
 if TYPE_CHECKING:
     from harness.api import Evaluation, evaluate, score

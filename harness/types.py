@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -219,6 +219,17 @@ class Failed:
 
 
 Outcome: TypeAlias = Answer | Refusal | Unparsed | Failed
+
+
+def with_usage(outcome: Outcome, elapsed_s: float, attempts: int | None = None) -> Outcome:
+    """The outcome with latency and attempts filled in where the adapter did not give them."""
+    usage: Usage = outcome.usage
+    usage = replace(
+        usage,
+        latency_s=elapsed_s if usage.latency_s is None else usage.latency_s,
+        attempts=attempts if usage.attempts is None else usage.attempts,
+    )
+    return replace(outcome, usage=usage)
 
 
 # --------------------------------------------------------------------------------------------- tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.check import Finding
-from harness.plan.manifest import describe_environment
+from harness.environment import describe_environment
 from harness.plan.registry import data_root, find_task, open_reader, task_cards
 from harness.tasks.metrics.java import find_java
 from harness.types import UserError

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from harness.environment import __version__
 from harness.errors import UserError, in_one_line
 from harness.redact import redact_text
-from harness.version import __version__
 
 EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
 LONGEST = 1200

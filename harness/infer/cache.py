@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.environment import __version__
 from harness.store.outcomes import outcome_from_json, outcome_to_json
 from harness.types import Answer, Item, Outcome, Unparsed, UserError
-from harness.version import __version__
 
 if TYPE_CHECKING:
     from harness.adapters.base import Adapter

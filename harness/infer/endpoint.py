@@ -17,7 +17,7 @@ from harness.adapters import EndpointAdapter
 from harness.infer.throttle import AdaptiveLimit, Clock, PerMinute, Place
 from harness.store.outcomes import RequestLog, RequestLogError
 from harness.store.run_folder import RunFolder
-from harness.types import Failed, Item, Outcome, RetryableError, Usage, UserError
+from harness.types import Failed, Item, Outcome, RetryableError, Usage, UserError, with_usage
 
 BUSY = frozenset({"http-429", "http-503", "http-529", "loading"})
 """Kinds of failure that say: not now."""
@@ -407,14 +407,3 @@ class _Drive:
 def _tokens(usage: Usage) -> int | None:
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
     return None if prompt is None or completion is None else prompt + completion
-
-
-def with_usage(outcome: Outcome, elapsed_s: float, attempts: int | None = None) -> Outcome:
-    """The outcome with latency and attempts filled in where the adapter did not give them."""
-    usage: Usage = outcome.usage
-    usage = dataclasses.replace(
-        usage,
-        latency_s=elapsed_s if usage.latency_s is None else usage.latency_s,
-        attempts=attempts if usage.attempts is None else usage.attempts,
-    )
-    return dataclasses.replace(outcome, usage=usage)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from harness.adapters import LocalAdapter
-from harness.infer.endpoint import with_usage
-from harness.plan.manifest import gpu_name
-from harness.types import Example, Failed, Item, Outcome, UserError
+from harness.environment import gpu_name, peak_gpu_memory_gb, reset_peak_gpu_memory
+from harness.types import Example, Failed, Item, Outcome, UserError, with_usage
 
 Executor = Literal["local", "ray"]
 EXECUTORS: tuple[Executor, ...] = get_args(Executor)
@@ -175,18 +173,3 @@ def predict(adapter: LocalAdapter, batch: Sequence[Item]) -> list[Outcome]:
         raise UserError(f"{name}.predict must return one outcome per item: got {len(outcomes)} for {len(batch)} items")
     share = (time.monotonic() - started) / len(batch)
     return [with_usage(outcome, share) for outcome in outcomes]
-
-
-def peak_gpu_memory_gb() -> float | None:
-    """Highest memory torch had allocated on the GPU since the last reset, in GB (10^9 bytes); None without a GPU."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return None
-    return float(torch.cuda.max_memory_allocated()) / 1e9
-
-
-def reset_peak_gpu_memory() -> None:
-    """Start a new measurement for `peak_gpu_memory_gb`."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()

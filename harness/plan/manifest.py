@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.environment import __version__, describe_environment
 from harness.plan.plan import Plan, TaskPlan, differences, identity_hash
 from harness.redact import redact
 from harness.types import SCHEMA, RowKey, Task, UserError
-from harness.version import __version__
 
 DECIDES_ANSWERS = ("dataset", "options", "emotions", "ratings", "explanations", "label_maps")
 """Keys of a card that decide what models are asked and may answer; others may change while a run is resumed."""
@@ -139,74 +133,3 @@ def check_fingerprint(record: Mapping[str, Any], fingerprint: Mapping[str, Any],
             f"model {record['model']!r} has changed since {folder} was begun: {'; '.join(found[:4])}. "
             f"Choose another --out for the changed model"
         )
-
-
-# --------------------------------------------------- the environment: never part of a run's identity
-
-HERE = Path(__file__).resolve()
-_COMMIT = "# branch.oid "
-PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
-
-
-def describe_environment() -> dict[str, Any]:
-    """Versions, processor, GPU, and git commits: of the working folder, and of the harness if it is a clone."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: v for name in PACKAGES if (v := package_version(name))},
-        "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
-        "gpu": gpu_name(),
-        "git": _git_state(Path.cwd()),
-        "harness_git": _own_git_state(),
-    }
-
-
-@cache
-def package_version(name: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def gpu_name() -> str | None:
-    """The first CUDA device's name, if torch is loaded and sees one."""
-    torch = sys.modules.get("torch")
-    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
-
-
-@cache
-def _cpu_model() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-
-
-def _git_state(folder: Path) -> dict[str, Any] | None:
-    """A folder's commit, and whether something is not in it; None outside of a clone."""
-    lines = (_git(folder, "status", "--porcelain=v2", "--branch") or "").splitlines()
-    commits = [line.removeprefix(_COMMIT) for line in lines if line.startswith(_COMMIT)]
-    changed = any(not line.startswith("#") for line in lines)
-    return {"commit": commits[0], "dirty": changed} if commits and commits[0] != "(initial)" else None
-
-
-@cache
-def _own_git_state() -> dict[str, Any] | None:
-    """Of the harness, as it was when it was loaded; None if it is no clone."""
-    return _git_state(HERE.parent) if _is_tracked(HERE) else None
-
-
-def _is_tracked(file: Path) -> bool:
-    """Whether a file belongs to the git repository around it, rather than to a package installed inside of one."""
-    return bool(_git(file.parent, "ls-files", "--", file.name))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
