@@ -27,7 +27,8 @@ from harness.adapters.hf_model import (
 from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import check_image_is_seen
 from harness.atomic import write_atomically
-from harness.types import CONTEXT_MARK, Example, UserError, open_image
+from harness.tasks.prompts import CONTEXT_MARK, DEFAULT_PROMPT, render
+from harness.types import Example, UserError, open_image
 from harness.yaml_file import Settings, check_settings, read_yaml
 
 IGNORED = -100
@@ -272,8 +273,6 @@ def _processes(device: str | None) -> Any:
 
 
 def _prompt(request: TrainRequest, recipe: Recipe) -> str:
-    from harness.tasks.prompts import DEFAULT_PROMPT, render
-
     prompts = {"default": DEFAULT_PROMPT, **request.task.prompts}
     if recipe.prompt not in prompts:
         raise UserError(f"llava: task {request.task.name!r} has no prompt {recipe.prompt!r}")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.plan.registry import find_task, open_reader
-from harness.tasks.readers.facts import facts_of
+from harness.tasks.readers.base import facts_of
 
 RESULTS = Path(__file__).parent / "results" / "task_facts.json"
 

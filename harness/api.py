@@ -20,14 +20,13 @@ from harness.plan.manifest import check_resumable, new_manifest
 from harness.plan.models import keep_model_secrets, parse_models, typed_settings
 from harness.plan.plan import Options, Plan, check_prices, make_plan
 from harness.plan.registry import adapter_registry, data_root
-from harness.store.import_outcomes import import_outcomes
-from harness.store.prediction_files import Columns
-from harness.store.reparse import reparse_run
 from harness.store.run_folder import RunFolder, write_checksums
 from harness.types import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.store.prediction_files import Columns
 
     Predictions: TypeAlias = str | Path | pd.DataFrame | Sequence[Mapping[str, Any]]
 
@@ -233,11 +232,13 @@ def _existing(lexicon: str | Path | None) -> Path | None:
     Raises:
         UserError: there is no such file.
     """
+    if lexicon is None:
+        return None
     from sevlm.vad import split_scale
 
-    if lexicon is not None and not split_scale(lexicon)[0].is_file():
+    if not split_scale(lexicon)[0].is_file():
         raise UserError(f"--lexicon {lexicon}: no such file")
-    return None if lexicon is None else Path(lexicon).absolute()
+    return Path(lexicon).absolute()
 
 
 # ------------------------------------------------------------------------------------------- scoring
@@ -274,6 +275,8 @@ def score(
     Raises:
         UserError: ids that the task lacks, labels or probabilities that are not the task's, a folder in use.
     """
+    from harness.store.import_outcomes import import_outcomes  # with the parser: not before predictions are read
+
     named = predictions if isinstance(predictions, Mapping) else {"predictions": predictions}
     with tempfile.TemporaryDirectory() as scratch:
         files = [f"{name}={_outcomes_file(name, given, Path(scratch))}" for name, given in named.items()]
@@ -304,6 +307,8 @@ def _columns(named: Mapping[str, str]) -> Columns:
     Raises:
         UserError: another name.
     """
+    from harness.store.prediction_files import Columns
+
     known = ("id", "text", "emotion", "explanation", "probs")
     for name in named:
         if name not in known:
@@ -350,6 +355,8 @@ def score_folder(
     }
     with folder.locked():
         if reparse:
+            from harness.store.reparse import reparse_run
+
             reparse_run(folder)
         _choose_for_scoring(folder, chosen)
         results = _score(folder, root_of(data_root) if data_root else None)

@@ -25,9 +25,6 @@ Control: TypeAlias = Literal["blank", "shuffled"]
 
 VAD_DIMENSIONS = ("valence", "arousal", "dominance")
 
-CONTEXT_MARK = "⟨the text that goes with this picture⟩"
-"""Stands in a rendered prompt where each image's `Example.context` is put."""
-
 
 # ---------------------------------------------------------------------------------------------- data
 

@@ -7,11 +7,14 @@ from functools import cache
 from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any
 
-from harness.types import CONTEXT_MARK, UserError
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from jinja2.nodes import Node
+
+CONTEXT_MARK = "⟨the text that goes with this picture⟩"
+"""Stands in a rendered prompt where each image's `Example.context` is put."""
 
 DEFAULT_PROMPT = (
     "Look at this painting. Which one of these emotions does it make you feel most: {{ labels | join(', ') }}?\n"
@@ -30,7 +33,7 @@ def render(template: str, labels: Sequence[str], ratings: Mapping[str, Sequence[
 
     Args:
         template: Jinja2 text. Names defined in it: `labels`, the task's emotions in order; `ratings`, dimension ->
-            [lowest, highest]; `context`, which renders as `harness.types.CONTEXT_MARK` and is replaced by each
+            [lowest, highest]; `context`, which renders as `CONTEXT_MARK` and is replaced by each
             image's own text when it is shown.
         labels: the emotions.
         ratings: the task's rating scales.

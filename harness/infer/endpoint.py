@@ -182,13 +182,11 @@ class Budget:
         )
 
 
-def budget_of(folder: RunFolder, tasks: Iterable[str], limit_usd: float | None) -> Budget | None:
-    """The budget of a run folder, from which everything recorded is paid; None without `--max-cost`.
+def budget_of(folder: RunFolder, tasks: Iterable[str], limit_usd: float) -> Budget:
+    """The budget of a run folder, from which everything recorded is paid.
 
     Requests that nobody told the price of count at the most that they can have cost.
     """
-    if limit_usd is None:
-        return None
     rows = [(task, row) for task in tasks for row in folder.rows(task)]
     usages = (outcome.usage for task, row in rows for _, outcome in folder.each_outcome(task, row))
     answers = sum((usage.cost_usd or 0.0) + (usage.reserve_usd or 0.0) for usage in usages)

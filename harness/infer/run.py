@@ -20,9 +20,7 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import ModelCard, card_of
-from harness.infer.batch import drive_batches
 from harness.infer.cache import ResponseCache
-from harness.infer.endpoint import Budget, budget_of, drive
 from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo
 from harness.plan.controls import images_under
 from harness.plan.manifest import check_fingerprint, note_environment, run_record, task_record
@@ -31,10 +29,11 @@ from harness.plan.plan import Plan, TaskPlan, differences, largest_usage
 from harness.redact import redact, redact_known, redact_text
 from harness.store.outcomes import OutcomeLog, Recorded
 from harness.store.run_folder import RunFolder
-from harness.tasks.parser.ratings import read_ratings
-from harness.types import CONTEXT_MARK, Answer, Control, Example, Failed, Item, Outcome, RowKey, Unparsed, UserError
+from harness.tasks.prompts import CONTEXT_MARK
+from harness.types import Answer, Control, Example, Failed, Item, Outcome, RowKey, Unparsed, UserError
 
 if TYPE_CHECKING:
+    from harness.infer.endpoint import Budget
     from harness.infer.ray import RayWorkers
 
 MESSAGE_LIMIT = 500
@@ -67,7 +66,11 @@ def run_inference(plan: Plan, folder: RunFolder, options: InferenceOptions) -> d
         UserError: a model changed since the run was begun, or cannot work at all.
     """
     manifest = folder.manifest()
-    budget = budget_of(folder, [t.task.name for t in plan.tasks], options.max_cost)
+    budget = None
+    if options.max_cost is not None:
+        from harness.infer.endpoint import budget_of
+
+        budget = budget_of(folder, [t.task.name for t in plan.tasks], options.max_cost)
     rates = {}
     with _workers(options) as workers:
         for task in plan.tasks:
@@ -233,6 +236,9 @@ class RowRun:
 
     def _ask_endpoint(self, adapter: EndpointAdapter, pending: set[str], budget: Budget | None) -> _Asking:
         """Endpoints are asked from this process, whatever the executor: waiting for answers takes no cluster."""
+        from harness.infer.batch import drive_batches  # with asyncio, which local models do without
+        from harness.infer.endpoint import drive
+
         training = self._training(adapter)
         if training is not None:
             adapter.fit(training)
@@ -404,6 +410,8 @@ def with_ratings(outcome: Outcome, scales: Mapping[str, tuple[float, float]]) ->
     """The outcome with the ratings that an answer's raw text states, if the task wants some and it has none yet."""
     if not scales or not isinstance(outcome, Answer) or outcome.ratings is not None:
         return outcome
+    from harness.tasks.parser.ratings import read_ratings  # with the parser: models that give labels need none
+
     return dataclasses.replace(outcome, ratings=read_ratings(outcome.raw, scales) or None)
 
 

@@ -24,7 +24,6 @@ from typing import Any
 
 from harness.adapters.cards import ModelCard, find_card
 from harness.errors import nearest
-from harness.plan.registry import ADAPTERS
 from harness.redact import is_secret_name, keep_secret
 from harness.types import UserError, check_name
 from harness.yaml_file import typed_value
@@ -109,7 +108,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:
-    card = _card(head)
+    card = find_card(head)
     if card is None and "/" in head:
         raise UserError(f"unknown model {head!r}; for a checkpoint of the hub or in a folder type hf:{head}")
     adapter = head if card is None else card.adapter
@@ -130,12 +129,6 @@ def _spec(head: str, pieces: Sequence[str]) -> ModelSpec:
         raise UserError(f"{name}:overlap={overlap}: expected refuse or allow")
     group = settings.pop("group", None)
     return ModelSpec(name, adapter, settings, prompt, trained_on, overlap == "allow", group, card)
-
-
-def _card(name: str) -> ModelCard | None:
-    if name in ADAPTERS:
-        return None
-    return find_card(name)
 
 
 def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from harness.errors import nearest
 from harness.plan.contamination import Trained, image_key, refuse_overlap, trained_images
 from harness.plan.models import ModelSpec, typed_settings
 from harness.plan.registry import Registry, checkpoint_folder, find_task, metric_registry, open_reader
-from harness.tasks.prompts import DEFAULT_PROMPT, render
+from harness.tasks.prompts import CONTEXT_MARK, DEFAULT_PROMPT, render
 from harness.tasks.readers.base import Reader
-from harness.types import CONTEXT_MARK, Control, Example, Item, Task, Usage, UserError
+from harness.types import Control, Example, Item, Task, Usage, UserError
 
 Number = TypeVar("Number", int, float)
 

@@ -21,8 +21,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from harness.errors import nearest
-from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.facts import facts_of
+from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits, facts_of
 from harness.tasks.readers.image_files import image_problem, inside
 from harness.types import Annotation, Example, Task, UserError, histogram
 

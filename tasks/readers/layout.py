@@ -27,8 +27,7 @@ from typing import Any, ClassVar
 
 from harness.atomic import atomic_write, write_atomically
 from harness.errors import nearest
-from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.facts import facts_of
+from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits, facts_of
 from harness.tasks.readers.image_files import AMBIGUOUS, AS_WRITTEN, FoundImage, find_images, inside
 from harness.tasks.readers.tables import read_text
 from harness.types import Annotation, Example, UserError, histogram

@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits
-from harness.tasks.readers.facts import facts_of
+from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits, facts_of
 from harness.tasks.readers.image_files import image_names, inside, locate
 from harness.tasks.readers.layout import sha256
 from harness.types import Annotation, Example, Task, UserError, histogram

@@ -9,7 +9,7 @@ from harness.plan.manifest import new_manifest
 from harness.plan.models import ModelSpec
 from harness.plan.plan import Options, make_plan
 from harness.plan.registry import adapter_registry
-from harness.tasks.readers.facts import facts_of
+from harness.tasks.readers.base import facts_of
 from harness.types import Annotation, Example, histogram
 
 

@@ -17,8 +17,8 @@ from harness.cli import main
 from harness.plan.registry import open_reader
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import java
-from harness.tasks.prompts import render
-from harness.types import CONTEXT_MARK, Task, UserError
+from harness.tasks.prompts import CONTEXT_MARK, render
+from harness.types import Task, UserError
 
 TASKS = sorted(builtin_cards())
 STATEMENTS = [name for name in TASKS if load_task(builtin_cards()[name]).dataset == "statements"]
