@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
-from harness.adapters import EndpointAdapter
+from harness.adapters.base import EndpointAdapter
 from harness.errors import nearest
 from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference

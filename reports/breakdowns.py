@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from harness.reports.numbers import MetricInfo, Shown, shown, shown_difference
 from harness.reports.view import HELD_OUT, CellKey, LeaderboardRow, RowId, TaskView
 
-ARTEMIS = (
-    "amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else",
-)  # fmt: skip
-"""The nine ArtEmis emotions own the first nine colour slots, whatever the task."""
-
-EXTRA_SLOTS = 12
 HEAT_STEPS = 10
 
 VIEWS: tuple[tuple[str, str, str], ...] = (
@@ -22,13 +16,6 @@ VIEWS: tuple[tuple[str, str, str], ...] = (
     ("reference", "dominant emotion", "images whose dominant human emotion it is"),
     ("predicted", "answered emotion", "images for which the row answered it"),
 )
-
-
-def colour_slots(emotions: Iterable[str]) -> dict[str, int]:
-    """A colour slot (1-based) for each emotion: fixed for ArtEmis, by alphabetical order for the others."""
-    slots = {name: number for number, name in enumerate(ARTEMIS, start=1)}
-    others = sorted(set(emotions) - set(slots))
-    return slots | {name: len(ARTEMIS) + 1 + i % EXTRA_SLOTS for i, name in enumerate(others)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from harness.atomic import write_atomically
 from harness.reports import affect, labels, numbers, scatter
-from harness.reports.breakdowns import HEAT_STEPS, colour_slots, control_tables, heatmaps, slice_tables
+from harness.reports.breakdowns import HEAT_STEPS, control_tables, heatmaps, slice_tables
 from harness.reports.cautions import cautions
 from harness.reports.comparisons import pairs, summaries
 from harness.reports.diverging import charts
@@ -26,7 +26,7 @@ from harness.reports.exports import (
     markdown_table,
     markdown_text,
 )
-from harness.reports.figures import standalone_figures
+from harness.reports.figures import colour_slots, standalone_figures
 from harness.reports.headline import answer_text, answers
 from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table

@@ -1,4 +1,4 @@
-"""Figures for papers: every drawing of the page as an SVG file of its own.
+"""Colours of emotions, and figures for papers: every drawing of the page as an SVG file of its own.
 
 Colours are those of the light theme, written out; texts stay texts in system fonts that every converter to PDF knows
 (Helvetica, Arial), so that a paper's own font can replace them.
@@ -7,7 +7,7 @@ Colours are those of the light theme, written out; texts stay texts in system fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _ASSETS = Path(__file__).parent / "assets"
@@ -19,6 +19,12 @@ _FIGURE = re.compile(
 _VARIABLE = re.compile(r"--([a-z-]+): ([^;]+);")
 _LIGHT = re.compile(r"light-dark\((#\w+), #\w+\)")
 _EMOTION = re.compile(r"\.emo-(\d+)[^{]*\{ --emotion: light-dark\((#\w+), #\w+\); \}")
+ARTEMIS = (
+    "amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else",
+)  # fmt: skip
+"""The nine ArtEmis emotions own the first nine colour slots, whatever the task."""
+
+EXTRA_SLOTS = 12
 FONT = 'text{font:11.5px Helvetica,Arial,"DejaVu Sans",sans-serif}'
 """The rule for all texts of a drawing."""
 
@@ -68,3 +74,10 @@ def light_value(selector: str, name: str) -> str:
 def emotion_colours() -> list[tuple[str, str]]:
     """Number and colour, in the light theme, of each emotion's place on the page."""
     return _EMOTION.findall((_ASSETS / "samples.css").read_text(encoding="utf-8"))
+
+
+def colour_slots(emotions: Iterable[str]) -> dict[str, int]:
+    """A colour slot (1-based) for each emotion: fixed for ArtEmis, by alphabetical order for the others."""
+    slots = {name: number for number, name in enumerate(ARTEMIS, start=1)}
+    others = sorted(set(emotions) - set(slots))
+    return slots | {name: len(ARTEMIS) + 1 + i % EXTRA_SLOTS for i, name in enumerate(others)}

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness.reports.breakdowns import colour_slots
+from harness.reports.figures import colour_slots
 from harness.reports.thumbnails import Thumbnail
 from harness.reports.view import LeaderboardRow, TaskView
 from harness.score.predictions import EmotionPrediction, Opinion

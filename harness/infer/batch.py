@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from harness.adapters import EndpointAdapter
-from harness.adapters.base import Batches
+from harness.adapters.base import Batches, EndpointAdapter
 from harness.atomic import write_atomically
 from harness.infer.endpoint import (
     Budget,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from harness.adapters import EndpointAdapter
+from harness.adapters.base import EndpointAdapter
 from harness.infer.throttle import AdaptiveLimit, Clock, PerMinute, Place
 from harness.store.outcomes import RequestLog, RequestLogError
 from harness.store.run_folder import RunFolder

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
-from harness.adapters import LocalAdapter
+from harness.adapters.base import LocalAdapter
 from harness.environment import gpu_name, peak_gpu_memory_gb, reset_peak_gpu_memory
 from harness.types import Example, Failed, Item, Outcome, UserError, with_usage
 

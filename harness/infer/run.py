@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters.base import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import ModelCard, card_of
 from harness.infer.cache import ResponseCache
 from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo

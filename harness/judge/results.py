@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import mean
 from typing import Any
@@ -25,10 +26,22 @@ from harness.judge.ratings import (
 from harness.judge.study import load_studies
 from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
 from harness.judge.worth import PairVerdict, Verdict
-from harness.score.explanations import Values, explanation_values
+from harness.plan.manifest import task_from_json
+from harness.score.cells import ReferenceSet, reference_sets, survey
 from harness.score.predictions import Opinion, write_opinions
+from harness.score.resources import chosen_encoders, word_affect
+from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, holm, permutation_p, permuted_sums
 from harness.store.run_folder import RunFolder
+from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, Unavailable
+from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.caption_store import CaptionStore
+from harness.tasks.metrics.meteor import MeteorProcess
+from harness.tasks.metrics.style import WordIds
+
+Values = dict[tuple[str, str, str], float]
+"""(task, example, row) -> value of one metric."""
+LENGTH = "mean_length"
 
 REPLICATES = 1000
 PERMUTATIONS = 10_000
@@ -254,6 +267,7 @@ def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
     scores = [r for r in ratings if r.unit.right is None]
     criteria = sorted({c for r in scores for c in r.scores})
     first = [r for r in pairs if r.unit.repeats is None]
+    values = _explanation_values(run) | _judged_values(run) if first else {}
     return {
         "raters": [dataclasses.asdict(rater) for rater in everybody],
         "ratings": len(ratings),
@@ -265,7 +279,7 @@ def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
             **({"preference": agreement(pairs)} if pairs else {}),
             **{criterion: agreement(scores, criterion) for criterion in criteria},
         },
-        "metrics": metrics_by_people(first, explanation_values(run) | _judged_values(run), emotion_of) if first else [],
+        "metrics": metrics_by_people(first, values, emotion_of),
     }
 
 
@@ -288,6 +302,50 @@ def _peoples_opinions(ratings: Sequence[Rating]) -> Iterator[tuple[str, str, str
     for (task, row, example), given in scores.items():
         said = ", ".join(f"{c} {mean(s[c] for s in given):.3g}" for c in given[0])
         yield task, row, example, Opinion("people", f"{said} ({len(given)} raters)")
+
+
+def _explanation_values(folder: RunFolder) -> dict[str, Values]:
+    """Metric -> its value for each explanation; document frequencies of CIDEr-D are those of the run's images.
+
+    Metrics that cannot be computed here are left out.
+    """
+    found: dict[str, Values] = defaultdict(dict)
+    chosen = folder.manifest().get("scoring", {})
+    others = (WordIds(), word_affect(chosen.get("lexicon")), *chosen_encoders(chosen))
+    with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
+        for record in folder.manifest()["tasks"]:
+            task = task_from_json(record)
+            examples = StoredExamples(folder, task.name)
+            keys = [row for row in folder.rows(task.name) if row.control is None]
+            rows = {row: StoredOutcomes(folder.outcomes_path(task.name, row)) for row in keys}
+            with CaptionEngine(task.protocol, References(examples), meteor, store) as engine:
+                context = Context(task, (engine, *others))
+                metrics = [m for m in load_metrics(context) if m.family == "text" or m.name == LENGTH]
+                for part in reference_sets(survey(task, examples, rows)):
+                    if part.is_main:
+                        for name, values in _metric_values(part, metrics, examples, rows[part.key]).items():
+                            found[name] |= {(task.name, i, part.key.stem): value for i, value in values.items()}
+    return dict(found)
+
+
+def _metric_values(
+    part: ReferenceSet, metrics: Collection[Metric], examples: StoredExamples, outcomes: StoredOutcomes
+) -> dict[str, dict[str, float]]:
+    shown = (part.scored(e, outcomes[e.id]) for e in examples if e.id in outcomes)
+    scored = [one for one in shown if one is not None and one.explanation]
+    found: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        if not isinstance(metric, AdditiveMetric) or metric.missing() is not None or not scored:
+            continue
+        try:
+            metric.prepare(scored)
+            statistics = metric.statistics(scored)
+        except Unavailable:
+            continue
+        values = metric.value(statistics.values)
+        counted = zip(scored, values.tolist(), statistics.eligible.tolist(), strict=True)
+        found[metric.name] = {s.example.id: v for s, v, eligible in counted if eligible and math.isfinite(v)}
+    return found
 
 
 def _judged_values(run: RunFolder) -> dict[str, Values]:

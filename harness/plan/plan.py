@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters.base import EndpointAdapter, LocalAdapter
 from harness.errors import nearest
 from harness.plan.contamination import Trained, image_key, refuse_overlap, trained_images
 from harness.plan.models import ModelSpec, typed_settings

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.adapters import EndpointAdapter, LocalAdapter
+from harness.adapters.base import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import card_names
 from harness.errors import nearest
 from harness.tasks import READERS

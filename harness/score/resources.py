@@ -14,12 +14,11 @@ from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, open_reader
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import EmotionReader
 from harness.tasks.metrics.base import Unavailable
-from harness.tasks.metrics.clip import ImageTextSimilarity
-from harness.tasks.metrics.similarity import TextSimilarity
-from harness.tasks.metrics.triggers import SentenceEncoder
 from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
+    from harness.tasks.metrics.similarity import TextSimilarity
+    from harness.tasks.metrics.triggers import SentenceEncoder
     from harness.tasks.text_emotion.checkpoint import TrainedClassifier
     from sevlm.vad import VADLexicon
 
@@ -71,6 +70,8 @@ def text_similarity(chosen: str | None) -> TextSimilarity | None:
     """
     if chosen is None:
         return None
+    from harness.tasks.metrics.similarity import TextSimilarity
+
     model, colon, layer = chosen.rpartition(":")
     if not colon or "/" in layer:
         return TextSimilarity(chosen)
@@ -85,8 +86,14 @@ def chosen_encoders(chosen: Mapping[str, str]) -> tuple[object, ...]:
     Raises:
         UserError: see `text_similarity` and `sentence_encoder`.
     """
-    clip = ImageTextSimilarity(chosen["clip"]) if chosen.get("clip") else None
-    found = (text_similarity(chosen.get("bert_score")), clip, sentence_encoder(chosen.get("sentence_encoder")))
+    found: list[object] = [
+        text_similarity(chosen.get("bert_score")),
+        sentence_encoder(chosen.get("sentence_encoder")),
+    ]
+    if chosen.get("clip"):
+        from harness.tasks.metrics.clip import ImageTextSimilarity
+
+        found.append(ImageTextSimilarity(chosen["clip"]))
     return tuple(encoder for encoder in found if encoder is not None)
 
 
@@ -98,6 +105,8 @@ def sentence_encoder(chosen: str | None) -> SentenceEncoder | None:
     """
     if chosen is None:
         return None
+    from harness.tasks.metrics.triggers import SentenceEncoder
+
     model, colon, least = chosen.rpartition(":")
     if not colon or "/" in least:
         return SentenceEncoder(chosen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -16,14 +15,12 @@ from sevlm.config import FIXED_BOUNDARY, IMAGENET_MEAN, IMAGENET_STD
 from sevlm.generation import CaptionDecoder, DecodingStep, finish_caption, greedy_steps, next_segments
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import SEVLMOutput
-from sevlm.official import BUFFERS, parameter_name, tower_parameters
-from sevlm.parity.fixture import Fixture, Report
+from sevlm.official import parameter_name, tower_parameters
+from sevlm.parity.fixture import EMOTIONS, Fixture, Report, official_groups
 from sevlm.tokenization import because_id, encode_prompt, special_ids
 from sevlm.train import AdamW, linear_schedule
 from sevlm.vad import RowLookup, VADLookup, load_lemmatizer
 
-EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
-"""Order of `origin_emotion_distribution` in the official json files."""
 GAP_TOLERANCE = 1e-4  # a difference of two logits, each within 5e-5
 WEIGHTED = {"lm_loss_weight": 0.7, "contrastive_loss_weight": 0.3, "vad_loss_weight": 0.5}
 """The weights of `loss_weighted/*`, which the fixture's README states."""
@@ -179,22 +176,6 @@ def optimizer_steps(fixture: Fixture) -> dict[str, Tensor]:
         for name in fixture.settings["step_params"]
     }
     return {"steps/losses": torch.stack(losses), "steps/lr": torch.tensor(rates, dtype=torch.float64)} | changed
-
-
-def official_groups(fixture: Fixture) -> list[dict[str, Any]]:
-    """The released parameter groups, in the released order, each without and with biases: a trained image encoder, the
-    VAD encoder, the decoder. `params` are the official tensors of these `names`.
-    """
-    state = fixture.checkpoint.state()
-    names = [name for name in state if not name.endswith((*BUFFERS, "lm_head.weight"))]
-    decoder_rate, encoder_rate, vad_rate = fixture.settings["traj_lr"]
-    groups = []
-    for part, rate in (("encoder.", encoder_rate), ("emo_encoder.", vad_rate), ("decoder.", decoder_rate)):
-        for biases in (False, True):
-            own = [name for name in names if name.startswith(part) and ("bias" in name) is biases]
-            tensors = [nn.Parameter(state[name].float()) for name in own]
-            groups.append({"params": tensors, "names": own, "lr": rate, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
 
 
 def compare_groups(fixture: Fixture, report: Report) -> None:

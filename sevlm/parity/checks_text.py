@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevlm.parity.checks_model import EMOTIONS, official_groups
-from sevlm.parity.fixture import Fixture, Report, Tensors
+from sevlm.parity.fixture import EMOTIONS, Fixture, Report, Tensors, official_groups
 from sevlm.tokenization import (
     ADDED_TOKENS,
     BECAUSE_TOKEN,

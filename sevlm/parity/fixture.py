@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sevlm.checkpoint import SEVLM, model_from_official
 from sevlm.config import SEVLMConfig
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import Negatives
 from sevlm.official import (
+    BUFFERS,
     OfficialCheckpoint,
     clip_vision_from_openai,
     config_from_official,
@@ -28,6 +29,8 @@ from sevlm.official import (
 )
 from sevlm.vad import VADLexicon
 
+EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness", "something else")
+"""Order of `origin_emotion_distribution` in the official json files."""
 CLIP_FILE = "clip_tower_encoder_state.safetensors"
 
 
@@ -162,6 +165,22 @@ class Fixture:
     def negatives(self, semantic: Tensor) -> Negatives:
         """The recorded negatives of the batch; `semantic` is (B,) int64."""
         return Negatives(self.inputs["batch/neg_swap"], semantic)
+
+
+def official_groups(fixture: Fixture) -> list[dict[str, Any]]:
+    """The released parameter groups, in the released order, each without and with biases: a trained image encoder, the
+    VAD encoder, the decoder. `params` are the official tensors of these `names`.
+    """
+    state = fixture.checkpoint.state()
+    names = [name for name in state if not name.endswith((*BUFFERS, "lm_head.weight"))]
+    decoder_rate, encoder_rate, vad_rate = fixture.settings["traj_lr"]
+    groups = []
+    for part, rate in (("encoder.", encoder_rate), ("emo_encoder.", vad_rate), ("decoder.", decoder_rate)):
+        for biases in (False, True):
+            own = [name for name in names if name.startswith(part) and ("bias" in name) is biases]
+            tensors = [nn.Parameter(state[name].float()) for name in own]
+            groups.append({"params": tensors, "names": own, "lr": rate, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
 
 
 # ----------------------------------------------------------------------------------------------- report

@@ -16,6 +16,7 @@ import numpy as np
 
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
+    EXPLAINS,
     AdditiveMetric,
     BoolArray,
     FloatArray,
@@ -25,11 +26,11 @@ from harness.tasks.metrics.base import (
     Statistics,
     Unavailable,
     View,
+    answered,
     mean_statistics,
     ratio,
     statistics_of,
 )
-from harness.tasks.metrics.captions import EXPLAINS, answered
 from harness.tasks.metrics.ratings import moments
 from harness.types import VAD_DIMENSIONS
 

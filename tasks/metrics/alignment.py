@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
+    EXPLAINS,
     AdditiveMetric,
     BoolArray,
     Context,
@@ -24,11 +25,11 @@ from harness.tasks.metrics.base import (
     Statistics,
     Unavailable,
     View,
+    answered,
     dominance_rule,
     mean_statistics,
     statistics_of,
 )
-from harness.tasks.metrics.captions import EXPLAINS, answered
 from harness.tasks.metrics.probabilities import FLOOR, annotator_distributions
 
 

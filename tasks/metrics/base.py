@@ -26,6 +26,9 @@ View: TypeAlias = Literal["annotated", "reference", "predicted", "slice"]
 
 EVERY_VIEW: frozenset[View] = frozenset({"annotated", "reference", "predicted", "slice"})
 
+EXPLAINS = (("explanation", "the model gives labels without explanations"),)
+"""What every metric of explanations requires of a model."""
+
 
 def traits(outcome: Outcome) -> Iterator[str]:
     """What an outcome shows that a model gives; metrics require some of it.
@@ -88,6 +91,11 @@ class ScoredExample:
         """Fraction of the annotators in `histogram` who chose `emotion`, 0..1 (0 when there are none)."""
         total = sum(self.histogram.values())
         return self.histogram.get(emotion, 0) / total if total else 0.0
+
+
+def answered(rows: Sequence[ScoredExample]) -> BoolArray:
+    """Which scored examples are answers, (n,) bool."""
+    return np.array([row.explanation is not None for row in rows], dtype=bool)
 
 
 # ------------------------------------------------------------------------------------------ dominance

@@ -29,7 +29,7 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 import numpy as np
 
 from harness.tasks.metrics import caption_scores, languages, meteor
-from harness.tasks.metrics.base import FloatArray
+from harness.tasks.metrics.base import FloatArray, Metric, Unavailable
 from harness.tasks.metrics.caption_scores import DocumentFrequencies, Pair
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import jar_hashes, one_line, ptb_tokenise
@@ -407,3 +407,15 @@ def _distinct_parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
             yield list(part)
             part = {}
     yield list(part)
+
+
+def engine_of(metric: Metric) -> CaptionEngine:
+    """The caption engine of a metric's context.
+
+    Raises:
+        Unavailable: there is none.
+    """
+    engine = metric.context.find(CaptionEngine)
+    if engine is None:
+        raise Unavailable("no caption engine is available")
+    return engine

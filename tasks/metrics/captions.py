@@ -17,22 +17,18 @@ import numpy as np
 from harness.tasks.metrics import languages, meteor
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
+    EXPLAINS,
     AdditiveMetric,
-    BoolArray,
     FloatArray,
     Metric,
     ScoredExample,
     Statistics,
     Style,
-    Unavailable,
     ratio,
 )
-from harness.tasks.metrics.caption_engine import CaptionEngine
+from harness.tasks.metrics.caption_engine import engine_of
 from harness.tasks.metrics.caption_scores import ORDER
 from harness.tasks.metrics.java import jar_hashes
-
-EXPLAINS = (("explanation", "the model gives labels without explanations"),)
-"""What every metric of explanations requires of a model."""
 
 _ROUGE, _CIDER = 2 + 2 * ORDER, 3 + 2 * ORDER
 """Columns of `CaptionEngine.scores`."""
@@ -41,23 +37,6 @@ _ROUGE, _CIDER = 2 + 2 * ORDER, 3 + 2 * ORDER
 @cache
 def _engine_version() -> str:
     return f"pycocoevalcap-{version('pycocoevalcap')}"
-
-
-def answered(rows: Sequence[ScoredExample]) -> BoolArray:
-    """Which scored examples are answers, (n,) bool."""
-    return np.array([row.explanation is not None for row in rows], dtype=bool)
-
-
-def engine_of(metric: Metric) -> CaptionEngine:
-    """The caption engine of a metric's context.
-
-    Raises:
-        Unavailable: there is none.
-    """
-    engine = metric.context.find(CaptionEngine)
-    if engine is None:
-        raise Unavailable("no caption engine is available")
-    return engine
 
 
 class Caption(AdditiveMetric):

@@ -17,6 +17,7 @@ import numpy as np
 from harness.images import open_image
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
+    EXPLAINS,
     FloatArray,
     MeanMetric,
     ScoredExample,
@@ -25,7 +26,6 @@ from harness.tasks.metrics.base import (
     mean_statistics,
     ratio,
 )
-from harness.tasks.metrics.captions import EXPLAINS
 from harness.tasks.metrics.java import one_line
 from harness.tasks.metrics.similarity import shown
 from harness.types import ImageError

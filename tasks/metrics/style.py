@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.tasks.metrics.base import (
+    EXPLAINS,
     Features,
     MeanMetric,
     Metric,
@@ -24,11 +25,11 @@ from harness.tasks.metrics.base import (
     Style,
     Unavailable,
     View,
+    answered,
     mean_statistics,
     objects,
 )
-from harness.tasks.metrics.caption_engine import CaptionEngine
-from harness.tasks.metrics.captions import EXPLAINS, answered, engine_of
+from harness.tasks.metrics.caption_engine import CaptionEngine, engine_of
 from harness.tasks.metrics.java import one_line
 
 _VIEWS: frozenset[View] = frozenset({"reference", "predicted", "slice"})

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.tasks.metrics.base import (
     EVERY_VIEW,
+    EXPLAINS,
     AdditiveMetric,
     FloatArray,
     ScoredExample,
@@ -23,7 +24,6 @@ from harness.tasks.metrics.base import (
     ratio,
     statistics_of,
 )
-from harness.tasks.metrics.captions import EXPLAINS
 from harness.tasks.metrics.java import one_line
 from harness.tasks.metrics.similarity import shown
 from harness.types import Task

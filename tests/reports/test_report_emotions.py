@@ -10,9 +10,10 @@ import pytest
 from page_tree import Element, parse
 from run_builder import EMOTIONS, HOSTILE
 
-from harness.reports.breakdowns import ARTEMIS, HEAT_STEPS, colour_slots, heat_step, heatmaps, slice_tables
+from harness.reports.breakdowns import HEAT_STEPS, heat_step, heatmaps, slice_tables
 from harness.reports.build import build_report
 from harness.reports.comparisons import pairs
+from harness.reports.figures import ARTEMIS, colour_slots
 from harness.reports.labels import NO_ANSWER, confusions, distributions
 from harness.reports.terminal import leaderboard_table
 from harness.reports.view import Run, TaskView, gather
