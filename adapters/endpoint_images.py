@@ -25,14 +25,14 @@ MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
 def data_url(path: Path, longest_side: int) -> str:
-    """Read, check and encode a picture.
+    """Read, check and encode an image.
 
     Args:
-        path: the picture file.
-        longest_side: in pixels; larger pictures are scaled down to it.
+        path: the image file.
+        longest_side: in pixels; larger images are scaled down to it.
 
     Raises:
-        ImageError: the picture cannot be decoded; it is never sent unseen.
+        ImageError: the image cannot be decoded; it is never sent unseen.
     """
     found = sendable_as_it_is(path, longest_side)
     content, media_type = found or (smaller_jpeg(open_image(path), longest_side), "image/jpeg")
@@ -47,7 +47,7 @@ def sendable_as_it_is(path: Path, longest_side: int) -> tuple[bytes, str] | None
     report either. Others are decoded to find out.
 
     Raises:
-        ImageError: the picture cannot be decoded.
+        ImageError: the image cannot be decoded.
     """
     with opened(path) as file:
         media_type = MEDIA_TYPES.get(str(file.format))
@@ -67,13 +67,13 @@ def ends_as_jpeg(content: bytes) -> bool:
     return content.startswith(b"\xff\xd8") and content.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
-def smaller_jpeg(picture: Image, longest_side: int) -> bytes:
-    """JPEG bytes of a picture scaled down (never up) to the given longest side."""
+def smaller_jpeg(image: Image, longest_side: int) -> bytes:
+    """JPEG bytes of an image scaled down (never up) to the given longest side."""
     from PIL.Image import Resampling
 
-    picture.thumbnail((longest_side, longest_side), Resampling.LANCZOS)
+    image.thumbnail((longest_side, longest_side), Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
@@ -123,7 +123,7 @@ def write_plain_image(colour: str, to: Written) -> Written:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the endpoint said about the pictures of `SHOWN`, in order."""
+    """What the endpoint said about the images of `SHOWN`, in order."""
 
     answers: tuple[str, ...]
 

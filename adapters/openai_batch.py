@@ -60,7 +60,7 @@ class OpenAIBatches:
         """The request about `item` as a line of an input file.
 
         Raises:
-            ImageError: its picture cannot be decoded.
+            ImageError: its image cannot be decoded.
         """
         body = self.adapter.request(item)
         request = {"custom_id": item.id, "method": "POST", "url": self.adapter.batch_path, "body": body}

@@ -14,7 +14,7 @@ from harness.types import Example, UserError
 
 @dataclass(frozen=True)
 class Shot:
-    """A training picture and what one person said about it, in the form that the default prompt asks for."""
+    """A training image and what one person said about it, in the form that the default prompt asks for."""
 
     id: str
     image: Path
@@ -22,10 +22,10 @@ class Shot:
 
 
 def choose_shots(examples: Sequence[Example], count: int, seed: int) -> tuple[Shot, ...]:
-    """Draw training pictures whose annotators mostly agreed, each emotion once before any comes twice.
+    """Draw training images whose annotators mostly agreed, each emotion once before any comes twice.
 
     Raises:
-        UserError: fewer such pictures than wanted.
+        UserError: fewer such images than wanted.
     """
     by_emotion: dict[str, list[Shot]] = {}
     order = sorted(examples, key=lambda e: e.id)
@@ -40,10 +40,10 @@ def choose_shots(examples: Sequence[Example], count: int, seed: int) -> tuple[Sh
         key=lambda entry: entry[:2],
     )
     if len(ranked) < count:
-        raise UserError(f"shots={count}: only {len(ranked)} training pictures have a dominant emotion and a text")
+        raise UserError(f"shots={count}: only {len(ranked)} training images have a dominant emotion and a text")
     return tuple(shot for _, _, shot in ranked[:count])
 
 
 def shots_identity(shots: Sequence[Shot]) -> list[dict[str, Any]]:
-    """What was shown, as plain values: picture digests and answers."""
+    """What was shown, as plain values: image digests and answers."""
     return [{"picture": hashlib.sha256(s.image.read_bytes()).hexdigest(), "answer": s.answer} for s in shots]

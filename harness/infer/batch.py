@@ -224,7 +224,7 @@ class _BatchDrive:
         return await self.batches.find(job.key) or await self.batches.create(job.file, job.key)
 
     def _write(self, job: Job, path: Path) -> bool:
-        """Write the input file; pictures that cannot be read are recorded, what is too much goes to a later job."""
+        """Write the input file; images that cannot be read are recorded, what is too much goes to a later job."""
         path.parent.mkdir(parents=True, exist_ok=True)
         written: list[str] = []
         with path.open("w", encoding="utf-8") as file:

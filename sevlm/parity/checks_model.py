@@ -282,11 +282,11 @@ def _compare_accuracy(fixture: Fixture, report: Report, lemmatizer: str, emotion
 
 
 def accuracy(shares: Sequence[Sequence[float]], emotions: Sequence[str]) -> float:
-    """The released emotion accuracy: share of right answers among pictures with an emotion above one half.
+    """The released emotion accuracy: share of right answers among images with an emotion above one half.
 
     Args:
-        shares: share of annotators per emotion of every picture, in the order of `EMOTIONS`.
-        emotions: answers for the first pictures; the others count as wrong.
+        shares: share of annotators per emotion of every image, in the order of `EMOTIONS`.
+        emotions: answers for the first images; the others count as wrong.
 
     Returns:
         0..1, or -1 when no answer is right (as in the released code).
@@ -363,15 +363,15 @@ def clip_tensors(fixture: Fixture) -> dict[str, Tensor]:
 
 
 def preprocess_tensors(fixture: Fixture) -> dict[str, Tensor]:
-    """Recomputes `preprocess/*` from the pictures of the same name."""
+    """Recomputes `preprocess/*` from the images of the same name."""
     tensors = {}
     for name in fixture.outputs:
         if not name.startswith("preprocess/"):
             continue
         stem, size = name.removeprefix("preprocess/").removesuffix(_EVERY).rsplit("_", 1)
         preprocessing = Preprocessing(int(size), IMAGENET_MEAN, IMAGENET_STD, "squash")
-        with Image.open(fixture.path(f"preprocess/{stem}.png")) as picture:
-            pixels = preprocessing(picture)
+        with Image.open(fixture.path(f"preprocess/{stem}.png")) as image:
+            pixels = preprocessing(image)
         tensors[name] = pixels[:, ::16, ::16] if name.endswith(_EVERY) else pixels
     return tensors
 

@@ -1,4 +1,4 @@
-"""Places in the picture that some models write into sentences: `<ref>the sky</ref><box>(1,2),(3,4)</box> is vast`."""
+"""Places in the image that some models write into sentences: `<ref>the sky</ref><box>(1,2),(3,4)</box> is vast`."""
 
 from __future__ import annotations
 

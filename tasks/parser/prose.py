@@ -574,15 +574,15 @@ def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
 
 
 def _names_what_is_seen(subject: Sequence[str]) -> bool:
-    """Whether what comes before a claim names something in the picture ("The vast sky fills me with awe")."""
+    """Whether what comes before a claim names something in the image ("The vast sky fills me with awe")."""
     vocabulary = words().prose
     spoken = [word.lower().replace("’", "'") for word in subject]
     telling = [
         w for w in spoken if w not in vocabulary["telling_nothing"] | vocabulary["viewers"] and not _EVOKES.fullmatch(w)
     ]
-    is_of_picture = vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]
+    of_image = vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]
     return (
         bool(spoken)
         and spoken[0] in ("the", "a", "an", "this", "that", "these", "those")
-        and (len(telling) >= 2 and not set(spoken) & is_of_picture)
+        and (len(telling) >= 2 and not set(spoken) & of_image)
     )
