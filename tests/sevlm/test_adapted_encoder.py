@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe
+from tiny_training import LEXICON, make_examples, save_tower, tiny_recipes
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import (
@@ -65,11 +65,7 @@ def examples(folder: Path) -> list[TrainingExample]:
 
 @pytest.fixture(scope="module")
 def recipe(folder: Path) -> Callable[..., Recipe]:
-    def make(**settings: Any) -> Recipe:
-        found = tiny_recipe(folder / "clip", folder / "lexicon.txt", folder / "features", **settings)
-        return found.updated({"image_learning_rate": 0.01} | settings)
-
-    return make
+    return tiny_recipes(folder, "clip", image_learning_rate=0.01)
 
 
 def encoder_state(config: SEVLMConfig, checkpoint: Path | None = None) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_training import LEXICON, make_examples, save_tower, tiny_recipe, train_tiny
+from tiny_training import LEXICON, make_examples, save_tower, tiny_recipes, train_tiny
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -47,10 +47,7 @@ def examples(folder: Path) -> list[TrainingExample]:
 
 @pytest.fixture(scope="module")
 def recipe(folder: Path) -> Callable[..., Recipe]:
-    def make(**settings: Any) -> Recipe:
-        return tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
-
-    return make
+    return tiny_recipes(folder)
 
 
 def run(recipe: Recipe, examples: list[TrainingExample], out: Path, validation: int = 2) -> dict[str, Any]:

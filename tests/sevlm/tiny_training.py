@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,22 @@ def tiny_recipe(tower: Path, words: Path, cache: Path, **settings: Any) -> Recip
     return load_recipe("small").updated(sizes | training | {"feature_cache": str(cache)} | settings)
 
 
+def tiny_recipes(folder: Path, tower: str = "tower", **standing: Any) -> Callable[..., Recipe]:
+    """What makes tiny recipes over a folder with a tower and a lexicon; `standing` settings give way to a call's own."""
+
+    def make(**settings: Any) -> Recipe:
+        return tiny_recipe(folder / tower, folder / "lexicon.txt", folder / "features", **standing | settings)
+
+    return make
+
+
 def train_tiny(folder: Path, out: Path, *, contrastive: bool, batch_pictures: int, accumulate: int = 1) -> None:
     """Train without dropout on the examples of a folder; every process of several runs this."""
     from sevlm.train import train
 
     settings = {"dropout": 0.0, "use_contrastive_head": contrastive, "epochs": 2}
     settings |= {"batch_pictures": batch_pictures, "accumulate": accumulate}
-    recipe = tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
+    recipe = tiny_recipes(folder)(**settings)
     train(recipe, make_examples(folder)[2:], [], out, "cpu", progress=False)
 
 
