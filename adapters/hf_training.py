@@ -246,22 +246,20 @@ def train_lora(request: TrainRequest) -> None:
         raise UserError("llava: training needs a decoder alone; this checkpoint has an encoder and a decoder")
     collator = Collator(processor, end_tokens(base))
     collator.check(sorted(pairs[:64], key=lambda pair: len(pair.answer))[:: max(1, min(len(pairs), 64) - 1)])
-    _keep_trainable(base)
+    for layer in base.modules():
+        if type(layer).__name__ == "Linear4bit":
+            layer.train()  # once asked as in use, those on a CPU pass no gradients any more
     check_image_is_seen(base, collator.reader)
     with without_future_warnings():
         model = _with_lora(base, recipe, request.init_from)
-    trainer = _trainer(model, collator, pairs, _arguments(recipe, checkpoint, request.out / STATE))
+    arguments = _arguments(recipe, checkpoint, request.out / STATE)
+    from transformers import Trainer
+
+    trainer = Trainer(model=model, args=arguments, data_collator=collator, train_dataset=pairs)
     trainer.train(resume_from_checkpoint=_last_state(request.out / STATE))
     if processes.is_main_process:
         model.save_pretrained(request.out)
     processes.wait_for_everyone()
-
-
-def _keep_trainable(model: Any) -> None:
-    """Let 4-bit layers be asked as in training: once asked as in use, those on a CPU pass no gradients any more."""
-    for layer in model.modules():
-        if type(layer).__name__ == "Linear4bit":
-            layer.train()
 
 
 def _processes(device: str | None) -> Any:
@@ -333,12 +331,6 @@ def _with_lora(model: Any, recipe: Recipe, init_from: Path | None) -> Any:
         return peft.get_peft_model(model, config)
     except (ValueError, re.error) as error:
         raise UserError(f"llava: target_modules: {str(error).splitlines()[0][:200]}") from error
-
-
-def _trainer(model: Any, collator: Collator, pairs: list[Pair], arguments: Any) -> Any:
-    from transformers import Trainer
-
-    return Trainer(model=model, args=arguments, data_collator=collator, train_dataset=pairs)
 
 
 def _arguments(recipe: Recipe, checkpoint: CheckpointSettings, state: Path) -> Any:

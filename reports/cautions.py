@@ -29,6 +29,7 @@ def cautions(view: TaskView, images_left_out: int = 0, apart: Sequence[str] = ()
         images_left_out: thumbnails beyond the size limit.
         apart: why runs of a task of the same name stand in leaderboards of their own.
     """
+    left_out = f"{count(images_left_out, 'image')} would exceed the report's size limit."
     return [
         *_illustrative(view),
         *_limited(view),
@@ -41,7 +42,7 @@ def cautions(view: TaskView, images_left_out: int = 0, apart: Sequence[str] = ()
         *_small(view),
         *_small_emotions(view),
         *_code_state(view),
-        *_images(images_left_out),
+        *([Caution("Images left out", left_out)] if images_left_out else []),
     ]
 
 
@@ -170,8 +171,3 @@ def _code_state(view: TaskView) -> Iterator[Caution]:
         git = (run.manifest.get("environment") or {}).get("git") or {}
         if git.get("dirty"):
             yield Caution("Uncommitted code", f"{run.name} was made in a working folder with uncommitted changes.")
-
-
-def _images(left_out: int) -> Iterator[Caution]:
-    if left_out:
-        yield Caution("Images left out", f"{count(left_out, 'image')} would exceed the report's size limit.")

@@ -136,7 +136,10 @@ def _lines(board: Board, syntax: _Syntax) -> list[list[str]]:
     """The heading, then every row, of the columns whose groups are shown at first."""
     shown = {group.key for group, _ in board.groups if group.shown}
     columns = [i for i, column in enumerate(board.columns) if column.info.group in shown]
-    head = ["", *(syntax.text(_heading(board.columns[i])) for i in columns)]
+    head = [""]
+    for column in (board.columns[i] for i in columns):
+        n = "" if column.n is None else f", n {grouped(column.n)}"
+        head.append(syntax.text(f"{column.info.label} {column.info.arrow}".strip() + n))
     lines = [head]
     for body in board.bodies:
         for line in body.rows:
@@ -144,11 +147,6 @@ def _lines(board: Board, syntax: _Syntax) -> list[list[str]]:
             cells = [_cell(line.cells[i], board.columns[i], syntax) for i in columns]
             lines.append([syntax.text(line.row.label + mark), *cells])
     return lines
-
-
-def _heading(column: Column) -> str:
-    n = "" if column.n is None else f", n {grouped(column.n)}"
-    return f"{column.info.label} {column.info.arrow}".strip() + n
 
 
 def _cell(cell: Shown, column: Column, syntax: _Syntax) -> str:

@@ -31,7 +31,7 @@ FONT = 'text{font:11.5px Helvetica,Arial,"DejaVu Sans",sans-serif}'
 
 def standalone_figures(page: str) -> Iterator[tuple[str, str]]:
     """File name and text of each figure of a rendered page, in order."""
-    style = _style()
+    style = FONT + light_rules("scatter")
     for found in _FIGURE.finditer(page):
         width, height = found["width"], found["height"]
         yield (
@@ -40,10 +40,6 @@ def standalone_figures(page: str) -> Iterator[tuple[str, str]]:
             f'role="img"><title>{found["label"]}</title><style>{style}</style>'
             f'<rect width="{width}" height="{height}" fill="#fff"/>{found["body"].strip()}</svg>\n',
         )
-
-
-def _style() -> str:
-    return FONT + light_rules("scatter")
 
 
 def light_rules(kind: str, *, whole: bool = False) -> str:

@@ -158,7 +158,7 @@ def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> 
     x_ticks = tuple(
         Tick(at_x(10.0**e), f"≤ {_power(e)}" if cut and e == first else _power(e)) for e in range(first, last + 1, step)
     )
-    y_ticks = tuple(Tick(at_y(mark), _short(shown(y_info, mark))) for mark in y_marks)
+    y_ticks = tuple(Tick(at_y(mark), shown(y_info, mark).removesuffix(".0")) for mark in y_marks)
     placed: list[tuple[float, float, float]] = []
     drawn = tuple(_level(label, at_y(y), placed) for label, y in sorted(levels, key=lambda level: -level[1]))
     placed.append((LEFT, width, height - BOTTOM + 4.0))  # the axis, which would strike a name through
@@ -240,7 +240,3 @@ def _power(exponent: int) -> str:
         return f"{10.0**exponent:.{-exponent}f}"
     letter = ("", " k", " M", " B", " T")[min(exponent // 3, 4)]
     return f"{10 ** (exponent - 3 * min(exponent // 3, 4))}{letter}"
-
-
-def _short(text: str) -> str:
-    return text.removesuffix(".0")

@@ -353,15 +353,13 @@ def _keyed_cells(run: Run, task: str) -> Iterator[tuple[CellKey, Mapping[str, An
 
 def reasons_apart(view: TaskView, views: Sequence[TaskView]) -> list[str]:
     """A sentence for each other leaderboard of the task of this name: what differs."""
-    others = [other for other in views if other.name == view.name and other is not view]
-    return [
-        f"{_run_names(other)} ran this task with {' and '.join(_differences(view, other))}: a leaderboard of its own."
-        for other in others
-    ]
-
-
-def _run_names(view: TaskView) -> str:
-    return ", ".join(run.name for run in view.runs)
+    sentences = []
+    for other in views:
+        if other.name == view.name and other is not view:
+            runs = ", ".join(run.name for run in other.runs)
+            differences = " and ".join(_differences(view, other))
+            sentences.append(f"{runs} ran this task with {differences}: a leaderboard of its own.")
+    return sentences
 
 
 def _differences(view: TaskView, other: TaskView) -> list[str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from harness.adapters.base import EndpointAdapter, LocalAdapter
-from harness.adapters.cards import ModelCard, card_of
+from harness.adapters.cards import card_of
 from harness.infer.cache import ResponseCache
 from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo
 from harness.plan.controls import images_under
@@ -172,7 +172,9 @@ class RowRun:
         how["trust_remote_code"] = self.options.trust_remote_code
         executor = "local" if isinstance(adapter, EndpointAdapter) else self.options.executor
         what = {"fingerprint": fingerprint, "prompt": self.task.prompt(self.spec), "needs": sorted(adapter.needs)}
-        card = self.spec.card or _card_of_checkpoint(fingerprint.get("checkpoint"))
+        card, checkpoint = self.spec.card, fingerprint.get("checkpoint")
+        if card is None and isinstance(checkpoint, str) and "/" in checkpoint:
+            card = card_of(checkpoint)
         self.record["card"] = None if card is None else card.record()
         note_environment(self.manifest)
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)
@@ -357,10 +359,6 @@ class _Asking:
     def _append(self, item: Item, outcome: Outcome) -> None:
         found = with_ratings(outcome, item.ratings)
         self._log.append(item.id, mapped(found, self._label_map) if self._label_map else found)
-
-
-def _card_of_checkpoint(checkpoint: object) -> ModelCard | None:
-    return card_of(checkpoint) if isinstance(checkpoint, str) and "/" in checkpoint else None
 
 
 # ------------------------------------------------------------------ what is recorded of an outcome

@@ -200,7 +200,9 @@ def bradley_terry(ratings: Sequence[Rating], seed: int = 0) -> list[Strength]:
         assert rating.unit.right is not None
         a, b = index[rating.unit.left], index[rating.unit.right]
         share = {"left": 1.0, "tie": 0.5, "right": 0.0}[rating.choice or "tie"]
-        clusters[rating.unit.task, rating.unit.example] += _wins(len(rows), a, b, share)
+        wins = clusters[rating.unit.task, rating.unit.example]
+        wins[a, b] += share
+        wins[b, a] += 1 - share
     counts = np.array(list(clusters.values()))
     total = counts.sum(axis=0)
     prior = PRIOR * (1 - np.eye(len(rows)))
@@ -225,12 +227,6 @@ def bradley_terry(ratings: Sequence[Rating], seed: int = 0) -> list[Strength]:
         for i, row in enumerate(rows)
     ]
     return sorted(strengths, key=lambda s: -s.strength)
-
-
-def _wins(n: int, a: int, b: int, share: float) -> FloatArray:
-    wins = np.zeros((n, n))
-    wins[a, b], wins[b, a] = share, 1 - share
-    return wins
 
 
 def _simultaneous(

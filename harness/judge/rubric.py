@@ -165,13 +165,10 @@ def _only(found: list[_T], otherwise: str) -> _T:
 
 def _scores(value: Mapping[str, Any], rubric: Rubric) -> dict[str, int] | None:
     scores = {key: value.get(key) for key in rubric.criteria}
-    if all(_is_score(score) for score in scores.values()):
+    numbers = [score for score in scores.values() if isinstance(score, int | float) and not isinstance(score, bool)]
+    if len(numbers) == len(scores) and all(number in range(LOWEST, HIGHEST + 1) for number in numbers):
         return {key: int(score) for key, score in scores.items() if score is not None}
     return None
-
-
-def _is_score(score: object) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool) and score in range(LOWEST, HIGHEST + 1)
 
 
 def _objects(reply: str) -> Iterator[dict[str, Any]]:

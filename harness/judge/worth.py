@@ -129,7 +129,8 @@ def discrimination(verdicts: Iterable[Verdict], criterion: str) -> dict[str, Any
     for v in verdicts:
         if v.scores is not None:
             scores[v.task, v.example, v.row][v.control is None].append(v.scores[criterion])
-    wins = [_beats(mean(s[True]), mean(s[False])) for s in scores.values() if s[True] and s[False]]
+    means = [(mean(s[True]), mean(s[False])) for s in scores.values() if s[True] and s[False]]
+    wins = [1.0 if true > shuffled else 0.5 if true == shuffled else 0.0 for true, shuffled in means]
     if not wins:
         return {"prefers_true": None, "low": None, "high": None, "n": 0, "tells": None}
     share = float(np.mean(wins))
@@ -141,10 +142,6 @@ def discrimination(verdicts: Iterable[Verdict], criterion: str) -> dict[str, Any
         "n": len(wins),
         "tells": interval.low > 0.5,
     }
-
-
-def _beats(true: float, shuffled: float) -> float:
-    return 1.0 if true > shuffled else 0.5 if true == shuffled else 0.0
 
 
 def unscored(verdicts: Iterable[Verdict | PairVerdict]) -> dict[str, int]:

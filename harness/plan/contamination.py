@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from harness.atomic import to_json, write_atomically
 from harness.types import Example, UserError
@@ -68,13 +68,9 @@ def trained_images(folder: Path) -> list[Trained]:
         return []
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return [_trained(training) for training in (record, *record.get("before", []))]
+        return [(str(t["task"]), frozenset(t["pictures"])) for t in (record, *record.get("before", []))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it or train again") from None
-
-
-def _trained(record: Mapping[str, Any]) -> Trained:
-    return str(record["task"]), frozenset(record["pictures"])
 
 
 def refuse_overlap(model: str, trained_on: str, seen: frozenset[str], task: str, examples: Iterable[Example]) -> None:

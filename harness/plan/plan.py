@@ -252,7 +252,12 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
     names = [task.name for task in loaded]
     if len(set(names)) != len(names):
         raise UserError(f"--tasks: a task is named twice in {', '.join(names)}")
-    plan = Plan(tuple(_plan_task(task, options) for task in loaded), tuple(models), registry, options)
+    planned = []
+    for task in loaded:
+        reader = open_reader(task, options.data_root)
+        chosen = Selection(reader, options.split, options.limit, options.ids)
+        planned.append(TaskPlan(task, reader, options.split, chosen))
+    plan = Plan(tuple(planned), tuple(models), registry, options)
     for task, spec in itertools.product(plan.tasks, plan.models):
         task.label_map(spec)
         plan.check_overlap(task, spec)
@@ -263,11 +268,6 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
 def _model_identity(spec: ModelSpec) -> dict[str, Any]:
     identity = {"adapter": spec.adapter, "settings": dict(spec.settings)}
     return identity if spec.trained_on is None else identity | {"trained_on": spec.trained_on}
-
-
-def _plan_task(task: Task, options: Options) -> TaskPlan:
-    reader = open_reader(task, options.data_root)
-    return TaskPlan(task, reader, options.split, Selection(reader, options.split, options.limit, options.ids))
 
 
 # ------------------------------------------------------------------------------------------ identity

@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.atomic import write_atomically
 from harness.store.run_folder import RowKey, RunFolder, check_name
@@ -51,16 +51,15 @@ def write_predictions(folder: RunFolder, task: str, row: RowKey, predictions: Ma
 def read_predictions(folder: RunFolder, task: str, row: RowKey) -> dict[str, EmotionPrediction]:
     """A row's predictions by example id; empty where there is no file, as in runs scored by an older version."""
     path = scores_path(folder, task, row)
+    found: dict[str, EmotionPrediction] = {}
     if not path.is_file():
-        return {}
+        return found
     with path.open(encoding="utf-8") as file:
-        return {record["id"]: _prediction(record) for record in map(json.loads, file)}
-
-
-def _prediction(record: Mapping[str, Any]) -> EmotionPrediction:
-    emotion = record["explanation_emotion"]
-    # few labels, many lines: each is kept once
-    return EmotionPrediction(None if emotion is None else sys.intern(str(emotion)), bool(record["consistent"]))
+        for record in map(json.loads, file):
+            emotion = record["explanation_emotion"]
+            label = None if emotion is None else sys.intern(str(emotion))  # few labels, many lines: each is kept once
+            found[record["id"]] = EmotionPrediction(label, bool(record["consistent"]))
+    return found
 
 
 class Opinion(NamedTuple):

@@ -255,12 +255,9 @@ def _inspect_records(path: Path) -> Iterator[tuple[str, Record]]:
     except Exception as error:  # a broken archive may fail in any way
         raise UserError(f"{path}: not a log of inspect_ai ({error})") from None
     for number, sample in enumerate(samples, 1):
-        yield f"{path}, sample {number}", sample.model_dump(mode="json") | {"output": _output(sample)}
-
-
-def _output(sample: Any) -> dict[str, Any]:
-    """A sample's output; its `completion` is computed and left out of a dump."""
-    return {**sample.output.model_dump(mode="json"), "completion": sample.output.completion}
+        output = sample.output.model_dump(mode="json")
+        output["completion"] = sample.output.completion  # computed, so that a dump leaves it out
+        yield f"{path}, sample {number}", sample.model_dump(mode="json") | {"output": output}
 
 
 # ------------------------------------------------------------------------------------------ a record's outcome

@@ -127,7 +127,8 @@ class RunFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            raise UserError(f"{path}: expected schema {SCHEMA}, got {_schema_of(value)}")
+            found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+            raise UserError(f"{path}: expected schema {SCHEMA}, got {found}")
         for key, needed in _LISTS[name].items():
             entries = value.get(key)
             if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*needed} for e in entries):
@@ -206,10 +207,6 @@ class RunFolder:
         order = [m["model"] for m in self.manifest().get("models", [])]
         rank = {name: i for i, name in enumerate(order)}
         return sorted(found, key=lambda r: (rank.get(r.model, len(rank)), r.model, r.control or ""))
-
-
-def _schema_of(value: object) -> object:
-    return value.get("schema") if isinstance(value, dict) else type(value).__name__
 
 
 def example_to_json(example: Example) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def model_tensors(fixture: Fixture) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     with torch.no_grad():
         output = run_batch(fixture, model)
-        tensors |= _vad_encoder(fixture, model) | _states(output) | _losses("loss", output)
+        tensors |= {f"lm/hidden_{index}": state for index, state in enumerate(output.hidden_states)}
+        tensors |= {"lm/logits": output.logits} | _vad_encoder(fixture, model) | _losses("loss", output)
         tensors |= _heads(fixture, model, output.hidden_states[-1]) | _prompt(fixture, model)
         tensors |= _losses("loss_nltk", run_batch(fixture, model, "vad_nltk"))
         tensors |= _losses("loss_weighted", run_batch(fixture, fixture.new_model(**WEIGHTED)))
@@ -75,11 +76,6 @@ def _vad_encoder(fixture: Fixture, model: SEVLM) -> dict[str, Tensor]:
     hidden = encoder(fixture.inputs["batch/vad_identity"])
     scalars = encoder.scalars(hidden)
     return {"vad_encoder/hidden": hidden, "vad_encoder/out": scalars, "vad_encoder/first": scalars[:, 0]}
-
-
-def _states(output: SEVLMOutput) -> dict[str, Tensor]:
-    states = {f"lm/hidden_{index}": state for index, state in enumerate(output.hidden_states)}
-    return {"lm/logits": output.logits} | states
 
 
 def _losses(name: str, output: SEVLMOutput) -> dict[str, Tensor]:

@@ -313,14 +313,11 @@ def compare_lookups(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | Non
         name = f"lemmas.json rows[{index}]"
         report.tensor(f"{name} vad", lookup(row["lemmas"]), torch.tensor(row["vad"]), 0.0)
         if nltk is not None:
-            report.equal(f"{name} pos", _tags(row["words"]), row["pos"])
+            from nltk import pos_tag
+
+            tags = [tag for _, tag in pos_tag(row["words"])]  # type: ignore[no-untyped-call]
+            report.equal(f"{name} pos", tags, row["pos"])
             report.equal(f"{name} lemmas", nltk.lemmatize(row["words"]), row["lemmas"])
-
-
-def _tags(words: list[str]) -> list[str]:
-    from nltk import pos_tag
-
-    return [tag for _, tag in pos_tag(words)]  # type: ignore[no-untyped-call]
 
 
 def compare_recorded_lookups(fixture: Fixture, report: Report) -> None:
@@ -364,8 +361,10 @@ def batch_tensors(fixture: Fixture, nltk: NLTKLemmatizer | None) -> dict[str, Te
     samples = [list(train.values())[item] for item in settings["batch_items"]]
     rows = []
     for sample, second in zip(samples, settings["second_caption"], strict=True):
-        for index in (len(sample["emotions"]) - 1, _partner(sample["emotions"], second)):
-            caption = (sample["emotions"][index], sample["explanations"][index])
+        emotions = sample["emotions"]
+        others = [index for index, emotion in enumerate(emotions) if emotion not in emotions[-1]]
+        for index in (len(emotions) - 1, others[second]):  # counted among captions of another emotion
+            caption = (emotions[index], sample["explanations"][index])
             rows.append(encode_caption(tokenizer, config, *caption))
     identifiers = [int(key) for key in fixture.json("data_val.json")]
     prompts = [encode_prompt(tokenizer, config)] * len(identifiers)
@@ -374,12 +373,6 @@ def batch_tensors(fixture: Fixture, nltk: NLTKLemmatizer | None) -> dict[str, Te
     tensors["batch/neg_swap"] = torch.arange(len(rows)) ^ 1  # the other caption of the pair
     tensors["decode/image_id"] = torch.tensor(identifiers)[:, None]
     return tensors
-
-
-def _partner(emotions: Sequence[str], second: int) -> int:
-    """Index of the recorded second caption: counted among captions whose emotion is not the anchor's."""
-    others = [index for index, emotion in enumerate(emotions) if emotion not in emotions[-1]]
-    return others[second]
 
 
 def _inputs(

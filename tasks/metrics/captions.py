@@ -196,7 +196,8 @@ class Meteor(Caption):
 
     def counted(self, rows: Sequence[ScoredExample]) -> list[int]:
         """As for every caption metric, English examples only."""
-        return [i for i in super().counted(rows) if _language(rows[i]) == "en"]
+        texts = {i: rows[i].references[0].explanation for i in super().counted(rows)}
+        return [i for i, text in texts.items() if languages.of_example(rows[i].example.meta, text) == "en"]
 
     def lacking(self, found: Collection[str]) -> str | None:
         """Also: the model explains, and nothing of it in English."""
@@ -223,7 +224,3 @@ class Meteor(Caption):
 
     def _corpus(self) -> bool:
         return self.context.task.protocol == "coco-ptb"
-
-
-def _language(row: ScoredExample) -> str:
-    return languages.of_example(row.example.meta, row.references[0].explanation)

@@ -73,12 +73,6 @@ def require_java() -> str:
     return java
 
 
-def _pycocoevalcap_folder() -> Path:
-    from pycocoevalcap.bleu import bleu_scorer
-
-    return Path(bleu_scorer.__file__).resolve().parent.parent
-
-
 @cache
 def jar_hashes() -> dict[str, str]:
     """SHA-256 of the two jars that are asked: `ptb` and `meteor`."""
@@ -87,9 +81,10 @@ def jar_hashes() -> dict[str, str]:
 
 def jars() -> dict[str, Path]:
     """The two jars that come with pycocoevalcap: `ptb` and `meteor`."""
+    from pycocoevalcap.bleu import bleu_scorer
     from pycocoevalcap.tokenizer.ptbtokenizer import STANFORD_CORENLP_3_4_1_JAR
 
-    folder = _pycocoevalcap_folder()
+    folder = Path(bleu_scorer.__file__).resolve().parent.parent
     return {
         "ptb": folder / "tokenizer" / STANFORD_CORENLP_3_4_1_JAR,
         "meteor": folder / "meteor" / "meteor-1.5.jar",

@@ -85,7 +85,7 @@ def read_value(text: str, start: int, end: int, names: LabelNames, *, is_whole: 
     if not (len(lead) <= 8 and all(map(is_filler, lead))):
         return _sentence_value(text[:end], start, mentions, names, is_whole=is_whole)
     stated = min(stated_end(text, first.end, names), end)
-    because = _clause_because(text, stated, end) or _direct_because(text, stated, end)
+    because = _clause_because(text, stated, end) or _because().match(text, stated, end)
     if because is not None:
         zone, rest = because.start(2), text[because.end() : end]
     elif is_whole:
@@ -167,10 +167,6 @@ def _clause_because(text: str, start: int = 0, end: int | None = None) -> re.Mat
     found = _CLAUSE_BECAUSE.match(text, start, len(text) if end is None else end)
     last = WORD.findall(found[1])[-1:] if found else []
     return None if last and last[0].lower() in words().denials else found
-
-
-def _direct_because(text: str, start: int, end: int) -> re.Match[str] | None:
-    return _because().match(text, start, end)
 
 
 def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set[str]:

@@ -281,14 +281,12 @@ def _names_another_scale(text: str, place: int, scale: tuple[float, float]) -> b
     out_of = re.search(r"\b(?:out\s{1,3}of|von|sur)\s{1,3}(\d{1,6})", line, re.IGNORECASE)
     if out_of is not None and _float(out_of[1]) != scale[1]:
         return True
-    if bracket is not None and _END_OF_SCALE.search(bracket[1]) and not _numbers(bracket[1]) <= ends:
-        return True
+    if bracket is not None and _END_OF_SCALE.search(bracket[1]):
+        numbers = re.findall(r"(?:(?<!\d)-)?\d{1,6}(?:\.\d{1,6})?", bracket[1])
+        if not set(map(_float, numbers)) <= ends:
+            return True
     ranges = _RANGE.findall(line) + (_RANGE.findall(bracket[1]) if bracket else [])
     return any({_float(low), _float(high)} != ends for low, high in ranges[:5])
-
-
-def _numbers(text: str) -> set[float]:
-    return {_float(number) for number in re.findall(r"(?:(?<!\d)-)?\d{1,6}(?:\.\d{1,6})?", text)}
 
 
 def _float(digits: str) -> float:

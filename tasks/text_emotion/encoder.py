@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -119,7 +119,7 @@ class EncoderClassifier(TextClassifier):
         if not texts:
             return np.zeros((0, len(self.labels)))
         self._network.eval()
-        parts = [self._forward(part).cpu() for part in _parts(texts)]
+        parts = [self._forward(texts[start : start + _BATCH]).cpu() for start in range(0, len(texts), _BATCH)]
         found: FloatArray = torch.cat(parts).double().softmax(dim=1).numpy()
         return found
 
@@ -137,7 +137,3 @@ class EncoderClassifier(TextClassifier):
 def _warm_then_linear(step: int, steps: int) -> float:
     warm = max(1, steps // 10)
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
-
-
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
