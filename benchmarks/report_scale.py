@@ -111,7 +111,7 @@ def write_run(path: Path, count: int) -> RunFolder:
         with log.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(outcome_to_json(*answer)) + "\n" for answer in answers(examples, seed))
         read = {id_: EmotionPrediction(said.emotion, seed % 2 == 0) for id_, said in answers(examples, seed)}
-        write_predictions(run, "scale", RowKey(name), read)
+        write_predictions(run.path, "scale", RowKey(name), read)
     coverage = [
         {
             "task": "scale",

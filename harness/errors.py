@@ -21,6 +21,10 @@ class ImageError(Exception):
     """An image that cannot be read; it is recorded as `Failed`, the run continues."""
 
 
+class Unavailable(Exception):
+    """A metric cannot be computed for these rows; the message is the reason shown in its cell."""
+
+
 class RetryableError(Exception):
     """An endpoint failure that may succeed when the request is sent again.
 

@@ -224,11 +224,11 @@ class TaskView:
 
     def readings(self, row: LeaderboardRow) -> dict[str, EmotionPrediction]:
         """What a text classifier read from a row's explanations, by example id; empty if nothing was read."""
-        return read_predictions(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
+        return read_predictions(self.run_of(row).folder.path, self.name, RowKey(row.id.model, row.id.control))
 
     def opinions(self, row: LeaderboardRow) -> dict[str, list[Opinion]]:
         """What judges and people said of a row's explanations, by example id."""
-        return read_opinions(self.run_of(row).folder, self.name, RowKey(row.id.model, row.id.control))
+        return read_opinions(self.run_of(row).folder.path, self.name, RowKey(row.id.model, row.id.control))
 
 
 def gather(runs: Sequence[Run]) -> list[TaskView]:

@@ -59,7 +59,7 @@ def add_opinions(results: dict[str, Any], run: RunFolder) -> dict[str, Any]:
         ]
         for found in judged
     }
-    write_opinions(run, [*_judges_opinions(run, telling), *_peoples_opinions(ratings)])
+    write_opinions(run.path, [*_judges_opinions(run, telling), *_peoples_opinions(ratings)])
     for key, value in (("judges", judged), ("people", _people(run, ratings))):
         if value:
             results[key] = value

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.atomic import write_atomically
-from harness.store.run_folder import RowKey, RunFolder, check_name
+from harness.types import RowKey, check_name
 
 
 class EmotionPrediction(NamedTuple):
@@ -30,15 +30,15 @@ class EmotionPrediction(NamedTuple):
     consistent: bool
 
 
-def scores_path(folder: RunFolder, task: str, row: RowKey) -> Path:
+def scores_path(run: Path, task: str, row: RowKey) -> Path:
     """Where a row's lines lie."""
     check_name(row.model, "model")
-    return folder.path / "scores" / check_name(task, "task") / f"{row.stem}.jsonl"
+    return run / "scores" / check_name(task, "task") / f"{row.stem}.jsonl"
 
 
-def write_predictions(folder: RunFolder, task: str, row: RowKey, predictions: Mapping[str, EmotionPrediction]) -> None:
+def write_predictions(run: Path, task: str, row: RowKey, predictions: Mapping[str, EmotionPrediction]) -> None:
     """Write a row's lines, example id -> reading; without any, the file of an earlier scoring is removed."""
-    path = scores_path(folder, task, row)
+    path = scores_path(run, task, row)
     if not predictions:
         path.unlink(missing_ok=True)
         return
@@ -48,9 +48,9 @@ def write_predictions(folder: RunFolder, task: str, row: RowKey, predictions: Ma
     write_atomically(path, "".join(lines))
 
 
-def read_predictions(folder: RunFolder, task: str, row: RowKey) -> dict[str, EmotionPrediction]:
+def read_predictions(run: Path, task: str, row: RowKey) -> dict[str, EmotionPrediction]:
     """A row's predictions by example id; empty where there is no file, as in runs scored by an older version."""
-    path = scores_path(folder, task, row)
+    path = scores_path(run, task, row)
     found: dict[str, EmotionPrediction] = {}
     if not path.is_file():
         return found
@@ -69,20 +69,20 @@ class Opinion(NamedTuple):
     said: str
 
 
-def write_opinions(folder: RunFolder, opinions: Iterable[tuple[str, str, str, Opinion]]) -> None:
+def write_opinions(run: Path, opinions: Iterable[tuple[str, str, str, Opinion]]) -> None:
     """Write (task, row's stem, example id, opinion) of a run; those of an earlier scoring are removed."""
     lines: dict[Path, list[str]] = defaultdict(list)
     for task, stem, id_, opinion in opinions:
         line = json.dumps({"id": id_, **opinion._asdict()}, ensure_ascii=False)
-        lines[_opinions_path(folder, task, stem)].append(line + "\n")
-    shutil.rmtree(folder.path / "opinions", ignore_errors=True)
+        lines[_opinions_path(run, task, stem)].append(line + "\n")
+    shutil.rmtree(run / "opinions", ignore_errors=True)
     for path, own in lines.items():
         write_atomically(path, "".join(own))
 
 
-def read_opinions(folder: RunFolder, task: str, row: RowKey) -> dict[str, list[Opinion]]:
+def read_opinions(run: Path, task: str, row: RowKey) -> dict[str, list[Opinion]]:
     """Opinions on a row's explanations by example id; empty if nobody judged them."""
-    path = _opinions_path(folder, task, row.stem)
+    path = _opinions_path(run, task, row.stem)
     found: dict[str, list[Opinion]] = defaultdict(list)
     if path.is_file():
         with path.open(encoding="utf-8") as file:
@@ -91,5 +91,5 @@ def read_opinions(folder: RunFolder, task: str, row: RowKey) -> dict[str, list[O
     return dict(found)
 
 
-def _opinions_path(folder: RunFolder, task: str, stem: str) -> Path:
-    return folder.path / "opinions" / check_name(task, "task") / f"{stem}.jsonl"
+def _opinions_path(run: Path, task: str, stem: str) -> Path:
+    return run / "opinions" / check_name(task, "task") / f"{stem}.jsonl"

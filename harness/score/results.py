@@ -309,7 +309,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
                 results["headline"].append(headline_record(sides, results, task.name, scores.shares))
             results["planes"] += scores.planes
             for row, predictions in scores.predictions.items():
-                write_predictions(folder, task.name, row, predictions)
+                write_predictions(folder.path, task.name, row, predictions)
             if reader.record is not None:
                 results["classifiers"].append({"task": task.name, **reader.record})
     if reads_tokens({cell["metric"] for cell in results["cells"]}):

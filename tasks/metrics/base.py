@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import Unavailable as Unavailable
 from harness.types import Annotation, Answer, Example, Outcome, Task
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -55,10 +56,6 @@ def traits(outcome: Outcome) -> Iterator[str]:
         yield "tokens"
     if usage.cost_usd is not None:
         yield "cost"
-
-
-class Unavailable(Exception):
-    """A metric cannot be computed for these rows; the message is the reason shown in its cell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from harness.tasks.metrics.base import Unavailable
+from harness.errors import Unavailable
 
 JAVA_OPTIONS = ["-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
 JAVA_OPTIONS += ["-XX:+UseSerialGC"]  # METEOR takes half the memory of the default collector, and starts sooner

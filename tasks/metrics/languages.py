@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 
-from harness.tasks.metrics.base import Unavailable
+from harness.errors import Unavailable
 
 _NAMES: Mapping[str, str] = {
     "ar": "ara arabic العربية", "cs": "cz ces cze czech čeština", "da": "dan danish dansk",

@@ -69,12 +69,12 @@ def test_a_fair_judge_gets_a_column(run: RunFolder, rubric: Path) -> None:
 
 def test_each_explanation_shows_what_the_judge_said_of_it(run: RunFolder, rubric: Path) -> None:
     judged_by("fair", run, rubric)
-    assert read_opinions(run, "tiny", RowKey("small"))["e3"] == [Opinion("fair, numbers", "fits 5, sees 5")]
+    assert read_opinions(run.path, "tiny", RowKey("small"))["e3"] == [Opinion("fair, numbers", "fits 5, sees 5")]
 
 
 def test_an_explanation_without_a_verdict_shows_why(run: RunFolder, rubric: Path) -> None:
     found = judged_by("failing", run, rubric)
-    texts = [text for own in read_opinions(run, "tiny", RowKey("large")).values() for _, text in own]
+    texts = [text for own in read_opinions(run.path, "tiny", RowKey("large")).values() for _, text in own]
     missing = next(c["unscored"] for c in found["cells"] if (c["model"], c["criterion"]) == ("large", "fits"))
     assert sum(text.startswith("unscored (") for text in texts) == missing > 0
 

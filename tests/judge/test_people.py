@@ -240,7 +240,7 @@ def test_every_text_metric_is_measured_by_people(run: RunFolder) -> None:
     people = add_opinions({}, run)["people"]
     assert people["ratings"] == len(lines)
     assert [s["row"] for s in people["strengths"]] == list(order)
-    said = read_opinions(run, "tiny", RowKey("small"))
+    said = read_opinions(run.path, "tiny", RowKey("small"))
     shown = Counter(u.example for u in study.units().values() if u.repeats is None and "small" in (u.left, u.right))
     assert {id_: [o.said for o in own] for id_, own in said.items()} == {
         id_: [f"preferred in {n} of {n} pairs"] for id_, n in shown.items()

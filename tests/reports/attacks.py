@@ -118,7 +118,7 @@ def attacked_run(path: Path, pictures: Path) -> RunFolder:
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
         labels = [EmotionPrediction(text, number % 2 == 0) for number, text in enumerate(texts)]
-        write_predictions(run, "attacked", row, dict(zip(said, labels * len(said), strict=False)))
+        write_predictions(run.path, "attacked", row, dict(zip(said, labels * len(said), strict=False)))
     counts = [[1] * (len(texts) + 1) for _ in texts]
     run.save_results(
         {

@@ -263,7 +263,7 @@ def write_run(
             for example_id, outcome in said.items():
                 log.append(example_id, outcome)
         if row.model not in ("majority", "human"):
-            write_predictions(run, task, row, readings(said, seed))
+            write_predictions(run.path, task, row, readings(said, seed))
         results["cells"] += overall_cells(task, row, asked, said, seed)
         results["coverage"].append(coverage(task, row, said))
         results["confusion"].append(confusion(task, row, asked, said))

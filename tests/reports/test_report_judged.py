@@ -128,14 +128,14 @@ def test_opinions_stand_beside_each_explanation(tmp_path: Path) -> None:
     model = run.results()["models"][0]["model"]
     first = next(iter(run.outcomes("tiny", RowKey(model))))
     opinions = [Opinion("some-judge, explanation", "fits 4"), Opinion("people", f"preferred in 1 of 2 pairs {HOSTILE}")]
-    write_opinions(run, [("tiny", model, first, opinion) for opinion in opinions])
+    write_opinions(run.path, [("tiny", model, first, opinion) for opinion in opinions])
     out = build_report([run], tmp_path / "report").parent
     text = (out / "data" / "tiny-0.js").read_text()
     assert '"opinions":[["some-judge, explanation","fits 4"],["people","preferred in 1 of 2 pairs ' in text
     assert text.count('"opinions"') == 1
     assert HOSTILE not in text
-    write_opinions(run, [])
-    assert read_opinions(run, "tiny", RowKey(model)) == {}
+    write_opinions(run.path, [])
+    assert read_opinions(run.path, "tiny", RowKey(model)) == {}
 
 
 def test_a_run_without_judges_has_no_section(tmp_path: Path) -> None:

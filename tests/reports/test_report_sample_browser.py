@@ -59,7 +59,7 @@ def test_consistency_is_shown_and_counts_what_was_read(open_page: Callable[..., 
     page = opened.page
     rows = {row.stem: row for row in run.rows("tiny")}
     said = {name: run.outcomes("tiny", row) for name, row in rows.items()}
-    read = {name: read_predictions(run, "tiny", row) for name, row in rows.items()}
+    read = {name: read_predictions(run.path, "tiny", row) for name, row in rows.items()}
     assert not read["human"]
     for label, wanted in (("speaks of its own label", True), ("speaks of something else", False)):
         page.select_option("[data-filter=consistency]", label=label)

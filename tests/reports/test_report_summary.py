@@ -197,7 +197,7 @@ def test_methods_tell_of_classifier_and_programs(photos: RunFolder, tmp_path: Pa
     record = {"task": "photos", "kind": "tfidf", "train_utterances": 10926, "test_utterances": 1238}
     record |= {"test_accuracy": 0.5428109854604201, "settings": {"min_count": 2}, "sha256": "8d05ae6464eb2e3987"}
     photos.save_results(photos.results() | {"classifiers": [record], "programs": {"java": 'openjdk "17"'}})
-    write_predictions(photos, "photos", RowKey("small"), readings(photos.outcomes("photos", RowKey("small")), 1))
+    write_predictions(photos.path, "photos", RowKey("small"), readings(photos.outcomes("photos", RowKey("small")), 1))
     told = parse(build_report([photos], tmp_path).read_text("utf-8")).one("section", id="methods").text
     # Wilson's interval by statsmodels.stats.proportion.proportion_confint(672, 1238, method="wilson")
     assert "tfidf, trained on 10 926 utterances; reads 54.3 % [51.5–57.0] of 1 238 test utterances" in told
