@@ -253,10 +253,10 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
     if len(set(names)) != len(names):
         raise UserError(f"--tasks: a task is named twice in {', '.join(names)}")
     planned = []
-    for task in loaded:
-        reader = open_reader(task, options.data_root)
+    for card in loaded:
+        reader = open_reader(card, options.data_root)
         chosen = Selection(reader, options.split, options.limit, options.ids)
-        planned.append(TaskPlan(task, reader, options.split, chosen))
+        planned.append(TaskPlan(card, reader, options.split, chosen))
     plan = Plan(tuple(planned), tuple(models), registry, options)
     for task, spec in itertools.product(plan.tasks, plan.models):
         task.label_map(spec)
