@@ -25,6 +25,7 @@ SLOW_FIXTURES = {
     "meteor_process",
     "server",
     "taught",
+    "trained_sevlm",
 }
 """Whatever uses one of these starts a browser, a cluster, Java, a server, or trains."""
 

@@ -59,15 +59,15 @@ def request(folder: Path, paintings: Sequence[Example], out: Path, **changes: An
 
 
 @pytest.fixture(scope="module")
-def checkpoint(folder: Path, paintings: list[Example]) -> Path:
+def trained_sevlm(folder: Path, paintings: list[Example]) -> Path:
     out = folder / "data" / "checkpoint"
     SEVLMAdapter.train(request(folder, paintings, out))
     return out
 
 
 @pytest.fixture(scope="module")
-def adapter(checkpoint: Path) -> SEVLMAdapter:
-    adapter = SEVLMAdapter(str(checkpoint), device="cpu")
+def adapter(trained_sevlm: Path) -> SEVLMAdapter:
+    adapter = SEVLMAdapter(str(trained_sevlm), device="cpu")
     adapter.load()
     return adapter
 
@@ -169,8 +169,8 @@ def test_a_caption_is_cut_after_its_last_because() -> None:
     assert outcome == Answer("awe", "the wind blows", {"awe": 1.0}, text, truncated=True)
 
 
-def test_the_limit_of_tokens_is_kept(checkpoint: Path, paintings: list[Example]) -> None:
-    adapter = SEVLMAdapter(str(checkpoint), device="cpu", max_new_tokens=1, probabilities=False)
+def test_the_limit_of_tokens_is_kept(trained_sevlm: Path, paintings: list[Example]) -> None:
+    adapter = SEVLMAdapter(str(trained_sevlm), device="cpu", max_new_tokens=1, probabilities=False)
     adapter.load()
     (outcome,) = adapter.predict([item("a", paintings[0].image)])
     assert isinstance(outcome, Unparsed)
@@ -178,7 +178,7 @@ def test_the_limit_of_tokens_is_kept(checkpoint: Path, paintings: list[Example])
 
 
 def test_the_number_of_candidates_is_passed_on(
-    checkpoint: Path, paintings: list[Example], monkeypatch: pytest.MonkeyPatch
+    trained_sevlm: Path, paintings: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int | None] = []
     generate = SEVLM.generate
@@ -186,7 +186,7 @@ def test_the_number_of_candidates_is_passed_on(
         SEVLM, "generate", lambda *given, **named: (asked.append(named["n_best"]), generate(*given, **named))[1]
     )
     for n_best in (None, 1, 3):
-        adapter = SEVLMAdapter(str(checkpoint), device="cpu", n_best=n_best)
+        adapter = SEVLMAdapter(str(trained_sevlm), device="cpu", n_best=n_best)
         adapter.load()
         (outcome,) = adapter.predict([item("a", paintings[0].image)])
         assert isinstance(outcome, Answer)
@@ -212,25 +212,25 @@ def test_parameters_count_the_frozen_encoder(adapter: SEVLMAdapter) -> None:
 
 
 def test_fingerprint_follows_weights_settings_and_lexicon(
-    checkpoint: Path, adapter: SEVLMAdapter, tmp_path: Path
+    trained_sevlm: Path, adapter: SEVLMAdapter, tmp_path: Path
 ) -> None:
-    fresh = SEVLMAdapter(str(checkpoint))
+    fresh = SEVLMAdapter(str(trained_sevlm))
     assert fresh.fingerprint() == adapter.fingerprint()  # the same before and after loading
     json.dumps(fresh.fingerprint())
-    assert SEVLMAdapter(str(checkpoint), max_new_tokens=3).fingerprint() != fresh.fingerprint()
-    decodings = [SEVLMAdapter(str(checkpoint), n_best=n).fingerprint()["decoding"] for n in (None, 1, 4)]
+    assert SEVLMAdapter(str(trained_sevlm), max_new_tokens=3).fingerprint() != fresh.fingerprint()
+    decodings = [SEVLMAdapter(str(trained_sevlm), n_best=n).fingerprint()["decoding"] for n in (None, 1, 4)]
     assert decodings == ["best of 8", "greedy", "best of 4"]
     copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
+    shutil.copytree(trained_sevlm, copy)
     assert SEVLMAdapter(str(copy)).fingerprint() == fresh.fingerprint()
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert SEVLMAdapter(str(copy)).fingerprint() != fresh.fingerprint()
 
 
-def test_a_moved_lexicon_is_asked_for_and_another_is_refused(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_moved_lexicon_is_asked_for_and_another_is_refused(trained_sevlm: Path, folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
+    shutil.copytree(trained_sevlm, copy)
     summary = json.loads((copy / "training.json").read_text(encoding="utf-8"))
     summary["lexicon"]["source"] = "/moved/away.txt"
     (copy / "training.json").write_text(json.dumps(summary), encoding="utf-8")
@@ -256,6 +256,7 @@ def test_training_mistakes_are_user_errors(folder: Path, paintings: list[Example
         SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", settings={"config": "tiny"}))
 
 
+@pytest.mark.slow
 def test_an_illustrative_task_needs_no_lexicon(
     folder: Path, paintings: list[Example], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,10 +274,10 @@ def test_an_illustrative_task_needs_no_lexicon(
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there_is_a_users_mistake(
-    device: str, checkpoint: Path, folder: Path, paintings: list[Example], tmp_path: Path
+    device: str, trained_sevlm: Path, folder: Path, paintings: list[Example], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here"):
-        SEVLMAdapter(str(checkpoint), device=device).load()
+        SEVLMAdapter(str(trained_sevlm), device=device).load()
     with pytest.raises(UserError, match=f"device '{device}' cannot be used here"):
         SEVLMAdapter.train(request(folder, paintings, tmp_path / "out", device=device))
 
@@ -287,7 +288,7 @@ def test_a_mistyped_folder_is_not_taken_for_a_checkpoint_without_lexicon() -> No
 
 
 def test_it_asks_for_meta_if_the_label_head_sees_it_wherever_the_checkpoint_is(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_sevlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "models--me--styled"
@@ -298,7 +299,7 @@ def test_it_asks_for_meta_if_the_label_head_sees_it_wherever_the_checkpoint_is(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert SEVLMAdapter("me/styled").needs == {"references"}
     assert SEVLMAdapter(str(cached / "snapshots" / commit)).needs == {"references"}
-    assert SEVLMAdapter(str(checkpoint)).needs == set()
+    assert SEVLMAdapter(str(trained_sevlm)).needs == set()
 
 
 @pytest.mark.parametrize(
@@ -311,6 +312,6 @@ def test_it_asks_for_meta_if_the_label_head_sees_it_wherever_the_checkpoint_is(
         ({"n_best": 0}, "n_best=0: expected at least 1"),
     ],
 )
-def test_settings_are_checked(settings: dict[str, Any], told: str, checkpoint: Path) -> None:
+def test_settings_are_checked(settings: dict[str, Any], told: str, trained_sevlm: Path) -> None:
     with pytest.raises(UserError, match=told):
-        SEVLMAdapter(**({"checkpoint": str(checkpoint)} | settings))
+        SEVLMAdapter(**({"checkpoint": str(trained_sevlm)} | settings))

@@ -379,6 +379,7 @@ def test_doctor_tells_what_is_installed(harness):
     assert all(part in out for part in ("task demo: ", "78 train", "24 val", "72 test"))
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_share_a_run_folder(harness, dataset, adapter_file, tmp_path):
     run_tiny(harness, dataset, adapter_file, "--limit", 2)
     holder = subprocess.Popen(
@@ -425,6 +426,7 @@ def test_no_secret_reaches_a_file(harness, dataset, adapter_file, tmp_path, monk
             assert b"0123456789abcdef" not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "tasks"], ["list", "models"], ["list", "metrics"]])
 def test_help_and_lists_import_nothing_heavy(arguments):
     code = (
@@ -464,6 +466,7 @@ def command(words, folder, **environment):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -480,6 +483,7 @@ def test_the_encoding_of_the_output_changes_no_exit_code(harness, dataset, adapt
     assert b"Accuracy ?" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_the_output_quietly(tmp_path):
     words, settings = command(["list", "metrics"], tmp_path)
     with subprocess.Popen(words, **settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -79,6 +79,7 @@ def test_each_damage_is_named(run: Path, harness, tmp_path: Path) -> None:
         assert any(line.startswith("FAIL") and says in line for line in out.splitlines()), (name, out)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_worked_in_is_not_judged(run: Path, harness) -> None:
     hold = "import sys, time; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", hold, run / ".lock"], stdout=subprocess.PIPE)

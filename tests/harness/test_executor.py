@@ -42,6 +42,7 @@ def test_an_address_without_a_cluster_is_refused(harness, dataset, monkeypatch):
     assert err.splitlines()[-1].startswith(f"harness: --executor ray: nothing answers at RAY_ADDRESS={address}")
 
 
+@pytest.mark.slow
 def test_asking_holds_no_example(tmp_path, monkeypatch):
     """Holding them took 7 kB each: 17 MB for the larger run."""
     benchmarks = Path(__file__).parents[2] / "benchmarks"

@@ -33,6 +33,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Hostile]:
     return files
 
 
+@pytest.mark.slow
 def test_a_run_over_all_of_them(pictures: dict[Path, Hostile], adapter_file: Path, tmp_path: Path) -> None:
     said = [{"emotion": "joy", "explanation": "it is a picture"}]
     lines = [{"id": path.name, "image": path.name, "annotations": said} for path in pictures]

@@ -65,6 +65,7 @@ def test_an_adapter_file_called_like_a_module_leaves_the_module_alone(adapter_fi
     assert sys.modules[cls.__module__].Brightness is cls  # dataclasses and pickles look there
 
 
+@pytest.mark.slow
 def test_every_built_in_adapter_loads_without_heavy_imports():
     import subprocess
     import sys

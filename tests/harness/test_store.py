@@ -115,6 +115,7 @@ def test_corruption_elsewhere_is_reported_by_line(tmp_path):
         list(read_outcomes(path))
 
 
+@pytest.mark.slow
 def test_appended_lines_survive_kill_minus_nine(tmp_path):
     path = tmp_path / "m.jsonl"
     code = (

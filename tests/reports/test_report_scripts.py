@@ -34,12 +34,14 @@ def test_every_script_is_shipped() -> None:
     assert {path.name for path in SCRIPTS} == {name for name in ASSETS if name.endswith(".js")}
 
 
+@pytest.mark.slow
 def test_scripts_and_styles_are_linted() -> None:
     done = lint(REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Checked {len(ASSETS) + 1} files" in done.stdout, done.stdout  # and its own configuration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_the_linter_sees_flaws(tmp_path: Path, flaw: str) -> None:
     shutil.copy(REPOSITORY / "biome.json", tmp_path)

@@ -156,6 +156,7 @@ def styled(folder: Path) -> list[TrainingExample]:
     return found
 
 
+@pytest.mark.slow
 def test_training_learns_from_meta_and_calibrates_on_validation(folder: Path, tmp_path: Path) -> None:
     settings = {"label_meta": "style", "label_learning_rate": 0.1, "label_weight_decay": 0.0, "epochs": 10}
     recipe = tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **settings)
@@ -176,6 +177,7 @@ def test_training_learns_from_meta_and_calibrates_on_validation(folder: Path, tm
     assert "`label_meta`" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_smoothing_changes_what_the_head_learns_and_not_what_it_is_measured_by(folder: Path, tmp_path: Path) -> None:
     lexicon = tmp_path / "lexicon.txt"
     lexicon.write_text(LEXICON + "awe\t0.5\t0.3\t0.1\nfear\t0.4\t0.2\t0.1\n", encoding="utf-8")
@@ -201,6 +203,7 @@ def _white() -> object:
     return Image.new("RGB", (32, 32), "white")
 
 
+@pytest.mark.slow
 def test_without_a_head_nothing_of_it_is_there(folder: Path, tmp_path: Path) -> None:
     off = {"use_label_head": False, "epochs": 1}
     recipe = tiny_recipe(folder / "tower", folder / "lexicon.txt", folder / "features", **off)

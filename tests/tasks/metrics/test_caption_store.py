@@ -83,6 +83,7 @@ def test_a_file_that_is_no_database_is_replaced(tmp_path: Path) -> None:
         assert store.tokens("jar", ["a"]) == {"a": "x"}
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_what_it_had_finished(tmp_path: Path) -> None:
     path = tmp_path / "captions.sqlite"
     code = (
