@@ -340,7 +340,7 @@ class Table:
         self._size += len(rows)
         computed: set[str] = set()
         for name, metric in self.metrics.items():
-            shared = metric.statistics_name or name
+            shared = metric.shared
             if name in self._reasons or shared in computed:
                 continue
             computed.add(shared)
@@ -359,7 +359,7 @@ class Table:
             self.add([])
         joined: dict[str, Any] = {}
         for name, metric in self.metrics.items():
-            shared = metric.statistics_name or name
+            shared = metric.shared
             if name in self._reasons:
                 continue
             if shared not in joined:
@@ -415,14 +415,14 @@ class Table:
         chosen = [n for n in chosen if (self.statistics[n].eligible & mask).sum() >= MIN_FOR_BOOTSTRAP]
         if not chosen or not draws:
             return {}
-        shared = {self.metrics[n].statistics_name or n: self.statistics[n].values for n in chosen}
+        shared = {self.metrics[n].shared: self.statistics[n].values for n in chosen}
         ends = np.cumsum([0, *(values.shape[1] for values in shared.values())]).tolist()
         joined = np.empty((int(mask.sum()), ends[-1]))
         for values, start, end in zip(shared.values(), ends, ends[1:], strict=False):
             joined[:, start:end] = values[mask]
         sums = dict(zip(shared, np.split(bootstrap_sums(joined, draws, seed), ends[1:-1], axis=1), strict=True))
         del joined
-        found = {n: self._interval(n, mask, sums[self.metrics[n].statistics_name or n]) for n in chosen}
+        found = {n: self._interval(n, mask, sums[self.metrics[n].shared]) for n in chosen}
         return {name: interval for name, interval in found.items() if interval is not None}
 
     def _interval(self, name: str, mask: npt.NDArray[np.bool_], resampled: FloatArray) -> Interval | None:
@@ -756,7 +756,7 @@ class Planes:
     def _add(self, key: RowKey | None, texts: Iterable[Annotation]) -> None:
         sums = self._sums.setdefault(key, {})
         for text in texts:
-            means = self._lexicon.means(text.explanation)
+            means = np.array(self._lexicon.means(text.explanation))
             if np.isfinite(means).any():
                 total, n = sums.get(text.emotion, (np.zeros(len(VAD_DIMENSIONS)), 0))
                 sums[text.emotion] = total + means, n + 1

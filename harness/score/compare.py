@@ -90,15 +90,19 @@ def _set_pairs(sets: Sequence[ReferenceSet]) -> Iterator[tuple[ReferenceSet, Ref
 
 
 def _common(a: Table, b: Table, names: Collection[str]) -> dict[str, _Pair]:
-    """Metrics that both tables have, over the examples that count for both."""
-    pairs = {}
-    for name in a.statistics.keys() & b.statistics.keys() & set(names):
+    """Metrics that both tables have, over the examples that count for both; equal statistics are the same arrays."""
+    pairs: dict[str, _Pair] = {}
+    masked: dict[str, tuple[FloatArray, FloatArray, BoolArray]] = {}
+    for name in (name for name in a.statistics if name in b.statistics and name in names):
         metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
-        both = left.eligible & right.eligible
-        if isinstance(metric, AdditiveMetric) and both.any():
-            one, other = (values * both[:, None] for values in (left.values, right.values))
+        assert isinstance(metric, AdditiveMetric)
+        if metric.shared not in masked:
+            both = left.eligible & right.eligible
+            masked[metric.shared] = left.values * both[:, None], right.values * both[:, None], both
+        one, other, both = masked[metric.shared]
+        if both.any():
             pairs[name] = _Pair(metric.over(one.sum(0)), one, other, both)
-    return {name: pairs[name] for name in a.statistics if name in pairs}
+    return pairs
 
 
 def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, dict[str, Any]]:
@@ -107,11 +111,14 @@ def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, di
     enough = {name: pair for name, pair in pairs.items() if pair.count >= MIN_FOR_BOOTSTRAP}
     if not enough:
         return results
-    a, b = (np.concatenate([getattr(p, side) for p in enough.values()], axis=1) for side in ("a", "b"))
-    widths = [pair.a.shape[1] for pair in enough.values()]
+    shared = {pair.metric.shared: pair for pair in enough.values()}
+    a, b = (np.concatenate([getattr(p, side) for p in shared.values()], axis=1) for side in ("a", "b"))
+    widths = [pair.a.shape[1] for pair in shared.values()]
     resampled = _columns(bootstrap_sums(np.concatenate([a, b], axis=1), replicates, seed), [*widths, *widths])
     swapped_a, swapped_b = (_columns(sums, widths) for sums in permuted_sums(a, b, PERMUTATIONS, seed))
-    for i, (name, pair) in enumerate(enough.items()):
+    places = {key: i for i, key in enumerate(shared)}
+    for name, pair in enough.items():
+        i = places[pair.metric.shared]
         observed = results[name]["difference"]
         if observed is None:
             continue

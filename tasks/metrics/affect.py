@@ -7,6 +7,7 @@ much that is. A lexicon that does not measure a dimension leaves its metrics una
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,6 @@ from harness.tasks.metrics.base import (
     EVERY_VIEW,
     EXPLAINS,
     AdditiveMetric,
-    BoolArray,
     FloatArray,
     MeanMetric,
     Metric,
@@ -33,6 +33,9 @@ from harness.tasks.metrics.base import (
 )
 from harness.tasks.metrics.ratings import moments
 from harness.types import VAD_DIMENSIONS
+
+_FEWEST_SUMMED_PAIRWISE = 8
+"""NumPy adds fewer numbers one after the other."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
@@ -52,10 +55,10 @@ class WordAffect:
     fingerprint: Callable[[], str]
     dimensions: tuple[str, ...]
     entries: Mapping[str, Sequence[float]]
-    _known: dict[str, tuple[FloatArray, float]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[str, tuple[tuple[float, ...], float]] = field(default_factory=dict, repr=False, compare=False)
 
-    def means(self, text: str) -> FloatArray:
-        """Mean over the known words of each of `VAD_DIMENSIONS`, (3,) in -1..1; NaN where nothing is known or measured.
+    def means(self, text: str) -> tuple[float, ...]:
+        """Mean over the known words of each of `VAD_DIMENSIONS` in -1..1; NaN where nothing is known or measured.
 
         Words are looked up one by one, in lower case, as they stand: neither negation nor phrases are seen.
         """
@@ -65,14 +68,15 @@ class WordAffect:
         """Share of the text's words that have an entry, 0..1; NaN for a text without words."""
         return self._read(text)[1]
 
-    def _read(self, text: str) -> tuple[FloatArray, float]:
+    def _read(self, text: str) -> tuple[tuple[float, ...], float]:
         if text not in self._known:
             words = _WORD.findall(text.lower().replace("’", "'"))
             found = [self.entries[word] for word in words if word in self.entries]
-            means = np.full(len(VAD_DIMENSIONS), np.nan)
-            if found:
-                means[[VAD_DIMENSIONS.index(name) for name in self.dimensions]] = np.mean(found, axis=0)
-            self._known[text] = means, len(found) / len(words) if words else float("nan")
+            few = len(found) < _FEWEST_SUMMED_PAIRWISE
+            means = [_mean(values) for values in zip(*found, strict=True)] if few else np.mean(found, axis=0).tolist()
+            by_name = dict(zip(self.dimensions, means, strict=False))
+            triple = tuple(by_name.get(name, math.nan) for name in VAD_DIMENSIONS)
+            self._known[text] = triple, len(found) / len(words) if words else math.nan
         return self._known[text]
 
     def forget(self) -> None:
@@ -101,6 +105,7 @@ class _Affect(AdditiveMetric):
         return cls.member(
             name=f"{cls.kind}_{initial}",
             dimension=dimension,
+            statistics_name=cls.statistics_name and f"{cls.statistics_name}_{dimension}",
             label=f"{dimension.capitalize()} {cls.title}",
             description=said,
         )
@@ -125,19 +130,6 @@ class _Affect(AdditiveMetric):
             raise Unavailable(str(reason))
         return lexicon
 
-    def pairs(self, rows: Sequence[ScoredExample]) -> tuple[FloatArray, FloatArray, BoolArray]:
-        """Values of the references and of the explanation (n,), and which rows have both (n,).
-
-        Raises:
-            Unavailable: no lexicon, or it does not measure the dimension.
-        """
-        lexicon, column = self.lexicon(), VAD_DIMENSIONS.index(self.dimension)
-        explained = answered(rows)
-        own = np.array([lexicon.means(row.explanation or "")[column] for row in rows])
-        theirs = np.array([_mean([lexicon.means(a.explanation)[column] for a in row.references]) for row in rows])
-        both = explained & np.isfinite(own) & np.isfinite(theirs)
-        return np.where(both, theirs, 0.0), np.where(both, own, 0.0), both
-
     def fields(self) -> dict[str, str]:
         """The lexicon."""
         found = self.context.find(WordAffect)
@@ -145,11 +137,36 @@ class _Affect(AdditiveMetric):
 
 
 def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
+    """NumPy's mean to the last digit, without its overhead for the few values that there usually are; NaN of none."""
+    if len(values) >= _FEWEST_SUMMED_PAIRWISE:
+        return float(np.mean(values))
+    total = 0.0
+    for value in values:
+        total += value
+    return total / len(values) if values else math.nan
 
 
-class VADError(MeanMetric, _Affect):
+class _Distance(_Affect):
+    """A metric of the explanation's value beside the references' value."""
+
+    statistics_name = "affect"
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 7): 1, x, y, x^2, y^2, xy with x the references and y the explanation; |x - y|.
+
+        Raises:
+            Unavailable: no lexicon, or it does not measure the dimension.
+        """
+        means, column = self.lexicon().means, VAD_DIMENSIONS.index(self.dimension)
+        y = np.array([means(row.explanation or "")[column] for row in rows])
+        known = ([v for a in row.references if not math.isnan(v := means(a.explanation)[column])] for row in rows)
+        x = np.array([_mean(values) for values in known])
+        both = answered(rows) & np.isfinite(x) & np.isfinite(y)
+        x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
+        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y, np.abs(y - x)], both)
+
+
+class VADError(_Distance):
     """Mean absolute difference of a dimension between explanation and references. Range 0..2, lower is better."""
 
     kind, title = "vad_error", "error"
@@ -158,13 +175,12 @@ class VADError(MeanMetric, _Affect):
     bounds = (0.0, 2.0)
     source = "this harness"
 
-    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
-        """(n, 2): absolute difference, 1."""
-        theirs, own, both = self.pairs(rows)
-        return mean_statistics(np.abs(own - theirs), list(both))
+    def value(self, sums: FloatArray) -> FloatArray:
+        """The mean (...) of sums (..., 7)."""
+        return ratio(sums[..., 6], sums[..., 0])
 
 
-class VADConcordance(_Affect):
+class VADConcordance(_Distance):
     """Concordance correlation of a dimension between explanation and references. Range -1..1, higher is better."""
 
     kind, title = "vad_ccc", "CCC"
@@ -173,14 +189,9 @@ class VADConcordance(_Affect):
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     source = "Lin 1989"
 
-    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
-        """(n, 6): 1, x, y, x^2, y^2, xy with x the references and y the explanation."""
-        x, y, both = self.pairs(rows)
-        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y], list(both))
-
     def value(self, sums: FloatArray) -> FloatArray:
-        """CCC (...) of sums (..., 6)."""
-        var_x, var_y, covariance, shift = moments(sums)
+        """CCC (...) of sums (..., 7)."""
+        var_x, var_y, covariance, shift = moments(sums[..., :6])
         return ratio(2 * covariance, var_x + var_y + shift**2)
 
 

@@ -255,6 +255,11 @@ class Metric(ABC):
     def __init__(self, context: Context) -> None:
         self.context = context
 
+    @property
+    def shared(self) -> str:
+        """What its statistics are called: metrics of one name have the same."""
+        return self.statistics_name or self.name
+
     @classmethod
     def variant(cls, argument: str) -> type[Metric]:
         """The member of a family of metrics that a registry target `module:Class:argument` names.

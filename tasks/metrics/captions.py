@@ -30,8 +30,8 @@ from harness.tasks.metrics.caption_engine import engine_of
 from harness.tasks.metrics.caption_scores import ORDER
 from harness.tasks.metrics.java import jar_hashes
 
-_ROUGE, _CIDER = 2 + 2 * ORDER, 3 + 2 * ORDER
-"""Columns of `CaptionEngine.scores`."""
+_ROUGE, _CIDER, _COUNT = 2 + 2 * ORDER, 3 + 2 * ORDER, 4 + 2 * ORDER
+"""Columns of `_Ngrams`; the first are those of `CaptionEngine.scores`."""
 
 
 @cache
@@ -75,7 +75,18 @@ class Caption(AdditiveMetric):
         return {"tok": engine_of(self).tokeniser_name(), "engine": _engine_version()}
 
 
-class Bleu(Caption):
+class _Ngrams(Caption):
+    """A metric of shared n-grams; all have the same statistics."""
+
+    statistics_name = "ngrams"
+
+    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
+        """(n, 13): lengths of candidate and closest reference, guessed and correct n-grams, ROUGE-L, CIDEr-D, 1."""
+        scores = engine_of(self).scores(candidates, references)
+        return np.column_stack([scores, np.ones(len(candidates))])
+
+
+class Bleu(_Ngrams):
     """BLEU = min(1, e^(1 - r/c)) (prod_k p_k)^(1/n), with p_k = correct / guessed k-grams of the whole corpus.
 
     c is the candidates' length, r the sum of the closest references' lengths; pycocoevalcap's smoothing constants.
@@ -89,7 +100,6 @@ class Bleu(Caption):
     """
 
     source = "Papineni et al. 2002; pycocoevalcap bleu_scorer.py"
-    statistics_name = "bleu"
     order: ClassVar[int]
 
     @classmethod
@@ -101,12 +111,8 @@ class Bleu(Caption):
             name=f"bleu_{order}", order=int(order), label=f"BLEU-{order}", description=said, group=group,
         )  # fmt: skip
 
-    def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-        """(n, 10): candidate length, closest reference length, guessed and correct 1- to 4-grams."""
-        return engine_of(self).scores(candidates, references)[:, : 2 + 2 * ORDER]
-
     def value(self, sums: FloatArray) -> FloatArray:
-        """BLEU (...) of sums (..., 10)."""
+        """BLEU (...) of sums (..., 13)."""
         small, tiny = 1e-9, 1e-15
         candidate, reference = sums[..., 0], sums[..., 1]
         guessed, correct = sums[..., 2 : 2 + self.order], sums[..., 6 : 6 + self.order]
@@ -132,7 +138,7 @@ class MeanCaption(Caption):
         """Scores (n,) of candidates against their references."""
 
 
-class RougeL(MeanCaption):
+class RougeL(_Ngrams):
     """ROUGE-L = (1 + b^2) P R / (R + b^2 P), b = 1.2, P and R the longest common subsequence by either length.
 
     The mean over examples, as COCO computes it: best precision and best recall may come from different references, so
@@ -148,12 +154,12 @@ class RougeL(MeanCaption):
     description = "ROUGE-L of the explanation."
     source = "Lin 2004; pycocoevalcap rouge.py"
 
-    def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-        """ROUGE-L (n,)."""
-        return engine_of(self).scores(candidates, references)[:, _ROUGE]
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Mean ROUGE-L (...) of sums (..., 13)."""
+        return ratio(sums[..., _ROUGE], sums[..., _COUNT])
 
 
-class CiderD(MeanCaption):
+class CiderD(_Ngrams):
     """CIDEr-D: 10 times the mean cosine of clipped TF-IDF vectors of 1- to 4-grams, e^(-(length gap)^2 / (2 6^2)).
 
     The mean over an example's references, then over examples; on pycocoevalcap's own scale. Document frequencies are
@@ -172,9 +178,9 @@ class CiderD(MeanCaption):
     bounds = (0.0, 10.0)
     source = "Vedantam et al. 2015; pycocoevalcap cider_scorer.py"
 
-    def scores(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-        """CIDEr-D (n,)."""
-        return engine_of(self).scores(candidates, references)[:, _CIDER]
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Mean CIDEr-D (...) of sums (..., 13)."""
+        return ratio(sums[..., _CIDER], sums[..., _COUNT])
 
     def fields(self) -> dict[str, str]:
         """Also says where the document frequencies come from."""
