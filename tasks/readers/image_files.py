@@ -38,16 +38,23 @@ def inside(root: Path, relative: str) -> Path:
     """The path of `relative` under `root`.
 
     Raises:
-        UserError: the name is empty or absolute, holds `..`, or is a symbolic link that leaves `root`.
+        UserError: the name is empty or absolute, holds `..`, or is a symbolic link that leaves `root` or leads nowhere.
     """
     parts = PurePosixPath(relative)
     if not relative or "\0" in relative or parts.is_absolute() or Path(relative).is_absolute() or ".." in parts.parts:
         raise UserError(f"image {relative!r}: expected a path inside the image folder {root}")
     path = root / relative
     below = [path, *path.parents][: len(parts.parts)]
-    if any(map(os.path.islink, below)) and not path.resolve().is_relative_to(root.resolve()):
+    if any(map(os.path.islink, below)) and not _resolved(path, relative).is_relative_to(root.resolve()):
         raise UserError(f"image {relative!r}: is a link that leaves the image folder {root}")
     return path
+
+
+def _resolved(path: Path, name: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # which of them depends on Python's version
+        raise UserError(f"image {name!r}: is a link that leads back to itself") from None
 
 
 def official_attempts(name: str) -> tuple[str, str]:

@@ -185,7 +185,11 @@ def _image(line: Mapping[str, Any], root: Path, where: str) -> Path:
         path = inside(root, name)
     except UserError as error:
         raise UserError(f"{where}: key 'image': {error}") from None
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise UserError(f"{where}: key 'image': {error.strerror}: {name[:80]}") from None
+    if not is_there:
         raise UserError(f"{where}: key 'image': no such image {path}")
     return path
 

@@ -58,6 +58,7 @@ def test_splits_filter_and_fingerprint(examples_task: BuildTask) -> None:
         ({"id": 7}, "key 'id' must be a non-empty string, got 7"),
         ({"image": 5}, "key 'image' must be a non-empty string, got 5"),
         ({"image": "b.png"}, "key 'image': no such image"),
+        ({"image": "long" * 1000}, "key 'image': File name too long: longlong"),
         ({"image": "../a.png"}, "key 'image': image '../a.png'"),
         ({"image": "/etc/passwd"}, "key 'image'"),
         ({"split": 1}, "key 'split'"),
@@ -75,6 +76,12 @@ def test_mistakes_name_line_and_key(examples_task: BuildTask, change: dict[str, 
         read(examples_task(AWE, AWE | {"id": "2"} | change))
     assert "examples.jsonl, line 2" in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_a_link_that_leads_back_to_itself_names_its_line(examples_task: BuildTask, tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(UserError, match=r"line 2: key 'image': image 'loop\.png': is a link that leads back"):
+        read(examples_task(AWE, AWE | {"id": "2", "image": "loop.png"}))
 
 
 def test_images_to_train_on_may_have_no_annotations(examples_task: BuildTask) -> None:
