@@ -23,9 +23,9 @@ test: $(VENV)/.installed-dev
 	@bash scripts/llama_cpp.sh $(BIN)/python
 	$(BIN)/python -m pytest $(PARALLEL)
 
-# The tests that need neither Java, Chromium, training nor a server.
+# The tests that need neither Java, Chromium, training, a server nor other data, with fewer drawn examples.
 quick: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) --hypothesis-profile=quick -m "not slow"
 
 families: $(FAMILIES)/.installed
 	OMP_NUM_THREADS=1 $(FAMILIES)/bin/python -m pytest tests/families --numprocesses auto

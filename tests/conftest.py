@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -28,19 +29,29 @@ SLOW_FIXTURES = {
     "trained_sevlm",
 }
 """Whatever uses one of these starts a browser, a cluster, Java, a server, or trains."""
+SLOW_FILE = re.compile(r"^pytestmark = pytest\.mark\.(slow|browser|data)$", re.MULTILINE)
 
 
 # A busy machine is no finding, so there is no deadline (pytest's time-out is one). The suite's verdict on a tree is the
-# same each time; `make fuzz` searches with new examples.
+# same each time; `make fuzz` searches with new examples, and `make quick` is content with a quarter of them.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("search", deadline=None, derandomize=False)
+hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("repeatable"), max_examples=25)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import a file that is slow as a whole, if slow tests are left out: what it imports takes seconds."""
+    if config.option.markexpr == "not slow" and collection_path.match("test_*.py"):
+        return SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) is not None or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and begin with the files that hold some: the last file should not be the longest."""
     for item in items:
-        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("browser"):
+        others = item.get_closest_marker("browser") or item.get_closest_marker("data")
+        if others or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in files)

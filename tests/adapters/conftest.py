@@ -67,14 +67,23 @@ def paintings(tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
     return items
 
 
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A checkpoint of each kind."""
-    import tiny_models
-    from loading_hf import FAMILIES
+class Checkpoints(dict[str, Path]):
+    """A checkpoint of each kind in `tiny_models`, made when it is first asked for: `llava-taught` is trained."""
 
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return {kind: tiny_models.build(kind, folder / kind) for kind in FAMILIES}
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, kind: str) -> Path:
+        import tiny_models
+
+        self[kind] = tiny_models.build(kind, self.folder / kind)
+        return self[kind]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from harness.adapters.hf import HFVisionLanguage
 from harness.adapters.hf_model import CheckpointSettings, load_model
 from harness.types import Outcome
 
-FAMILIES = ("llava-taught", "llava-next", "paligemma")
-
 
 def loaded(checkpoint: Path, **settings: Any) -> HFVisionLanguage:
     adapter = HFVisionLanguage(checkpoint=str(checkpoint), device="cpu", **settings)

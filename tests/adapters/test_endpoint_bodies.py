@@ -17,6 +17,7 @@ from harness.infer.throttle import Clock
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 GOOD = '{"emotion": "awe", "explanation": "because the vast golden sky glows"}'
+pytestmark = pytest.mark.slow
 WHOLE = json.dumps(answered(GOOD).body).encode()
 PADDED = WHOLE + b" " * (40 * 2**20)
 SSE = {"content-type": "text/event-stream"}

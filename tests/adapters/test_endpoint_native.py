@@ -24,6 +24,8 @@ from harness.types import Answer, Failed, Refusal, UserError
 pytest.importorskip("anthropic")
 pytest.importorskip("google.genai")
 
+pytestmark = pytest.mark.slow
+
 KEY = "made-up-key-0123456789"
 SAID = "awe because the sky is vast"
 

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 import torch
 from adapter_samples import LABELS, item
-from loading_hf import FAMILIES, loaded, turned_into, without_latency
+from loading_hf import loaded, turned_into, without_latency
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from harness.adapters import hf
@@ -33,7 +33,7 @@ def test_it_answers_what_it_sees(taught: HFVisionLanguage, paintings: list[Item]
         assert outcome.usage.latency_s > 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [pytest.param("llava-taught", marks=pytest.mark.slow), "llava-next", "paligemma"])
 def test_batch_size_changes_nothing(family: str, checkpoints: dict[str, Path], paintings: list[Item]) -> None:
     adapter = loaded(checkpoints[family], max_new_tokens=6)
     together = adapter.predict(paintings)
@@ -78,6 +78,7 @@ def test_an_answer_in_another_form_is_kept_as_it_is(taught: HFVisionLanguage, pa
         taught.predict([dataclasses.replace(asked, shows_image=False)])
 
 
+@pytest.mark.slow
 def test_probabilities_can_be_turned_off(checkpoints: dict[str, Path], paintings: list[Item]) -> None:
     (outcome,) = loaded(checkpoints["llava-taught"], probabilities=False).predict(paintings[:1])
     assert isinstance(outcome, Answer)
@@ -105,6 +106,7 @@ def test_items_of_different_prompts_and_labels_share_a_batch(taught: HFVisionLan
     ]
 
 
+@pytest.mark.slow
 def test_cut_off_answers(checkpoints: dict[str, Path], paintings: list[Item]) -> None:
     (outcome,) = loaded(checkpoints["llava-taught"], max_new_tokens=2).predict(paintings[:1])
     assert isinstance(outcome, Failed)
@@ -113,6 +115,7 @@ def test_cut_off_answers(checkpoints: dict[str, Path], paintings: list[Item]) ->
     assert outcome.usage.completion_tokens == 2
 
 
+@pytest.mark.slow
 def test_where_people_gave_labels_alone_a_label_is_an_answer(
     checkpoints: dict[str, Path], paintings: list[Item]
 ) -> None:

@@ -18,6 +18,7 @@ from harness.adapters.hf import HFVisionLanguage
 from harness.types import Item, UserError
 
 
+@pytest.mark.slow
 def test_half_precision_runs(checkpoints: dict[str, Path], paintings: list[Item]) -> None:
     adapter = loaded(checkpoints["llava-taught"], dtype="bf16", attention="eager")
     assert adapter.runtime_info()["dtype"] == "bfloat16"
@@ -83,7 +84,7 @@ def test_checkpoints_that_cannot_be_loaded(
 
 
 def test_weights_that_are_missing_are_not_made_up(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    folder = shutil.copytree(checkpoints["llava-taught"], tmp_path / "torn")
+    folder = shutil.copytree(checkpoints["llava"], tmp_path / "torn")
     weights = load_file(folder / "model.safetensors")
     gone = next(name for name in weights if name.endswith("down_proj.weight"))
     save_file({n: w for n, w in weights.items() if n != gone}, folder / "model.safetensors", metadata={"format": "pt"})
@@ -107,7 +108,7 @@ def test_code_of_its_own_is_run_only_if_that_was_typed(
     kind: str, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    folder = shutil.copytree(checkpoints["llava-taught"], tmp_path / f"own{kind}")
+    folder = shutil.copytree(checkpoints["llava"], tmp_path / f"own{kind}")
     (folder / "own.py").write_text(OWN_CODE)
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "own"}
     weights = load_file(folder / "model.safetensors")  # transformers renames those of kinds that it knows
@@ -121,6 +122,7 @@ def test_code_of_its_own_is_run_only_if_that_was_typed(
     assert type(adapter._model).__name__ == "OwnModel"
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_home_is_found(
     checkpoints: dict[str, Path], paintings: list[Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +134,7 @@ def test_a_folder_in_the_home_is_found(
 
 @pytest.mark.parametrize("weights", [b"", b"no weights"])
 def test_damaged_lora_weights(checkpoints: dict[str, Path], tmp_path: Path, weights: bytes) -> None:
-    base = str(checkpoints["llava-taught"])
+    base = str(checkpoints["llava"])
     config = {"peft_type": "LORA", "base_model_name_or_path": base, "target_modules": ["q_proj"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     (tmp_path / "adapter_model.safetensors").write_bytes(weights)

@@ -50,6 +50,7 @@ def test_a_processor_that_drops_the_picture_is_refused(
         loaded(checkpoints["llava-next"])
 
 
+@pytest.mark.slow
 def test_a_model_that_ignores_its_pictures_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     blind = shutil.copytree(checkpoints["llava-taught"], tmp_path / "blind")
     weights = load_file(blind / "model.safetensors")
@@ -147,7 +148,8 @@ class ShyOfPadding(Llava):
 
 
 @pytest.mark.parametrize(
-    ("kind", "checkpoint", "limit"), [(Neighbourly, "llava-next", 1), (ShyOfPadding, "llava-taught", None)]
+    ("kind", "checkpoint", "limit"),
+    [(Neighbourly, "llava-next", 1), pytest.param(ShyOfPadding, "llava-taught", None, marks=pytest.mark.slow)],
 )
 def test_images_that_would_change_each_others_answers_are_asked_about_apart(
     kind: type,

@@ -20,6 +20,7 @@ from harness.types import Answer
 pytest.importorskip("bitsandbytes", reason="needs the extra [quantization]")
 pytest.importorskip("peft", reason="needs the extra [lora]")
 
+pytestmark = pytest.mark.slow
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
 LAYERS = {"4bit": "Linear4bit", "8bit": "Linear8bitLt"}
@@ -59,7 +60,6 @@ def test_few_bits_answer_what_whole_weights_answer(
     assert capfd.readouterr().err.count("will be cast") == 0  # bitsandbytes would say it hundreds of times
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_qlora_learns_and_its_weights_load_again(device: str, checkpoint: Path, card: Path, tmp_path: Path) -> None:
     out = tmp_path / "lora"

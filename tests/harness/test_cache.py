@@ -194,7 +194,7 @@ def test_a_file_of_an_earlier_version_is_still_read(
 TEXTS = st.text(min_size=1, max_size=30).filter(str.strip)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(explanation=TEXTS, raw=st.text(max_size=30), share=st.floats(0, 1))
 def test_any_text_survives(tmp_path: Path, item: Item, explanation: str, raw: str, share: float) -> None:
     answer = Answer("joy", explanation, {"joy": share, "fear": 1 - share}, raw)

@@ -116,7 +116,7 @@ def test_read_or_told(name: str, tmp_path_factory: pytest.TempPathFactory) -> No
     folder = tmp_path_factory.mktemp("fuzzed")
     number = iter(range(10**6))
 
-    @settings(max_examples=200)
+    @settings(max_examples=2 * settings().max_examples)
     @given(contents)
     def check(content: bytes) -> None:
         path = folder / f"{next(number)}.yaml"

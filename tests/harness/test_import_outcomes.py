@@ -330,6 +330,7 @@ def reasons(results: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_captions_without_a_label_have_no_label_metrics(card: Path) -> None:
     write(card.parent / "m.json", json.dumps([{"image_id": f"e{i}", "caption": "the light"} for i in range(8)]))
     code, results = score(card, "--outcomes", str(card.parent / "m.json"))

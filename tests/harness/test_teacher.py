@@ -224,6 +224,7 @@ def training(folder: Path, *teachers: str, **changes: Any) -> list[str]:
 TAUGHT = {"yellow": "fear", "purple": "calm", "orange": "fear"}
 
 
+@pytest.mark.slow
 def test_unannotated_images_are_learned_by_one_command(harness: Any, colours: Path) -> None:
     answers = [(colour, Answer(emotion, "so it is", {emotion: 3.0, "joy": 1.0})) for colour, emotion in TAUGHT.items()]
     path = write(colours / "large.jsonl", *answers, ("red", Failed("timeout", "late")))

@@ -109,6 +109,7 @@ def test_the_decoders_emotion_is_scored_against_the_teachers_shares(tmp_path: Pa
     assert found == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_pictures_that_nobody_annotated_are_learned_and_the_card_says_from_whom(tmp_path: Path, recipe: Recipe) -> None:
     examples = make_examples(tmp_path, 4)
     emotions = ("sadness", "contentment", "sadness", "contentment")

@@ -172,6 +172,7 @@ PERTURBATIONS: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_any_perturbation_fails(copy: Path, name: str) -> None:
     PERTURBATIONS[name](copy)

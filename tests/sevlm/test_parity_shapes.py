@@ -15,6 +15,7 @@ from sevlm.images import CLIPEncoder
 from sevlm.parity.__main__ import compare_fixture
 from sevlm.parity.fixture import Fixture, Line
 
+pytestmark = pytest.mark.slow
 STATS = "ckpt_stats_best-res.tar"
 
 

@@ -202,7 +202,7 @@ def test_a_loop_of_any_token_is_read_in_no_time(token: str) -> None:
     assert cpu_seconds((token * 19_990)[:19_990]) < MOST_CPU_S
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 3)
 @given(st.lists(st.sampled_from(LOOPS), min_size=1, max_size=4).map("".join), st.text(max_size=5))
 def test_a_long_loop_of_several_tokens_is_read_in_no_time(token: str, tail: str) -> None:
     for length in (19_900, 100_000):

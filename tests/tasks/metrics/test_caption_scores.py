@@ -38,7 +38,7 @@ def official(
     return [counts["testlen"], counts["reflen"], *counts["guess"], *counts["correct"], rouge, float(np.mean(values))]
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(IMAGES)
 def test_every_number_is_pycocoevalcaps_to_the_last_bit(images: list[tuple[str, list[str]]]) -> None:
     counted = DocumentFrequencies()
