@@ -8,18 +8,26 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 HIDDEN = "***"
 SHORTEST = 8
 """Characters of the shortest value that is known to be secret; shorter ones would hide ordinary words."""
 
-_SECRET_NAME = re.compile(r"(api[-_]?key|secret|token|password|passwd|authorization|credential)s?$", re.IGNORECASE)
+_KEYS = r"(?:api|access|account|functions?|master|private|shared|subscription)[-_]?key"
+_NAMES = rf"(?:{_KEYS}|secret|token|password|passwd|authorization|credential)s?"
+_SECRET_NAME = re.compile(rf"{_NAMES}$", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"(max|prompt|completion|new|total|image)[-_a-z]*tokens?$", re.IGNORECASE)
-_SECRET_ASSIGNMENT = re.compile(r"(api[-_]?key|secret|password|passwd|token)=[^\s,&]+", re.IGNORECASE)
-_SECRET_QUERY = re.compile(r"([?&](?:key|sig|signature|auth)=)[^\s,&]+", re.IGNORECASE)
+_SECRET_ASSIGNMENT = re.compile(rf"({_KEYS}|secret|password|passwd|token)=([^\s,&]+)", re.IGNORECASE)
+_SECRET_QUERY = re.compile(r"([?&](?:key|sig|signature|auth)=)([^\s,&]+)", re.IGNORECASE)
+_SECRET_MEMBER = re.compile(
+    rf"""(["'][\w-]{{0,20}}{_NAMES}\\{{0,8}}["']\s{{0,8}}:\s{{0,8}}\\{{0,8}}["'])(?:Bearer\s)?([^"'\\]+)""",
+    re.IGNORECASE,
+)
+"""As in JSON, also in JSON inside of JSON."""
 _SECRET_VALUE = re.compile(r"\b(?:sk|hf|pk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{8,}|Bearer\s+[A-Za-z0-9._~+/=-]{8,}")
 _ESCAPES = ("%", "\\u", "\\x", "&#")
-_URL_CREDENTIALS = re.compile(r"\b(\w{1,20}://)[^/\s:@]+(?::[^/\s@]*)?@")
+_URL_CREDENTIALS = re.compile(r"\b(\w{1,20}://)[^/\s:@]+(?::([^/\s@]*))?@")
 
 _told: set[str] = set()
 
@@ -28,6 +36,13 @@ def keep_secret(value: str | None) -> None:
     """Remember a value that must appear in no file and no message of this process."""
     if value is not None and len(value) >= SHORTEST:
         _told.add(value)
+
+
+def keep_secrets_in(text: str) -> None:
+    """Remember what is secret in a setting by the name beside it: in JSON, in a URL's query, or before its host."""
+    for pattern in (_SECRET_ASSIGNMENT, _SECRET_QUERY, _SECRET_MEMBER, _URL_CREDENTIALS):
+        for found in pattern.finditer(text):
+            keep_secret(unquote(found[2] or ""))
 
 
 def redact_text(text: str) -> str:
@@ -40,6 +55,7 @@ def _redacted(text: str, known: Collection[str]) -> str:
     text = _SECRET_VALUE.sub(HIDDEN, text)
     text = _URL_CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
     text = _SECRET_QUERY.sub(rf"\1{HIDDEN}", text)
+    text = _SECRET_MEMBER.sub(rf"\1{HIDDEN}", text)
     return _SECRET_ASSIGNMENT.sub(rf"\1={HIDDEN}", text)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.adapters.cards import ModelCard, find_card
 from harness.errors import nearest
-from harness.redact import is_secret_name, keep_secret
+from harness.redact import is_secret_name, keep_secret, keep_secrets_in
 from harness.types import UserError, check_name
 from harness.yaml_file import typed_value
 
@@ -161,10 +161,12 @@ def typed_settings(cls: type, spec: ModelSpec, offered: Mapping[str, Any]) -> di
 
 
 def keep_model_secrets(specs: Iterable[ModelSpec]) -> None:
-    """Remember settings that are secrets, and the values of the variables that settings such as `api_key_env` name."""
+    """Remember settings that are or hold secrets, and the values of variables that some, like `api_key_env`, name."""
     for spec in specs:
         for name, value in spec.settings.items():
             if is_secret_name(name):
                 keep_secret(value)
             elif name.endswith("_env"):
                 keep_secret(os.environ.get(value))
+            else:
+                keep_secrets_in(value)

@@ -12,6 +12,10 @@ from harness.redact import HIDDEN, is_secret_name, keep_secret, redact, redact_k
         "Authorization: Bearer abc.def-ghi",
         "https://user:s3cr3tpass@host/v1",
         "gpt4v:api_key=abcd1234,model=m",
+        'extra_body={"api_key":"abcd1234"}',
+        r'{"extra_body": "{\"x-api-key\": \"abcd1234\"}"}',
+        '{"headers": {"Authorization": "Bearer abcd1234"}}',
+        "https://host/v1?subscription-key=abcd1234&x=1",
     ],
 )
 def test_secrets_disappear(text):

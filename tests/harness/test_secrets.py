@@ -92,6 +92,34 @@ def test_runs_of_an_endpoint_that_repeats_it(
     assert not [form for form in forms(KEY) if form in (out + err).encode()]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        'extra_body={{"api_key":"{key}"}}',
+        'extra_body={{"headers":{{"Authorization":"Bearer {key}"}}}}',
+        "base_url={url}?subscription-key={quoted}",
+        "base_url={url}?key={quoted}",
+        "base_url=http://user:{quoted}@{host}",
+    ],
+)
+def test_a_key_among_other_settings(
+    settings: str, echo: str, dataset: Path, tmp_path: Path, harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    made = settings.format(key=KEY, quoted=quote(KEY, safe=""), url=echo, host=echo.removeprefix("http://"))
+    model = (
+        f"gpt4v:model=m,base_url={echo},probe=off,retry_wait_s=0.01"
+        if "base_url" not in made
+        else "gpt4v:model=m,probe=off,retry_wait_s=0.01"
+    )
+    code, out, err = harness(
+        "run", "--tasks", dataset / "tiny.yaml", "--models", f"{model},{made}", "--out", "out", "--max-error-rate", "1"
+    )
+    assert code == 0, err
+    assert search(tmp_path) == []
+    assert not [form for form in forms(KEY) if form in (out + err).encode()]
+
+
 def test_batches_refused_with_it(keyed: None, echo: str, dataset: Path, tmp_path: Path, harness) -> None:
     model = f"gpt4v:model=m,base_url={echo},mode=batch,probe=off,poll_s=0.01"
     code, out, err = harness("run", "--tasks", dataset / "tiny.yaml", "--models", model, "--out", "out")
