@@ -229,7 +229,7 @@ def test_worked_examples_come_before_the_question(server: tuple[Endpoint, str], 
     fewer = OpenAIChat("m", url, shots=1)
     fewer.fit(training)
     assert fewer.cache_key() != adapter.cache_key()
-    with pytest.raises(UserError, match="shots=4: only 2 training pictures"):
+    with pytest.raises(UserError, match="shots=4: only 2 training images"):
         OpenAIChat("m", url, shots=4).fit(training)
 
 
