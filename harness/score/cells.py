@@ -316,17 +316,51 @@ class Estimate:
     unavailable: str | None
 
 
+class Compact(NamedTuple):
+    """`Statistics` in the smallest type that holds them: most are counts below 256."""
+
+    values: npt.NDArray[Any]
+    eligible: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> Compact:
+        """The same numbers."""
+        values = statistics.values
+        small = values.size > 0 and values.min() >= 0 and values.max() <= 255 and (values == np.floor(values)).all()
+        return cls(values.astype(np.uint8) if small else values, statistics.eligible)
+
+    def rows(self, mask: npt.NDArray[np.bool_]) -> FloatArray:
+        """The statistics of the examples of `mask` (n,), of those that count."""
+        return self.values[self.eligible & mask].astype(np.float64)
+
+
+class Unpacked(Mapping[str, Statistics]):
+    """`Statistics` by name, made anew from compact ones each time that they are asked for."""
+
+    def __init__(self, compact: Mapping[str, Compact]) -> None:
+        self._compact = compact
+
+    def __getitem__(self, name: str) -> Statistics:
+        found = self._compact[name]
+        return Statistics(found.values.astype(np.float64), found.eligible)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._compact)
+
+    def __len__(self) -> int:
+        return len(self._compact)
+
+
 class Table:
     """Metrics of one list of scored examples, with the statistics of every example computed once, block by block.
 
     Attributes:
         metrics: what is computed, by name.
-        statistics: by name of an additive metric, after `close`; of all examples that were added, in that order.
     """
 
     def __init__(self, metrics: Sequence[Metric], found: Collection[str]) -> None:
         self.metrics = {metric.name: metric for metric in metrics}
-        self.statistics: dict[str, Statistics] = {}
+        self._statistics: dict[str, Compact] = {}
         self._features: dict[str, Features] = {}
         self._blocks: dict[str, list[Any]] = {}
         self._reasons: dict[str, str] = {}
@@ -346,7 +380,7 @@ class Table:
             computed.add(shared)
             try:
                 if isinstance(metric, AdditiveMetric):
-                    self._blocks.setdefault(shared, []).append(metric.statistics(rows))
+                    self._blocks.setdefault(shared, []).append(Compact.of(metric.statistics(rows)))
                 elif isinstance(metric, SetMetric):
                     self._blocks.setdefault(shared, []).append(metric.features(rows))
             except Unavailable as reason:
@@ -364,20 +398,20 @@ class Table:
                 continue
             if shared not in joined:
                 values, eligible = zip(*self._blocks.pop(shared), strict=True)
-                kind = Statistics if isinstance(metric, AdditiveMetric) else Features
+                kind = Compact if isinstance(metric, AdditiveMetric) else Features
                 joined[shared] = kind(np.concatenate(values), np.concatenate(eligible))
             if isinstance(metric, AdditiveMetric):
-                self.statistics[name] = joined[shared]
+                self._statistics[name] = joined[shared]
             else:
                 self._features[name] = joined[shared]
 
-    def keep(self, names: Collection[str]) -> None:
-        """Drop the statistics of all metrics but those named."""
-        self.statistics = {name: found for name, found in self.statistics.items() if name in names}
-        self._features = {}
-
     def __len__(self) -> int:
         return self._size
+
+    @property
+    def statistics(self) -> Mapping[str, Statistics]:
+        """By name of an additive metric, after `close`; of all examples that were added, in that order."""
+        return Unpacked(self._statistics)
 
     def estimates(
         self, names: Sequence[str], mask: npt.NDArray[np.bool_], draws: int, seed: int
@@ -390,14 +424,15 @@ class Table:
         if name in self._reasons:
             return Estimate(None, None, 0, self._reasons[name])
         metric = self.metrics[name]
-        found = self.statistics[name] if name in self.statistics else self._features[name]
+        found = self._statistics[name] if name in self._statistics else self._features[name]
         counted = found.eligible & mask
         n = int(counted.sum())
         if n == 0:
             return Estimate(None, None, 0, NOTHING)
         try:
             if isinstance(metric, AdditiveMetric):
-                value = float(metric.value(found.values[counted].sum(0)))
+                assert isinstance(found, Compact)
+                value = float(metric.value(found.rows(mask).sum(0)))
             else:
                 assert isinstance(metric, SetMetric)
                 value = metric.value(found.values[counted])
@@ -411,11 +446,11 @@ class Table:
         self, names: Sequence[str], mask: npt.NDArray[np.bool_], draws: int, seed: int
     ) -> dict[str, Interval]:
         """Bootstrap intervals of the additive metrics that need one, all from the same resampled examples."""
-        chosen = [n for n in names if n in self.statistics and not self.metrics[n].proportion]
-        chosen = [n for n in chosen if (self.statistics[n].eligible & mask).sum() >= MIN_FOR_BOOTSTRAP]
+        chosen = [n for n in names if n in self._statistics and not self.metrics[n].proportion]
+        chosen = [n for n in chosen if (self._statistics[n].eligible & mask).sum() >= MIN_FOR_BOOTSTRAP]
         if not chosen or not draws:
             return {}
-        shared = {self.metrics[n].shared: self.statistics[n].values for n in chosen}
+        shared = {self.metrics[n].shared: self._statistics[n].values for n in chosen}
         ends = np.cumsum([0, *(values.shape[1] for values in shared.values())]).tolist()
         joined = np.empty((int(mask.sum()), ends[-1]))
         for values, start, end in zip(shared.values(), ends, ends[1:], strict=False):
@@ -426,7 +461,7 @@ class Table:
         return {name: interval for name, interval in found.items() if interval is not None}
 
     def _interval(self, name: str, mask: npt.NDArray[np.bool_], resampled: FloatArray) -> Interval | None:
-        metric, counted = self.metrics[name], self.statistics[name].values[self.statistics[name].eligible & mask]
+        metric, counted = self.metrics[name], self._statistics[name].rows(mask)
         assert isinstance(metric, AdditiveMetric)
         total = counted.sum(0)
         value = metric.over(total).value

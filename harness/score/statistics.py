@@ -26,7 +26,7 @@ MIN_FOR_BOOTSTRAP = 10
 PERMUTATIONS = 10_000
 
 _BLOCK_ENTRIES = 4_000_000
-_DRAWN_ENTRIES = 250_000
+_DRAWN_ENTRIES, _DRAWN_TOGETHER, _MOST_DRAWN_ENTRIES = 250_000, 20, 2_500_000
 _TIE = 1e-12
 
 
@@ -63,7 +63,9 @@ def bootstrap_sums(rows: FloatArray, replicates: int, seed: int) -> FloatArray:
     n = len(rows)
     generator = np.random.default_rng([seed, n, 1])
     sums = np.empty((replicates, rows.shape[1]))
-    for start, size in _blocks(replicates, n, _DRAWN_ENTRIES):
+    # a few at once even of many rows, which otherwise are fetched from memory for each
+    entries = min(max(_DRAWN_ENTRIES, _DRAWN_TOGETHER * n), _MOST_DRAWN_ENTRIES)
+    for start, size in _blocks(replicates, n, entries):
         draws = generator.integers(0, n, (size, n)) + n * np.arange(size)[:, None]  # (size, n)
         weights = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n)
         sums[start : start + size] = weights.astype(np.float64) @ rows

@@ -59,15 +59,15 @@ class DocumentFrequencies:
 
     def close(self) -> None:
         """Count; nothing is added afterwards."""
-        lengths = np.array(self._lengths, dtype=np.int64)
-        words = np.array(self._words, dtype=np.int64)
-        image = np.repeat(np.array(self._image_of, dtype=np.int64), lengths)
+        lengths, words = np.array(self._lengths), np.array(self._words)
+        image = np.repeat(np.array(self._image_of), lengths)
         self._words, self._lengths, self._image_of = array("i"), array("i"), array("i")
-        places, prefix = np.arange(len(words)), np.zeros(len(words), dtype=np.int64)
+        places, prefix = np.arange(len(words), dtype=np.int32), np.zeros(len(words), dtype=np.int64)
         for order in range(1, ORDER + 1):
             keys = prefix << 32 | words[places + order - 1]
             distinct, ranks = np.unique(keys, return_inverse=True)
-            pairs = np.sort(ranks * self.images + image[places])
+            pairs = ranks * self.images + image[places]
+            pairs.sort()
             pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # an image counts an n-gram once
             counts = np.bincount(pairs // max(self.images, 1), minlength=len(distinct))
             common = counts > 1
