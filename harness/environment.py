@@ -1,31 +1,33 @@
-"""What a run runs in: versions, processor, GPU, git. Manifests note it; it is never part of a run's identity."""
+"""What a run runs in: versions, processor, GPU, git. Manifests note it; it is never part of a run's identity.
+
+Every command loads this module for the version, so what the rest needs is imported there.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
-HERE = Path(__file__).resolve()
+HERE = os.path.realpath(__file__)
 _COMMIT = "# branch.oid "
 PACKAGES = ("sevlm-harness", "torch", "transformers", "openai", "numpy", "pycocoevalcap", "pillow", "scikit-learn")
 
 
 def describe_environment() -> dict[str, Any]:
     """Versions, processor, GPU, and git commits: of the working folder, and of the harness if it is a clone."""
+    import platform
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: v for name in PACKAGES if (v := package_version(name))},
         "cpu": {"cores": os.cpu_count(), "model": _cpu_model()},
         "gpu": gpu_name(),
-        "git": _git_state(Path.cwd()),
+        "git": _git_state(os.getcwd()),
         "harness_git": _own_git_state(),
     }
 
@@ -33,7 +35,7 @@ def describe_environment() -> dict[str, Any]:
 @cache
 def package_version(name: str) -> str | None:
     """The installed version of a distribution, or None."""
-    from importlib.metadata import PackageNotFoundError, version  # not for `harness --help`
+    from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version(name)
@@ -64,14 +66,16 @@ def reset_peak_gpu_memory() -> None:
 
 @cache
 def _cpu_model() -> str | None:
+    import platform
+
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), None)
     except OSError:
         return platform.processor() or None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
-def _git_state(folder: Path) -> dict[str, Any] | None:
+def _git_state(folder: str) -> dict[str, Any] | None:
     """A folder's commit, and whether something is not in it; None outside of a clone."""
     lines = (_git(folder, "status", "--porcelain=v2", "--branch") or "").splitlines()
     commits = [line.removeprefix(_COMMIT) for line in lines if line.startswith(_COMMIT)]
@@ -82,15 +86,14 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
 @cache
 def _own_git_state() -> dict[str, Any] | None:
     """Of the harness, as it was when it was loaded; None if it is no clone."""
-    return _git_state(HERE.parent) if _is_tracked(HERE) else None
+    folder, file = os.path.split(HERE)
+    is_tracked = _git(folder, "ls-files", "--", file)  # else the package is installed inside of somebody's repository
+    return _git_state(folder) if is_tracked else None
 
 
-def _is_tracked(file: Path) -> bool:
-    """Whether a file belongs to the git repository around it, rather than to a package installed inside of one."""
-    return bool(_git(file.parent, "ls-files", "--", file.name))
+def _git(folder: str, *arguments: str) -> str | None:
+    import subprocess
 
-
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

@@ -14,13 +14,15 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.environment import __version__
 from harness.errors import UserError, in_one_line
 from harness.redact import redact_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXIT_COMPLETE, EXIT_TOO_MANY_FAILURES, EXIT_USER_ERROR = 0, 1, 2
 LONGEST = 1200

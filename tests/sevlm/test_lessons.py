@@ -144,6 +144,7 @@ def test_pictures_that_nobody_annotated_are_learned_and_the_card_says_from_whom(
     assert "unheard" not in card
 
 
+@pytest.mark.slow
 def test_a_card_without_teachers_says_nothing_of_them(tmp_path: Path, recipe: Recipe) -> None:
     summary = train(
         recipe.updated({"epochs": 1}), make_examples(tmp_path, 4), [], tmp_path / "out", "cpu", progress=False
