@@ -19,7 +19,9 @@ from harness.tasks.metrics.base import (
     EVERY_VIEW,
     EXPLAINS,
     AdditiveMetric,
+    BoolArray,
     FloatArray,
+    Latest,
     MeanMetric,
     Metric,
     ScoredExample,
@@ -37,6 +39,8 @@ from harness.types import VAD_DIMENSIONS
 _FEWEST_SUMMED_PAIRWISE = 8
 """NumPy adds fewer numbers one after the other."""
 
+_UNKNOWN = (math.nan,) * len(VAD_DIMENSIONS)
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
@@ -49,12 +53,14 @@ class WordAffect:
         fingerprint: gives the hash of its content, for signatures.
         dimensions: what it measures: an ordered subset of `VAD_DIMENSIONS`.
         entries: lower-case word -> one value in -1..1 for each of `dimensions`.
+        latest: values of the latest block, for the next metric.
     """
 
     name: str
     fingerprint: Callable[[], str]
     dimensions: tuple[str, ...]
     entries: Mapping[str, Sequence[float]]
+    latest: Latest[tuple[FloatArray, FloatArray]] = field(default_factory=Latest, repr=False, compare=False)
     _known: dict[str, tuple[tuple[float, ...], float]] = field(default_factory=dict, repr=False, compare=False)
 
     def means(self, text: str) -> tuple[float, ...]:
@@ -81,6 +87,7 @@ class WordAffect:
 
     def forget(self) -> None:
         """Drop what is kept of texts seen so far."""
+        self.latest.clear()
         self._known.clear()
 
 
@@ -105,7 +112,6 @@ class _Affect(AdditiveMetric):
         return cls.member(
             name=f"{cls.kind}_{initial}",
             dimension=dimension,
-            statistics_name=cls.statistics_name and f"{cls.statistics_name}_{dimension}",
             label=f"{dimension.capitalize()} {cls.title}",
             description=said,
         )
@@ -149,24 +155,31 @@ def _mean(values: Sequence[float]) -> float:
 class _Distance(_Affect):
     """A metric of the explanation's value beside the references' value."""
 
-    statistics_name = "affect"
-
-    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
-        """(n, 7): 1, x, y, x^2, y^2, xy with x the references and y the explanation; |x - y|.
+    def pairs(self, rows: Sequence[ScoredExample]) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Values of the references and of the explanation (n,), and which rows have both (n,).
 
         Raises:
             Unavailable: no lexicon, or it does not measure the dimension.
         """
-        means, column = self.lexicon().means, VAD_DIMENSIONS.index(self.dimension)
-        y = np.array([means(row.explanation or "")[column] for row in rows])
-        known = ([v for a in row.references if not math.isnan(v := means(a.explanation)[column])] for row in rows)
-        x = np.array([_mean(values) for values in known])
+        column = VAD_DIMENSIONS.index(self.dimension)
+        theirs, own = self.lexicon().latest.of(rows, self._both)
+        x, y = theirs[:, column], own[:, column]
         both = answered(rows) & np.isfinite(x) & np.isfinite(y)
-        x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
-        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y, np.abs(y - x)], both)
+        return np.where(both, x, 0.0), np.where(both, y, 0.0), both
+
+    def _both(self, rows: Sequence[ScoredExample]) -> tuple[FloatArray, FloatArray]:
+        """Values of all dimensions of the references and of the explanation, each (n, 3)."""
+        means = self.lexicon().means
+        theirs = [
+            [_mean([v for v in values if not math.isnan(v)]) for values in zip(*texts, strict=True)]
+            for texts in ([means(a.explanation) for a in row.references] or [_UNKNOWN] for row in rows)
+        ]
+        own = [means(row.explanation or "") for row in rows]
+        shape = len(rows), len(VAD_DIMENSIONS)
+        return np.array(theirs).reshape(shape), np.array(own).reshape(shape)
 
 
-class VADError(_Distance):
+class VADError(MeanMetric, _Distance):
     """Mean absolute difference of a dimension between explanation and references. Range 0..2, lower is better."""
 
     kind, title = "vad_error", "error"
@@ -175,9 +188,10 @@ class VADError(_Distance):
     bounds = (0.0, 2.0)
     source = "this harness"
 
-    def value(self, sums: FloatArray) -> FloatArray:
-        """The mean (...) of sums (..., 7)."""
-        return ratio(sums[..., 6], sums[..., 0])
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): absolute difference, 1."""
+        theirs, own, both = self.pairs(rows)
+        return mean_statistics(np.abs(own - theirs), both)
 
 
 class VADConcordance(_Distance):
@@ -189,9 +203,14 @@ class VADConcordance(_Distance):
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     source = "Lin 1989"
 
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 6): 1, x, y, x^2, y^2, xy with x the references and y the explanation."""
+        x, y, both = self.pairs(rows)
+        return statistics_of([np.ones(len(rows)), x, y, x * x, y * y, x * y], both)
+
     def value(self, sums: FloatArray) -> FloatArray:
-        """CCC (...) of sums (..., 7)."""
-        var_x, var_y, covariance, shift = moments(sums[..., :6])
+        """CCC (...) of sums (..., 6)."""
+        var_x, var_y, covariance, shift = moments(sums)
         return ratio(2 * covariance, var_x + var_y + shift**2)
 
 

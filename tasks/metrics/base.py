@@ -11,7 +11,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -196,6 +196,23 @@ def statistics_of(columns: Sequence[Sequence[float] | FloatArray], eligible: Seq
     mask = np.asarray(eligible, dtype=bool)
     values = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])  # (n, k)
     return Statistics(np.where(mask[:, None], values, 0.0), mask)
+
+
+class Latest(Generic[R]):
+    """What was last computed of a block of rows, which the next metric asks for again."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Sequence[ScoredExample], R] | None = None
+
+    def of(self, rows: Sequence[ScoredExample], compute: Callable[[Sequence[ScoredExample]], R]) -> R:
+        """What `compute` makes of these very rows."""
+        if self._found is None or self._found[0] is not rows:
+            self._found = rows, compute(rows)
+        return self._found[1]
+
+    def clear(self) -> None:
+        """Drop it."""
+        self._found = None
 
 
 def mean_statistics(scores: Sequence[float] | FloatArray, eligible: Sequence[bool] | BoolArray) -> Statistics:

@@ -29,7 +29,7 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 import numpy as np
 
 from harness.tasks.metrics import caption_scores, languages, meteor
-from harness.tasks.metrics.base import FloatArray, Metric, Unavailable
+from harness.tasks.metrics.base import FloatArray, Latest, Metric, Statistics, Unavailable
 from harness.tasks.metrics.caption_scores import DocumentFrequencies, Pair
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import jar_hashes, one_line, ptb_tokenise
@@ -75,6 +75,9 @@ class CaptionEngine:
         meteor: the METEOR process to ask (the caller closes it); one is started if None.
         store: what the Java programs said before; a temporary one if None.
         cores: processes of each kind at most; a further METEOR needs a gigabyte of memory.
+
+    Attributes:
+        latest: n-gram statistics of the latest block, for the next of the metrics that share them.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class CaptionEngine:
         self._tokens: dict[str, str] = {}
         self._scores: dict[Pair, FloatArray] = {}
         self._matches: dict[tuple[str, str], tuple[float, FloatArray]] = {}
+        self.latest: Latest[Statistics] = Latest()
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +120,7 @@ class CaptionEngine:
 
     def forget(self) -> None:
         """Drop what is kept of texts seen so far."""
+        self.latest.clear()
         self._scores.clear()
         self._matches.clear()
         if len(self._tokens) > _TOKENS_KEPT:  # those of blocks that were begun are asked for again

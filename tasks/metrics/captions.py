@@ -76,9 +76,14 @@ class Caption(AdditiveMetric):
 
 
 class _Ngrams(Caption):
-    """A metric of shared n-grams; all have the same statistics."""
+    """A metric of shared n-grams, all of which are counted together; its own statistics are some of the columns."""
 
-    statistics_name = "ngrams"
+    used: ClassVar[Sequence[int]]
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, k) of the metric's own columns."""
+        values, eligible = engine_of(self).latest.of(rows, super().statistics)
+        return Statistics(values[:, self.used], eligible)
 
     def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """(n, 13): lengths of candidate and closest reference, guessed and correct n-grams, ROUGE-L, CIDEr-D, 1."""
@@ -100,6 +105,8 @@ class Bleu(_Ngrams):
     """
 
     source = "Papineni et al. 2002; pycocoevalcap bleu_scorer.py"
+    statistics_name = "bleu"
+    used = range(2 + 2 * ORDER)
     order: ClassVar[int]
 
     @classmethod
@@ -112,7 +119,7 @@ class Bleu(_Ngrams):
         )  # fmt: skip
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """BLEU (...) of sums (..., 13)."""
+        """BLEU (...) of sums (..., 10)."""
         small, tiny = 1e-9, 1e-15
         candidate, reference = sums[..., 0], sums[..., 1]
         guessed, correct = sums[..., 2 : 2 + self.order], sums[..., 6 : 6 + self.order]
@@ -153,10 +160,11 @@ class RougeL(_Ngrams):
     label = "ROUGE-L"
     description = "ROUGE-L of the explanation."
     source = "Lin 2004; pycocoevalcap rouge.py"
+    used = (_ROUGE, _COUNT)
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Mean ROUGE-L (...) of sums (..., 13)."""
-        return ratio(sums[..., _ROUGE], sums[..., _COUNT])
+        """Mean ROUGE-L (...) of sums (..., 2)."""
+        return ratio(sums[..., 0], sums[..., 1])
 
 
 class CiderD(_Ngrams):
@@ -177,10 +185,11 @@ class CiderD(_Ngrams):
     decimals = 2
     bounds = (0.0, 10.0)
     source = "Vedantam et al. 2015; pycocoevalcap cider_scorer.py"
+    used = (_CIDER, _COUNT)
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Mean CIDEr-D (...) of sums (..., 13)."""
-        return ratio(sums[..., _CIDER], sums[..., _COUNT])
+        """Mean CIDEr-D (...) of sums (..., 2)."""
+        return ratio(sums[..., 0], sums[..., 1])
 
     def fields(self) -> dict[str, str]:
         """Also says where the document frequencies come from."""
