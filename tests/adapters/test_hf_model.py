@@ -132,6 +132,7 @@ def test_a_folder_in_the_home_is_found(
     assert [outcome.raw for outcome in adapter.predict(paintings[:1])] == [tiny_models.DARK]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [b"", b"no weights"])
 def test_damaged_lora_weights(checkpoints: dict[str, Path], tmp_path: Path, weights: bytes) -> None:
     base = str(checkpoints["llava"])

@@ -69,28 +69,28 @@ def test_score_alone_reproduces_results(harness, dataset, adapter_file, tmp_path
 
 
 def test_a_limit_may_grow_and_an_interrupted_run_goes_on(harness, dataset, adapter_file, tmp_path):
-    run_tiny(harness, dataset, adapter_file, "--limit", 3)
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 3)
     assert len(outcome_lines(tmp_path)) == 3
     path = tmp_path / "out/outcomes/tiny/brightness.jsonl"
     path.write_bytes(path.read_bytes() + b'{"id": "p5", "kind": "answ')  # a write that a crash cut short
-    code, _, err = run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report")
     assert code == 0
     assert "3 of 8 done" in err
     assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5", "p7", "p8", "p10", "p11"]
-    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 2)
     assert json.loads((tmp_path / "out/results.json").read_text())["coverage"][0]["examples"] == 8
 
 
 def test_another_identity_is_refused_naming_what_differs(harness, dataset, adapter_file, tmp_path):
-    run_tiny(harness, dataset, adapter_file)
-    code, _, err = run_tiny(harness, dataset, adapter_file, "--seed", 3)
+    run_tiny(harness, dataset, adapter_file, "--no-report")
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report", "--seed", 3)
     assert code == 2
     assert "seed: 0 -> 3" in err
     with (dataset / "examples.jsonl").open("a") as file:
         file.write(
             json.dumps({"id": "new", "image": "p1.png", "annotations": [{"emotion": "joy", "explanation": "x"}]}) + "\n"
         )
-    code, _, err = run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report")
     assert code == 2
     assert "data.tiny" in err
 
@@ -98,13 +98,13 @@ def test_another_identity_is_refused_naming_what_differs(harness, dataset, adapt
 def test_a_changed_card_is_refused_where_it_decides_answers(harness, dataset, adapter_file, tmp_path):
     card = dataset / "tiny.yaml"
     card.write_text(card.read_text() + 'prompts: {default: "Which emotion, and why?"}\n')  # labels are not in it
-    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 2)
     card.write_text(card.read_text().replace("[joy, calm, fear]", "[joy, calm, fear, awe]"))
-    code, _, err = run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report")
     assert code == 2
     assert 'card.tiny.emotions: ["joy", "calm", "fear"] -> ["joy", "calm", "fear", "awe"]' in err
     card.write_text(card.read_text().replace(", awe]", "]") + "title: Another title\n")
-    assert run_tiny(harness, dataset, adapter_file)[0] == 0
+    assert run_tiny(harness, dataset, adapter_file, "--no-report")[0] == 0
 
 
 def test_where_a_run_goes_on_is_noted(harness, dataset, adapter_file, tmp_path):
@@ -113,24 +113,24 @@ def test_where_a_run_goes_on_is_noted(harness, dataset, adapter_file, tmp_path):
 
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "one")
-    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 2)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["environment"]["git"]["dirty"] is True  # the data set is no part of the repository
     git("commit", "-q", "--allow-empty", "-m", "two")
-    run_tiny(harness, dataset, adapter_file)
+    run_tiny(harness, dataset, adapter_file, "--no-report")
     (later,) = json.loads((tmp_path / "out/manifest.json").read_text())["environments"]
     commit = manifest["environment"]["git"]["commit"]
     now = later["environment"]["git"]["commit"]
     assert f'git.commit: "{commit}" -> "{now}"' in later["changed"]
-    run_tiny(harness, dataset, adapter_file)
+    run_tiny(harness, dataset, adapter_file, "--no-report")
     assert len(json.loads((tmp_path / "out/manifest.json").read_text())["environments"]) == 1
 
 
 def test_a_changed_model_is_refused(harness, dataset, adapter_file, tmp_path):
-    run_tiny(harness, dataset, adapter_file, "--limit", 2)
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 2)
     adapter_file.write_text(adapter_file.read_text().replace('{"threshold"', '{"weights": "new", "threshold"'))
     sys.modules.pop("adapter_file_brightness")
-    code, _, err = run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report")
     assert code == 2
     assert "weights" in err
     assert "has changed" in err
@@ -139,14 +139,14 @@ def test_a_changed_model_is_refused(harness, dataset, adapter_file, tmp_path):
 def test_a_corrupt_picture_is_a_recorded_failure_and_can_be_retried(harness, dataset, adapter_file, tmp_path):
     good = (dataset / "p4.png").read_bytes()
     (dataset / "p4.png").write_bytes(good[:40])
-    code, _, err = run_tiny(harness, dataset, adapter_file)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report")
     assert code == 1
     assert "1 failures (12.5% > 5.0%)" in err
     failed = next(line for line in outcome_lines(tmp_path) if line["id"] == "p4")
     assert (failed["kind"], failed["error"]["type"]) == ("failed", "ImageError")
-    assert run_tiny(harness, dataset, adapter_file, "--max-error-rate", 0.2)[0] == 0
+    assert run_tiny(harness, dataset, adapter_file, "--no-report", "--max-error-rate", 0.2)[0] == 0
     (dataset / "p4.png").write_bytes(good)
-    assert run_tiny(harness, dataset, adapter_file, "--retry-failed")[0] == 0
+    assert run_tiny(harness, dataset, adapter_file, "--no-report", "--retry-failed")[0] == 0
     coverage = json.loads((tmp_path / "out/results.json").read_text())["coverage"]
     assert [c["failed"] for c in coverage] == [0, 0]
 
@@ -258,7 +258,7 @@ def test_ids_file_and_config(harness, dataset, adapter_file, tmp_path):
 
 
 def test_controls_hide_or_swap_the_picture(harness, dataset, adapter_file, tmp_path):
-    code, _, err = run_tiny(harness, dataset, adapter_file, "--controls", "blank,shuffled")
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report", "--controls", "blank,shuffled")
     assert code == 0, err
     assert {line["emotion"] for line in outcome_lines(tmp_path, "brightness@blank")} == {"joy"}  # grey is 127
     cells = json.loads((tmp_path / "out/results.json").read_text())["cells"]
@@ -331,7 +331,7 @@ def test_several_runs_become_one_report(harness, dataset, adapter_file, tmp_path
 
 
 def test_compare_prints_the_difference_with_its_sign(harness, dataset, adapter_file):
-    run_tiny(harness, dataset, adapter_file)
+    run_tiny(harness, dataset, adapter_file, "--no-report")
     code, out, _ = harness("compare", "out", "--models", "brightness,majority")
     assert code == 0
     forward = next(line for line in out.splitlines() if " accuracy " in line)
@@ -403,13 +403,13 @@ def test_an_interrupted_run_exits_130_and_resumes(harness, dataset, adapter_file
         )
     )
     arguments = ["--batch-size", 1]
-    code, _, err = run_tiny(harness, dataset, adapter_file, *arguments)
+    code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report", *arguments)
     assert code == 130
     assert "rerun the same command to resume" in err
     assert [line["id"] for line in outcome_lines(tmp_path)] == ["p1", "p2", "p4", "p5"]
     adapter_file.write_text(adapter_file.read_text().replace("raise KeyboardInterrupt", "pass"))
     sys.modules.pop("adapter_file_brightness")
-    assert run_tiny(harness, dataset, adapter_file, *arguments)[0] == 0
+    assert run_tiny(harness, dataset, adapter_file, "--no-report", *arguments)[0] == 0
     assert len(outcome_lines(tmp_path)) == 8
 
 
