@@ -150,7 +150,7 @@ def at(law: tuple[float, float, float], paintings: float) -> float:
     return float(floor + scale * paintings**-exponent)
 
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 300, 220, 52, 34, 44, 70
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 370, 220, 52, 34, 44, 70
 
 
 def plot(sizes: Sequence[int], found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -188,15 +188,16 @@ def panel(left: float, title: str, sizes: Sequence[int], systems: Mapping[str, A
     middle, bottom = left + WIDTH / 2, TOP + HEIGHT + 36
     parts.append(f'<text x="{middle:.1f}" y="{bottom}" text-anchor="middle">training paintings (log scale)</text>')
     names = label_heights({name: y(entry["extrapolation"]) for name, entry in systems.items()})
-    for name, entry in systems.items():
+    for index, (name, entry) in enumerate(systems.items()):
         law = (entry["floor"], entry["scale"], entry["exponent"])
         path = " L".join(f"{x(n):.1f} {y(at(law, n)):.1f}" for n in np.geomspace(sizes[0], TARGET, 60))
         colour = LINES[name]
         parts.append(f'<path class="fit" d="M{path}" stroke="{colour}"/>')
         for size, value, least, most in zip(sizes, entry["values"], entry["low"], entry["high"], strict=True):
-            place = f'x1="{x(size):.1f}" x2="{x(size):.1f}"'
+            at_x = x(size) + 5 * (index - 1)  # beside one another
+            place = f'x1="{at_x:.1f}" x2="{at_x:.1f}"'
             parts.append(f'<line {place} y1="{y(least):.1f}" y2="{y(most):.1f}" stroke="{colour}"/>')
-            parts.append(f'<circle cx="{x(size):.1f}" cy="{y(value):.1f}" r="3.5" fill="{colour}"/>')
+            parts.append(f'<circle cx="{at_x:.1f}" cy="{y(value):.1f}" r="3.5" fill="{colour}"/>')
         least, most = entry["extrapolation_95"]
         place = f'x="{x(TARGET) - 4:.1f}" y="{y(most):.1f}" width="8" height="{max(y(least) - y(most), 1):.1f}"'
         parts.append(f'<rect class="range" {place} fill="{colour}"/>')
