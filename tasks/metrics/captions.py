@@ -83,7 +83,8 @@ class _Ngrams(Caption):
     def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, k) of the metric's own columns."""
         values, eligible = engine_of(self).latest.of(rows, super().statistics)
-        return Statistics(values[:, self.used], eligible)
+        # in rows: sums over an array in columns are added in another order
+        return Statistics(np.ascontiguousarray(values[:, self.used]), eligible)
 
     def columns(self, candidates: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         """(n, 13): lengths of candidate and closest reference, guessed and correct n-grams, ROUGE-L, CIDEr-D, 1."""
