@@ -30,6 +30,8 @@ from typing import Any
 
 from machine import RESULTS, machine, write_values
 
+from harness.cli import share_cores
+
 REFERENCES, TRAINING = 5, 4_000
 CHEAP = ("accuracy", "annotator_mass", "macro_f1", "polarity_accuracy", "cross_entropy", "brier", "ece", "unique",
          "mean_length")  # fmt: skip
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--models", type=int, default=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    share_cores()  # as the command `harness` does; the processes started below inherit it
     if given.part:
         print(json.dumps(PARTS[given.part](given.size, given.models)))
         return

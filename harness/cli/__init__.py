@@ -33,6 +33,9 @@ EXIT_INTERRUPTED = 130
 SPINS = "10000"
 """How often a thread of torch (GNU OpenMP) looks for work before it sleeps. With its own 300,000, threads that wait for
 each other burn the cores they share with other programs: the same products took three times the processor time."""
+BLAS_SPINS = "4"
+"""The same of NumPy and SciPy (OpenBLAS), as a power of two: with its own, threads that waited took 8 of the 25
+seconds of a processor in which a thousand examples were scored on shared cores."""
 COLLECT_EVERY = 50_000
 """Objects between collections of garbage. With Python's own 700, what modules make, none of which is garbage, is looked
 through hundreds of times: a tenth of the time in which a command starts."""
@@ -159,6 +162,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def share_cores() -> None:
+    """Have threads without work sleep; before torch and NumPy are imported, which read these once."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPINS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -167,8 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     gc.set_threshold(COLLECT_EVERY)
     atexit.register(gc.freeze)  # else Python looks through all objects once more to free what ends with the process
-    if "OMP_WAIT_POLICY" not in os.environ:  # torch, which reads both, is not imported yet
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    share_cores()
     with forgiving_output(), interruptible():
         try:
             parsed = parse(arguments)

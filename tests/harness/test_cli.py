@@ -496,10 +496,11 @@ def test_a_reader_that_has_gone_ends_the_output_quietly(tmp_path):
     ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
 def test_threads_give_their_cores_up_soon_unless_the_user_says_how_they_wait(monkeypatch, given, spins):
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"):
         monkeypatch.setenv(name, "")  # so that it is put back
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert main(["list", "metrics"]) == 0
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
