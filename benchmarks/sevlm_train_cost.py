@@ -129,8 +129,12 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def accounted_memory(update: Update) -> dict[str, float]:
-    """Gigabytes of one fp32 update: tensors that must live at once, without what an allocator wastes."""
+def accounted_memory(update: Update, encode: Callable[[], Tensor] | None = None) -> dict[str, float]:
+    """Gigabytes of one fp32 update: tensors that must live at once, without what an allocator wastes.
+
+    Args:
+        encode: gives the features, with gradients for an encoder that learns, too; None: those that are cached.
+    """
     saved: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -138,11 +142,12 @@ def accounted_memory(update: Update) -> dict[str, float]:
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    own = {parameter.untyped_storage().data_ptr() for parameter in update.model.parameters()}
+    weights = [*update.model.parameters(), *update.encoder.parameters()]
+    own = {parameter.untyped_storage().data_ptr() for parameter in weights}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        update.forward(update.cached)
+        update.forward(update.cached if encode is None else encode())
     activations = sum(size for pointer, size in saved.items() if pointer not in own)
-    trained = 4 * sum(parameter.numel() for parameter in update.model.parameters())
+    trained = 4 * sum(parameter.numel() for parameter in weights if parameter.requires_grad)
     logits = 4 * int(count_labels(update.inputs["labels"])) * update.model.config.vocab_size
     parts = {
         "weights": trained,
@@ -150,7 +155,7 @@ def accounted_memory(update: Update) -> dict[str, float]:
         "adam_moments": 2 * trained,
         "saved_for_backward": activations,
         "gradient_of_logits": 2 * logits,  # of the loss, and of its log-softmax
-        "frozen_image_encoder": 4 * sum(parameter.numel() for parameter in update.encoder.parameters()),
+        "frozen_image_encoder": 4 * sum(parameter.numel() for parameter in weights if not parameter.requires_grad),
     }
     return {name: round(size / 1e9, 3) for name, size in (parts | {"total": sum(parts.values())}).items()}
 
