@@ -18,7 +18,7 @@ ANSWER_WIDTH, ANSWER_HEIGHT = 560, 330
 UNKNOWN = 0.22
 """Share of the width at the right for models that do not publish their size."""
 
-LABEL_HEIGHT = 13
+LABEL_HEIGHT, MARK_RADIUS = 13, 5
 RESOURCES = ("parameters", "latency_p50_s", "cost_usd")
 LEAST = {"latency_p50_s": 1e-3}
 """Below it rows stand at the axis's left end: a table look-up of a microsecond would take the room of the models."""
@@ -162,6 +162,7 @@ def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> 
     placed: list[tuple[float, float, float]] = []
     drawn = tuple(_level(label, at_y(y), placed) for label, y in sorted(levels, key=lambda level: -level[1]))
     placed.append((LEFT, width, height - BOTTOM + 4.0))  # the axis, which would strike a name through
+    placed.extend((at_x(v.x) - MARK_RADIUS, at_x(v.x) + MARK_RADIUS, at_y(v.y) + 4) for v in values)
     points = []
     for value in sorted(values, key=lambda v: (v.y, v.row.label)):
         label = value.row.label if len(value.row.label) <= 24 else value.row.label[:23] + "…"

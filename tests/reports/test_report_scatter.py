@@ -92,6 +92,17 @@ def test_labels_of_equal_models_do_not_overlap(tmp_path: Path) -> None:
     assert max(abs(y - found["accuracy"][0].points[0].y - 4) for _, y in places) <= 2 * scatter.LABEL_HEIGHT
 
 
+def test_no_label_covers_another_mark(tmp_path: Path) -> None:
+    sizes = {"a": 5.9e6, "larger": 7.6e6, "huge": 7e9}
+    found = plots_of(tmp_path, dict(sizes), {"a": 0.44, "larger": 0.44, "huge": 0.1})
+    points = found["accuracy"][0].points
+    for point, other in itertools.permutations(points, 2):
+        width = 6 * len(point.label)
+        start = point.label_x - (width if point.anchor == "end" else 0)
+        beside = start - 3 < other.x < start + width + 3
+        assert not (beside and abs(point.label_y - 4 - other.y) < 8), (point.label, other.label)
+
+
 def test_everything_stays_inside_the_picture(page: Element) -> None:
     pictures = page.one("section", id="tiny-cost").all("svg", css="scatter")
     assert pictures
