@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from harness.adapters.endpoint_reply import as_object
 from harness.redact import redact_known
 from harness.types import Failed, Outcome, Refusal, RetryableError, Usage, UserError
 
@@ -124,7 +125,7 @@ class EndpointError(Exception):
         self.param = str(error.get("param") or "")
         self.message = _message_of(status, body)
         self.moderated = bool(MODERATED.search(f"{self.code} {self.message} {_quoted(error.get('innererror'))}"))
-        self.moderated |= bool(_mapping(error.get("metadata")).get("reasons"))
+        self.moderated |= bool(as_object(error.get("metadata")).get("reasons"))
         self.retry_after_s = retry_after_s(headers or {}, body, self.message)
         self.location = (headers or {}).get("location", "")
         super().__init__(self.message)
@@ -172,8 +173,8 @@ def error_in_success(body: Any) -> EndpointError | None:
     if not isinstance(body, Mapping):
         return None
     choices = body.get("choices") or body.get("output") or body.get("content") or body.get("candidates")
-    first = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-    for holder in (body, first, _mapping(first.get("message"))):
+    first = as_object(choices[0]) if isinstance(choices, list) and choices else {}
+    for holder in (body, first, as_object(first.get("message"))):
         if _says_something(holder.get("error")):
             return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
     if choices or not any(body.get(key) for key in ERRORS):
@@ -254,10 +255,6 @@ def public_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _quoted(value: Any) -> str:
     """A value as the reader of a message can take it."""
     if isinstance(value, str):
@@ -283,8 +280,8 @@ def _error_of(body: Any) -> Mapping[str, Any]:
     """The part of a body that describes the error."""
     if isinstance(body, list) and len(body) == 1:
         return _error_of(body[0])
-    inner = _mapping(body).get("error")
-    return inner if isinstance(inner, Mapping) else _mapping(body)
+    inner = as_object(body).get("error")
+    return inner if isinstance(inner, Mapping) else as_object(body)
 
 
 def _message_of(status: int, body: Any) -> str:
@@ -299,13 +296,13 @@ def _message_of(status: int, body: Any) -> str:
         places = [".".join(map(str, part.get("loc", ()))) for part in own]  # FastAPI's
         told = [_quoted(part.get("msg") or part.get("message")) for part in own]
         own = "; ".join(f"{place}: {words}" if place else words for place, words in zip(places, told, strict=True))
-    upstream = _mapping(error.get("metadata")).get("raw")
+    upstream = as_object(error.get("metadata")).get("raw")
     return in_short(_quoted(own) + (f" ({_quoted(upstream)})" if upstream else ""))
 
 
 def _status_in(error: Any) -> int:
     """The status that an error inside a 200 stands for; 502 if it does not say."""
-    found = _mapping(error)
+    found = as_object(error)
     for key in ("code", "status", "status_code", "type"):
         value = str(found.get(key) or "").lower()
         if value.isdigit() and 400 <= int(value[:4]) < 600:
