@@ -450,9 +450,14 @@ def lm_loss_where_labelled(
     if soft is None:
         return F.cross_entropy(logits, targets, reduction="sum") / count.clamp_min(1)
     place = (scored.flatten().cumsum(0) - 1).view_as(scored)[soft.row, soft.position - 1]
-    log_probs = logits[place].log_softmax(dim=-1)
+    log_probs = take_rows(logits, place).log_softmax(dim=-1)
     total = F.cross_entropy(logits, targets.index_fill(0, place, IGNORE_INDEX), reduction="sum")
     return (total - (soft.share * log_probs.gather(1, soft.token[:, None]).squeeze(1)).sum()) / count.clamp_min(1)
+
+
+def take_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """`table[rows]`; indexing would add up the gradients of rows that repeat in an order that hangs on the threads."""
+    return F.embedding(rows, table)
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, count: Tensor | None = None) -> Tensor:
@@ -612,7 +617,7 @@ class Network(nn.Module):
         emotion, explanation = self.part_means(hidden_states, input_ids, segment_ids)
         image = image_grid.mean(1).repeat_interleave(len(emotion) // len(image_grid), dim=0)  # (B, encoder_dim)
         positive = self.contrastive_head(image, emotion, explanation)
-        wrong = [self.contrastive_head(image, emotion, explanation[rows]) for rows in negatives]
+        wrong = [self.contrastive_head(image, emotion, take_rows(explanation, rows)) for rows in negatives]
         return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1), count)
 
     def _vad_loss(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -23,6 +24,14 @@ from sevlm.tokenization import encode_caption
 ALL = torch.ones(3, dtype=torch.bool)
 
 
+@pytest.fixture
+def many_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_lm_loss_of_a_hand_computed_table() -> None:
     logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1.0, 1.0, 1.0]]]))
     labels = torch.tensor([[-100, 1, 2]])
@@ -38,6 +47,24 @@ def test_soft_labels_replace_the_label_of_their_position() -> None:
     labels = torch.tensor([[-100, 1, 2]])
     assert lm_loss(probabilities.log(), labels, soft).item() == pytest.approx(expected)
     assert labels.tolist() == [[-100, 1, 2]]
+
+
+def test_gradients_do_not_depend_on_which_thread_is_first(many_threads: None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = {"generator": generator}
+    labels = torch.randint(0, 500, (16, 8), **draws)
+    row, position = torch.arange(16).repeat(30), torch.ones(480, dtype=torch.long)
+    soft = SoftLabels(row, position, torch.randint(0, 500, (480,), **draws), torch.rand(480, **draws))
+    logits = torch.randn(16, 8, 500, **draws)
+
+    def gradient() -> torch.Tensor:
+        leaf = logits.clone().requires_grad_()
+        lm_loss(leaf, labels, soft).backward()
+        assert leaf.grad is not None
+        return leaf.grad
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(40))
 
 
 def test_losses_of_parts_divided_by_the_counts_of_all_add_up(tiny_model: SEVLM) -> None:
