@@ -11,7 +11,6 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from jinja2.nodes import Node
 
 CONTEXT_MARK = "⟨the text that goes with this picture⟩"
 """Stands in a rendered prompt where each image's `Example.context` is put."""
@@ -66,13 +65,6 @@ def render(template: str, labels: Sequence[str], ratings: Mapping[str, Sequence[
     return text
 
 
-def _loop_depth(node: Node) -> int:
-    """How many loops stand within each other."""
-    from jinja2.nodes import For
-
-    return isinstance(node, For) + max(map(_loop_depth, node.iter_child_nodes()), default=0)
-
-
 @cache
 def _environment() -> Environment:
     """Jinja's sandbox without what could compute for ever or fill the memory: a card may come from anybody.
@@ -98,8 +90,8 @@ def _environment() -> Environment:
     return environment
 
 
-LONGEST, MOST_ROUNDS = 1_000_000, 10_000_000
-"""Characters of a rendered prompt, and rounds of its loops."""
+LONGEST = 1_000_000
+"""Characters of a rendered prompt."""
 _FILTERS = frozenset(
     {"join", "lower", "upper", "title", "capitalize", "trim", "first", "last", "length", "list", "sort"}
 )
