@@ -78,9 +78,15 @@ def parse_answer(
         return Failed("truncated", f"the answer was cut off by the token limit {what}", raw, usage, thoughts)
     if is_empty and thoughts:
         return Failed("no-answer", "the reply holds thoughts and no answer after them", raw, usage, thoughts)
-    if not found.labels and _refuses(reply.answer):
+    plain = " ".join(reply.answer.lower().replace("’", "'").split())
+    if not found.labels and any(phrase in plain for phrase in words().refusals):
         return Refusal(raw, usage, thoughts)
-    return Unparsed(raw, usage, _reason(found, is_empty), thoughts)
+    reason = "label outside the task" if found.outside else "no label"
+    if is_empty:
+        reason = "empty"
+    elif found.labels:
+        reason = "two labels" if len(found.labels) > 1 else "no explanation"
+    return Unparsed(raw, usage, reason, thoughts)
 
 
 def label_place(raw: str, labels: Sequence[str]) -> tuple[int, int] | None:
@@ -96,16 +102,6 @@ def label_place(raw: str, labels: Sequence[str]) -> tuple[int, int] | None:
         return None
     found = _read(raw, reply, label_names(tuple(labels)), explained=False)
     return found.place if len(found.labels) == 1 else None
-
-
-def _reason(found: Found, is_empty: bool) -> str:
-    if is_empty:
-        return "empty"
-    if len(found.labels) > 1:
-        return "two labels"
-    if found.labels:
-        return "no explanation"
-    return "label outside the task" if found.outside else "no label"
 
 
 def _read(raw: str, reply: Reply, names: LabelNames, explained: bool) -> Found:
@@ -136,28 +132,25 @@ def _placed(found: Found, start: int | None) -> Found:
 
 
 def _with_surroundings(found: Found, reply: Reply, names: LabelNames) -> Found:
-    """A framed label with the explanation that stands around its frame, unless that claims another label."""
-    for text in (_after_frame(reply.after[:LONGEST_AROUND]), _before_frame(reply.before[-LONGEST_AROUND:])):
+    """A framed label with the explanation that stands around its frame, unless that claims another label.
+
+    After the frame that is what follows "because", or else sentences of their own; before it, all but the sentence
+    that announces the label.
+    """
+    after = reply.after[:LONGEST_AROUND]
+    because = re.compile(rf"[\s{BLANK}*.,]*(?:{words().because})", re.IGNORECASE)
+    goes_on = re.match(rf"[\s{BLANK}]*(?:is|was|would|seems|fits)\b[^.!?\n]{{0,60}}?", after)
+    if goes_on is None:
+        given = because.match(after)
+        reason = after[given.end() :] if given else after
+    else:
+        given = because.search(after, goes_on.end(), goes_on.end() + 60)
+        reason = after[given.end() :] if given else ""
+    for text in (tidy(reason), tidy(_ANNOUNCES.sub("", reply.before[-LONGEST_AROUND:]))):
         claimed = _claimed(text, names).labels | {m.label for m in names.mentions(text)}
         if len(text.split()) >= 3 and not claimed - found.labels:
             return replace(found, explanation=text)
     return found
-
-
-def _after_frame(text: str) -> str:
-    """The reason that follows a framed label: after "because", or as a sentence of its own."""
-    goes_on = re.match(rf"[\s{BLANK}]*(?:is|was|would|seems|fits)\b[^.!?\n]{{0,60}}?", text)
-    because = re.compile(rf"[\s{BLANK}*.,]*(?:{words().because})", re.IGNORECASE)
-    if goes_on is None:
-        found = because.match(text)
-        return tidy(text[found.end() :] if found else text)
-    found = because.search(text, goes_on.end(), goes_on.end() + 60)
-    return tidy(text[found.end() :]) if found else ""
-
-
-def _before_frame(text: str) -> str:
-    """The sentences before a framed label, without the one that announces it."""
-    return tidy(_ANNOUNCES.sub("", text))
 
 
 _ANNOUNCES = re.compile(
@@ -172,7 +165,13 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     """What a text claims: its fields, else its lines, else its sentences."""
     found = read_fields(answer, names)
     if found.labels:
-        return replace(found, labels=found.labels | _claimed_before(answer, found, names))
+        # the label of a first line "awe because ...", before fields that may name another
+        first, _, rest = answer.strip().partition("\n")
+        start = names.at(first, 0)
+        if start is None or found.place is None or "?" in first or _FINAL.search(rest[:LONGEST_AROUND]):
+            return found
+        is_stated = re.match(words().because, first[start.end :], re.IGNORECASE)
+        return replace(found, labels=found.labels | {start.label}) if is_stated else found
     text, reason = apart_from_reason(without_asides(_unquoted(answer)))
     claims = line_form(text, names)
     if not any(claim.opens_line for claim in claims):
@@ -187,14 +186,7 @@ def _claimed(answer: str, names: LabelNames) -> Found:
     return found
 
 
-def _claimed_before(answer: str, found: Found, names: LabelNames) -> frozenset[str]:
-    """The label of a first line "awe because ...", before fields that may name another."""
-    first, _, rest = answer.strip().partition("\n")
-    if found.place is None or "?" in first or re.search(r"\bfinal\b", rest[:LONGEST_AROUND], re.IGNORECASE):
-        return frozenset()
-    start = names.at(first, 0)
-    is_stated = start is not None and re.match(words().because, first[start.end :], re.IGNORECASE) is not None
-    return frozenset({start.label}) if start is not None and is_stated else frozenset()
+_FINAL = re.compile(r"\bfinal\b", re.IGNORECASE)
 
 
 def _unquoted(text: str) -> str:
@@ -204,8 +196,3 @@ def _unquoted(text: str) -> str:
     if not is_quoted or any(text[start] == sign or text[end - 1] == sign for sign in text[start + 1 : end - 1]):
         return text
     return f"{text[:start]}{BLANK}{text[start + 1 : end - 1]}{BLANK}{text[end:]}"
-
-
-def _refuses(text: str) -> bool:
-    plain = " ".join(text.lower().replace("’", "'").split())
-    return any(phrase in plain for phrase in words().refusals)

@@ -9,7 +9,7 @@ import re
 from functools import cache
 
 from harness.tasks.parser.labels import LabelNames, Mention
-from harness.tasks.parser.words import WORD, is_filler, words
+from harness.tasks.parser.words import WORD, words
 
 CLOSING = (
     r"(?:[*_\"'`”’)\]}>»」）\u200b-\u200f\u2060\ufeff]|\s?(?-i:[\u2600-\u27bf\U0001f000-\U0001faff])\ufe0f?){0,8}+"
@@ -67,7 +67,7 @@ def stated_end(text: str, place: int, names: LabelNames) -> int:
         if reason is not None:
             return reason.end()
         against = _AGAINST.match(text, place)
-        other = None if against is None else _label_after(text, against.end(), names)
+        other = None if against is None else names.after(text, against.end())
         if other is None:
             return place
         place = _past_list(text, other, names).end
@@ -135,24 +135,6 @@ def is_hypothetical(text: str, claim_start: int, mention: Mention) -> bool:
     return _IF.search(lead) is not None or _IF_IT_WERE.search(following) is not None
 
 
-def _label_after(text: str, place: int, names: LabelNames) -> Mention | None:
-    """The label at a place, or after a few words that say nothing."""
-    for _ in range(4):
-        decor = re.compile(r"[*_\"'“‘(]{0,3}").match(text, place)
-        place = decor.end() if decor else place
-        found = names.at(text, place)
-        if found is not None:
-            return found
-        word = WORD.match(text, place)
-        if word is None or not is_filler(word[0]):
-            return None
-        gap = re.compile(r"\s{1,5}").match(text, word.end())
-        if gap is None:
-            return None
-        place = gap.end()
-    return None
-
-
 def _past_list(text: str, mention: Mention, names: LabelNames) -> Mention:
     """The last of the labels that are listed from one on ("not fear or sadness")."""
     for _ in range(10):
@@ -160,7 +142,7 @@ def _past_list(text: str, mention: Mention, names: LabelNames) -> Mention:
         if joint is None:
             return mention
         denial = re.compile(rf"(?:{_NOT}|nor)\s{{1,3}}", re.IGNORECASE).match(text, joint.end())
-        following = _label_after(text, denial.end() if denial else joint.end(), names)
+        following = names.after(text, denial.end() if denial else joint.end())
         if following is None or not (denial or re.search(r"\w", joint[0])):
             return mention
         mention = following
@@ -183,8 +165,8 @@ _BUT = re.compile(
 def past_denied(text: str, place: int, names: LabelNames) -> Mention | None:
     """The label that is stated after others were denied: "not fear but awe", "neither fear nor sadness, but awe"."""
     lead = _DENYING_LEAD.match(text, place)
-    denied = None if lead is None else _label_after(text, lead.end(), names)
+    denied = None if lead is None else names.after(text, lead.end())
     if denied is None:
         return None
     but = _BUT.match(text, _past_list(text, denied, names).end)
-    return None if but is None else _label_after(text, but.end(), names)
+    return None if but is None else names.after(text, but.end())

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-from harness.tasks.parser.elements import element_fields
 from harness.tasks.parser.labels import LabelNames
 from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects, read_string
 from harness.tasks.parser.prose import Claim, after_label, line_form, read_value, without_own_label
 from harness.tasks.parser.wording import sentence, tidy
 from harness.tasks.parser.words import field_kind, is_final, is_reasoning, words
 
-MOST_FIELDS = 200
-MOST_LINES = 500
-"""Fields and lines that are looked at; an answer has fewer."""
+MOST_FIELDS, MOST_LINES, MOST_ELEMENTS = 200, 500, 100
+"""Fields, lines and elements that are looked at; an answer has fewer."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,15 @@ class Field:
         if self.is_exact:
             return sentence(written) if "reason" in self.kind else written.strip()
         literal = read_string(written) if "reason" in self.kind else None
-        return tidy(_unfolded(written) if literal is None else literal)
+        block = _YAML_BLOCK.match(written) if literal is None else None
+        if block is not None:
+            lines = [line.strip() for line in written[block.end() :].split("\n")]
+            written = (" " if block[1] == ">" else "\n").join(lines)
+        return tidy(written if literal is None else literal)
+
+
+_YAML_BLOCK = re.compile(r"\s{0,9}([|>])[+-]?[0-9]?[ \t]{0,9}\n")
+"""The indicator of a YAML block, which its indented lines follow."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,31 @@ class Found:
 
 def read_fields(text: str, names: LabelNames) -> Found:
     """What an answer's fields say: those of objects; if there are none, those of other forms."""
-    fields, rest = _object_fields(text)
-    if any(field.kind == "label" for field in fields):
-        return _combined(_with_rest(fields, rest, names), names)
-    return _combined([*_table_fields(text), *_line_fields(text, names)], names)
-
-
-def read_elements(text: str, names: LabelNames) -> Found:
-    """What a text's elements say by attributes and by their names."""
-    fields = [Field(kind, text, start, end, is_placed=True) for kind, start, end in element_fields(text, names)]
+    decoded = decoded_text(text)
+    source = text if decoded is None else decoded
+    fields: list[Field] = []
+    end = 0
+    match read_list(source):
+        case [Scalar() as label, Scalar() as reason] if re.search(r"[^\W\d_]", reason.text):
+            fields = [_field("label", label, source, placed=False), _field("reason", reason, source, placed=False)]
+            end = len(source)
+        case _:
+            for record in read_objects(source):
+                fields += _fields_of(record, source, decoded is None)
+                end = record.end
+                if len(fields) > MOST_FIELDS:
+                    break
     if not any(field.kind == "label" for field in fields):
-        return Found()
-    return _combined([*fields, *_line_fields(text, names)], names)
+        return _combined([*_table_fields(text), *_line_fields(text, names)], names)
+
+    rest = source[end:]  # may hold another claim, or the reason that the objects lack
+    if any(True for _ in names.mentions(rest[:2000])):
+        claimed = [label for claim in line_form(rest[:2000], names) for label in claim.labels]
+        fields += [Field("label", label, 0, len(label)) for label in claimed]
+    elif not any(field.kind in ("reason", "weak reason") for field in fields) and len(tidy(rest).split()) >= 3:
+        said = after_label(rest)
+        fields.append(Field("weak reason", said, 0, len(said)))
+    return _combined(fields, names)
 
 
 def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
@@ -125,35 +144,7 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
     return Found(labels, explanation, (claim.start, claim.end) if field.is_placed else None, False, is_cut, True)
 
 
-def _unfolded(text: str) -> str:
-    """A YAML block without its indicator and indentation; other text as it is."""
-    block = re.match(r"\s{0,9}([|>])[+-]?[0-9]?[ \t]{0,9}\n", text)
-    if block is None:
-        return text
-    lines = [line.strip() for line in text[block.end() :].split("\n")]
-    return (" " if block[1] == ">" else "\n").join(lines)
-
-
 # --------------------------------------------------------------------------------------------- objects
-
-
-def _object_fields(text: str) -> tuple[list[Field], str]:
-    """The fields of all objects in a text, and the text after the last one."""
-    decoded = decoded_text(text)
-    source = text if decoded is None else decoded
-    fields: list[Field] = []
-    end = 0
-    pair = read_list(source)
-    if pair is not None and len(pair) == 2 and all(isinstance(node, Scalar) for node in pair):
-        label, reason = pair
-        if isinstance(label, Scalar) and isinstance(reason, Scalar) and re.search(r"[^\W\d_]", reason.text):
-            return [_field("label", label, source, placed=False), _field("reason", reason, source, placed=False)], ""
-    for record in read_objects(source):
-        fields += _fields_of(record, source, decoded is None)
-        end = record.end
-        if len(fields) > MOST_FIELDS:
-            break
-    return fields, source[end:]
 
 
 _SCORE = re.compile(r"[\d.]+%?|true|True")
@@ -223,16 +214,55 @@ def _fields_of_named(kind: str, record: Record, source: str, placed: bool, depth
             yield from _fields_of_value(own, key, value, source, placed, depth + 1)
 
 
-def _with_rest(fields: list[Field], rest: str, names: LabelNames) -> list[Field]:
-    """The fields, and what the text after the object says: another claim, or the reason that the object lacks."""
-    more = list(fields)
-    if any(True for _ in names.mentions(rest[:2000])):
-        for claim in line_form(rest[:2000], names):
-            more += [Field("label", label, 0, len(label)) for label in claim.labels]
-    elif not any(f.kind in ("reason", "weak reason") for f in fields) and len(tidy(rest).split()) >= 3:
-        reason = after_label(rest)
-        more.append(Field("weak reason", reason, 0, len(reason)))
-    return more
+# --------------------------------------------------------------------------------------------- elements
+
+
+_VALUE = r"(?:\"[^\"<>]{0,3000}+\"|'[^'<>]{0,3000}+')"
+_TELLING_ELEMENT = re.compile(
+    rf"<([^\W\d][\w:.-]{{0,40}}+)((?:\s{{1,20}}[\w:.-]{{1,40}}+\s?=\s?{_VALUE})*+)\s{{0,9}}(/?)>"
+)
+_ATTRIBUTE = re.compile(rf"\s([\w:.-]{{1,40}}+)\s?=\s?({_VALUE})")
+_OWN_VALUE = frozenset({"name", "value", "label", "type", "text", "content", "is"})
+"""Attributes that hold the value of what their element names."""
+
+
+def read_elements(text: str, names: LabelNames) -> Found:
+    """What a text's elements say by attributes and by their names: `<result emotion="awe" explanation="..."/>`.
+
+    Elements whose fields are their contents (`<emotion>awe</emotion>`) are read with the lines of a text.
+    """
+    told: list[tuple[str, int, int]] = []  # kind and place of each field
+    for element in islice(_TELLING_ELEMENT.finditer(text), MOST_ELEMENTS):
+        if element[1].lower() in words().marks["html"]:
+            continue
+        own = field_kind(element[1])
+        is_labelled = False
+        others: list[tuple[str, int, int]] = []  # attributes without a known name that hold a label
+        for attribute in islice(_ATTRIBUTE.finditer(text, *element.span(2)), MOST_ELEMENTS):
+            name = attribute[1].lower()
+            kind = own if own in ("label", "reason") and name in _OWN_VALUE else field_kind(name)
+            start, end = attribute.start(2) + 1, attribute.end(2) - 1
+            if kind is None and _is_label(text, start, end, names):
+                others.append(("label", start, end))
+            if kind in ("label", "second", "reason", "weak reason"):
+                is_labelled |= kind == "label"
+                told.append((kind, start, end))
+        told += others if is_labelled else ()
+        if _is_label(text, *element.span(1), names):
+            is_labelled = True
+            told.append(("label", *element.span(1)))
+        end = text.find(f"</{element[1]}", element.end()) if is_labelled and not element[3] else -1
+        if end >= 0 and len(text[element.end() : end].split()) > 2 and "<" not in text[element.end() : end]:
+            told.append(("reason", element.end(), end))
+    fields = [Field(kind, text, start, end, is_placed=True) for kind, start, end in told]
+    if not any(field.kind == "label" for field in fields):
+        return Found()
+    return _combined([*fields, *_line_fields(text, names)], names)
+
+
+def _is_label(text: str, start: int, end: int, names: LabelNames) -> bool:
+    mention = names.at(text, start)
+    return mention is not None and mention.end == end
 
 
 # ----------------------------------------------------------------------------------------------- tables
@@ -317,13 +347,21 @@ _LEAD = re.compile(r"(?:[^\w\n]|_)*+(?:(?:step\s)?(?:\d{1,2}|[a-zA-Z])\s?[.)](?=
 _NAME_SIGN = re.compile(r"[\"'*_`”’\])】>]{0,6}\s{0,3}(?:[:：=]{1,2}|->|→|=>|⇒|\s[-–—]\s|[\]】](?=\s|\w))[>*_`\"]{0,3}")
 _BRACKETED = re.compile(r"[\[【]\s?([^\[\]【】\n]{2,40})\s?[\]】]\s?[:：]?")
 _ELEMENT = re.compile(r"<([^\W\d][\w:.-]{0,40}+)(?:\s[^<>\n]{0,80}+)?>")
+_RULE = re.compile(r"\n[ \t]{0,9}[=-]{3,80}[ \t]{0,9}(?=\n)")
 _INLINE_SIGN = re.compile(r"[:：=]")
 _BOUNDARY = re.compile(r"&(?=\w{3,20}\Z)|[.,;|()\[\]!?。；，、\x1f]|\*\*|\s[-–—]\s|[\"”](?=\s)")
 
 
 def heads(text: str) -> list[Head]:
     """All field names in a text, in order."""
-    found = [*_elements(text)]
+    found: list[Head] = []
+    for match in islice(_ELEMENT.finditer(text), MOST_LINES):
+        kind = field_kind(match[1])
+        if kind not in (None, "thought"):
+            end = text.find(f"</{match[1]}", match.end())
+            following = text.find("<", match.end())
+            stop = end if end >= 0 else following if following >= 0 else len(text)
+            found.append(Head(str(kind), match.start(), match.end(), is_final(match[1]), stop))
     if not found:
         found = [*_bracketed(text)]
         lines = (line for line in _LINE.finditer(text) if not line[0].isspace())
@@ -333,16 +371,6 @@ def heads(text: str) -> list[Head]:
                 break
     found.sort(key=lambda head: head.start)
     return found
-
-
-def _elements(text: str) -> Iterator[Head]:
-    for match in islice(_ELEMENT.finditer(text), MOST_LINES):
-        kind = field_kind(match[1])
-        if kind not in (None, "thought"):
-            end = text.find(f"</{match[1]}", match.end())
-            following = text.find("<", match.end())
-            stop = end if end >= 0 else following if following >= 0 else len(text)
-            yield Head(str(kind), match.start(), match.end(), is_final(match[1]), stop)
 
 
 def _bracketed(text: str) -> Iterator[Head]:
@@ -361,30 +389,19 @@ def _heads_of_line(text: str, start: int, end: int) -> Iterator[Head]:
     if lead is not None and re.search(r"[\[【]", lead[0]) and _BRACKETED.match(text, begin - 1, end):
         return
     sign = _NAME_SIGN.search(text, begin, min(end, begin + 100))
-    position = begin
-    if sign is not None:
-        name = _name(text[begin : sign.start()])
-        kind = field_kind(name)
-        if kind is not None:
-            position = sign.end()
-            yield Head(kind, start, sign.end(), is_final(name))
-    elif (kind := field_kind(_name(text[begin:end]))) in (
-        "label",
-        "reason",
-        "thought",
-        "second",
-        "aside",
-        "measure",
-    ) and ((lead is not None and re.search(r"[#*_\d]", lead[0])) or _stands_alone(text, start, end)):
-        rule = re.compile(r"\n[ \t]{0,9}[=-]{3,80}[ \t]{0,9}(?=\n)").match(text, end)
-        yield Head(str(kind), start, rule.end() if rule else end, is_final(text[begin:end]))
-        return
-    yield from _inline_heads(text, position, end)
-
-
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether a line of one to three words is followed by a line that could be its value."""
-    return len(text[start:end].split()) <= 3 and re.match(r"\n[=-]{0,40}\s*\w", text[end : end + 60]) is not None
+    name = _name(text[begin : sign.start() if sign else end])
+    kind = field_kind(name)
+    if sign is None and kind not in (None, "weak reason"):
+        is_marked = lead is not None and re.search(r"[#*_\d]", lead[0])
+        is_short = len(text[start:end].split()) <= 3 and re.match(r"\n[=-]{0,40}\s*\w", text[end : end + 60])
+        if is_marked or is_short:  # a heading; or a few words before a line that could be their value
+            rule = _RULE.match(text, end)
+            yield Head(str(kind), start, rule.end() if rule else end, is_final(text[begin:end]))
+            return
+    if sign is not None and kind is not None:
+        yield Head(kind, start, sign.end(), is_final(name))
+        begin = sign.end()
+    yield from _inline_heads(text, begin, end)
 
 
 def _inline_heads(text: str, start: int, end: int) -> Iterator[Head]:
@@ -424,8 +441,10 @@ def _line_fields(text: str, names: LabelNames) -> list[Field]:
     labelled = [head for head in found if head.kind in ("label", "second") and not head.is_inline]
     kept: list[Head] = []
     for head in found:
-        if head.is_inline and head.kind in ("label", "second") and not _starts_with_label(text, head, names):
-            continue
+        if head.is_inline and head.kind in ("label", "second"):
+            value = read_value(text, head.value, min(head.value + 60, len(text)), names, is_whole=False)
+            if value is None:
+                continue
         if head.is_inline and head.kind == "reason" and any(other.kind == "reason" for other in kept):
             continue
         kept.append(head)
@@ -439,30 +458,14 @@ def _line_fields(text: str, names: LabelNames) -> list[Field]:
         fields.append(
             Field(head.kind, text, head.value, end, head.is_final, is_placed=True, is_reasoning=is_reasoning(name))
         )
-        after = _rest_of(text, head, stop)
-        if after is not None:
-            fields.append(after)
-    if not any(field.kind in ("reason",) for field in fields):
+        if head.kind == "measure" and head.is_inline and end < stop:  # "awe (confidence: 90%) because ..."
+            because = re.match(r"\)?(?:" + words().because + ")", text[end:stop], re.IGNORECASE)
+            fields += [Field("reason", text, end + because.end(), stop)] if because else []
+    if not any(field.kind == "reason" for field in fields):
         first = next(head for head in kept if head.kind in ("label", "second"))
         if not any(head.kind == "thought" and head.start < first.start for head in kept):
             fields.append(Field("weak reason", text, 0, min(first.start, kept[0].start if labelled else first.start)))
     return fields
-
-
-def _rest_of(text: str, head: Head, stop: int) -> Field | None:
-    """What follows a measure in brackets ("awe (confidence: 90%) because ...") or an element, up to the next name."""
-    if head.end is None or head.end >= stop:
-        return None
-    rest = text[head.end : stop]
-    if head.kind == "measure" and head.is_inline:
-        because = re.match(r"\)?(?:" + words().because + ")", rest, re.IGNORECASE)
-        if because is not None:
-            return Field("reason", text, head.end + because.end(), stop)
-    return None
-
-
-def _starts_with_label(text: str, head: Head, names: LabelNames) -> bool:
-    return read_value(text, head.value, min(head.value + 60, len(text)), names, is_whole=False) is not None
 
 
 def apart_from_reason(text: str) -> tuple[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from harness.tasks.parser.words import is_unspaced
+from harness.tasks.parser.words import WORD, is_filler, is_unspaced
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("amusement", "amused"),
@@ -67,6 +67,26 @@ class LabelNames:
         match = self.pattern.match(text, start)
         return None if match is None else next(self.mentions(text, start, match.end()), None)
 
+    def after(self, text: str, start: int, *, the: bool = True) -> Mention | None:
+        """The mention at `start`, or after a few words that say nothing ("a deep sense of"; "the" may be barred)."""
+        for _ in range(4):
+            start = _DECOR.match(text, start).end()  # type: ignore[union-attr]
+            found = self.at(text, start)
+            if found is not None:
+                return found
+            word = WORD.match(text, start)
+            if word is None or not is_filler(word[0]) or (word[0].lower() == "the" and not the):
+                return None
+            gap = _BLANKS.match(text, word.end())
+            if gap is None:
+                return None
+            start = gap.end()
+        return None
+
+
+_DECOR = re.compile(r"[*_\"'“‘(]{0,3}")
+_BLANKS = re.compile(r"\s{1,5}")
+
 
 def normalise(words: str) -> str:
     """Case, spaces, hyphens and underscores do not tell names apart."""
@@ -80,33 +100,23 @@ def label_names(labels: tuple[str, ...]) -> LabelNames:
     for label in labels:
         if re.search(r"\w", label):
             names.setdefault(normalise(label), set()).add(label)
-    for name, owners in _synonyms(tuple(names)):
-        if name not in names:
-            names[name] = set().union(*(names[owner] for owner in owners))
-    unique = {name: next(iter(owners)) for name, owners in names.items() if len(owners) == 1}
-    longest_first = sorted(unique, key=len, reverse=True)
-    glued = {name.replace(" ", ""): label for name, label in unique.items() if " " in name}
-    return LabelNames(_pattern(longest_first), glued | unique)
-
-
-def _pattern(names: Sequence[str]) -> re.Pattern[str]:
-    """Any of the names as whole words; "something else" may be written as one, and some scripts put no blanks."""
-    bodies = {name: r"[\s_-]{0,5}".join(map(re.escape, name.split(" "))) for name in names}
-    apart = "|".join(body for name, body in bodies.items() if not (is_unspaced(name) or is_unspaced(name[0])))
-    touching = "|".join(body for name, body in bodies.items() if is_unspaced(name) or is_unspaced(name[0]))
-    never = r"(?!)"
-    korean = "|".join(body for name, body in bodies.items() if "\uac00" <= name[-1:] <= "\ud7a3")
-    # An Arabic "and" or article touches the word after it, a Korean particle the word before it.
-    before = r"(?:(?<![^\W_])|(?<=\bو)|(?<=\bال)|(?<=\bوال))(?<!\w-)"
-    return re.compile(
-        rf"{before}(?:(?:{apart or never})(?![^\W_])(?!-\w)|(?:{korean or never}))|{touching or never}", re.IGNORECASE
-    )
-
-
-def _synonyms(label_names: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
-    """Each word of the table with the label names that share its row."""
+    own = frozenset(names)
     for row in SYNONYMS:
         words = [normalise(word) for word in row]
-        owners = set(words) & set(label_names)
-        if owners:
-            yield from ((word, owners) for word in words)
+        owned = set[str]().union(*(names[word] for word in words if word in own))
+        names.update({word: owned for word in words if owned and word not in names})
+    unique = {name: next(iter(owners)) for name, owners in names.items() if len(owners) == 1}
+    glued = {name.replace(" ", ""): label for name, label in unique.items() if " " in name}
+
+    # Names as whole words, the longest first; "something else" may be one word, and some scripts put no blanks.
+    never = r"(?!)"
+    longest_first = sorted(unique, key=len, reverse=True)
+    bodies = {name: r"[\s_-]{0,5}".join(map(re.escape, name.split(" "))) for name in longest_first}
+    unspaced = [name for name in bodies if is_unspaced(name) or is_unspaced(name[0])]
+    apart = "|".join(body for name, body in bodies.items() if name not in unspaced) or never
+    touching = "|".join(bodies[name] for name in unspaced) or never
+    # An Arabic "and" or article touches the word after it, a Korean particle the word before it.
+    before = r"(?:(?<![^\W_])|(?<=\bو)|(?<=\bال)|(?<=\bوال))(?<!\w-)"
+    korean = "|".join(body for name, body in bodies.items() if "\uac00" <= name[-1:] <= "\ud7a3") or never
+    pattern = rf"{before}(?:(?:{apart})(?![^\W_])(?!-\w)|(?:{korean}))|{touching}"
+    return LabelNames(re.compile(pattern, re.IGNORECASE), glued | unique)

@@ -7,7 +7,7 @@ the text alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -47,17 +47,16 @@ class Claim:
     opens_line: bool = False
 
 
-Form = Callable[[str, LabelNames], list[Claim]]
-
 _DECOR = r"(?:(?!\[\s?\])[^\w\n❌✗✘✕✖≠¬🚫⛔☐]|_)"
 OPENING = re.compile(
     rf"{_DECOR}*+(?:(?:option\s{{1,3}})?\(?(?:\d{{1,2}}|[a-z])\s?[.):](?=[\s*_\"'(\[“]){_DECOR}*+|(?<=\[)[x✓✔]\]{_DECOR}*+)?",
     re.IGNORECASE,
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
-_SIGN = (
+_SIGN = re.compile(
     r"(?:[ ]{0,3}(?:\t\s{0,9}(?=[\"“]?[^\W\d_])|,[ ]?(?=[\"“][^\W\d_]))|"
-    r"\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)"
+    r"\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)",
+    re.MULTILINE,
 )
 _STRONG = (
     r"(?:\b(?:because|since|as(?!\s{1,9}(?:well|if|though)\b)|due\s{1,9}to|owing\s{1,9}to|weil|porque|"
@@ -184,7 +183,18 @@ def _following_labels(text: str, start: int, end: int, names: LabelNames) -> set
         found |= {m.label for m in names.mentions(text, bracket.start(1), bracket.end(1)) if not is_denied(text, m)}
         beside = names.at(text, _GAP.match(text, bracket.end()).end())  # type: ignore[union-attr]
         found |= {beside.label} if beside is not None and beside.end <= end else set()
-    return found | _labels_alone(text, place, end, names)
+
+    line = text.find("\n", place, end)
+    for _ in range(60):  # lines that hold a label and nothing else
+        if line < 0 or line + 1 >= end:
+            break
+        following = text.find("\n", line + 1, end)
+        mention = names.at(text, OPENING.match(text, line + 1, end).end())  # type: ignore[union-attr]
+        if mention is not None and mention.end <= end:
+            is_alone = re.fullmatch(r"\W*", text[mention.end : end if following < 0 else following])
+            found |= {mention.label} if is_alone else set()
+        line = following
+    return found
 
 
 _GAP = re.compile(r"[^\w\n]{0,12}")
@@ -219,26 +229,6 @@ def _joined_label(text: str, start: int, end: int, names: LabelNames) -> Mention
     return None
 
 
-def _labels_alone(text: str, start: int, end: int, names: LabelNames) -> set[str]:
-    """Labels that are alone on a line of `text[start:end]` or open it before a sign."""
-    found: set[str] = set()
-    line = text.find("\n", start, end)
-    for _ in range(60):
-        if line < 0 or line + 1 >= end:
-            break
-        opening = OPENING.match(text, line + 1, end)
-        mention = names.at(text, opening.end() if opening else line + 1)
-        following = text.find("\n", line + 1, end)
-        if (
-            mention is not None
-            and mention.end <= end
-            and re.fullmatch(r"\W*", text[mention.end : end if following < 0 else following])
-        ):
-            found.add(mention.label)
-        line = following
-    return found
-
-
 # ----------------------------------------------------------------------------------------------- lines
 
 
@@ -268,8 +258,23 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
 
 
 def line_form(text: str, names: LabelNames) -> list[Claim]:
-    """Lines that start with a label: `awe because ...`, `**Awe**: ...`, `1. Awe - ...`, `Awe. ...`, `Awe` alone."""
-    opened = list(islice(_line_claims(text, names), MOST_MENTIONS))
+    """Lines that start with a label: `awe because ...`, `**Awe**: ...`, `1. Awe - ...`, `Awe. ...`, `Awe` alone.
+
+    Also sentences of the form "awe because ...".
+    """
+    opened: list[tuple[int, Mention, set[str], bool]] = []  # start of the line or label, the label, all that it claims
+    for mention in islice(names.mentions(text), MOST_MENTIONS):
+        if opened and mention.start < opened[-1][1].end:
+            continue
+        line = text.rfind("\n", max(0, mention.start - 200), mention.start) + 1
+        opening = OPENING.match(text, line) if line or mention.start < 200 else None
+        labels = {mention.label}
+        if opening is not None and _opens(text, opening.end(), mention, names):
+            if _is_claimed(text, mention, names, labels):
+                opened.append((line, mention, labels, True))
+        elif _starts_sentence(text, mention, names, is_second=bool(opened)):
+            opened.append((mention.start, mention, labels, False))
+
     ends = [*(start for start, _, _, _ in opened), len(text)][1:]
     claims: list[Claim] = []
     reason = ""
@@ -281,28 +286,6 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
             labels |= _following_labels(text, stated, end, names)
         claims.append(Claim(frozenset(labels), reason, mention.start, mention.end, opens_line))
     return claims
-
-
-def _line_claims(text: str, names: LabelNames) -> Iterator[tuple[int, Mention, set[str], bool]]:
-    """Start, mention and labels of each label that opens a line, or a sentence of the form "awe because"; and which."""
-    claimed = 0
-    for mention in islice(names.mentions(text), MOST_MENTIONS):
-        if mention.start < claimed:
-            continue
-        line = text.rfind("\n", max(0, mention.start - 200), mention.start) + 1
-        opening = OPENING.match(text, line) if line or mention.start < 200 else None
-        labels = {mention.label}
-        opens_line = opening is not None and _opens(text, opening.end(), mention, names)
-        if opens_line:
-            if not _is_claimed(text, mention, names, labels):
-                continue
-            start = line
-        elif _starts_sentence(text, mention, names, is_second=claimed > 0):
-            start = mention.start
-        else:
-            continue
-        claimed = mention.end
-        yield start, mention, labels, opens_line
 
 
 _LEADS = frozenset({"a", "an", "the", "pure", "deep", "mostly", "primarily", "definitely"})
@@ -334,11 +317,10 @@ def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]
     """Whether the label at a line's start is stated there; adds those that are stated with it."""
     for _ in range(MOST_MENTIONS):
         stated = stated_end(text, mention.end, names)
-        closing = _closing().match(text, stated)
-        end = closing.end() if closing else stated
+        end = _CLOSING.match(text, stated).end()  # type: ignore[union-attr]
         if _because().match(text, stated):
             return True
-        sign = _signs().match(text, end)
+        sign = _SIGN.match(text, end)
         if sign is not None:
             return not (":" in sign[0] and mention.name in SECTION_TITLES)
         line_end = text.find("\n", end)
@@ -351,22 +333,13 @@ def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]
     return True
 
 
-@cache
-def _closing() -> re.Pattern[str]:
-    return re.compile(CLOSING)
-
-
+_CLOSING = re.compile(CLOSING)
 _SENTENCE_START = re.compile(
     r"(?:([.!?…]['\"”’)*]{0,3}|:\*{0,2}|\A|\n)\s{0,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
     r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly|probably|likely|definitely|surely)\s{1,4}){0,3}[*_\"'“‘(\[]{0,4}\Z",
     re.IGNORECASE,
 )
 _THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}because\b", re.IGNORECASE)
-
-
-@cache
-def _signs() -> re.Pattern[str]:
-    return re.compile(_SIGN, re.MULTILINE)
 
 
 def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_second: bool) -> bool:
@@ -401,6 +374,13 @@ _SUBJECT = re.compile(
     re.IGNORECASE,
 )
 
+_ENUMERATION = re.compile(
+    rf"{CLOSING}\s{{0,5}}(?:,|/|&|\+|;|\||\band\b|\bor\b|\bas\s{{1,5}}well\s{{1,5}}as\b|\bmixed\s{{1,5}}with\b|\btinged\s{{1,5}}with\b|\bbut\s{{1,5}}also\b|"
+    rf"\bthen\b|\bfollowed\s{{1,5}}by\b){{1,2}}\s{{0,5}}(?:and\b|or\b|also\b)?\s{{0,5}}",
+    re.IGNORECASE,
+)
+"""Between labels that are named together ("awe and a little sadness")."""
+
 
 def sentence_form(text: str, names: LabelNames) -> list[Claim]:
     """Sentences that claim a label: "The painting evokes awe because ...", "It makes me feel sad: ..."."""
@@ -415,7 +395,10 @@ def sentence_form(text: str, names: LabelNames) -> list[Claim]:
         if claim_start is None or is_negated(text, claim_start, mention) or is_hypothetical(text, claim_start, mention):
             continue
         labels, last = {mention.label}, mention
-        while (other := _enumerated(text, last, names)) is not None:
+        while (joint := _ENUMERATION.match(text, last.end)) is not None:
+            other = names.after(text, joint.end(), the=False)
+            if other is None:
+                break
             labels.add(other.label)
             last = other
         stated = stated_end(text, last.end, names)
@@ -528,35 +511,6 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
     return word in ("i'm", "there's") or (word == "is" and previous == "there") or bool(_EVOKES.fullmatch(word))
 
 
-_ENUMERATION = re.compile(
-    rf"{CLOSING}\s{{0,5}}(?:,|/|&|\+|;|\||\band\b|\bor\b|\bas\s{{1,5}}well\s{{1,5}}as\b|\bmixed\s{{1,5}}with\b|\btinged\s{{1,5}}with\b|\bbut\s{{1,5}}also\b|"
-    rf"\bthen\b|\bfollowed\s{{1,5}}by\b){{1,2}}\s{{0,5}}(?:and\b|or\b|also\b)?\s{{0,5}}",
-    re.IGNORECASE,
-)
-
-
-def _enumerated(text: str, mention: Mention, names: LabelNames) -> Mention | None:
-    """The label that is named together with one ("awe and a little sadness")."""
-    joint = _ENUMERATION.match(text, mention.end)
-    if joint is None:
-        return None
-    place = joint.end()
-    for _ in range(4):
-        decor = re.compile(r"[*_\"'“‘(]{0,3}").match(text, place)
-        place = decor.end() if decor else place
-        found = names.at(text, place)
-        if found is not None:
-            return found
-        word = WORD.match(text, place)
-        if word is None or word[0].lower() == "the" or not is_filler(word[0]):
-            return None
-        gap = re.compile(r"\s{1,5}").match(text, word.end())
-        if gap is None:
-            return None
-        place = gap.end()
-    return None
-
-
 def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
     """What follows the label; else the sentences before the claim; else the claim, if it names what evokes it."""
     in_clause = _clause_because(rest)
@@ -565,20 +519,13 @@ def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
         return after
     sentence_start = max(text.rfind(mark, 0, claim_start) for mark in ".!?\n") + 1
     before = tidy(text[:sentence_start])
-    subject = WORD.findall(text[sentence_start:claim_start])
-    return before or (tidy(text) if len(subject) > 5 or _names_what_is_seen(subject) else "")
-
-
-def _names_what_is_seen(subject: Sequence[str]) -> bool:
-    """Whether what comes before a claim names something in the image ("The vast sky fills me with awe")."""
+    subject = [word.lower().replace("’", "'") for word in WORD.findall(text[sentence_start:claim_start])]
+    if before or len(subject) > 5:
+        return before or tidy(text)
+    # "The vast sky fills me with awe" names something in the image, "The painting fills me with awe" does not
     vocabulary = words().prose
-    spoken = [word.lower().replace("’", "'") for word in subject]
-    telling = [
-        w for w in spoken if w not in vocabulary["telling_nothing"] | vocabulary["viewers"] and not _EVOKES.fullmatch(w)
-    ]
-    of_image = vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]
-    return (
-        bool(spoken)
-        and spoken[0] in ("the", "a", "an", "this", "that", "these", "those")
-        and (len(telling) >= 2 and not set(spoken) & of_image)
-    )
+    telling_nothing = vocabulary["telling_nothing"] | vocabulary["viewers"]
+    telling = [word for word in subject if word not in telling_nothing and not _EVOKES.fullmatch(word)]
+    is_of_image = (vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]) & set(subject)
+    is_a_thing = bool(subject) and subject[0] in ("the", "a", "an", "this", "that", "these", "those")
+    return tidy(text) if is_a_thing and len(telling) >= 2 and not is_of_image else ""

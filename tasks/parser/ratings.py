@@ -63,15 +63,13 @@ def read_ratings(raw: str, scales: Mapping[str, tuple[float, float]]) -> dict[st
     reply = split_reply(raw)
     text = (reply.whole or reply).answer[:LONGEST].translate(_PLAIN)
     text = _COUNT.sub(lambda word: _COUNTS[word[0].lower()], text)
-    found = {
-        dimension: [] if _other_scale_named(text, scale) else list(_stated(text, dimension, scales))
-        for dimension, scale in scales.items()
-    }
-    return {
-        dimension: number
-        for dimension, numbers in found.items()
-        if (number := _agreed(numbers)) is not None and scales[dimension][0] <= number <= scales[dimension][1]
-    }
+    ratings: dict[str, float] = {}
+    for dimension, (low, high) in scales.items():
+        if not _other_scale_named(text, (low, high)):
+            first, *others = [*_stated(text, dimension, scales)] or [None]
+            if first is not None and low <= first <= high and all(other == first for other in others):
+                ratings[dimension] = first
+    return ratings
 
 
 _COUNTS = {
@@ -103,23 +101,25 @@ _PLAIN = {ord("\u2212"): "-", ord(BLANK): " ", ord("："): ":", ord("．"): ".",
 }
 
 
-def _agreed(numbers: list[float | None]) -> float | None:
-    """The number that all statements give; None if one of them cannot be read."""
-    return numbers[0] if numbers and all(number == numbers[0] for number in numbers) else None
-
-
 def _stated(text: str, dimension: str, scales: Mapping[str, tuple[float, float]]) -> Iterator[float | None]:
     """What is stated wherever the dimension is named and a number follows; None for one that cannot be taken."""
     name = re.compile(
         rf"(?<![^\W_])(?<!-){re.escape(dimension)}(?:_(?:rating|score|value|level))?(?![\w-])", re.IGNORECASE
     )
-    others = "|".join(re.escape(other) for other in scales)
+    dimensions = "|".join(re.escape(other) for other in scales)
+    before = re.compile(
+        rf"(?:{dimensions})[\"'*_]{{0,3}}\s{{0,3}}(?:,|/|&|and|und|\|)\s{{0,3}}[\"'*_]{{0,3}}\Z", re.IGNORECASE
+    )
+    scale = scales[dimension]
     for count, match in enumerate(name.finditer(text)):
         if count >= MOST_PLACES:
             yield None
             return
-        scale = scales[dimension]
-        if _is_shared(text, match.start(), match.end(), others):
+        joined = _JOINED.match(text, match.end())
+        is_shared = before.search(text[max(0, match.start() - 30) : match.start()]) or (
+            joined and re.fullmatch(dimensions, joined[1], re.IGNORECASE)
+        )
+        if is_shared:  # "valence, arousal: 0.8, 0.3"
             yield None
             continue
         tag = _TAG_END.match(text, match.end()) if text[match.start() - 1 : match.start()] == "<" else None
@@ -135,17 +135,6 @@ def _stated(text: str, dimension: str, scales: Mapping[str, tuple[float, float]]
         yield None if is_other_scale or is_another else _number(text, number, scale)
 
 
-def _is_shared(text: str, start: int, end: int, dimensions: str) -> bool:
-    """Whether several dimensions share what follows ("valence, arousal: 0.8, 0.3")."""
-    joined = _JOINED.match(text, end)
-    before = re.search(
-        rf"(?:{dimensions})[\"'*_]{{0,3}}\s{{0,3}}(?:,|/|&|and|und|\|)\s{{0,3}}[\"'*_]{{0,3}}\Z",
-        text[max(0, start - 30) : start],
-        re.IGNORECASE,
-    )
-    return before is not None or (joined is not None and re.fullmatch(dimensions, joined[1], re.IGNORECASE) is not None)
-
-
 def _after_scale(text: str, place: int, scale: tuple[float, float]) -> tuple[int, bool]:
     """Where a number would stand after a dimension's name and a scale, and whether that is another scale."""
     is_other = False
@@ -156,7 +145,9 @@ def _after_scale(text: str, place: int, scale: tuple[float, float]) -> tuple[int
         if bracket is not None and (
             _NUMBER.fullmatch(bracket[1].strip()) is None or text[bracket.end() : bracket.end() + 1] in (":", "=")
         ):
-            is_other |= not _describes(bracket[1], scale)
+            spaced = re.sub(r"(?<=\d)\s{0,3}(?:[-–—]|\.{2,3})\s{0,3}(?=\d)", " ", bracket[1])  # no minus in "1-9"
+            numbers = [_float(number) for number in re.findall(r"(?<![\d.])[-+]?\d{1,9}(?:\.\d{1,9})?", spaced)]
+            is_other |= bool(numbers) and {min(numbers), max(numbers)} != {float(scale[0]), float(scale[1])}
             place = bracket.end()
             continue
         described = _SCALE_WORDS.match(text, place)
@@ -171,18 +162,6 @@ def _after_scale(text: str, place: int, scale: tuple[float, float]) -> tuple[int
             is_other = True  # a dash or a minus
         place = link.end()
     return place, is_other
-
-
-def _describes(bracket: str, scale: tuple[float, float]) -> bool:
-    """Whether the numbers within brackets are the ends of the scale (or there are none)."""
-    numbers = [
-        _float(number)
-        for number in re.findall(
-            r"(?<![\d.])[-+]?\d{1,9}(?:\.\d{1,9})?",
-            re.sub(r"(?<=\d)\s{0,3}(?:[-–—]|\.{2,3})\s{0,3}(?=\d)", " ", bracket),
-        )
-    ]
-    return not numbers or {min(numbers), max(numbers)} == {float(scale[0]), float(scale[1])}
 
 
 def _number(text: str, number: re.Match[str], scale: tuple[float, float]) -> float | None:

@@ -2,7 +2,8 @@
 
 Every family of models has marks of its own (tags, special tokens, channels, speakers), and servers strip some of them.
 Marks are found by their form and named in `vocabulary.yaml`; what stands after the last mark that ends thoughts is the
-answer. All is done in one walk over the marks, so the time grows with the length of the text alone.
+answer. LaTeX around the words of an answer and places in the image are marks, too. All is done in one walk over the
+marks, so the time grows with the length of the text alone.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from enum import Enum, auto
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from harness.tasks.parser.grounding import PLACES
-from harness.tasks.parser.latex import latex_marks
 from harness.tasks.parser.objects import is_whole_object
 from harness.tasks.parser.words import field_kind, words
 
@@ -84,7 +83,12 @@ def split_reply(text: str, reasoning: str = "") -> Reply:
     if is_whole_object(text):
         return Reply(text, reasoning=reasoning.strip())
     marks = _without_fields(find_marks(text))
-    plain = _blanked(text, marks)
+    pieces, position = [], 0
+    for mark in marks:
+        pieces += [text[position : mark.start], BLANK * (mark.end - mark.start)]
+        position = mark.end
+    plain = "".join(pieces) + text[position:]
+
     cut, is_loose = _end_of_thoughts(plain, marks)
     final = _final_channel(plain, [mark for mark in marks if mark.start >= cut], cut)
     cut = len(plain) if final == -1 else final or cut
@@ -122,6 +126,19 @@ def has_words(text: str, start: int = 0, end: int | None = None) -> bool:
 
 # ---------------------------------------------------------------------------------------------- marks
 
+_PLACE_NAMES = r"(?:box|bbox|quad|det|points?|coords?|coordinates|loc|location|region|polygon)"
+_COORDINATES = r"[\s\d.,;:()\[\]-]{0,300}+"
+PLACES = re.compile(
+    rf"<\|?{_PLACE_NAMES}(?:_start)?\|?>{_COORDINATES}<[|/]{{1,2}}{_PLACE_NAMES}(?:_end)?\|?>"
+    r"|\{(?:<\d{1,4}>){2,8}+\}"
+    r"|<(?:loc|bin|patch_index|seg|coord|quant|x|y)_?\d{1,5}>"
+    r"|<\|?(?:object_ref|ref|phrase|object|grounding|det|p)(?:_start|_end)?\|?>(?=[^<]{0,400}<)"
+    r"|<[|/]{1,2}(?:object_ref|ref|phrase|object|grounding|det|p)(?:_start|_end)?\|?>"
+    r"|<\|object_ref_(?:start|end)\|>|</?grounding>|<delimiter_of_multi_objects/?>",
+    re.IGNORECASE,
+)
+"""Places in the image that some models write into sentences: the marks of a named thing, its coordinates as a whole."""
+
 _OPENS = r"<|&lt;|◁|＜|⟨|〈|《|\[|【|〔"
 _CLOSES = r">|&gt;|▷|＞|⟩|〉|》|\]|】|〕"
 _MARK = re.compile(
@@ -155,8 +172,11 @@ def find_marks(text: str) -> list[Mark]:
         for kind, name, pattern in _PLAIN_MARKS
         for match in pattern.finditer(text)
     ]
-    found += [*_passages(text), *_set_apart(text), *_comments(text)]
-    found += [Mark(Kind.ANSWER_OPENS if m.opens_box else Kind.NOISE, m.start, m.end, "box") for m in latex_marks(text)]
+    found += [*_passages(text), *_set_apart(text), *_latex_marks(text)]
+    start = text.find("<!--")
+    while start >= 0 and (end := text.find("-->", start)) >= 0:
+        found.append(Mark(Kind.NOISE, start, end + 3))  # a comment of HTML
+        start = text.find("<!--", end)
     found.sort(key=lambda mark: (mark.start, -mark.end))
     apart: list[Mark] = []
     for mark in found:
@@ -222,14 +242,6 @@ def _kind(name: str, is_closing: bool, is_token: bool, is_bracket: bool) -> Kind
     return Kind.ELEMENT_CLOSES if is_closing else Kind.ELEMENT_OPENS
 
 
-def _comments(text: str) -> Iterator[Mark]:
-    """Comments of HTML."""
-    start = text.find("<!--")
-    while start >= 0 and (end := text.find("-->", start)) >= 0:
-        yield Mark(Kind.NOISE, start, end + 3)
-        start = text.find("<!--", end)
-
-
 def _passages(text: str) -> list[Mark]:
     """Phrases at a line's start that open thoughts (in the text's first line) or end them."""
     phrases, found = words().passages, []
@@ -271,6 +283,47 @@ def _set_apart(text: str) -> Iterator[Mark]:
             yield Mark(Kind.THOUGHT_CLOSES, end, found.end(), "passage")
 
 
+_FORMATS = (
+    r"text(?:bf|it|rm|sf|tt|sc|sl|up|md|normal)?|math(?:bf|it|rm|sf|tt|cal)|emph|underline|uline|mbox|hbox|"
+    r"operatorname|boldsymbol|bm|(?:text)?color(?:box)?\s?\{[^{}\n]{1,30}\}"
+)
+_BRACE = re.compile(
+    rf"\\{{1,2}}(?:(?P<box>boxed|fbox|framebox)|(?P<format>{_FORMATS}))\s?\{{|(?<!\\)(?P<open>\{{)|(?<!\\)(?P<close>\}})"
+)
+_SWITCH = re.compile(
+    r"\\{1,2}(?:(?:begin|end)\{[a-z]{2,20}\*?\}"
+    r"|(?:q?quad|centering|noindent|displaystyle|bfseries|itshape|[lL]arge|LARGE|[hH]uge)(?![a-zA-Z]))"
+)
+_WORDS_AS_FORMULA = re.compile(r"(?<![\w$\\])(\$)(?=[^\W\d_])[\w -]{1,30}(?<=\w)(\$)(?![\w$])")
+_SIGN_BEFORE = re.compile(r"(?:\${1,2}|\\{1,2}[(\[])\s?\Z")
+_SIGN_AFTER = re.compile(r"[.!]?\s?(?:\${1,2}|\\{1,2}[)\]])")
+
+
+def _latex_marks(text: str) -> Iterator[Mark]:
+    r"""Commands that only set words in another way, the braces that close them, and signs of mathematics around those.
+
+    All braces are paired in one walk; the one that closes a box (`\boxed{awe}`) is no mark, because it ends a frame.
+    """
+    opened: list[re.Match[str]] = []
+    for brace in _BRACE.finditer(text) if "\\" in text else ():
+        if not brace["close"]:
+            opened.append(brace)
+            if not brace["open"]:
+                yield Mark(Kind.ANSWER_OPENS if brace["box"] else Kind.NOISE, *brace.span(), "box")
+                before = _SIGN_BEFORE.search(text, max(0, brace.start() - 4), brace.start())
+                if before is not None:
+                    yield Mark(Kind.NOISE, *before.span(), "box")
+        elif opened:
+            command = opened.pop()
+            if command["format"]:
+                yield Mark(Kind.NOISE, *brace.span(), "box")
+            after = None if command["open"] else _SIGN_AFTER.match(text, brace.end())
+            if after is not None:
+                yield Mark(Kind.NOISE, *after.span(), "box")
+    yield from (Mark(Kind.NOISE, *match.span(), "box") for match in _SWITCH.finditer(text))
+    yield from (Mark(Kind.NOISE, *m.span(i), "box") for m in _WORDS_AS_FORMULA.finditer(text) for i in (1, 2))
+
+
 def _without_fields(marks: Sequence[Mark]) -> list[Mark]:
     """The marks but for those that hold a record's fields (`<emotion>`, `<explanation>`), which stay in the text."""
     names = words().marks
@@ -280,7 +333,10 @@ def _without_fields(marks: Sequence[Mark]) -> list[Mark]:
     own_labels, own_reasons = labels - names["answers"], reasons - names["thoughts"]
     fields: set[str] = set()
     if own_labels:
-        fields = own_labels | (own_reasons or {name for name in reasons if not _holds(marks, name, own_labels)})
+        places = {name: [mark.start for mark in marks if mark.name == name] for name in reasons | own_labels}
+        inner = [place for name in own_labels for place in places[name]]
+        holding = {name for name in reasons if any(places[name][0] < place < places[name][-1] for place in inner)}
+        fields = own_labels | (own_reasons or reasons - holding)  # what holds the label holds thoughts
     elif own_reasons:
         fields = labels | own_reasons
     fields |= {name for name, kind in kinds.items() if kind == "measure"}
@@ -297,21 +353,6 @@ _TAGS = frozenset(
         Kind.ELEMENT_CLOSES,
     }
 )
-
-
-def _holds(marks: Sequence[Mark], name: str, inner: set[str]) -> bool:
-    """Whether one of the inner elements stands between the first and the last mark of a name."""
-    places = [mark.start for mark in marks if mark.name == name]
-    return any(mark.name in inner and places[0] < mark.start < places[-1] for mark in marks)
-
-
-def _blanked(text: str, marks: Sequence[Mark]) -> str:
-    """The text with blanks in place of its marks."""
-    pieces, position = [], 0
-    for mark in marks:
-        pieces += [text[position : mark.start], BLANK * (mark.end - mark.start)]
-        position = mark.end
-    return "".join(pieces) + text[position:]
 
 
 # ----------------------------------------------------------------------------------------- the answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from harness.tasks.parser.grounding import without_places
+from harness.tasks.parser.reply import PLACES
 from harness.tasks.parser.words import words
 
 
@@ -16,11 +16,6 @@ def without_closing_words(text: str) -> str:
     return head if gap and plain.startswith(words().offers) else text
 
 
-def _blank(marks: re.Match[str]) -> str:
-    """What stands in a sentence for marks: a blank, but none before a sign."""
-    return "" if marks.string[marks.end() : marks.end() + 1] in tuple(".,;:!?") else " "
-
-
 def tidy(text: str) -> str:
     """A sentence without blanks, quotation marks, brackets and emphasis around it; empty if it holds no word.
 
@@ -28,7 +23,9 @@ def tidy(text: str) -> str:
     'the lake is calm'
     """
     text = re.sub(r" ?\( ?\x1f[ \x1f]*\)", "", without_closing_words(text))
-    text = re.sub(r" ?\x1f[ \x1f]*", _blank, text).strip().strip("\ufffd").strip()
+    # a blank for marks, but none before a sign
+    text = re.sub(r" ?\x1f[ \x1f]*", lambda m: "" if m.string.startswith(_SIGNS, m.end()) else " ", text)
+    text = text.strip().strip("\ufffd").strip()
     text = re.sub(r"\*\*([^*\n]{1,400})\*\*", r"\1", text)
     text = unescape(text).strip() if "&" in text and ";" in text else text
     text = _CODA.sub("", _NAMED.sub("", text[:120]) + text[120:])
@@ -43,6 +40,7 @@ def tidy(text: str) -> str:
     return "" if _PLACEHOLDER.fullmatch(text) or not re.search(r"\w", text) else text
 
 
+_SIGNS = tuple(".,;:!?")
 _NAMED = re.compile(r"\A[\W_]{0,6}(?:explanation|reason)\s?[:：]\s?", re.IGNORECASE)
 _CODA = re.compile(
     r"(?:\s{0,3}\((?:\d{1,4} words?|truncated)\)|\n{1,3}word count[:：][^\n]{0,20}|\n{1,3}-{3,5}\n{1,2}end"
@@ -53,11 +51,18 @@ _CODA = re.compile(
 
 
 def sentence(text: str) -> str:
-    """A string that is an explanation as it is; empty if it merely stands for one."""
-    text = without_places(text).strip()
+    """A string that is an explanation as it is, without places in the image; empty if it merely stands for one.
+
+    >>> sentence("<ref>the sky</ref><box>(1,2),(3,4)</box> is vast")
+    'the sky is vast'
+    """
+    if "<" in text:  # one blank is left of those around a place
+        text = _PLACES.sub(lambda places: " " if " " in (places[0][0], places[0][-1]) else "", text)
+    text = text.strip()
     return "" if (text and not text.strip(".… ")) or _PLACEHOLDER.fullmatch(text.strip("<>[]{}. ")) else text
 
 
+_PLACES = re.compile(rf"[ ]?(?:{PLACES.pattern})(?:[ ]?(?:{PLACES.pattern}))*[ ]?", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
     r"(?:null|none|n/?a|nil|true|false|undefined|string|text|str|a sentence|one sentence|"
     r"(?:your |the |a )?(?:explanation|reason)(?: here)?)",
