@@ -1,1 +1,1 @@
-"""Dataset readers: one file per layout; `base.Reader` is what a new one implements."""
+"""Dataset readers: `base.Reader` is what a new one implements, `layout.LayoutReader` what most of them extend."""

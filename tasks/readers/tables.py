@@ -48,6 +48,19 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
         raise UserError(f"{path}: option 'encoding': no encoding is called {encoding!r}") from None
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: as `read_text`, or it is not JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+
+
 def read_rows(
     path: Path,
     columns: Sequence[str],

@@ -21,8 +21,8 @@ from harness.cli import main
 from harness.plan.registry import open_reader
 from harness.tasks.loading import builtin_cards, load_task
 from harness.tasks.metrics import java
-from harness.tasks.readers.affectvisdial import read_pickle
 from harness.tasks.readers.artemis_v2 import TEST_SETS, ArtemisV2Reader
+from harness.tasks.readers.datasets import read_pickle
 from harness.tasks.readers.emotion_words import EMOTION_WORDS, WORDS_OF_LABEL
 from harness.tasks.readers.layout import drawn_splits
 from harness.tasks.readers.tables import read_rows, text_list
