@@ -95,7 +95,10 @@ def load_task(path: Path) -> Task:
     document = YamlFile(path)
     card = document.read(Card)
     values: dict[str, Any] = card.model_dump(exclude_unset=True)
-    _check_name(document, card)
+    plain = card.name.isascii() and card.name[0].isalnum() and card.name.translate(_PUNCTUATION).isalnum()
+    if not plain or len(card.name) > LONGEST_NAME:
+        allowed = f"letters, digits, '.', '_' and '-' only, at most {LONGEST_NAME}"
+        raise document.error(document.at("name"), f"name {card.name!r}: use {allowed}; it names files")
     _check_labels(document, card)
     for dimension, (low, high) in values.get("ratings", {}).items():
         if low >= high:
@@ -108,13 +111,6 @@ def load_task(path: Path) -> Task:
             raise document.error(document.at("prompts", name), str(error)) from None
     values["prompts"] = {"default": DEFAULT_PROMPT} | card.prompts
     return Task(**values, source=path)
-
-
-def _check_name(document: YamlFile, card: Card) -> None:
-    plain = card.name.isascii() and card.name[0].isalnum() and card.name.translate(_PUNCTUATION).isalnum()
-    if not plain or len(card.name) > LONGEST_NAME:
-        allowed = f"letters, digits, '.', '_' and '-' only, at most {LONGEST_NAME}"
-        raise document.error(document.at("name"), f"name {card.name!r}: use {allowed}; it names files")
 
 
 _PUNCTUATION = str.maketrans("", "", "._-")

@@ -11,7 +11,8 @@ Options of the card:
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -81,11 +82,29 @@ class ArtemisReader(PreparedReader):
         Raises:
             UserError: not prepared, changed since, or the image folder is gone.
         """
-        images = self.images
+        images, is_deep_net = self.images, self.preprocessing == "deep-net"
+        text = "utterance" if self.preprocessing == "none" else "text"
+        shortest, longest = (SHORTEST, self.record["longest_utterance"]) if is_deep_net else (1, math.inf)
         for rows in self._paintings():
-            example = None if rows[0]["id"] in self.left_out else self._example(rows, images, split)
-            if example is not None:
-                yield example
+            first = rows[0]
+            own_split = first["split_deep_net" if is_deep_net else "split"]
+            kept = [row for row in rows if shortest <= row["tokens"] <= longest]
+            is_asked_for = first["id"] not in self.left_out and split in (None, own_split)
+            if first["picture"] is None or not kept or not is_asked_for:
+                continue
+            counts = dict.fromkeys(self.task.emotions, 0)
+            for row in rows:
+                counts[check_label(row["emotion"], self.task, str(self.folder))] += 1
+            # WikiArt's file names start with the artist: `Cubism/georges-braque_house` -> `georges braque`
+            artist = first["id"].partition("/")[2].partition("_")[0].replace("-", " ")
+            yield Example(
+                id=first["id"],
+                image=inside(images, first["picture"]),
+                annotations=tuple(Annotation(row["emotion"], row[text]) for row in kept),
+                emotion_histogram={label: count for label, count in counts.items() if count},
+                split=own_split,
+                meta={"style": first["art_style"].replace("_", " "), "artist": artist},
+            )
 
     def fingerprint(self) -> dict[str, Any]:
         """Checksums of the release and of the prepared copy, and the preprocessing."""
@@ -110,8 +129,12 @@ class ArtemisReader(PreparedReader):
             UserError: the release or the image folder is not what it should be.
         """
         release = self._release(annotations)
-        rows = _grouped(release.rows)
-        _add_splits(rows)
+        rows = release.rows.assign(id=release.rows["art_style"] + "/" + release.rows["painting"])
+        order = rows.groupby("id", sort=False).ngroup()  # a painting's rows together, paintings as they first appear
+        rows = rows.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+        key, high = rows["art_style"] + rows["painting"], rows["repetition"] >= HIGH_COVERAGE
+        rows["split"] = key.map(official_splits(key))
+        rows["split_deep_net"] = key.map(official_splits(key[~high])).where(~high, "rest")
         cleaned = [tokens(utterance) for utterance in bar(rows["utterance"].tolist(), "utterances", progress)]
         rows["text"] = [" ".join(words) for words in cleaned]
         rows["tokens"] = [len(words) for words in cleaned]
@@ -142,32 +165,6 @@ class ArtemisReader(PreparedReader):
         """The rows of one painting at a time."""
         for _, group in groupby(self.copied_rows(self.columns), key=lambda row: row["id"]):
             yield list(group)
-
-    def _example(self, rows: list[dict[str, Any]], images: Path, split: str | None) -> Example | None:
-        first = rows[0]
-        own_split = first["split_deep_net" if self.preprocessing == "deep-net" else "split"]
-        kept = [row for row in rows if self._keeps(row)]
-        if first["picture"] is None or not kept or split not in (None, own_split):
-            return None
-        counts = dict.fromkeys(self.task.emotions, 0)
-        for row in rows:
-            counts[check_label(row["emotion"], self.task, str(self.folder))] += 1
-        text = "utterance" if self.preprocessing == "none" else "text"
-        # WikiArt's file names start with the artist: `Cubism/georges-braque_house` -> `georges braque`
-        artist = first["id"].partition("/")[2].partition("_")[0].replace("-", " ")
-        return Example(
-            id=first["id"],
-            image=inside(images, first["picture"]),
-            annotations=tuple(Annotation(row["emotion"], row[text]) for row in kept),
-            emotion_histogram={label: count for label, count in counts.items() if count},
-            split=own_split,
-            meta={"style": first["art_style"].replace("_", " "), "artist": artist},
-        )
-
-    def _keeps(self, row: Mapping[str, Any]) -> bool:
-        if self.preprocessing == "deep-net":
-            return bool(SHORTEST <= row["tokens"] <= self.record["longest_utterance"])
-        return bool(row["tokens"])
 
 
 # ---------------------------------------------------------------------------------------------------- the release
@@ -291,20 +288,6 @@ def longest_utterance(rows: pd.DataFrame) -> float:
     import numpy as np
 
     return float(np.percentile(rows.loc[rows["split_deep_net"] == "train", "tokens"], LONGEST_PERCENTILE))
-
-
-def _grouped(rows: pd.DataFrame) -> pd.DataFrame:
-    """Bring the annotations of a painting together, paintings in order of first appearance."""
-    rows = rows.assign(id=rows["art_style"] + "/" + rows["painting"])
-    order = rows.groupby("id", sort=False).ngroup()
-    return rows.iloc[order.argsort(kind="stable")].reset_index(drop=True)
-
-
-def _add_splits(rows: pd.DataFrame) -> None:
-    key = rows["art_style"] + rows["painting"]
-    rows["split"] = key.map(official_splits(key))
-    high = rows["repetition"] >= HIGH_COVERAGE
-    rows["split_deep_net"] = key.map(official_splits(key[~high])).where(~high, "rest")
 
 
 def _table(release: Release, rows: pd.DataFrame, found: dict[str, FoundImage], limit: float) -> Iterator[TableRow]:

@@ -10,8 +10,6 @@ opening apostrophe differently from that of today (17 utterances in 33,412).
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
 
 _QUOTED_WORD = re.compile(r"""['"|](\w+)['"|]""")
 _PUNCTUATION = str.maketrans(dict.fromkeys(".?!,:;/\\-~*_=[–]{}$^@|%#<—>", " "))
@@ -77,32 +75,22 @@ _WITH_WILL = ("i", "he", "how", "it", "she", "they", "we", "what", "who", "you")
 _WITH_ARE = ("they", "we", "what", "you")
 
 
-def _expansions() -> dict[str, str]:
-    table = dict(_IRREGULAR)
-    table |= {f"{word}n't": f"{word} not" for word in _NEGATED}
-    table |= {f"{word}'s": f"{word} is" for word in _WITH_IS}
-    table |= {f"{word}'ve": f"{word} have" for word in _WITH_HAVE}
-    table |= {f"{word}'ll": f"{word} will" for word in _WITH_WILL}
-    table |= {f"{word}'re": f"{word} are" for word in _WITH_ARE}
-    table |= {f"{word}'d": f"{word} had" for word in _SUBJECTS}
-    return table
-
-
-_CONTRACTIONS = _expansions()
+_CONTRACTIONS = _IRREGULAR | {
+    **{f"{word}n't": f"{word} not" for word in _NEGATED},
+    **{f"{word}'s": f"{word} is" for word in _WITH_IS},
+    **{f"{word}'ve": f"{word} have" for word in _WITH_HAVE},
+    **{f"{word}'ll": f"{word} will" for word in _WITH_WILL},
+    **{f"{word}'re": f"{word} are" for word in _WITH_ARE},
+    **{f"{word}'d": f"{word} had" for word in _SUBJECTS},
+}
 # No word boundary to the left, as in the official pattern: "spirit's" becomes "spirit is".
 _CONTRACTION = re.compile("|".join(sorted(map(re.escape, _CONTRACTIONS), key=len, reverse=True)))
 
 
 def tokens(utterance: str) -> list[str]:
     """Clean one utterance and split it into lower-case tokens; joined by spaces they are the reference text."""
+    from nltk.tokenize.destructive import NLTKWordTokenizer  # regular expressions only, no data; NLTK is large
+
     text = _QUOTED_WORD.sub(r" \1 ", utterance.lower())
     text = _CONTRACTION.sub(lambda match: _CONTRACTIONS[match[0]], text)
-    return [str(token) for token in _treebank().tokenize(text.translate(_PUNCTUATION))]
-
-
-@cache
-def _treebank() -> Any:
-    # regular expressions only, no data; imported late because NLTK is large
-    from nltk.tokenize.destructive import NLTKWordTokenizer
-
-    return NLTKWordTokenizer()
+    return [str(token) for token in NLTKWordTokenizer().tokenize(text.translate(_PUNCTUATION))]

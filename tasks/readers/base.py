@@ -237,7 +237,8 @@ def facts_of(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Tab
     yield TableRow("examples", sizes.total())
     yield from (TableRow(f"examples in {split}", count) for split, count in sizes.items())
     if lengths:
-        quarter, half, most = (_percentile(lengths, part) for part in (25, 50, 95))
+        ordered = sorted(lengths.elements())
+        quarter, half, most = (ordered[(len(ordered) - 1) * part // 100] for part in (25, 50, 95))
         note = f"median words each; a quarter has at most {quarter}, 95 % at most {most}"
         yield TableRow("words of an explanation", half, note)
     if len(sizes) > 1:
@@ -249,16 +250,6 @@ def facts_of(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[Tab
     yield TableRow(
         "labels that occur", len(shares), f"entropy {entropy:.2f} of at most {math.log2(len(labels)):.2f} bits"
     )
-
-
-def _percentile(lengths: Counter[int], part: int) -> int:
-    """The least length that at least `part` percent of the texts do not exceed, as counted from the first text."""
-    left = (lengths.total() - 1) * part // 100
-    for length in sorted(lengths):
-        left -= lengths[length]
-        if left < 0:
-            break
-    return length
 
 
 def _in_several(what: str, found: Mapping[Hashable, set[str]]) -> TableRow:

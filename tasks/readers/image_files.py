@@ -45,16 +45,14 @@ def inside(root: Path, relative: str) -> Path:
         raise UserError(f"image {relative!r}: expected a path inside the image folder {root}")
     path = root / relative
     below = [path, *path.parents][: len(parts.parts)]
-    if any(map(os.path.islink, below)) and not _resolved(path, relative).is_relative_to(root.resolve()):
-        raise UserError(f"image {relative!r}: is a link that leaves the image folder {root}")
+    if any(map(os.path.islink, below)):
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError):  # which of them depends on Python's version
+            raise UserError(f"image {relative!r}: is a link that leads back to itself") from None
+        if not target.is_relative_to(root.resolve()):
+            raise UserError(f"image {relative!r}: is a link that leaves the image folder {root}")
     return path
-
-
-def _resolved(path: Path, name: str) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # which of them depends on Python's version
-        raise UserError(f"image {name!r}: is a link that leads back to itself") from None
 
 
 def official_attempts(name: str) -> tuple[str, str]:

@@ -53,7 +53,13 @@ class JsonlReader(Reader):
         path = self.path
         for number, text in self._lines():
             where = f"{path}, line {number}"
-            example = example_from_json(_load(text, where), self.task, path.parent, where)
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError) as error:  # numbers may be too long as well
+                raise UserError(f"{where}: not JSON: {error}") from None
+            if not isinstance(line, dict):
+                raise UserError(f"{where}: expected a JSON object, got {text.strip()[:40]!r}")
+            example = example_from_json(line, self.task, path.parent, where)
             if example.id in lines:
                 raise UserError(f"{where}: key 'id': {example.id!r} was given in line {lines[example.id]} already")
             lines[example.id] = number
@@ -132,16 +138,6 @@ class DemoReader(JsonlReader):
         ]
 
 
-def _load(text: str, where: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers may be too long as well
-        raise UserError(f"{where}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, got {text.strip()[:40]!r}")
-    return value
-
-
 def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: str) -> Example:
     """Turn one line of an examples file into an `Example`.
 
@@ -157,16 +153,17 @@ def example_from_json(line: Mapping[str, Any], task: Task, root: Path, where: st
     for key in line:
         if key not in _KEYS:
             raise UserError(f"{where}: unknown key {key!r}; {nearest(key, _KEYS)}")
-    annotations = _annotations(line, task, where)
-    return Example(
-        id=_text(line, "id", where),
-        image=_image(line, root, where),
-        annotations=annotations,
-        emotion_histogram=histogram(annotations),
-        split=_text(line, "split", where) if "split" in line else "test",
-        meta=_meta(line, where),
-        ratings=_ratings(line, task, where),
-    )
+    entries = line.get("annotations")
+    if not isinstance(entries, list) or not (entries or line.get("split") == "train"):
+        raise UserError(f"{where}: key 'annotations' must be a list with at least one entry, got {entries!r}")
+    annotations = tuple(_annotation(entry, task, f"{where}: annotation {i}") for i, entry in enumerate(entries, 1))
+    id_, image = _text(line, "id", where), _image(line, root, where)
+    split = _text(line, "split", where) if "split" in line else "test"
+    meta = line.get("meta", {})
+    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
+        raise UserError(f"{where}: key 'meta' must map names to text, got {meta!r}")
+    ratings = _ratings(line["ratings"], task, where) if "ratings" in line else {}
+    return Example(id_, image, annotations, histogram(annotations), split, meta, ratings)
 
 
 def _text(line: Mapping[str, Any], key: str, where: str) -> str:
@@ -194,13 +191,6 @@ def _image(line: Mapping[str, Any], root: Path, where: str) -> Path:
     return path
 
 
-def _annotations(line: Mapping[str, Any], task: Task, where: str) -> tuple[Annotation, ...]:
-    value = line.get("annotations")
-    if not isinstance(value, list) or not (value or line.get("split") == "train"):
-        raise UserError(f"{where}: key 'annotations' must be a list with at least one entry, got {value!r}")
-    return tuple(_annotation(entry, task, f"{where}: annotation {i}") for i, entry in enumerate(value, 1))
-
-
 def _annotation(entry: Any, task: Task, where: str) -> Annotation:
     if not task.explanations and isinstance(entry, dict):
         entry = {"explanation": ""} | entry
@@ -212,11 +202,8 @@ def _annotation(entry: Any, task: Task, where: str) -> Annotation:
     return Annotation(emotion, _text(entry, "explanation", where))
 
 
-def _ratings(line: Mapping[str, Any], task: Task, where: str) -> dict[str, float]:
-    """The ratings that the card declares, all of them or, for an image that nobody rated, none."""
-    if "ratings" not in line:
-        return {}
-    found = line["ratings"]
+def _ratings(found: Any, task: Task, where: str) -> dict[str, float]:
+    """The ratings of an image, each dimension that the card declares."""
     if not isinstance(found, dict) or found.keys() != task.ratings.keys():
         wanted = ", ".join(task.ratings) or "none, as the card declares no `ratings`"
         raise UserError(f"{where}: key 'ratings': expected {wanted}; got {found!r}")
@@ -225,10 +212,3 @@ def _ratings(line: Mapping[str, Any], task: Task, where: str) -> dict[str, float
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise UserError(f"{where}: key 'ratings': {name} must be a number from {low:g} to {high:g}, got {value!r}")
     return {name: float(value) for name, value in found.items()}
-
-
-def _meta(line: Mapping[str, Any], where: str) -> dict[str, str]:
-    meta = line.get("meta", {})
-    if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
-        raise UserError(f"{where}: key 'meta' must map names to text, got {meta!r}")
-    return meta

@@ -322,10 +322,33 @@ class LayoutReader(PreparedReader):
         if repeated:
             raise UserError(f"{annotations}: {repeated[0]!r} is described {len(repeated)} times; ids must be unique")
         found, ambiguous = self._found(entries, images, progress)
-        kept = list(_example_rows(entries, found, self._splits_of(entries)))
+        splits = self._splits_of(entries)
+        kept = [
+            {
+                "id": entry.id,
+                "image": found[entry.image].path,
+                "split": entry.split or splits[entry.image],
+                "annotations": [asdict(annotation) for annotation in entry.annotations],
+                "meta": list(entry.meta.items()),
+                "ratings": list(entry.ratings.items()),
+                "context": entry.context,
+            }
+            for entry in entries
+            if entry.annotations and found[entry.image].path is not None
+        ]
         if not kept:
             raise UserError(f"{annotations}: no image with a usable annotation")
-        rows = tuple(_table_rows(entries, found, remarks, ambiguous, self.needs_images))
+        counts = [len(entry.annotations) for entry in entries]
+        rows = [
+            TableRow("entries", len(entries)),
+            TableRow("annotations", sum(counts)),
+            TableRow("most annotations of one entry", max(counts)),
+            TableRow("entries without a usable annotation", counts.count(0)),
+            *(TableRow(what, count) for what, count in sorted(remarks.items())),
+            *image_rows(found, self.needs_images),
+        ]
+        if ambiguous:
+            rows.append(TableRow("images of ambiguous name", len(ambiguous), ", ".join(list(ambiguous)[:3])))
         checksum = sha256(annotations) if annotations.is_file() else None
         return self.keep_copy(
             lambda path: _write_rows(path, kept), found, rows, annotations, images, annotations_sha256=checksum
@@ -413,43 +436,6 @@ def _strata(names: list[str], classes: Mapping[str, str]) -> list[str] | None:
     merged = [classes[name] if counts[classes[name]] > 1 else "" for name in names]
     groups = Counter(merged)
     return merged if len(groups) > 1 and min(groups.values()) > 1 and len(groups) * 2 <= len(names) else None
-
-
-def _example_rows(
-    entries: Sequence[Entry], found: Mapping[str, FoundImage], drawn: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    """Rows of the copy: the entries that have an annotation and an image."""
-    for entry in entries:
-        path = found[entry.image].path
-        if path is not None and entry.annotations:
-            yield {
-                "id": entry.id,
-                "image": path,
-                "split": entry.split or drawn[entry.image],
-                "annotations": [asdict(annotation) for annotation in entry.annotations],
-                "meta": list(entry.meta.items()),
-                "ratings": list(entry.ratings.items()),
-                "context": entry.context,
-            }
-
-
-def _table_rows(
-    entries: Sequence[Entry],
-    found: Mapping[str, FoundImage],
-    remarks: Mapping[str, int],
-    ambiguous: Mapping[str, str],
-    decoded: bool,
-) -> Iterator[TableRow]:
-    """What the table of `data prepare` shows."""
-    yield TableRow("entries", len(entries))
-    yield TableRow("annotations", sum(len(entry.annotations) for entry in entries))
-    most = max((len(entry.annotations) for entry in entries), default=0)
-    yield TableRow("most annotations of one entry", most)
-    yield TableRow("entries without a usable annotation", sum(not entry.annotations for entry in entries))
-    yield from (TableRow(what, count) for what, count in sorted(remarks.items()))
-    yield from image_rows(found, decoded)
-    if ambiguous:
-        yield TableRow("images of ambiguous name", len(ambiguous), ", ".join(list(ambiguous)[:3]))
 
 
 def image_rows(found: Mapping[str, FoundImage], decoded: bool = True) -> Iterator[TableRow]:

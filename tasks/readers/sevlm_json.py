@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from harness.tasks.readers.base import PreparedTable, Reader, TableRow, check_label, count_splits, facts_of
 from harness.tasks.readers.image_files import image_names, inside, locate
 from harness.tasks.readers.layout import sha256
-from harness.types import Annotation, Example, Task, UserError, histogram
+from harness.types import Annotation, Example, UserError, histogram
 
 SPLITS = ("train", "val", "test")
 _MOST_ANNOTATORS = 200
@@ -92,7 +92,13 @@ class SEVLMJsonReader(Reader):
     def _split_examples(self, split: str, path: Path) -> Iterator[Example]:
         for key, entry in _read(path).items():
             where = f"{path}, id {key}"
-            annotations = _annotations(entry, self.task, where)
+            emotions, explanations = (_field(entry, name, list, where) for name in ("emotions", "explanations"))
+            if len(emotions) != len(explanations):
+                raise UserError(f"{where}: {len(emotions)} emotions but {len(explanations)} explanations")
+            annotations = tuple(
+                Annotation(check_label(str(emotion), self.task, where), str(explanation))
+                for emotion, explanation in zip(emotions, explanations, strict=True)
+            )
             located = locate(_field(entry, "image_name", str, where), self._present)
             if located is not None:
                 yield Example(
@@ -139,16 +145,6 @@ def _field(entry: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind) or not value:
         raise UserError(f"{where}: key {key!r} must be a non-empty {kind.__name__}, got {value!r}")
     return value
-
-
-def _annotations(entry: Any, task: Task, where: str) -> tuple[Annotation, ...]:
-    emotions, explanations = (_field(entry, key, list, where) for key in ("emotions", "explanations"))
-    if len(emotions) != len(explanations):
-        raise UserError(f"{where}: {len(emotions)} emotions but {len(explanations)} explanations")
-    return tuple(
-        Annotation(check_label(str(emotion), task, where), str(explanation))
-        for emotion, explanation in zip(emotions, explanations, strict=True)
-    )
 
 
 def _histogram(entry: Any, annotations: Sequence[Annotation], labels: Sequence[str], where: str) -> Mapping[str, int]:

@@ -80,9 +80,15 @@ class TableReader(LayoutReader):
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """One entry per image or id."""
-        roles, marks, bands = self._roles(annotations), self._marks(), self._bands()
+        roles = self._roles(annotations)
+        mark = self.option("marks", "-")  # a column of 0 and 1 for each label, instead of one that holds labels
+        marks = {label: mark.replace("{}", label) for label in self.task.emotions} if mark != "-" else {}
+        bands = self._bands()
         spelled = LabelSpelling(self.task, remarks, self.task.options.get("aliases"))
-        drop = self._drops_duplicates()
+        duplicates = self.option("duplicates", "keep")
+        if duplicates not in ("keep", "drop"):
+            raise UserError(f"{self._where()}: option 'duplicates': {nearest(duplicates, ('keep', 'drop'))}")
+        drop = duplicates == "drop"
         found: dict[str, list[_Row]] = {}
         seen: set[tuple[str, ...]] = set()
         wanted = [*(column for pattern in roles.values() for column in pattern.columns()), *marks.values()]
@@ -140,14 +146,16 @@ class TableReader(LayoutReader):
         )
 
     def _rows_of(self, path: Path, columns: Sequence[str]) -> Iterator[_Row]:
-        delimiter = self.task.options.get("delimiter")
+        delimiter, unfold = self.task.options.get("delimiter"), self.task.options.get("unfold", [])
+        if not isinstance(unfold, list) or not all(isinstance(column, str) for column in unfold):
+            raise UserError(f"{self._where()}: option 'unfold' must be a list of columns, got {unfold!r}")
         return read_rows(
             path,
             columns,
             encoding=self.option("encoding", "utf-8"),
             delimiter="\t" if delimiter == "tab" else delimiter,
             header_rows=int(self.number("header_rows", 1)),
-            unfold=self._unfold(),
+            unfold=unfold,
         )
 
     def _roles(self, annotations: Path) -> dict[str, _Pattern]:
@@ -164,23 +172,6 @@ class TableReader(LayoutReader):
             "options: {columns: {image: COLUMN, emotion: COLUMN, explanation: COLUMN}} with columns of "
             f"{annotations}: {header}; roles: {', '.join(ROLES)}"
         )
-
-    def _drops_duplicates(self) -> bool:
-        choice = self.option("duplicates", "keep")
-        if choice not in ("keep", "drop"):
-            raise UserError(f"{self._where()}: option 'duplicates': {nearest(choice, ('keep', 'drop'))}")
-        return choice == "drop"
-
-    def _unfold(self) -> list[str]:
-        given = self.task.options.get("unfold", [])
-        if not isinstance(given, list) or not all(isinstance(column, str) for column in given):
-            raise UserError(f"{self._where()}: option 'unfold' must be a list of columns, got {given!r}")
-        return given
-
-    def _marks(self) -> dict[str, str]:
-        """Label -> its column of 0 and 1; empty if the labels stand in one column."""
-        pattern = self.option("marks", "-")
-        return {label: pattern.replace("{}", label) for label in self.task.emotions} if pattern != "-" else {}
 
     def _bands(self) -> list[float]:
         limits: Any = self.task.options.get("valence_bands", [])
