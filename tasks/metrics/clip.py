@@ -60,21 +60,29 @@ class ImageTextSimilarity:
 
     def vectors(self, things: Iterable[str | Path]) -> list[FloatArray | None]:
         """A unit vector (d,) for each text (cut at the longest that CLIP takes) or image file, None for no image."""
+        import torch
+
         wanted = list(things)
         new = [thing for thing in dict.fromkeys(wanted) if thing not in self._vectors]
-        texts = [thing for thing in new if isinstance(thing, str)]
-        for start in range(0, len(texts), _BATCH):
-            batch = texts[start : start + _BATCH]
-            self._keep(batch, self._texts(batch))
-        paths = [thing for thing in new if isinstance(thing, Path)]
-        self._vectors.update(dict.fromkeys(paths))
-        pixels: dict[Path, Tensor] = {}  # not the images as opened: a batch of large ones would fill the memory
-        for path in paths:
-            with suppress(ImageError):
-                pixels[path] = self._pixels(path)
-            if len(pixels) == _BATCH or (pixels and path is paths[-1]):
-                self._keep(list(pixels), self._images(list(pixels.values())))
-                pixels.clear()
+        if new:
+            model, tokenizer, processor = self._clip
+            longest = model.config.text_config.max_position_embeddings
+            texts = [thing for thing in new if isinstance(thing, str)]
+            for start in range(0, len(texts), _BATCH):
+                batch = texts[start : start + _BATCH]
+                said = [PREFIX + one_line(text) for text in batch]
+                tokens = tokenizer(said, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+                self._keep(batch, model.get_text_features(**tokens.to(model.device)).pooler_output)
+            paths = [thing for thing in new if isinstance(thing, Path)]
+            self._vectors.update(dict.fromkeys(paths))
+            pixels: dict[Path, Tensor] = {}  # not the images as opened: a batch of large ones would fill the memory
+            for path in paths:
+                with suppress(ImageError):
+                    pixels[path] = processor(images=[open_image(path)], return_tensors="pt")["pixel_values"]
+                if len(pixels) == _BATCH or (pixels and path is paths[-1]):
+                    stacked = torch.cat([*pixels.values()])  # (B, 3, H, W)
+                    self._keep(list(pixels), model.get_image_features(stacked.to(model.device)).pooler_output)
+                    pixels.clear()
         return [self._vectors[thing] for thing in wanted]
 
     def forget(self) -> None:
@@ -91,31 +99,6 @@ class ImageTextSimilarity:
 
         unit = torch.nn.functional.normalize(features.double(), dim=-1).cpu().numpy()
         self._vectors.update(zip(things, unit, strict=True))
-
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        model, tokenizer, _ = self._clip
-        longest = model.config.text_config.max_position_embeddings
-        said = [PREFIX + one_line(text) for text in texts]
-        tokens = tokenizer(said, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        features: Tensor = model.get_text_features(**tokens.to(model.device)).pooler_output
-        return features
-
-    def _pixels(self, path: Path) -> Tensor:
-        """(1, 3, H, W) of an image file.
-
-        Raises:
-            ImageError: it cannot be opened.
-        """
-        _, _, processor = self._clip
-        found: Tensor = processor(images=[open_image(path)], return_tensors="pt")["pixel_values"]
-        return found
-
-    def _images(self, pixels: Sequence[Tensor]) -> Tensor:
-        import torch
-
-        model, _, _ = self._clip
-        features: Tensor = model.get_image_features(pixel_values=torch.cat(list(pixels)).to(model.device)).pooler_output
-        return features
 
     @cached_property
     def _clip(self) -> tuple[Any, Any, Any]:
@@ -175,7 +158,8 @@ class ClipScore(MeanMetric):
     def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
         """(n, 2): score, 1."""
         shown = [row.example.image if row.explanation is not None else None for row in rows]
-        counted = [i for i, path in enumerate(shown) if path is not None and self._counts(rows[i])]
+        has_references = [not self.reference_texts or bool(self._references([row])) for row in rows]
+        counted = [i for i, path in enumerate(shown) if path is not None and has_references[i]]
         images = dict(zip(counted, self._clip().vectors(shown[i] for i in counted), strict=True))  # type: ignore[misc]
         scores, eligible = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
         for i, image in images.items():
@@ -187,10 +171,6 @@ class ClipScore(MeanMetric):
         """The CLIP and what stands before texts."""
         clip = self.context.find(ImageTextSimilarity)
         return {"clip": "none" if clip is None else clip.shown_name(), "prefix": PREFIX.strip().replace(" ", "_")}
-
-    def _counts(self, row: ScoredExample) -> bool:
-        del row
-        return True
 
     def _references(self, rows: Sequence[ScoredExample]) -> list[str]:
         del rows
@@ -222,9 +202,6 @@ class RefClipScore(ClipScore):
     description = "How near the explanation is to the image and to what people said, in CLIP's space."
     bounds = (0.0, 2 * WEIGHT / (WEIGHT + 1))
     reference_texts = True
-
-    def _counts(self, row: ScoredExample) -> bool:
-        return bool(self._references([row]))
 
     def _references(self, rows: Sequence[ScoredExample]) -> list[str]:
         return [a.explanation for row in rows for a in row.references if a.explanation]

@@ -6,7 +6,7 @@ A non-answer (refusal, unparsed, failed) stays in the denominators: it is correc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from harness.tasks.metrics.base import (
     ratio,
     statistics_of,
 )
+from harness.tasks.readers.emotion_words import EMOTION_WORDS
 from harness.types import Task
 
 
@@ -260,7 +261,12 @@ class PolarityAccuracy(MeanMetric):
         polarity = self.context.task.polarity
         if not polarity:
             raise Unavailable("the task names no polarity of its emotions")
-        dominant = [self.context.dominant(_grouped(row.histogram, polarity)) for row in rows]
+        dominant = []
+        for row in rows:
+            counts: Counter[str] = Counter()
+            for emotion, count in row.histogram.items():
+                counts[polarity[emotion]] += count
+            dominant.append(self.context.dominant(counts))
         correct = [
             float(row.emotion is not None and polarity[row.emotion] == d) for row, d in zip(rows, dominant, strict=True)
         ]
@@ -269,13 +275,6 @@ class PolarityAccuracy(MeanMetric):
     def fields(self) -> dict[str, str]:
         """The protocol's dominance rule."""
         return {"dominance": dominance_rule(self.context.task).name}
-
-
-def _grouped(histogram: Mapping[str, int], polarity: Mapping[str, str]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for emotion, count in histogram.items():
-        counts[polarity[emotion]] += count
-    return counts
 
 
 class _PerClass(AdditiveMetric):
@@ -474,3 +473,65 @@ class KrippendorffAlpha(AdditiveMetric):
         agreed, counts = sums[..., 0], sums[..., 1:]
         n = counts.sum(-1)
         return 1 - ratio((n - 1) * (n - 2 * agreed), n * n - (counts**2).sum(-1))
+
+
+# ------------------------------------------------------------------------ labels that are words of people's own
+
+
+class WheelPrecision(MeanMetric):
+    """Share of images whose answered word belongs to a family of words that people used; a non-answer counts 0.
+
+    The families are those of `emotion_words`; a word outside them is a family of its own. Range 0..1, higher is better.
+    """
+
+    name = "wheel_precision"
+    label = "Word precision"
+    description = "Answers with a word, or a near synonym, that people used."
+    family = "label"
+    group = "label-more"
+    style = "percent"
+    decimals = 1
+    higher_is_better = True
+    proportion = True
+    views: ClassVar[frozenset[View]] = frozenset({"predicted", "slice"})
+    source = "after AffectGPT, EW metrics"
+
+    @classmethod
+    def applies(cls, task: Task) -> bool:
+        """Where labels are people's own words."""
+        return task.options.get("words") == "own"
+
+    def statistics(self, rows: Sequence[ScoredExample]) -> Statistics:
+        """(n, 2): score, 1."""
+        people = [{_family(word) for word, count in row.histogram.items() if count > 0} for row in rows]
+        found = [row.emotion is not None and _family(row.emotion) in own for row, own in zip(rows, people, strict=True)]
+        return mean_statistics(
+            [self.score(f, len(own)) for f, own in zip(found, people, strict=True)], [*map(bool, people)]
+        )
+
+    def score(self, found: bool, families: int) -> float:
+        """The score of one image."""
+        del families
+        return float(found)
+
+
+class WheelRecall(WheelPrecision):
+    """Mean over images of [the answered word's family is one that people used] / the number of families they used.
+
+    One word is answered, so that an image about which people use several families cannot reach 1. Range 0..1, higher is
+    better.
+    """
+
+    name = "wheel_recall"
+    label = "Word recall"
+    description = "Share of the different words that people used which the answer covers."
+    proportion = False
+
+    def score(self, found: bool, families: int) -> float:
+        """The score of one image."""
+        return found / families if families else 0.0
+
+
+def _family(word: str) -> str:
+    plain = word.strip().casefold()
+    return EMOTION_WORDS.get(plain, plain)

@@ -62,7 +62,17 @@ class TextSimilarity:
         new = [pair for pair in new if pair not in self._known]
         for start in range(0, len(new), _PAIRS_AT_ONCE):
             part = new[start : start + _PAIRS_AT_ONCE]
-            self._known.update(zip(part, self._score(part), strict=True))
+            model, tokenizer, _ = self._encoder
+            device = str(next(model.parameters()).device)
+            # every word piece weighs 1: no inverse document frequencies; the marks around a text weigh nothing
+            weights = defaultdict(lambda: 1.0, {tokenizer.sep_token_id: 0.0, tokenizer.cls_token_id: 0.0})
+            candidates, references = [c for c, _ in part], [r for _, r in part]
+            scores = _bert_score().bert_cos_score_idf(
+                model, references, candidates, tokenizer, weights, batch_size=_BATCH, device=device
+            )  # (n, 3): precision, recall, F1
+            # a text's company decides how its batch is padded, and so the last bits
+            f1 = [round(score, _DECIMALS) for score in scores[:, 2].tolist()]
+            self._known.update(zip(part, f1, strict=True))
         return np.array([self._known[pair] for pair in wanted], dtype=np.float64)
 
     def forget(self) -> None:
@@ -74,18 +84,6 @@ class TextSimilarity:
         _, _, layer = self._encoder
         found: str = _bert_score().get_hash(shown(self._name), layer, False, False, False, False)
         return found
-
-    def _score(self, pairs: Sequence[Pair]) -> list[float]:
-        model, tokenizer, _ = self._encoder
-        device = str(next(model.parameters()).device)
-        # every word piece weighs 1: no inverse document frequencies; the marks around a text weigh nothing
-        weights = defaultdict(lambda: 1.0, {tokenizer.sep_token_id: 0.0, tokenizer.cls_token_id: 0.0})
-        candidates, references = [c for c, _ in pairs], [r for _, r in pairs]
-        scores = _bert_score().bert_cos_score_idf(
-            model, references, candidates, tokenizer, weights, batch_size=_BATCH, device=device
-        )  # (n, 3): precision, recall, F1
-        # a text's company decides how its batch is padded, and so the last bits
-        return [round(score, _DECIMALS) for score in scores[:, 2].tolist()]
 
     @cached_property
     def _encoder(self) -> tuple[Any, Any, int]:

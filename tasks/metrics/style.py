@@ -282,7 +282,8 @@ class Corpus:
         for column in self._columns:
             _advance(state[:, : len(column)], masks[:, column])
         lengths = np.empty(len(self._order), dtype=np.int64)
-        lengths[self._order] = _zero_bits(state)
+        zeros = np.ascontiguousarray(~state).view(np.uint8).reshape(*state.shape, 8)  # (blocks, texts, 8 bytes)
+        lengths[self._order] = np.unpackbits(zeros, axis=-1).sum(axis=(0, 2), dtype=np.int64)
         return lengths
 
 
@@ -298,13 +299,6 @@ def _advance(state: npt.NDArray[np.uint64], mask: npt.NDArray[np.uint64]) -> Non
             wrapped |= overflow & (total == 0)
         block[:] = total | (block ^ shared)
         overflow = wrapped
-
-
-def _zero_bits(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Number of zero bits (n,) over the blocks (blocks, n)."""
-    as_bytes = np.ascontiguousarray(~state).view(np.uint8).reshape(*state.shape, 8)  # (blocks, n, 8)
-    counts: npt.NDArray[np.int64] = np.unpackbits(as_bytes, axis=-1).sum(axis=(0, 2), dtype=np.int64)
-    return counts
 
 
 class LCSNovelty(WordsMetric):

@@ -56,11 +56,21 @@ class SentenceEncoder:
 
     def vectors(self, texts: Iterable[str]) -> FloatArray:
         """(n, d), unit length."""
+        import torch
+
         wanted = list(texts)
         new = [text for text in dict.fromkeys(wanted) if text not in self._vectors]
         for start in range(0, len(new), _BATCH):
             batch = new[start : start + _BATCH]
-            self._vectors.update(zip(batch, self._encoded(batch), strict=True))
+            model, tokenizer, longest = self._encoder
+            lines = [one_line(text) for text in batch]
+            tokens = tokenizer(lines, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+            with torch.inference_mode():
+                states = model(**tokens.to(model.device)).last_hidden_state.double()  # (B, T, d)
+            weights = tokens["attention_mask"].unsqueeze(-1)  # (B, T, 1)
+            means = (states * weights).sum(1) / weights.sum(1)
+            unit = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
+            self._vectors.update(zip(batch, unit, strict=True))
         return np.array([self._vectors[text] for text in wanted])
 
     def forget(self) -> None:
@@ -70,20 +80,6 @@ class SentenceEncoder:
     def shown_name(self) -> str:
         """The hub id, or the folder's name and the hash of its weights."""
         return shown(self._name)
-
-    def _encoded(self, texts: Sequence[str]) -> FloatArray:
-        import torch
-
-        model, tokenizer, longest = self._encoder
-        tokens = tokenizer(
-            [one_line(text) for text in texts], padding=True, truncation=True, max_length=longest, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            states = model(**tokens.to(model.device)).last_hidden_state.double()  # (B, T, d)
-        weights = tokens["attention_mask"].unsqueeze(-1)  # (B, T, 1)
-        means = (states * weights).sum(1) / weights.sum(1)
-        unit: FloatArray = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
-        return unit
 
     @cached_property
     def _encoder(self) -> tuple[Any, Any, int]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.tasks.text_emotion.base import FloatArray, TextClassifier
+from harness.tasks.text_emotion.base import FloatArray, TextClassifier, accuracy
 from harness.types import Annotation, UserError
 from harness.yaml_file import Settings
 
@@ -76,32 +76,29 @@ class EncoderClassifier(TextClassifier):
             made._network.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"]
         )
         steps = settings["epochs"] * -(-len(train) // settings["batch_size"])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_then_linear(step, steps))
+        warm = max(1, steps // 10)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda s: (s + 1) / warm if s < warm else max(0.0, (steps - s) / max(1, steps - warm))
+        )
         best, kept = -1.0, made._weights()
         for _ in range(settings["epochs"]):
-            made._epoch(train, settings["batch_size"], optimiser, schedule)
-            right = made._accuracy(val) if val else best
+            made._network.train()
+            for rows in torch.split(torch.randperm(len(train)), settings["batch_size"]):
+                part = [train[i] for i in rows.tolist()]
+                targets = torch.tensor([made.labels.index(u.emotion) for u in part], device=made._network.device)
+                loss = nn.functional.cross_entropy(made._forward([u.explanation for u in part]), targets)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(made._network.parameters(), 1.0)
+                optimiser.step()
+                schedule.step()
+            measured = accuracy(made, val)
+            right = best if measured is None else measured
             if right >= best:
                 best, kept = right, made._weights()
         made._network.load_state_dict(kept)
         made._network.to("cpu")
         return made
-
-    def _epoch(self, train: Sequence[Annotation], size: int, optimiser: Any, schedule: Any) -> None:
-        self._network.train()
-        for rows in torch.split(torch.randperm(len(train)), size):
-            part = [train[i] for i in rows.tolist()]
-            targets = torch.tensor([self.labels.index(u.emotion) for u in part], device=self._network.device)
-            loss = nn.functional.cross_entropy(self._forward([u.explanation for u in part]), targets)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-
-    def _accuracy(self, utterances: Sequence[Annotation]) -> float:
-        likeliest = self.probabilities([u.explanation for u in utterances]).argmax(axis=1)
-        return float(np.mean([self.labels[i] == u.emotion for i, u in zip(likeliest, utterances, strict=True)]))
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self._network.state_dict().items()}
@@ -132,8 +129,3 @@ class EncoderClassifier(TextClassifier):
     def load(cls, folder: Path, labels: Sequence[str], settings: Mapping[str, Any]) -> Self:
         """Read what `save` wrote."""
         return cls(labels, folder, settings["longest"])
-
-
-def _warm_then_linear(step: int, steps: int) -> float:
-    warm = max(1, steps // 10)
-    return (step + 1) / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))

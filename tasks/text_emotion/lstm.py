@@ -137,7 +137,13 @@ class LSTMClassifier(TextClassifier):
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [10, 20, 30], gamma=0.5)
         best, kept = -1.0, made._weights()
         for _ in range(settings["epochs"]):
-            made._epoch(inputs, targets, settings["batch_size"], optimiser)
+            made._network.train()
+            for rows in torch.split(torch.randperm(len(inputs)), settings["batch_size"]):
+                logits = made._network(_trimmed(inputs[rows]).to(place))
+                loss = nn.functional.cross_entropy(logits, targets[rows].to(place))
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
             schedule.step()
             right = float((made._logits(seen).argmax(1) == _targets(labels, val)).float().mean()) if val else best
             if right >= best:
@@ -145,16 +151,6 @@ class LSTMClassifier(TextClassifier):
         made._network.load_state_dict(kept)
         made._network.to("cpu")
         return made
-
-    def _epoch(self, inputs: Tensor, targets: Tensor, size: int, optimiser: torch.optim.Optimizer) -> None:
-        self._network.train()
-        place = self._network.output.weight.device
-        for rows in torch.split(torch.randperm(len(inputs)), size):
-            tokens = _trimmed(inputs[rows]).to(place)
-            loss = nn.functional.cross_entropy(self._network(tokens), targets[rows].to(place))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self._network.state_dict().items()}

@@ -77,7 +77,13 @@ class TfidfClassifier(TextClassifier):
             model.fit(vectors, [labels.index(u.emotion) for u in train])
         except ValueError as error:
             raise UserError(f"text-emotion: cannot be trained on these utterances ({error})") from error
-        coefficients, intercepts = _all_classes(model, len(labels))
+        # a label that never occurs gets probability 0
+        coefficients = np.zeros((len(labels), model.coef_.shape[1]))
+        intercepts = np.full(len(labels), -np.inf)
+        if len(model.classes_) == 2:  # scikit-learn keeps the second class's logit only
+            coefficients[model.classes_[1]], intercepts[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
+        else:
+            coefficients[model.classes_], intercepts[model.classes_] = model.coef_, model.intercept_
         return cls(labels, vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, coefficients, intercepts)
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
@@ -112,14 +118,3 @@ def _vectorizer(**options: Any) -> Any:
     # one-letter words count too: "i" tells a feeling from a description
     pattern = r"(?u)\b\w+(?:'\w+)?\b"
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, **options)  # type: ignore[no-untyped-call]
-
-
-def _all_classes(model: Any, number: int) -> tuple[FloatArray, FloatArray]:
-    """Coefficients (L, V) and intercepts (L,) of every label; a label that never occurs gets probability 0."""
-    coefficients = np.zeros((number, model.coef_.shape[1]))
-    intercepts = np.full(number, -np.inf)
-    if len(model.classes_) == 2:  # scikit-learn keeps the second class's logit only
-        coefficients[model.classes_[1]], intercepts[model.classes_] = model.coef_[0], (0.0, model.intercept_[0])
-    else:
-        coefficients[model.classes_], intercepts[model.classes_] = model.coef_, model.intercept_
-    return coefficients, intercepts
