@@ -15,8 +15,7 @@ from harness.atomic import write_atomically
 from harness.reports import affect, labels, numbers, scatter
 from harness.reports.breakdowns import HEAT_STEPS, control_tables, heatmaps, slice_tables
 from harness.reports.cautions import cautions
-from harness.reports.comparisons import pairs, summaries
-from harness.reports.diverging import charts
+from harness.reports.comparisons import charts, pairs, summaries
 from harness.reports.exports import (
     cells_csv,
     judged_csv,
@@ -26,14 +25,27 @@ from harness.reports.exports import (
     markdown_table,
     markdown_text,
 )
-from harness.reports.figures import colour_slots, standalone_figures
+from harness.reports.figures import (
+    Table,
+    colour_slots,
+    link_tables,
+    read_tables,
+    standalone_figures,
+    standalone_tables,
+)
 from harness.reports.headline import answer_text, answers
 from harness.reports.judged import judged_tables, people_tables
 from harness.reports.leaderboard import boards, published_rows, seed_table
 from harness.reports.methods import counted, methods, prompts, results_file, run_records
-from harness.reports.samples import sample_scripts, script, whole_text, word_valences
-from harness.reports.table_figures import Table, link_tables, read_tables, standalone_tables
-from harness.reports.thumbnails import Thumbnail, link_images, make_thumbnails
+from harness.reports.samples import (
+    Thumbnail,
+    link_images,
+    make_thumbnails,
+    sample_scripts,
+    script,
+    whole_text,
+    word_valences,
+)
 from harness.reports.view import LeaderboardRow, Run, TaskView, gather, reasons_apart
 from harness.store.run_folder import RunFolder, to_json
 from harness.types import Example, Outcome, UserError
@@ -74,8 +86,7 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
             scripts.add(name)
         apart = reasons_apart(view, views)
         pages.append(_task_page(view, examples[view.slug], outcomes, thumbnails, apart))
-    _write_assets(out, read)
-    _write_tables(out, pages)
+    _write_beside(out, read, pages)
     page = _render(pages, read, blur)
     tables = read_tables(page)
     page = link_tables(page, tables)
@@ -170,7 +181,7 @@ def _environment(emotions: tuple[str, ...]) -> Environment:
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalize,
+        finalize=lambda value: whole_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -189,40 +200,30 @@ def _environment(emotions: tuple[str, ...]) -> Environment:
 
 
 def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> str:
+    rows = [row for page in pages for row in page["view"].rows]
+    models = dict.fromkeys(row.id.model for row in rows if row.kind == "model" or rows[0].kind != "model")
+    tasks = ", ".join(dict.fromkeys(page["view"].name for page in pages))
     environment = _environment(tuple(emotion for page in pages for emotion in page["view"].emotions))
     text: str = environment.get_template("page.html.j2").render(
         pages=pages,
         runs=runs,
         records=run_records(runs),
         summaries=summaries([page["view"] for page in pages]),
-        title=_title(pages),
+        title=f"{', '.join(models) or 'Nothing'} on {tasks or 'no task'}",
         blur=blur,
     )
     return text
 
 
-def _finalize(value: Any) -> Any:
-    return whole_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _title(pages: Sequence[Mapping[str, Any]]) -> str:
-    rows = [row for page in pages for row in page["view"].rows]
-    models = dict.fromkeys(row.id.model for row in rows if row.kind == "model" or rows[0].kind != "model")
-    tasks = ", ".join(dict.fromkeys(page["view"].name for page in pages))
-    return f"{', '.join(models) or 'Nothing'} on {tasks or 'no task'}"
-
-
-def _write_assets(out: Path, runs: list[Run]) -> None:
+def _write_beside(out: Path, runs: list[Run], pages: Sequence[Mapping[str, Any]]) -> None:
+    """What the page loads, and what its readers take away: results, cells and tables."""
     for name in ASSETS:
         write_atomically(out / "assets" / name, (_HERE / "assets" / name).read_text(encoding="utf-8"))
+    write_atomically(out / "data" / "valence.js", script("harnessValence", word_valences()))
     for run in runs:
         write_atomically(out / results_file(run, runs), to_json(run.results))
-    write_atomically(out / "data" / "valence.js", script("harnessValence", word_valences()))
     write_atomically(out / "cells.csv", cells_csv(runs))
     _write_or_remove(out / "judged.csv", judged_csv(runs))
-
-
-def _write_tables(out: Path, pages: Sequence[Mapping[str, Any]]) -> None:
     for page in pages:
         view, board = page["view"], page["boards"][0]
         write_atomically(out / f"leaderboard-{view.slug}.tex", latex_table(view, board))

@@ -1,26 +1,134 @@
-"""The sample browser's data: a compact index per task for the filters, pages of samples, and the valence of words.
+"""The sample browser: thumbnails, a compact index per task for the filters, pages of samples, the valence of words.
 
-All of it is JSON as scripts: a page opened from disk may not fetch JSON, but it may load a sibling script. A script
-is one call, `window.harnessData({...});`. Model text is untrusted: whatever could end a script element, open a comment
-or break a line of JavaScript is written as an escape, and lone surrogates as U+FFFD.
+Thumbnails are small JPEG copies of the images, one per distinct file, under a total size; or links to the originals.
+
+All other data is JSON as scripts: a page opened from disk may not fetch JSON, but it may load a sibling script. A
+script is one call, `window.harnessData({...});`. Model text is untrusted: whatever could end a script element, open a
+comment or break a line of JavaScript is written as an escape, and lone surrogates as U+FFFD.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote_from_bytes
 
+from tqdm import tqdm
+
+from harness.images import open_image, opened
 from harness.reports.figures import colour_slots
-from harness.reports.thumbnails import Thumbnail
 from harness.reports.view import LeaderboardRow, TaskView
 from harness.score.predictions import EmotionPrediction, Opinion
-from harness.types import Answer, Example, Failed, Outcome, Refusal, Unparsed
+from harness.types import Answer, Example, Failed, ImageError, Outcome, Refusal, Unparsed
+
+TOTAL_BYTES = 60_000_000
+MANY = 4000
+EDGE, EDGE_OF_MANY = 240, 168
+QUALITY = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """An image in the report: a file name within `thumbs/`, or a link to the original, or the reason for neither."""
+
+    name: str | None
+    size: tuple[int, int] | None
+    reason: str = ""
+    link: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where the page finds the image, relative to itself."""
+        return f"thumbs/{self.name}" if self.name else self.link
+
+
+def make_thumbnails(images: Iterable[Path], folder: Path, *, total_bytes: int = TOTAL_BYTES) -> dict[Path, Thumbnail]:
+    """Write a thumbnail of each image into `folder`, reusing those that are there from an earlier rendering.
+
+    Args:
+        images: image files; equal contents share one thumbnail.
+        folder: created when absent.
+        total_bytes: images that would exceed this sum, in order, are left out with that reason.
+    """
+    paths = list(dict.fromkeys(images))
+    edge = EDGE if len(paths) <= MANY else EDGE_OF_MANY
+    folder.mkdir(parents=True, exist_ok=True)
+    # Pillow releases the interpreter lock while it decodes and scales.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = list(
+            tqdm(
+                pool.map(lambda path: _thumbnail(path, folder, edge), paths),
+                total=len(paths),
+                desc="thumbnails",
+                unit="image",
+                disable=None,
+                leave=False,
+            )
+        )
+    found: dict[Path, Thumbnail] = {}
+    names: set[str] = set()
+    used = 0
+    for path, thumbnail in zip(paths, made, strict=True):
+        found[path] = thumbnail
+        if thumbnail.name is not None and thumbnail.name not in names:
+            used += (folder / thumbnail.name).stat().st_size
+            if used <= total_bytes:
+                names.add(thumbnail.name)
+            else:
+                reason = f"left out: the report's images are limited to {total_bytes / 1e6:.0f} MB"
+                found[path] = Thumbnail(None, None, reason)
+    return found
+
+
+def _thumbnail(path: Path, folder: Path, edge: int) -> Thumbnail:
+    from PIL import Image
+
+    try:
+        with opened(path), path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+        target = folder / f"{digest}-{edge}.jpg"
+        if not target.exists():
+            image = open_image(path)
+            image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+            data = io.BytesIO()
+            image.save(data, "JPEG", quality=QUALITY, optimize=True)
+            # not synced to disk, unlike results: a thumbnail that a crash loses is made again
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.{hash(path) & 0xFFFF}.tmp")
+            temporary.write_bytes(data.getvalue())
+            temporary.replace(target)
+        with Image.open(target) as made:
+            return Thumbnail(target.name, made.size)
+    except ImageError as error:
+        return Thumbnail(None, None, str(error))
+
+
+def link_images(images: Iterable[Path], out: Path) -> dict[Path, Thumbnail]:
+    """Links from the page in `out` to the original image files: nothing is copied, and nothing may be moved."""
+    folder = out.resolve()
+    found = {}
+    for path in dict.fromkeys(images):
+        try:
+            with opened(path) as image:
+                scale = EDGE / max(EDGE, *image.size)
+                size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        except ImageError as error:
+            found[path] = Thumbnail(None, None, str(error))
+            continue
+        relative = os.fsencode(os.path.relpath(path.resolve(), folder)).replace(os.sep.encode(), b"/")
+        found[path] = Thumbnail(None, size, link=quote_from_bytes(relative, safe="/"))
+    return found
+
 
 PAGE_SIZE = 100
 REFUSED, UNPARSED, FAILED, ABSENT, OTHER_LABEL = -1, -2, -3, -4, -5
@@ -47,18 +155,25 @@ def sample_scripts(
     readings = [read for read, _ in beside]
     yield f"{view.slug}-index.js", script("harnessIndex", _index(view, examples, outcomes, readings))
     for page in range(math.ceil(len(examples) / PAGE_SIZE)):
-        chunk = examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
-        samples = [
-            _sample(
-                e,
-                [
-                    _outcome(a.get(e.id), r.get(e.id), o.get(e.id))
-                    for a, (r, o) in zip(outcomes.values(), beside, strict=True)
-                ],
-                thumbnails,
-            )
-            for e in chunk
-        ]
+        samples = []
+        for example in examples[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]:
+            image = thumbnails[example.image]
+            rows = zip(outcomes.values(), beside, strict=True)
+            sample = {
+                "id": example.id,
+                "title": example.meta.get("title") or example.id,
+                "image": image.url,
+                "size": image.size,
+                "reason": image.reason,
+                "meta": {key: value for key, value in example.meta.items() if key != "title" and value},
+                "dominant": example.dominant_emotion,
+                "histogram": sorted(example.emotion_histogram.items(), key=lambda pair: (-pair[1], pair[0])),
+                "context": example.context,
+                "ratings": sorted(example.ratings.items()),
+                "annotations": [[a.emotion, a.explanation] for a in example.annotations],
+                "outcomes": [_outcome(a.get(example.id), r.get(example.id), o.get(example.id)) for a, (r, o) in rows],
+            }
+            samples.append(sample)
         payload = {"task": view.slug, "page": page, "samples": samples}
         yield f"{view.slug}-{page}.js", script("harnessData", payload)
 
@@ -74,6 +189,8 @@ def _index(
     values = {key: sorted({e.meta[key] for e in examples if key in e.meta}) for key in keys}
     numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}
     labels = {label: i for i, label in enumerate(view.emotions)}
+    # 1 if the explanation speaks of the answered label, 0 if of another or none, `ABSENT` if it was not read
+    consistent = [[int(r[e.id].consistent) if e.id in r else ABSENT for e in examples] for r in readings]
     return {
         "task": view.slug,
         "pageSize": PAGE_SIZE,
@@ -85,13 +202,8 @@ def _index(
         "dominant": [labels.get(example.dominant_emotion or "", -1) for example in examples],
         "cuts": [[numbers[key].get(example.meta.get(key, ""), -1) for example in examples] for key in keys],
         "codes": [[code(answers.get(e.id), labels) for e in examples] for answers in outcomes.values()],
-        "consistent": [[_consistency(read.get(e.id)) for e in examples] for read in readings] if any(readings) else [],
+        "consistent": consistent if any(readings) else [],
     }
-
-
-def _consistency(reading: EmotionPrediction | None) -> int:
-    """1 if the explanation speaks of the answered label, 0 if of another or none, `ABSENT` if it was not read."""
-    return ABSENT if reading is None else int(reading.consistent)
 
 
 def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
@@ -101,26 +213,6 @@ def code(outcome: Outcome | None, labels: Mapping[str, int]) -> int:
     if isinstance(outcome, Answer):
         return labels.get(outcome.emotion, OTHER_LABEL)
     return _CODES[type(outcome)]
-
-
-def _sample(
-    example: Example, outcomes: Sequence[dict[str, Any] | None], thumbnails: Mapping[Path, Thumbnail]
-) -> dict[str, Any]:
-    image = thumbnails[example.image]
-    return {
-        "id": example.id,
-        "title": example.meta.get("title") or example.id,
-        "image": image.url,
-        "size": image.size,
-        "reason": image.reason,
-        "meta": {key: value for key, value in example.meta.items() if key != "title" and value},
-        "dominant": example.dominant_emotion,
-        "histogram": sorted(example.emotion_histogram.items(), key=lambda pair: (-pair[1], pair[0])),
-        "context": example.context,
-        "ratings": sorted(example.ratings.items()),
-        "annotations": [[a.emotion, a.explanation] for a in example.annotations],
-        "outcomes": outcomes,
-    }
 
 
 def _outcome(

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from run_builder import EMOTIONS, HOSTILE, examples, outcomes, picture, write_run
 
-from harness.reports import samples, thumbnails
+from harness.reports import samples
 from harness.reports.build import build_report
-from harness.reports.samples import script, whole_text
-from harness.reports.thumbnails import link_images, make_thumbnails
+from harness.reports.samples import link_images, make_thumbnails, script, whole_text
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import Answer
 
@@ -130,7 +129,7 @@ def test_thumbnails_shrink_share_and_respect_rotation(tmp_path: Path) -> None:
 
 
 def test_many_pictures_are_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thumbnails, "MANY", 1)
+    monkeypatch.setattr(samples, "MANY", 1)
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for number, path in enumerate(paths):
         Image.new("RGB", (1000, 500), (number, 0, 0)).save(path)

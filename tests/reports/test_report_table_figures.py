@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from page_tree import Element
 
-from harness.reports.table_figures import link_tables, read_tables, standalone_tables
+from harness.reports.figures import link_tables, read_tables, standalone_tables
 
 SVG = "{http://www.w3.org/2000/svg}"
 
