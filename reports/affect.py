@@ -72,26 +72,40 @@ def affects(
     view: TaskView, examples: Sequence[Example], outcomes: Mapping[LeaderboardRow, Mapping[str, Outcome]]
 ) -> list[Affect]:
     """Every row that wrote explanations or gave ratings, controls apart."""
-    by_id = {example.id: example for example in examples}
     found = []
     for row, answers in outcomes.items():
-        if row.kind != "control":
-            said = [(by_id[i], o) for i, o in answers.items() if isinstance(o, Answer) and i in by_id]
-            found.append(Affect(row, *_words(view, row), _ratings(view.emotions, said)))
-    return [affect for affect in found if affect.words or affect.ratings]
-
-
-def _words(view: TaskView, row: LeaderboardRow) -> tuple[str, tuple[Shift, ...]]:
-    """The lexicon, and the shifts from the references to the row, of the row's own run."""
-    places: dict[str | None, dict[str, Position]] = {None: {}, row.id.model: {}}
-    lexicon = ""
-    for record in view.run_of(row).entries("planes", view.name):
-        valence = number_or_none(record, "valence")
-        if record["model"] in places and record.get("control") is None and valence is not None:
-            lexicon = str(record["lexicon"])
-            position = Position(valence, number_or_none(record, "arousal"), int(record["n"]))
-            places[record["model"]][record["emotion"]] = position
-    return lexicon, _shifts(view.emotions, places[None], places[row.id.model])
+        if row.kind == "control":
+            continue
+        # by words: from the references of the row's own run to the row
+        places: dict[str | None, dict[str, Position]] = {None: {}, row.id.model: {}}
+        lexicon = ""
+        for record in view.run_of(row).entries("planes", view.name):
+            valence = number_or_none(record, "valence")
+            if record["model"] in places and record.get("control") is None and valence is not None:
+                lexicon = str(record["lexicon"])
+                position = Position(valence, number_or_none(record, "arousal"), int(record["n"]))
+                places[record["model"]][record["emotion"]] = position
+        words = _shifts(view.emotions, places[None], places[row.id.model])
+        # by ratings: of people and row on the same images, by the dominant human emotion
+        people: dict[str, list[Mapping[str, float]]] = {}
+        own: dict[str, list[Mapping[str, float]]] = {}
+        for example in examples:
+            answer, emotion = answers.get(example.id), example.dominant_emotion
+            rated = (answer.ratings or {}) if isinstance(answer, Answer) else {}
+            if emotion and {"valence", "arousal"} <= example.ratings.keys() & rated.keys():
+                people.setdefault(emotion, []).append(example.ratings)
+                own.setdefault(emotion, []).append(rated)
+        means = (
+            {
+                emotion: Position(fmean(r["valence"] for r in given), fmean(r["arousal"] for r in given), len(given))
+                for emotion, given in side.items()
+            }
+            for side in (people, own)
+        )
+        ratings = _shifts(view.emotions, *means)
+        if words or ratings:
+            found.append(Affect(row, lexicon, words, ratings))
+    return found
 
 
 def _shifts(emotions: Sequence[str], people: Mapping[str, Position], own: Mapping[str, Position]) -> tuple[Shift, ...]:
@@ -99,28 +113,6 @@ def _shifts(emotions: Sequence[str], people: Mapping[str, Position], own: Mappin
     if not people or not own:
         return ()
     return tuple(Shift(e, people.get(e), own.get(e)) for e in emotions if e in people or e in own)
-
-
-def _ratings(emotions: Sequence[str], said: Sequence[tuple[Example, Answer]]) -> tuple[Shift, ...]:
-    """Ratings by the dominant human emotion, of people and row on the same images."""
-    both: dict[str, list[tuple[Mapping[str, float], Mapping[str, float]]]] = {}
-    for example, answer in said:
-        if example.dominant_emotion and _has_plane(example.ratings) and _has_plane(answer.ratings):
-            both.setdefault(example.dominant_emotion, []).append((example.ratings, answer.ratings or {}))
-    return _shifts(
-        emotions,
-        {emotion: _mean([people for people, _ in pairs]) for emotion, pairs in both.items()},
-        {emotion: _mean([own for _, own in pairs]) for emotion, pairs in both.items()},
-    )
-
-
-def _has_plane(ratings: Mapping[str, float] | None) -> bool:
-    return ratings is not None and {"valence", "arousal"} <= ratings.keys()
-
-
-def _mean(ratings: Sequence[Mapping[str, float]]) -> Position:
-    valence, arousal = (fmean(rating[name] for rating in ratings) for name in ("valence", "arousal"))
-    return Position(valence, arousal, len(ratings))
 
 
 @dataclass(frozen=True, slots=True)

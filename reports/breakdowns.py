@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from harness.reports.numbers import MetricInfo, Shown, shown, shown_difference
 from harness.reports.view import HELD_OUT, CellKey, LeaderboardRow, RowId, TaskView
@@ -52,47 +52,37 @@ _REFERENCES = {
     "reference": ("all", "same_emotion"),
     "predicted": ("all", "same_emotion"),
 }
-_Place: TypeAlias = tuple[RowId, str, str, str]
 
 
 def heatmaps(view: TaskView) -> list[Heatmap]:
-    """All metrics in all views that results.json holds, the default (`annotated`, first metric) first."""
-    cells = _cells_by_place(view)
-    maps = []
-    for conditioned_on, title, description in VIEWS:
-        names = {metric for _, metric, _, view_name in cells if view_name == conditioned_on}
-        for info in view.infos(names):
-            rows = _heat_rows(view, cells, info, conditioned_on)
-            solid = [cell.value for _, line in rows for cell in line if cell.value is not None and not cell.is_few]
-            low, high = min(solid, default=None), max(solid, default=None)
-            maps.append(Heatmap(info, conditioned_on, title, description, low, high, rows))
-    return maps
+    """All metrics in all views that results.json holds, the default (`annotated`, first metric) first.
 
-
-def _heat_rows(
-    view: TaskView, cells: Mapping[_Place, Mapping[str, Any]], info: MetricInfo, conditioned_on: str
-) -> tuple[tuple[LeaderboardRow, tuple[Shown, ...]], ...]:
-    found = []
-    for row in view.rows:
-        line = [cells.get((row.id, info.name, emotion, conditioned_on)) for emotion in view.emotions]
-        if any(cell is not None for cell in line):
-            found.append((row, tuple(Shown.of(info, cell) for cell in line)))
-    return tuple(found)
-
-
-def _cells_by_place(view: TaskView) -> dict[_Place, Mapping[str, Any]]:
-    """Per-emotion cells by row, metric, emotion and view, each with the references that its view is about."""
+    A cell has the references that its view is about: of several sets that were scored, the first of `_REFERENCES`.
+    """
     people = {row.id for row in view.rows if row.is_person}
-    best: dict[_Place, tuple[int, CellKey]] = {}
-    for key in view.cells:
+    best: dict[tuple[RowId, str, str, str], tuple[int, Mapping[str, Any]]] = {}
+    for key, cell in view.cells.items():
         if key.emotion is None or key.conditioned_on is None:
             continue
         wanted = _REFERENCES.get(key.conditioned_on, ()) + (HELD_OUT if key.row in people else ())
         if key.references in wanted:
             place, rank = (key.row, key.metric, key.emotion, key.conditioned_on), wanted.index(key.references)
             if place not in best or rank < best[place][0]:
-                best[place] = (rank, key)
-    return {place: view.cells[key] for place, (_, key) in best.items()}
+                best[place] = (rank, cell)
+    cells = {place: cell for place, (_, cell) in best.items()}
+    maps = []
+    for conditioned_on, title, description in VIEWS:
+        names = {metric for _, metric, _, view_name in cells if view_name == conditioned_on}
+        for info in view.infos(names):
+            found = [
+                (row, [cells.get((row.id, info.name, emotion, conditioned_on)) for emotion in view.emotions])
+                for row in view.rows
+            ]
+            rows = tuple((row, tuple(Shown.of(info, cell) for cell in line)) for row, line in found if any(line))
+            solid = [cell.value for _, line in rows for cell in line if cell.value is not None and not cell.is_few]
+            low, high = min(solid, default=None), max(solid, default=None)
+            maps.append(Heatmap(info, conditioned_on, title, description, low, high, rows))
+    return maps
 
 
 def heat_step(value: float, low: float, high: float) -> int:
@@ -132,22 +122,18 @@ def slice_tables(view: TaskView) -> list[SliceTable]:
     declared = [str(name) for name in view.entry.get("slices") or ()]
     names = sorted({name for name, _ in cuts}, key=lambda name: (name not in declared, name))
     infos = view.infos({metric for _, metric in cuts})
-    return [_table(view, n, info, cuts[n, info.name]) for n in names for info in infos if (n, info.name) in cuts]
-
-
-def _table(
-    view: TaskView, name: str, info: MetricInfo, cells: Mapping[tuple[RowId, str], Mapping[str, Any]]
-) -> SliceTable:
-    size: dict[str, int] = {}
-    for (_, value), cell in cells.items():
-        size[value] = max(size.get(value, 0), int(cell.get("n") or 0))
-    present = {row_id for row_id, _ in cells}
-    rows = tuple(row for row in view.rows if row.id in present)
-    values = sorted(size, key=lambda value: (-size[value], value))
-    lines = tuple(
-        (value, tuple(Shown.of(info, cells.get((row.id, value))) for row in rows)) for value in values[:LONGEST]
-    )
-    return SliceTable(name, info, rows, lines, max(0, len(values) - LONGEST))
+    tables = []
+    for name, info in ((name, info) for name in names for info in infos if (name, info.name) in cuts):
+        cells = cuts[name, info.name]
+        size: dict[str, int] = {}
+        for (_, value), cell in cells.items():
+            size[value] = max(size.get(value, 0), int(cell.get("n") or 0))
+        present = {row_id for row_id, _ in cells}
+        rows = tuple(row for row in view.rows if row.id in present)
+        values = sorted(size, key=lambda value: (-size[value], value))
+        lines = tuple((v, tuple(Shown.of(info, cells.get((row.id, v))) for row in rows)) for v in values[:LONGEST])
+        tables.append(SliceTable(name, info, rows, lines, max(0, len(values) - LONGEST)))
+    return tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +158,25 @@ def control_tables(view: TaskView) -> list[ControlTable]:
     """A table for each headline metric, empty if no control was run."""
     names = tuple(dict.fromkeys(row.id.control for row in view.rows if row.id.control is not None))
     under = {row.id for row in view.rows if row.id.control is not None}
-    models = [row for row in view.rows if any(row.id._replace(control=name) in under for name in names)]
-    metrics = [name for name in view.headlines if any((CellKey(row, name) in view.cells) for row in under)]
-    return [
-        ControlTable(info, names, tuple(_line(view, row, info, names) for row in models if row.id.control is None))
-        for info in map(view.info, metrics)
+    models = [
+        row
+        for row in view.rows
+        if row.id.control is None and any(row.id._replace(control=name) in under for name in names)
     ]
-
-
-def _line(view: TaskView, row: LeaderboardRow, info: MetricInfo, names: tuple[str, ...]) -> ControlLine:
-    own = Shown.of(info, view.cells.get(CellKey(row.id, info.name)))
-    found = []
-    for name in names:
-        other = Shown.of(info, view.cells.get(CellKey(row.id._replace(control=name), info.name)))
-        is_known = own.value is not None and other.value is not None
-        found.append((other, shown_difference(info, own.value - other.value) if is_known else ""))  # type: ignore[operator]
-    return ControlLine(row, own, tuple(found))
+    tables = []
+    for info in map(view.info, view.headlines):
+        if not any(CellKey(row, info.name) in view.cells for row in under):
+            continue
+        lines = []
+        for row in models:
+            own, *others = (
+                Shown.of(info, view.cells.get(CellKey(row.id._replace(control=name), info.name)))
+                for name in (None, *names)
+            )
+            drops = [
+                "" if own.value is None or other.value is None else shown_difference(info, own.value - other.value)
+                for other in others
+            ]
+            lines.append(ControlLine(row, own, tuple(zip(others, drops, strict=True))))
+        tables.append(ControlTable(info, names, tuple(lines)))
+    return tables

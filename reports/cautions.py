@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.reports.numbers import FEW, count, grouped
-from harness.reports.view import ANSWERED_ENOUGH, CUT_OFF_TOO_OFTEN, CellKey, LeaderboardRow, TaskView
+from harness.reports.view import ANSWERED_ENOUGH, CUT_OFF_TOO_OFTEN, CellKey, TaskView
 from harness.score.statistics import wilson
 
 SMALL_N = 100
@@ -29,31 +29,33 @@ def cautions(view: TaskView, images_left_out: int = 0, apart: Sequence[str] = ()
         images_left_out: thumbnails beyond the size limit.
         apart: why runs of a task of the same name stand in leaderboards of their own.
     """
+    warned: dict[str, list[str]] = {}
+    for info in view.infos({key.metric for key in view.cells if view.value(key) is not None}):
+        if info.warning:
+            warned.setdefault(info.warning, []).append(info.label)
+    environments = [(run.name, run.manifest.get("environment") or {}) for run in view.runs]
+    uncommitted = [name for name, environment in environments if (environment.get("git") or {}).get("dirty")]
     left_out = f"{count(images_left_out, 'image')} would exceed the report's size limit."
     return [
-        *_illustrative(view),
-        *_limited(view),
-        *_undescribed(view),
-        *_different_images(view),
-        *_different_signatures(view),
-        *_metrics(view),
+        *_about_runs(view),
+        *_about_merging(view),
+        *(Caution(", ".join(labels), warning) for warning, labels in warned.items()),
         *(Caution("Not merged", reason) for reason in apart),
-        *_rows(view),
-        *_small(view),
-        *_small_emotions(view),
-        *_code_state(view),
+        *_about_counts(view),
+        *(
+            Caution("Uncommitted code", f"{name} was made in a working folder with uncommitted changes.")
+            for name in uncommitted
+        ),
         *([Caution("Images left out", left_out)] if images_left_out else []),
     ]
 
 
-def _illustrative(view: TaskView) -> Iterator[Caution]:
+def _about_runs(view: TaskView) -> Iterator[Caution]:
+    """What was run and scored: illustration instead of data, a part of a split, results of an older version."""
     if view.entry.get("illustrative"):
         yield Caution(
             "Illustrative data", "Machine-written illustration, never to be reported as a result.", is_grave=True
         )
-
-
-def _limited(view: TaskView) -> Iterator[Caution]:
     for run in view.runs:
         entry = run.task_entry(view.name)
         examples, available = entry.get("examples"), entry.get("available")
@@ -65,9 +67,6 @@ def _limited(view: TaskView) -> Iterator[Caution]:
                 "not comparable with results on the whole split.",
                 is_grave=True,
             )
-
-
-def _undescribed(view: TaskView) -> Iterator[Caution]:
     old = [run.name for run in view.runs if not run.results.get("metrics")]
     if old:
         yield Caution(
@@ -77,20 +76,17 @@ def _undescribed(view: TaskView) -> Iterator[Caution]:
         )
 
 
-def _different_images(view: TaskView) -> Iterator[Caution]:
-    if len(view.runs) < 2:
-        return
-    ids = [frozenset(example.id for example in run.folder.examples(view.name)) for run in view.runs]
-    if len(set(ids)) > 1:
-        yield Caution(
-            "Different images",
-            f"The merged runs do not cover the same images ({', '.join(grouped(len(i)) for i in ids)}; "
-            f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
-            is_grave=True,
-        )
-
-
-def _different_signatures(view: TaskView) -> Iterator[Caution]:
+def _about_merging(view: TaskView) -> Iterator[Caution]:
+    """Why rows of different runs are not comparable."""
+    if len(view.runs) > 1:
+        ids = [frozenset(example.id for example in run.folder.examples(view.name)) for run in view.runs]
+        if len(set(ids)) > 1:
+            yield Caution(
+                "Different images",
+                f"The merged runs do not cover the same images ({', '.join(grouped(len(i)) for i in ids)}; "
+                f"{grouped(len(frozenset.intersection(*ids)))} in common): rows of different runs are not comparable.",
+                is_grave=True,
+            )
     found: dict[tuple[str, str], dict[int, set[str]]] = {}
     for key, cell in view.cells.items():
         if key.emotion is None and key.slice is None and view.value(key) is not None:
@@ -107,56 +103,35 @@ def _different_signatures(view: TaskView) -> Iterator[Caution]:
         )
 
 
-def _metrics(view: TaskView) -> Iterator[Caution]:
-    shown = {key.metric for key in view.cells if view.value(key) is not None}
-    warned: dict[str, list[str]] = {}
-    for info in view.infos(shown):
-        if info.warning:
-            warned.setdefault(info.warning, []).append(info.label)
-    yield from (Caution(", ".join(labels), warning) for warning, labels in warned.items())
-
-
-def _rows(view: TaskView) -> Iterator[Caution]:
-    unranked = [row for row in view.rows if row.coverage and row.coverage.share < ANSWERED_ENOUGH]
+def _about_counts(view: TaskView) -> Iterator[Caution]:
+    """Too few answers, or cut off ones; too few images, in all or with one of the emotions."""
+    covered = [(row.label, row.coverage) for row in view.rows if row.coverage is not None]
+    unranked = [f"{label}: {c.answered} of {c.examples}" for label, c in covered if c.share < ANSWERED_ENOUGH]
     if unranked:
         yield Caution(
-            f"Answered below {100 * ANSWERED_ENOUGH:.0f} %",
-            f"{_listed(unranked, 'answered')}. Marked † and not ranked: texts are scored where there are any.",
+            f"Answered below {100 * ANSWERED_ENOUGH:.0f}\u00a0%",
+            f"{'; '.join(unranked)}. Marked † and not ranked: texts are scored where there are any.",
         )
-    cut = [row for row in view.rows if row.coverage and row.coverage.cut_off > CUT_OFF_TOO_OFTEN]
+    cut = [f"{label}: {c.truncated} of {c.answered}" for label, c in covered if c.cut_off > CUT_OFF_TOO_OFTEN]
     if cut:
         yield Caution(
             "Cut off by the token limit",
-            f"{_listed(cut, 'truncated', 'answered')} answers. The scores of these texts are those of the limit: raise "
+            f"{'; '.join(cut)} answers. The scores of these texts are those of the limit: raise "
             "max_tokens (endpoints) or max_new_tokens (local models) and run again.",
         )
-    failed = [row for row in view.rows if row.coverage and row.coverage.failed]
+    failed = [f"{label}: {c.failed} of {c.examples}" for label, c in covered if c.failed]
     if failed:
-        yield Caution("Failures", f"{_listed(failed, 'failed')}. No answer could be obtained for these images.")
-
-
-def _listed(rows: list[LeaderboardRow], name: str, among: str = "examples") -> str:
-    return "; ".join(f"{r.label}: {getattr(r.coverage, name)} of {getattr(r.coverage, among)}" for r in rows)
-
-
-def _small(view: TaskView) -> Iterator[Caution]:
-    counts = [
-        int(cell["n"])
-        for row in view.rows
-        if (cell := view.cells.get(CellKey(row.id, "accuracy"))) is not None and cell.get("n")
-    ]
-    if counts and max(counts) < SMALL_N:
-        n = max(counts)
+        yield Caution("Failures", f"{'; '.join(failed)}. No answer could be obtained for these images.")
+    cells = (view.cells.get(CellKey(row.id, "accuracy")) for row in view.rows)
+    n = max((int(cell["n"]) for cell in cells if cell is not None and cell.get("n")), default=SMALL_N)
+    if n < SMALL_N:
         # Wilson half-width of a proportion of one half: the widest interval that n images can give.
         half = 100 * (wilson(n / 2, n).high - 0.5)
         yield Caution(
             "Few images",
             f"Accuracy rests on {count(n, 'image')} with a majority emotion: "
-            f"the 95 % interval of a row is up to ± {half:.0f} points.",
+            f"the 95\u00a0% interval of a row is up to ±\u00a0{half:.0f} points.",
         )
-
-
-def _small_emotions(view: TaskView) -> Iterator[Caution]:
     found: dict[str, int] = {}
     for key, cell in view.cells.items():
         if key.emotion is not None and key.conditioned_on == "annotated":
@@ -164,10 +139,3 @@ def _small_emotions(view: TaskView) -> Iterator[Caution]:
     few = [f"{emotion} {found[emotion]}" for emotion in view.emotions if found.get(emotion, FEW) < FEW]
     if few:
         yield Caution("Rare emotions", f"Fewer than {FEW} images have an annotation of: {', '.join(few)}.")
-
-
-def _code_state(view: TaskView) -> Iterator[Caution]:
-    for run in view.runs:
-        git = (run.manifest.get("environment") or {}).get("git") or {}
-        if git.get("dirty"):
-            yield Caution("Uncommitted code", f"{run.name} was made in a working folder with uncommitted changes.")

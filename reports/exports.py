@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.reports.judged import judged_tables, people_tables
-from harness.reports.leaderboard import Board, Column
-from harness.reports.numbers import DASH, MINUS, Shown, grouped
+from harness.reports.leaderboard import Board
+from harness.reports.numbers import DASH, MINUS, grouped
 from harness.reports.samples import whole_text
 from harness.reports.view import Run, TaskView
 
@@ -135,26 +135,25 @@ _NOTE = (
 def _lines(board: Board, syntax: _Syntax) -> list[list[str]]:
     """The heading, then every row, of the columns whose groups are shown at first."""
     shown = {group.key for group, _ in board.groups if group.shown}
-    columns = [i for i, column in enumerate(board.columns) if column.info.group in shown]
+    columns = [(i, column) for i, column in enumerate(board.columns) if column.info.group in shown]
     head = [""]
-    for column in (board.columns[i] for i in columns):
+    for _, column in columns:
         n = "" if column.n is None else f", n {grouped(column.n)}"
         head.append(syntax.text(f"{column.info.label} {column.info.arrow}".strip() + n))
     lines = [head]
-    for body in board.bodies:
-        for line in body.rows:
-            mark = " †" if line.row.coverage and not line.row.is_ranked else ""
-            cells = [_cell(line.cells[i], board.columns[i], syntax) for i in columns]
-            lines.append([syntax.text(line.row.label + mark), *cells])
+    for row in (row for body in board.bodies for row in body.rows):
+        mark = " †" if row.row.coverage and not row.row.is_ranked else ""
+        line = [syntax.text(row.row.label + mark)]
+        for i, column in columns:
+            # the value, and in brackets its interval, and its count of images if it is not that of the heading
+            cell = row.cells[i]
+            text = syntax.text(cell.text + ("‡" if cell.is_held_out else ""))
+            n = f"n {grouped(cell.n)}" if cell.n is not None and cell.n != column.n else ""
+            beside = "; ".join(filter(None, (cell.interval, n)))
+            bracket = syntax.interval(syntax.text(beside)) if beside else ""
+            line.append((syntax.bold(text) if cell.is_best else text) + bracket)
+        lines.append(line)
     return lines
-
-
-def _cell(cell: Shown, column: Column, syntax: _Syntax) -> str:
-    """The value, and in brackets its interval, and its count of images if it is not that of the heading."""
-    text = syntax.text(cell.text + ("‡" if cell.is_held_out else ""))
-    n = f"n {grouped(cell.n)}" if cell.n is not None and cell.n != column.n else ""
-    beside = "; ".join(filter(None, (cell.interval, n)))
-    return (syntax.bold(text) if cell.is_best else text) + (syntax.interval(syntax.text(beside)) if beside else "")
 
 
 COLUMNS = (
@@ -178,7 +177,7 @@ _WORTH = (
 
 def judged_csv(runs: Sequence[Run]) -> str:
     """All numbers by judges and people, a line each, as `cells_csv`; empty if nobody judged."""
-    lines = [{"run": run.name, **line} for run in runs for line in [*_by_judges(run), *_by_people(run)]]
+    lines = [{"run": run.name, **line} for run in runs for line in (*_by_judges(run), *_by_people(run))]
     if not lines:
         return ""
     text = io.StringIO()
@@ -207,9 +206,8 @@ def _by_people(run: Run) -> Iterator[Mapping[str, Any]]:
     people, who = run.results.get("people"), {"by": "people"}
     if people is None:
         return
-    yield from (
-        who | s | {"measure": "strength", "model": s["row"], "value": s["strength"]} for s in people["strengths"]
-    )
+    for s in people["strengths"]:
+        yield who | s | {"measure": "strength", "model": s["row"], "value": s["strength"]}
     yield from (who | w | {"measure": "win_rate", "value": w["win_rate"]} for w in people["win_rates"])
     yield from (who | {"measure": "score"} | s for s in people["scores"])
     for p in people.get("pairs", ()):

@@ -112,26 +112,41 @@ def answer(results: Mapping[str, Any], task: str) -> Answer | None:
     if "headline" not in results:
         return None
     record = next((r for r in results["headline"] if r["task"] == task), None)
-    values = _overall(results, task)
     if record is None:
         return Answer("No model that tells its size ran on this task, so nothing is said of small and large.", "", ())
     facts = metric_facts(results)
-    rivals = tuple(_rival(record["small"], larger, facts) for larger in record["larger"])
-    best = _best_rival(record)
-    info = facts.get(_first_metric(record)) or MetricInfo("accuracy", "accuracy")
-    lead, note = _alone(record, info) if best is None else _against(record, best, info)
-    ranked = {
-        c["model"]
-        for c in results.get("coverage", ())
-        if c["task"] == task and c["answered"] >= ANSWERED_ENOUGH * c["examples"]
+    compared = [s for larger in record["larger"] for s in larger["shares"]] or record["over_majority"]
+    first = facts.get(str(compared[0]["metric"]) if compared else "accuracy")
+    info = first or MetricInfo("accuracy", "accuracy")
+    # the larger model with the highest value in the first headline metric
+    beside = [one for one in record["larger"] if one["shares"] and one["shares"][0]["values"][1] is not None]
+    rival = max(beside, key=lambda larger: float(larger["shares"][0]["values"][1]), default=None)
+    lead, note = _alone(record, info) if rival is None else _against(record, rival, info)
+    coverage = [c for c in results.get("coverage", ()) if c["task"] == task]
+    ranked = {c["model"] for c in coverage if c["answered"] >= ANSWERED_ENOUGH * c["examples"]}
+    # whole rows against all references, by the first metric
+    cells = {
+        cell["model"]: cell
+        for cell in results["cells"]
+        if cell["task"] == task and cell["metric"] == info.name
+        if not (cell.get("control") or cell.get("emotion") or cell.get("slice"))
+        if (cell.get("references") or "all") == "all"
     }
+    based_on = ""
+    if coverage:
+        asked = max(c["examples"] for c in coverage)
+        counted = max((int(c["n"]) for c in cells.values() if c["n"]), default=asked)
+        based_on = count(asked, "image")
+        if counted != asked:
+            based_on += f"; {_lower(info.label)} counts the {grouped(counted)} with a majority emotion"
     points = [
-        ("Best", _best(values, info, ranked)),
+        ("Best", _best(cells, info, ranked)),
         ("Significance", _significance(record, info)),
-        ("By emotion", _by_emotion(best)),
+        ("By emotion", _by_emotion(rival)),
         ("Cost", _cost(record)),
-        ("Based on", _based_on(results, task, values, info)),
+        ("Based on", based_on and f"{based_on}."),
     ]
+    rivals = tuple(_rival(larger, facts) for larger in record["larger"])
     return Answer(lead, note, tuple((word, text) for word, text in points if text), rivals, record["small"]["model"])
 
 
@@ -141,28 +156,7 @@ def answers(view: TaskView) -> list[tuple[str, Answer]]:
     return [(name, one) for name, one in found if one is not None]
 
 
-def _overall(results: Mapping[str, Any], task: str) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Overall cells of whole rows against all references, by model and metric."""
-    return {
-        (cell["model"], cell["metric"]): cell
-        for cell in results["cells"]
-        if cell["task"] == task and not (cell.get("control") or cell.get("emotion") or cell.get("slice"))
-        if (cell.get("references") or "all") == "all"
-    }
-
-
-def _first_metric(record: Mapping[str, Any]) -> str:
-    compared = [s for larger in record["larger"] for s in larger["shares"]] or record["over_majority"]
-    return str(compared[0]["metric"]) if compared else "accuracy"
-
-
-def _best_rival(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The larger model with the highest value in the first headline metric."""
-    found = [larger for larger in record["larger"] if larger["shares"] and larger["shares"][0]["values"][1] is not None]
-    return max(found, key=lambda larger: float(larger["shares"][0]["values"][1]), default=None)
-
-
-def _rival(small: Mapping[str, Any], larger: Mapping[str, Any], facts: Mapping[str, MetricInfo]) -> Rival:
+def _rival(larger: Mapping[str, Any], facts: Mapping[str, MetricInfo]) -> Rival:
     kept = tuple(
         Kept(
             facts.get(s["metric"]) or MetricInfo(s["metric"], s["metric"]),
@@ -197,14 +191,10 @@ def _dollars(cost: float | None) -> str:
     )
 
 
-def _value(info: MetricInfo, value: float | None) -> str:
-    return f"{shown(info, value)}{info.unit}"
-
-
 def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricInfo) -> tuple[str, str]:
     first = larger["shares"][0]
     small, large, metric = record["small"]["model"], larger["model"], _lower(info.label)
-    x, y, *line = (_value(info, value) for value in first["values"])
+    x, y, *line = (f"{shown(info, value)}{info.unit}" for value in first["values"])
     if not line:
         return f"{small} reaches {x} and {large} {y} in {metric}.", "Without a majority row no share can be given."
     values = f"{small} {x}, {large} {y}, majority line {line[0]}"
@@ -215,19 +205,15 @@ def _against(record: Mapping[str, Any], larger: Mapping[str, Any], info: MetricI
     if kept.is_of_chance:
         lead = f"{large} is not shown to beat the majority line in {metric}, so there is no lead to keep."
         return lead, f"{values}."
-    sure = f"95\u00a0% interval {kept.interval}" if kept.interval else f"No interval: {_plain(first['reason'], large)}"
-    note = f"{sure}. {values}."
+    reason = kept.reason or "it could not be computed"
+    reason = reason.replace("the larger model's", f"{large}’s").replace("the larger model", large)
+    note = f"95\u00a0% interval {kept.interval}. {values}." if kept.interval else f"No interval: {reason}. {values}."
     if share < 0:
         return f"{small} keeps nothing of {large}’s lead in {metric}: it stays below the majority line.", note
     if share >= 1 and _is_decided(first):
         return f"{small} is ahead of {large} in {metric}.", note
     whole = "all" if share >= 1 else kept.text
     return f"{small} keeps {whole} of {large}’s lead over the majority line in {metric}.", note
-
-
-def _plain(reason: str | None, large: str) -> str:
-    said = reason or "it could not be computed"
-    return said.replace("the larger model's", f"{large}’s").replace("the larger model", large)
 
 
 def _lower(label: str) -> str:
@@ -246,16 +232,13 @@ def _alone(record: Mapping[str, Any], info: MetricInfo) -> tuple[str, str]:
         return f"No model here is larger than {small}.", f"Its {_lower(info.label)} could not be computed."
     word = "above" if difference > 0 else "below" if difference < 0 else "on"
     points = f"{shown_difference(info, difference)}{' points' if info.style == 'percent' else ''}"
+    low, high = number_or_none(tested, "difference_low"), number_or_none(tested, "difference_high")
+    interval = "" if low is None else f", {shown_difference(info, low)} to {shown_difference(info, high)}"
     chance = "beyond chance" if _is_decided(tested) else "which is within chance"
     return (
         f"No model here is larger than {small}; in {_lower(info.label)} it stands {word} the majority line.",
-        f"{points}{_interval(info, tested)}, {chance} (p\u00a0{_p(tested)}).",
+        f"{points}{interval}, {chance} (p\u00a0{_p(tested)}).",
     )
-
-
-def _interval(info: MetricInfo, tested: Mapping[str, Any]) -> str:
-    low, high = number_or_none(tested, "difference_low"), number_or_none(tested, "difference_high")
-    return "" if low is None else f", {shown_difference(info, low)} to {shown_difference(info, high)}"
 
 
 def _is_decided(tested: Mapping[str, Any]) -> bool:
@@ -268,9 +251,9 @@ def _p(tested: Mapping[str, Any]) -> str:
     return text.replace(" ", "\u00a0") if text.startswith("<") else f"=\u00a0{text}"
 
 
-def _best(values: Mapping[tuple[str, str], Mapping[str, Any]], info: MetricInfo, ranked: Collection[str]) -> str:
-    found = [(model, Shown.of(info, cell)) for (model, metric), cell in values.items() if metric == info.name]
-    known = [(model, cell) for model, cell in found if cell.value is not None and model in ranked]
+def _best(cells: Mapping[str, Mapping[str, Any]], info: MetricInfo, ranked: Collection[str]) -> str:
+    found = [(model, Shown.of(info, cell)) for model, cell in cells.items() if model in ranked]
+    known = [(model, cell) for model, cell in found if cell.value is not None]
     if not known:
         return ""
     model, cell = max(known, key=lambda one: one[1].value or 0.0)
@@ -327,20 +310,6 @@ def _cost(record: Mapping[str, Any]) -> str:
         parts += [_dollars(larger["cost_usd"])] if larger["cost_usd"] else []
         said += [f"{larger['model']} takes {listed(parts)}"] if parts else []
     return f"{'; '.join(said)}." if said else ""
-
-
-def _based_on(
-    results: Mapping[str, Any], task: str, values: Mapping[tuple[str, str], Mapping[str, Any]], info: MetricInfo
-) -> str:
-    asked = max((c["examples"] for c in results.get("coverage", ()) if c["task"] == task), default=None)
-    counted: int | None = max(
-        (c["n"] for (_, metric), c in values.items() if metric == info.name and c["n"]), default=None
-    )
-    if asked is None:
-        return ""
-    is_part = counted is not None and counted != asked
-    part = f"; {_lower(info.label)} counts the {grouped(counted or 0)} with a majority emotion" if is_part else ""
-    return f"{count(asked, 'image')}{part}."
 
 
 def answer_text(found: Answer) -> list[str]:

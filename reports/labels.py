@@ -7,9 +7,8 @@ drawn, as in Guo et al. 2017 (On calibration of modern neural networks).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.reports.breakdowns import heat_step
 from harness.reports.view import LeaderboardRow, TaskView
@@ -71,27 +70,23 @@ def confusions(view: TaskView) -> list[Confusion]:
     for run in view.runs:
         for entry in run.entries("confusion", view.name):
             row = view.row(run.index, entry["model"], entry.get("control"))
-            if row is not None:
-                found.append(_confusion(row, entry["labels"], entry["counts"]))
+            if row is None:
+                continue
+            labels, counts = entry["labels"], entry["counts"]
+            has_unanswered = max((len(line) for line in counts), default=0) > len(labels)
+            lines = []
+            for i, (label, line) in enumerate(zip(labels, counts, strict=False)):
+                total = sum(line)
+                cells = tuple(
+                    ConfusionCell(n, f"{100 * n / total:.0f}", heat_step(n / total, 0.0, 1.0), i == j)
+                    if n
+                    else ConfusionCell(0, None, None, i == j)
+                    for j, n in enumerate(map(int, line))
+                )
+                lines.append((label, total, cells))
+            found.append(Confusion(row, (*labels, NO_ANSWER) if has_unanswered else tuple(labels), tuple(lines)))
     order = {row.id: i for i, row in enumerate(view.rows)}
     return sorted(found, key=lambda c: order[c.row.id])
-
-
-def _confusion(row: LeaderboardRow, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Confusion:
-    width = max((len(line) for line in counts), default=len(labels))
-    columns = tuple(labels) + ((NO_ANSWER,) if width > len(labels) else ())
-    lines = []
-    for i, (label, line) in enumerate(zip(labels, counts, strict=False)):
-        total = sum(line)
-        cells = tuple(_cell(int(number), total, i == j) for j, number in enumerate(line))
-        lines.append((label, total, cells))
-    return Confusion(row, columns, tuple(lines))
-
-
-def _cell(number: int, total: int, is_diagonal: bool) -> ConfusionCell:
-    if not number:
-        return ConfusionCell(0, None, None, is_diagonal)
-    return ConfusionCell(number, f"{100 * number / total:.0f}", heat_step(number / total, 0.0, 1.0), is_diagonal)
 
 
 def distributions(
@@ -99,23 +94,20 @@ def distributions(
 ) -> list[Distribution]:
     """Label shares of every row over the images that it was asked about, beside the annotators' mean shares."""
     by_id = {example.id: example for example in examples}
-    return [
-        _distribution(view.emotions, row, by_id, answers)
-        for row, answers in outcomes.items()
-        if any(example_id in by_id for example_id in answers)
-    ]
-
-
-def _distribution(
-    labels: Sequence[str], row: LeaderboardRow, examples: Mapping[str, Example], outcomes: Mapping[str, Outcome]
-) -> Distribution:
-    asked = [(examples[i], outcome) for i, outcome in outcomes.items() if i in examples]
-    answered = Counter(outcome.emotion for _, outcome in asked if isinstance(outcome, Answer))
-    scale = 100 / len(asked)
-    bars = tuple(
-        Bar(label, scale * sum(e.share(label) for e, _ in asked), scale * answered.get(label, 0)) for label in labels
-    )
-    return Distribution(row, bars, scale * (len(asked) - sum(answered[label] for label in labels)))
+    found = []
+    for row, answers in outcomes.items():
+        asked = [(by_id[i], outcome) for i, outcome in answers.items() if i in by_id]
+        if not asked:
+            continue
+        answered = Counter(outcome.emotion for _, outcome in asked if isinstance(outcome, Answer))
+        scale = 100 / len(asked)
+        bars = tuple(
+            Bar(label, scale * sum(e.share(label) for e, _ in asked), scale * answered[label])
+            for label in view.emotions
+        )
+        unanswered = scale * (len(asked) - sum(answered[label] for label in view.emotions))
+        found.append(Distribution(row, bars, unanswered))
+    return found
 
 
 SIDE, LEFT, TOP, BOTTOM = 220, 44, 10, 88
@@ -175,26 +167,24 @@ def calibrations(view: TaskView) -> list[Calibration]:
     for run in view.runs:
         for record in run.entries("calibration", view.name):
             row = view.row(run.index, record["model"], record.get("control"))
-            if row is not None and record["slots"]:
-                shares = {key: float(record[key]) for key in ("error", "confidence", "accuracy", "contradicted")}
-                found.append(Calibration(row, n=int(record["n"]), marks=_marks(record), **shares))
+            if row is None or not record["slots"]:
+                continue
+            bins = int(record["bins"])
+            largest = max(slot["n"] for slot in record["slots"])
+            marks = tuple(
+                Mark(
+                    at_x(slot["confidence"]),
+                    at_y(slot["accuracy"]),
+                    at_y(slot["high"]),
+                    at_y(slot["low"]),
+                    at_x(slot["slot"] / bins),
+                    round(SIDE / bins - 2, 1),
+                    round(_BARS * slot["n"] / largest, 1),
+                    f"confidence {100 * slot['confidence']:.0f} percent, "
+                    f"agreement {100 * slot['accuracy']:.0f} percent of {slot['n']}",
+                )
+                for slot in record["slots"]
+            )
+            shares = {key: float(record[key]) for key in ("error", "confidence", "accuracy", "contradicted")}
+            found.append(Calibration(row, n=int(record["n"]), marks=marks, **shares))
     return sorted(found, key=lambda diagram: view.rows.index(diagram.row))
-
-
-def _marks(record: Mapping[str, Any]) -> tuple[Mark, ...]:
-    bins = int(record["bins"])
-    largest = max(slot["n"] for slot in record["slots"])
-    return tuple(
-        Mark(
-            at_x(slot["confidence"]),
-            at_y(slot["accuracy"]),
-            at_y(slot["high"]),
-            at_y(slot["low"]),
-            at_x(slot["slot"] / bins),
-            round(SIDE / bins - 2, 1),
-            round(_BARS * slot["n"] / largest, 1),
-            f"confidence {100 * slot['confidence']:.0f} percent, agreement {100 * slot['accuracy']:.0f} percent "
-            f"of {slot['n']}",
-        )
-        for slot in record["slots"]
-    )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.reports.comparisons import lead
 from harness.reports.numbers import GROUPS, Group, MetricInfo, Shown, number_or_none, shown
-from harness.reports.view import HELD_OUT, CellKey, Coverage, LeaderboardRow, RowId, TaskView
+from harness.reports.view import HELD_OUT, CellKey, LeaderboardRow, TaskView
 
 _COVERAGE = ("answered", "refused", "unparsed", "failed", "truncated")
 _RESOURCES = ("parameters", "peak_memory_gb")
@@ -110,23 +110,33 @@ def boards(view: TaskView) -> list[Board]:
 
 def _board(view: TaskView, references: str, title: str, note: str) -> Board:
     infos = _columns(view, references)
-    best = _winners(view, infos) if references == "all" else {}
+    # by metric the row that beats the runner-up beyond chance
+    leads = [(info.name, lead(view, info)) for info in infos if references == "all"]
+    best = {name: found.first.id for name, found in leads if found is not None and found.is_significant}
     printed = [
         BoardRow(row, tuple(_cell(view, row, info, references, best.get(info.name) == row.id) for info in infos))
         for row in view.rows
     ]
     if references != "all":
         printed = [line for line in printed if any(cell.value is not None for cell in line.cells)]
+    columns = []
+    for i, info in enumerate(infos):
+        cells = (line.cells[i] for line in printed)
+        counts = Counter(cell.n for cell in cells if cell.value is not None and cell.n is not None)
+        columns.append(Column(info, max(counts, key=lambda n: (counts[n], n), default=None)))
     sorted_by = next((i for i, info in enumerate(infos) if info.higher_is_better is not None), None)
-    bodies = tuple(
-        Body(kind, body_title, _ordered([r for r in printed if r.row.kind == kind], sorted_by, infos))
-        for kind, body_title in BODIES
-        if any(r.row.kind == kind for r in printed)
-    )
-    columns = tuple(Column(info, _common_n(row.cells[i] for row in printed)) for i, info in enumerate(infos))
+    ordered = printed
+    if sorted_by is not None:
+        # best first; rows that are not ranked and then rows without the value follow
+        sign = -1.0 if infos[sorted_by].higher_is_better else 1.0
+        values = [(line.cells[sorted_by].value, line) for line in printed]
+        values.sort(key=lambda one: (one[0] is None, not one[1].row.is_ranked, sign * (one[0] or 0.0)))
+        ordered = [line for _, line in values]
+    bodies = [Body(kind, name, tuple(line for line in ordered if line.row.kind == kind)) for kind, name in BODIES]
     spans = ((group, sum(info.group == group.key for info in infos)) for group in GROUPS)
     groups = tuple((group, number) for group, number in spans if number)
-    return Board(references, title, note, groups, columns, bodies, sorted_by)
+    shown_bodies = tuple(body for body in bodies if body.rows)
+    return Board(references, title, note, groups, tuple(columns), shown_bodies, sorted_by)
 
 
 def _columns(view: TaskView, references: str) -> list[MetricInfo]:
@@ -142,7 +152,14 @@ def _columns(view: TaskView, references: str) -> list[MetricInfo]:
 
 def _cell(view: TaskView, row: LeaderboardRow, info: MetricInfo, references: str, is_best: bool) -> Shown:
     if info.name in _COVERAGE:
-        return _coverage_cell(row.coverage, info)
+        counts = row.coverage
+        if counts is None:
+            return Shown("–", reason="coverage is not recorded")
+        if info.name == "answered":
+            return Shown(shown(info, counts.share), f"{counts.answered}/{counts.examples}", counts.share)
+        if info.name == "truncated":
+            return Shown(shown(info, counts.cut_off), f"{counts.truncated}/{counts.answered}", counts.cut_off)
+        return Shown.of(info, {"value": getattr(counts, info.name)})
     key = CellKey(row.id, info.name, references=references)
     found = Shown.of(info, view.cells.get(key))
     if key not in view.cells and info.name in _RESOURCES:
@@ -154,40 +171,6 @@ def _cell(view: TaskView, row: LeaderboardRow, info: MetricInfo, references: str
             found = dataclasses.replace(own, is_held_out=info.group not in _COSTS)
     # the counts of columns on cost differ by what was asked for, which is no matter of scoring
     return dataclasses.replace(found, is_best=is_best, n=None if info.group in _COSTS else found.n)
-
-
-def _coverage_cell(coverage: Coverage | None, info: MetricInfo) -> Shown:
-    if coverage is None:
-        return Shown("–", reason="coverage is not recorded")
-    if info.name == "answered":
-        return Shown(shown(info, coverage.share), f"{coverage.answered}/{coverage.examples}", coverage.share)
-    if info.name == "truncated":
-        return Shown(shown(info, coverage.cut_off), f"{coverage.truncated}/{coverage.answered}", coverage.cut_off)
-    return Shown.of(info, {"value": getattr(coverage, info.name)})
-
-
-def _common_n(cells: Iterable[Shown]) -> int | None:
-    counts = Counter(cell.n for cell in cells if cell.value is not None and cell.n is not None)
-    return max(counts, key=lambda n: (counts[n], n), default=None)
-
-
-def _ordered(rows: list[BoardRow], column: int | None, infos: Sequence[MetricInfo]) -> tuple[BoardRow, ...]:
-    """Best first; rows that are not ranked and then rows without the value follow."""
-    if column is None:
-        return tuple(rows)
-    sign = -1.0 if infos[column].higher_is_better else 1.0
-
-    def rank(row: BoardRow) -> tuple[bool, bool, float]:
-        value = row.cells[column].value
-        return value is None, not row.row.is_ranked, sign * (value or 0.0)
-
-    return tuple(sorted(rows, key=rank))
-
-
-def _winners(view: TaskView, infos: Sequence[MetricInfo]) -> dict[str, RowId]:
-    """By metric the row that beats the runner-up beyond chance."""
-    leads = ((info.name, lead(view, info)) for info in infos)
-    return {name: found.first.id for name, found in leads if found is not None and found.is_significant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,22 +200,18 @@ def seed_table(view: TaskView) -> SeedTable | None:
                 found.setdefault((run.index, record["group"]), {})[record["metric"]] = record
     if not found:
         return None
-    names = {name for records in found.values() for name in records}
-    infos = tuple(view.infos(names))
-    return SeedTable(infos, tuple(_group(view, *place, infos, records) for place, records in found.items()))
-
-
-def _group(
-    view: TaskView, run: int, name: str, infos: tuple[MetricInfo, ...], records: Mapping[str, Mapping[str, Any]]
-) -> SeedGroup:
-    models = next(iter(records.values()))["models"]
-    rows = [view.row(run, model) for model in models]
-    found = (records.get(info.name) for info in infos)
-    texts = tuple(
-        "" if record is None else f"{shown(info, record['mean'])} ± {shown(info, record['sd'])}"
-        for info, record in zip(infos, found, strict=True)
-    )
-    return SeedGroup(name, tuple(row.label for row in rows if row is not None), texts)
+    infos = tuple(view.infos({name for records in found.values() for name in records}))
+    groups = []
+    for (run_index, name), records in found.items():
+        rows = [view.row(run_index, model) for model in next(iter(records.values()))["models"]]
+        texts = [
+            f"{shown(info, records[info.name]['mean'])} ± {shown(info, records[info.name]['sd'])}"
+            if info.name in records
+            else ""
+            for info in infos
+        ]
+        groups.append(SeedGroup(name, tuple(row.label for row in rows if row is not None), tuple(texts)))
+    return SeedTable(infos, tuple(groups))
 
 
 RELIABILITY = {

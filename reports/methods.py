@@ -81,16 +81,41 @@ class RunRecord:
 
 def run_records(runs: list[Run]) -> list[RunRecord]:
     """All merged runs; `results_file` names the copy of results.json that lies beside the page."""
-    return [
-        RunRecord(
-            run.name,
-            (*_facts(run.manifest), *_programs(run.results)),
-            tuple(_classifier(record) for record in run.results.get("classifiers") or ()),
-            json.dumps(run.manifest, ensure_ascii=False, indent=2),
-            results_file(run, runs),
+    records = []
+    for run in runs:
+        environment = run.manifest.get("environment") or {}
+        git = environment.get("git") or {}
+        commit = (
+            f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else ""
         )
-        for run in runs
-    ]
+        packages = environment.get("packages") or {}
+        # programs beside Python that scored: versions and digests of their files
+        programs = run.results.get("programs") or {}
+        facts = (
+            ("Made", run.manifest.get("created")),
+            ("Command", " ".join(str(word) for word in run.manifest.get("command") or ())),
+            ("Harness", run.manifest.get("version")),
+            ("Identity", run.manifest.get("identity")),
+            ("Commit", commit),
+            ("Python", environment.get("python")),
+            ("Platform", environment.get("platform")),
+            ("GPU", environment.get("gpu")),
+            ("From the response cache", _by_row(run.manifest, "cached")),
+            ("Requests sent", _by_row(run.manifest, "requests")),
+            ("Requests sent again after a stop, maybe billed twice", _by_row(run.manifest, "requests_without_outcome")),
+            ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+            ("Programs", ", ".join(f"{name} {value}" for name, value in programs.items())),
+        )
+        records.append(
+            RunRecord(
+                run.name,
+                tuple((label, str(value)) for label, value in facts if value),
+                tuple(_classifier(record) for record in run.results.get("classifiers") or ()),
+                json.dumps(run.manifest, ensure_ascii=False, indent=2),
+                results_file(run, runs),
+            )
+        )
+    return records
 
 
 def results_file(run: Run, runs: list[Run]) -> str:
@@ -121,33 +146,3 @@ def _classifier(record: Mapping[str, Any]) -> str:
         f"{record.get('task')}: {record.get('kind')}, {trained}; {read}. "
         f"Settings: {settings or 'none'}; weights {str(record.get('sha256', ''))[:16]}."
     )
-
-
-def _programs(results: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Programs beside Python that scored: versions and digests of their files."""
-    found = results.get("programs") or {}
-    return (("Programs", ", ".join(f"{name} {value}" for name, value in found.items())),) if found else ()
-
-
-def _facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    environment = manifest.get("environment") or {}
-    git = environment.get("git") or {}
-    packages = environment.get("packages") or {}
-    facts = (
-        ("Made", manifest.get("created")),
-        ("Command", " ".join(str(word) for word in manifest.get("command") or ())),
-        ("Harness", manifest.get("version")),
-        ("Identity", manifest.get("identity")),
-        (
-            "Commit",
-            f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else "",
-        ),
-        ("Python", environment.get("python")),
-        ("Platform", environment.get("platform")),
-        ("GPU", environment.get("gpu")),
-        ("From the response cache", _by_row(manifest, "cached")),
-        ("Requests sent", _by_row(manifest, "requests")),
-        ("Requests sent again after a stop, maybe billed twice", _by_row(manifest, "requests_without_outcome")),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
-    )
-    return tuple((label, str(value)) for label, value in facts if value)

@@ -160,7 +160,14 @@ def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> 
     )
     y_ticks = tuple(Tick(at_y(mark), shown(y_info, mark).removesuffix(".0")) for mark in y_marks)
     placed: list[tuple[float, float, float]] = []
-    drawn = tuple(_level(label, at_y(y), placed) for label, y in sorted(levels, key=lambda level: -level[1]))
+    drawn = []
+    for label, value_there in sorted(levels, key=lambda level: -level[1]):
+        # a line's name stands at its left end, above it, or below it if another name is there
+        y = at_y(value_there)
+        is_taken = any(abs(y - 4 - other) < LABEL_HEIGHT for _, _, other in placed)
+        label_y = round(y + 12 if is_taken else y - 4, 1)
+        placed.append((LEFT, LEFT + 4 + _LETTER_WIDTH * len(label), label_y))
+        drawn.append(Level(y, label, label_y))
     placed.append((LEFT, width, height - BOTTOM + 4.0))  # the axis, which would strike a name through
     placed.extend((at_x(v.x) - MARK_RADIUS, at_x(v.x) + MARK_RADIUS, at_y(v.y) + 4) for v in values)
     points = []
@@ -172,16 +179,7 @@ def _plot(view: TaskView, resource: str, name: str, width: int, height: int) -> 
         said = "not published" if value.x is None else shown(x_info, value.x)
         description = f"{value.row.label}: {y_info.label} {shown(y_info, value.y)}, {x_info.label} {said}"
         points.append(Point(x, y, top, bottom, label, *place, description, value.row.kind == "model"))
-    return Plot(x_info, y_info, x_ticks, y_ticks, tuple(points), drawn, width, height, right, has_unknown)
-
-
-def _level(label: str, y: float, placed: list[tuple[float, float, float]]) -> Level:
-    """A line's name stands at its left end, above it, or below it if another name is there."""
-    above = y - 4
-    taken = any(abs(above - other) < LABEL_HEIGHT for _, _, other in placed)
-    label_y = round(y + 12 if taken else above, 1)
-    placed.append((LEFT, LEFT + 4 + _LETTER_WIDTH * len(label), label_y))
-    return Level(y, label, label_y)
+    return Plot(x_info, y_info, x_ticks, y_ticks, tuple(points), tuple(drawn), width, height, right, has_unknown)
 
 
 def free_place(
@@ -210,15 +208,17 @@ def free_place(
               if start >= left and start + width <= right] or [(x + 8, "start")]  # fmt: skip
     heights = [y + 4 + sign * LABEL_HEIGHT * step for step in range(len(placed) + 1) for sign in (-1, 1)]
     places = [(start, height, anchor) for height in heights if height >= top - 2 for start, anchor in beside]
-    start, label_y, anchor = next((p for p in places if _is_free(p[0], width, p[1], placed)), places[0])
+    free = (
+        place
+        for place in places
+        if not any(
+            abs(place[1] - y_there) < LABEL_HEIGHT and place[0] < end and begin < place[0] + width
+            for begin, end, y_there in placed
+        )
+    )
+    start, label_y, anchor = next(free, places[0])
     placed.append((start, start + width, label_y))
     return round(start if anchor == "start" else start + width, 1), round(label_y, 1), anchor
-
-
-def _is_free(start: float, width: float, y: float, placed: Sequence[tuple[float, float, float]]) -> bool:
-    return not any(
-        abs(y - other_y) < LABEL_HEIGHT and start < end and other < start + width for other, end, other_y in placed
-    )
 
 
 def linear_marks(low: float, high: float) -> list[float]:

@@ -21,33 +21,46 @@ def leaderboard_table(results: Mapping[str, Any], task: str) -> str:
         results: the content of results.json.
         task: a task's name; a task without cells gives a line that says so.
     """
-    cells = _overall(results, task)
-    rows = list(dict.fromkeys(row for row, _ in cells))
+    # overall cells by row and metric: on all references, or on the remaining ones if a row has only these
+    cells: dict[tuple[_Row, str], Mapping[str, Any]] = {}
+    for wanted in ("all", *HELD_OUT):
+        for cell in results.get("cells", ()):
+            is_overall = cell["task"] == task and cell.get("emotion") is None and cell.get("slice") is None
+            if is_overall and (cell.get("references") or "all") == wanted:
+                cells.setdefault(((cell["model"], cell.get("control")), cell["metric"]), cell)
     facts = metric_facts(results)
     columns = (*headline_metrics(results), "latency_p50_s")
     names = [name for name in columns if any(metric == name for _, metric in cells)]
     infos = [facts.get(name) or MetricInfo(name, name) for name in names]
-    if not rows or not infos:
+    if not infos:
         return f"{task}: no scores\n"
     coverage = {(c["model"], c.get("control")): c for c in results.get("coverage", ()) if c["task"] == task}
-    rows.sort(key=lambda row: _rank(row, infos[0], cells, coverage))
-    table = [["", *(f"{info.label} {info.arrow}".strip() for info in infos), "answered"]]
-    for row in rows:
-        share, text = _answered(coverage.get(row))
-        mark = " †" if share is not None and share < ANSWERED_ENOUGH else ""
+    sign = 1.0 if infos[0].higher_is_better is False else -1.0
+    lines = []
+    for row in dict.fromkeys(row for row, _ in cells):
+        share, answered = None, "–"
+        if (counts := coverage.get(row)) and counts.get("examples"):
+            share, answered = counts["answered"] / counts["examples"], f"{counts['answered']}/{counts['examples']}"
+        is_ranked = share is None or share >= ANSWERED_ENOUGH
+        mark = "" if is_ranked else " †"
         mark += " ‡" if any(cells.get((row, name), {}).get("references") in HELD_OUT for name in names) else ""
         name = row[0] if row[1] is None else f"{row[0]} ({row[1]})"
-        table.append([name + mark, *(_text(info, cells.get((row, info.name))) for info in infos), text])
-    found = answer(results, task)
-    lines = _notes(results, task, table, rows, infos, cells) + ([] if found is None else ["", *answer_text(found)])
-    return _aligned(table) + "\n".join(lines) + "\n"
+        found = [Shown.of(info, cells.get((row, info.name))) for info in infos]
+        texts = [f"{cell.text} [{cell.interval}]" if cell.interval else cell.text for cell in found]
+        value = found[0].value
+        rank = (value is None, not is_ranked, sign * (value or 0.0))
+        lines.append((rank, [name + mark, *texts, answered]))
+    lines.sort(key=lambda line: line[0])
+    table = [["", *(f"{info.label} {info.arrow}".strip() for info in infos), "answered"], *(line for _, line in lines)]
+    said = answer(results, task)
+    notes = _notes(results, task, table, infos, cells) + ([] if said is None else ["", *answer_text(said)])
+    return _aligned(table) + "\n".join(notes) + "\n"
 
 
 def _notes(
     results: Mapping[str, Any],
     task: str,
     table: Sequence[Sequence[str]],
-    rows: Sequence[_Row],
     infos: Sequence[MetricInfo],
     cells: _Cells,
 ) -> list[str]:
@@ -55,7 +68,7 @@ def _notes(
     notes = [f"{task}: percent and 95 % intervals{scale}."]
     counts = []
     for info in (info for info in infos if info.group != "cost"):
-        values = (Shown.of(info, cells.get((row, info.name))) for row in rows)
+        values = (Shown.of(info, cell) for (_, metric), cell in cells.items() if metric == info.name)
         known = sorted({cell.n for cell in values if cell.value is not None and cell.n})
         if known:
             counts.append(f"{info.label} {known[0]}{f'–{known[-1]}' if len(known) > 1 else ''}")
@@ -76,35 +89,6 @@ def _notes(
             text = f"{found[0].label} {shown(found[0], record['mean'])} ± {shown(found[0], record['sd'])}"
             trainings.setdefault(f"{record['group']} ({len(record['models'])} trainings)", []).append(text)
     return notes + [f"{group}: {', '.join(texts)}" for group, texts in trainings.items()]
-
-
-def _overall(results: Mapping[str, Any], task: str) -> dict[tuple[_Row, str], Mapping[str, Any]]:
-    """Overall cells by row and metric: on all references, or on the remaining ones if a row has only these."""
-    found: dict[tuple[_Row, str], Mapping[str, Any]] = {}
-    for wanted in ("all", *HELD_OUT):
-        for cell in results.get("cells", ()):
-            is_overall = cell["task"] == task and cell.get("emotion") is None and cell.get("slice") is None
-            if is_overall and (cell.get("references") or "all") == wanted:
-                found.setdefault(((cell["model"], cell.get("control")), cell["metric"]), cell)
-    return found
-
-
-def _rank(row: _Row, info: MetricInfo, cells: _Cells, coverage: Mapping[_Row, Any]) -> tuple[bool, bool, float]:
-    share, _ = _answered(coverage.get(row))
-    value = Shown.of(info, cells.get((row, info.name))).value
-    sign = 1.0 if info.higher_is_better is False else -1.0
-    return value is None, share is not None and share < ANSWERED_ENOUGH, sign * (value or 0.0)
-
-
-def _answered(coverage: Mapping[str, Any] | None) -> tuple[float | None, str]:
-    if not coverage or not coverage.get("examples"):
-        return None, "–"
-    return coverage["answered"] / coverage["examples"], f"{coverage['answered']}/{coverage['examples']}"
-
-
-def _text(info: MetricInfo, cell: Mapping[str, Any] | None) -> str:
-    found = Shown.of(info, cell)
-    return f"{found.text} [{found.interval}]" if found.interval else found.text
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> str:

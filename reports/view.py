@@ -235,26 +235,19 @@ def gather(runs: Sequence[Run]) -> list[TaskView]:
     """Group the tasks of several runs, in the order in which they are first named."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        for task in _task_names(run):
-            groups.setdefault(_identity(run, task), []).append(run)
+        named = [task["name"] for task in run.manifest.get("tasks", ())]
+        scored = [cell["task"] for key in ("cells", "coverage") for cell in run.results.get(key, ())]
+        for task in dict.fromkeys(named + scored):
+            entry = run.task_entry(task)
+            identity = (task, entry.get("version"), _split(run, task), _emotions(run, task), entry.get("protocol"))
+            groups.setdefault(identity, []).append(run)
     used: Counter[str] = Counter()
     views = []
     for (name, *_), members in groups.items():
         used[name] += 1
         slug = name if used[name] == 1 else f"{name}-{used[name]}"
-        views.append(_view(name, slug, tuple(members)))
+        views.append(_merge(name, slug, tuple(members)))
     return views
-
-
-def _task_names(run: Run) -> list[str]:
-    named = [task["name"] for task in run.manifest.get("tasks", ())]
-    scored = [cell["task"] for key in ("cells", "coverage") for cell in run.results.get(key, ())]
-    return list(dict.fromkeys(named + scored))
-
-
-def _identity(run: Run, task: str) -> tuple[Any, ...]:
-    entry = run.task_entry(task)
-    return task, entry.get("version"), _split(run, task), _emotions(run, task), entry.get("protocol")
 
 
 def _split(run: Run, task: str) -> str:
@@ -272,17 +265,29 @@ def _emotions(run: Run, task: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c["emotion"] for c in run.entries("cells", task) if c.get("emotion")))
 
 
-def _view(name: str, slug: str, runs: tuple[Run, ...]) -> TaskView:
-    ids = [row_id for run in runs for row_id in _row_ids(run, name)]
-    clashes = Counter((row.model, row.control) for row in ids)
-    several = {row for row in ids if clashes[row.model, row.control] > 1}
-    rows = sorted((_row(runs, name, row_id, row_id in several) for row_id in ids), key=lambda r: KINDS.index(r.kind))
-    cells = {key: cell for run in runs for key, cell in _keyed_cells(run, name)}
-    first = runs[0]
+def _merge(name: str, slug: str, runs: tuple[Run, ...]) -> TaskView:
+    cells: dict[CellKey, Mapping[str, Any]] = {}
     facts: dict[str, MetricInfo] = {}
+    ids: dict[RowId, None] = {}
     for run in runs:
         facts = metric_facts(run.results) | facts
-    headlines = tuple(dict.fromkeys(name for run in runs for name in headline_metrics(run.results)))
+        ids |= {RowId(run.index, key.model, key.control): None for key in run.folder.rows(name)}
+        for entry in (*run.entries("coverage", name), *run.entries("cells", name)):
+            ids[RowId(run.index, entry["model"], entry.get("control"))] = None
+        for cell in run.entries("cells", name):
+            cut = cell.get("slice")
+            key = CellKey(
+                RowId(run.index, cell["model"], cell.get("control")),
+                cell["metric"],
+                cell.get("emotion"),
+                cell.get("conditioned_on"),
+                (str(cut["key"]), str(cut["value"])) if cut else None,
+                cell.get("references") or "all",
+            )
+            cells[key] = cell
+    clashes = Counter((row.model, row.control) for row in ids)
+    rows = [_row(runs, name, row_id, clashes[row_id.model, row_id.control] > 1) for row_id in ids]
+    first = runs[0]
     return TaskView(
         name,
         slug,
@@ -290,21 +295,11 @@ def _view(name: str, slug: str, runs: tuple[Run, ...]) -> TaskView:
         _split(first, name),
         _emotions(first, name),
         runs,
-        tuple(rows),
+        tuple(sorted(rows, key=lambda row: KINDS.index(row.kind))),
         cells,
         facts,
-        headlines,
+        tuple(dict.fromkeys(metric for run in runs for metric in headline_metrics(run.results))),
     )
-
-
-def _row_ids(run: Run, task: str) -> list[RowId]:
-    stored = [RowId(run.index, key.model, key.control) for key in run.folder.rows(task)]
-    scored = (
-        RowId(run.index, entry["model"], entry.get("control"))
-        for key in ("coverage", "cells")
-        for entry in run.entries(key, task)
-    )
-    return list(dict.fromkeys([*stored, *scored]))
 
 
 def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> LeaderboardRow:
@@ -315,6 +310,9 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
     kind: RowKind = "reference" if adapter in ("person", "baseline") else "model"
     if row_id.control is not None:
         kind = "control"
+    wanted = (row_id.model, row_id.control)
+    counts = next((e for e in run.entries("coverage", task) if (e["model"], e.get("control")) == wanted), None)
+    names = ("examples", "answered", "refused", "unparsed", "failed", "truncated")
     return LeaderboardRow(
         row_id,
         f"{label} (run {run.index + 1})" if is_ambiguous else label,
@@ -322,53 +320,25 @@ def _row(runs: Iterable[Run], task: str, row_id: RowId, is_ambiguous: bool) -> L
         adapter == "person",
         (entry.get("adapter") or row_id.model) == "majority",
         tuple(entry.get("needs") or run.run_entry(task, row_id.model, row_id.control).get("needs") or ()),
-        _coverage(run, task, row_id),
+        None if counts is None else Coverage(*(int(counts.get(name) or 0) for name in names)),
         next((m for m in run.results.get("models", ()) if m["model"] == row_id.model), {}),
     )
-
-
-def _coverage(run: Run, task: str, row_id: RowId) -> Coverage | None:
-    for entry in run.entries("coverage", task):
-        if (entry["model"], entry.get("control")) == (row_id.model, row_id.control):
-            names = ("examples", "answered", "refused", "unparsed", "failed", "truncated")
-            return Coverage(*(int(entry.get(name) or 0) for name in names))
-    return None
-
-
-def _keyed_cells(run: Run, task: str) -> Iterator[tuple[CellKey, Mapping[str, Any]]]:
-    for cell in run.entries("cells", task):
-        cut = cell.get("slice")
-        yield (
-            CellKey(
-                RowId(run.index, cell["model"], cell.get("control")),
-                cell["metric"],
-                cell.get("emotion"),
-                cell.get("conditioned_on"),
-                (str(cut["key"]), str(cut["value"])) if cut else None,
-                cell.get("references") or "all",
-            ),
-            cell,
-        )
 
 
 def reasons_apart(view: TaskView, views: Sequence[TaskView]) -> list[str]:
     """A sentence for each other leaderboard of the task of this name: what differs."""
     sentences = []
     for other in views:
-        if other.name == view.name and other is not view:
-            runs = ", ".join(run.name for run in other.runs)
-            differences = " and ".join(_differences(view, other))
-            sentences.append(f"{runs} ran this task with {differences}: a leaderboard of its own.")
+        if other.name != view.name or other is view:
+            continue
+        pairs = {
+            "version": (view.entry.get("version"), other.entry.get("version")),
+            "split": (view.split, other.split),
+            "protocol": (view.entry.get("protocol"), other.entry.get("protocol")),
+        }
+        found = [f"{name} {theirs}, not {ours}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+        if view.emotions != other.emotions:
+            found.append("other labels, or in another order")
+        runs = ", ".join(run.name for run in other.runs)
+        sentences.append(f"{runs} ran this task with {' and '.join(found)}: a leaderboard of its own.")
     return sentences
-
-
-def _differences(view: TaskView, other: TaskView) -> list[str]:
-    pairs = {
-        "version": (view.entry.get("version"), other.entry.get("version")),
-        "split": (view.split, other.split),
-        "protocol": (view.entry.get("protocol"), other.entry.get("protocol")),
-    }
-    found = [f"{name} {theirs}, not {ours}" for name, (ours, theirs) in pairs.items() if ours != theirs]
-    if view.emotions != other.emotions:
-        found.append("other labels, or in another order")
-    return found
