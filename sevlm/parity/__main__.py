@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -41,97 +42,77 @@ def compare_fixture(folder: Path) -> Report:
     if not folder.is_dir():
         raise SEVLMError(f"no fixture folder {folder}")
     fixture, report = Fixture(folder), Report()
-    nltk = _load_nltk(report)
-    _compare_files(fixture, report, nltk)
-    computed: dict[str, Tensor] = {}
-    for name, compute in _parts(fixture, report, nltk).items():
+    nltk = None
+    try:
+        nltk = NLTKLemmatizer()
+    except SEVLMError as error:
+        report.skip("look-ups by NLTK", f"recorded values are used instead: {error}")
+    comparisons: dict[str, Callable[[Fixture, Report], None]] = {
+        "README.md": checks_text.compare_readme,
+        "configuration": checks_text.compare_configuration,
+        "generate.json": checks_text.compare_settings,
+        "checkpoint": checks_text.compare_statistics,
+        "tokenizer": checks_text.compare_tokenizer_files,
+        "tokenization.json": checks_text.compare_tokenization,
+        "lemmas.json": partial(checks_text.compare_lookups, nltk=nltk),
+        "optimizer_groups.json": checks_model.compare_groups,
+        "scripted_decode.json": checks_model.compare_scripted,
+        "file_names.json": checks_model.compare_file_names,
+        "data": checks_text.compare_data,
+    }
+    for name, compare in comparisons.items():
         with report.part(name):
-            computed |= compute()
+            compare(fixture, report)
+    decode = partial(checks_model.decode_tensors, report=report)
+    parts: dict[str, Callable[[Fixture], Mapping[str, Tensor]]] = {
+        "batch and prompts": partial(checks_text.batch_tensors, nltk=nltk),
+        "forward pass": checks_model.model_tensors,
+        "gradients": checks_model.gradients,
+        "optimiser steps": checks_model.optimizer_steps,
+        "decoding (identity)": partial(decode, lemmatizer="identity", recorded=False),
+        "decoding (nltk)": partial(decode, lemmatizer="nltk", recorded=nltk is None),
+        "filter": checks_model.filter_tensors,
+        "clip": checks_model.clip_tensors,
+        "preprocess": checks_model.preprocess_tensors,
+    }
+    computed: dict[str, Tensor] = {}
+    for name, compute in parts.items():
+        with report.part(name):
+            computed |= compute(fixture)
     with report.part("recorded look-ups"):
         checks_text.compare_recorded_lookups(fixture, report)
-    with report.part("outputs.safetensors"):
-        _compare_outputs(fixture, report, computed)
-    with report.part("inputs.safetensors"):
-        _compare_inputs(fixture, report, computed)
-    with report.part("files"):
-        _compare_coverage(fixture, report)
+    _compare_computed(fixture, report, computed)
     return report
 
 
-def _load_nltk(report: Report) -> NLTKLemmatizer | None:
-    try:
-        return NLTKLemmatizer()
-    except SEVLMError as error:
-        report.skip("look-ups by NLTK", f"recorded values are used instead: {error}")
-        return None
-
-
-def _compare_files(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | None) -> None:
-    parts: dict[str, Callable[[], None]] = {
-        "README.md": lambda: checks_text.compare_readme(fixture, report),
-        "configuration": lambda: checks_text.compare_configuration(fixture, report),
-        "generate.json": lambda: checks_text.compare_settings(fixture, report),
-        "checkpoint": lambda: checks_text.compare_statistics(fixture, report),
-        "tokenizer": lambda: checks_text.compare_tokenizer_files(fixture, report),
-        "tokenization.json": lambda: checks_text.compare_tokenization(fixture, report),
-        "lemmas.json": lambda: checks_text.compare_lookups(fixture, report, nltk),
-        "optimizer_groups.json": lambda: checks_model.compare_groups(fixture, report),
-        "scripted_decode.json": lambda: checks_model.compare_scripted(fixture, report),
-        "file_names.json": lambda: checks_model.compare_file_names(fixture, report),
-        "data": lambda: checks_text.compare_data(fixture, report),
-    }
-    for name, compare in parts.items():
-        with report.part(name):
-            compare()
-
-
-def _parts(
-    fixture: Fixture, report: Report, nltk: NLTKLemmatizer | None
-) -> dict[str, Callable[[], Mapping[str, Tensor]]]:
-    return {
-        "batch and prompts": lambda: checks_text.batch_tensors(fixture, nltk),
-        "forward pass": lambda: checks_model.model_tensors(fixture),
-        "gradients": lambda: checks_model.gradients(fixture),
-        "optimiser steps": lambda: checks_model.optimizer_steps(fixture),
-        "decoding (identity)": lambda: checks_model.decode_tensors(fixture, report, "identity", recorded=False),
-        "decoding (nltk)": lambda: checks_model.decode_tensors(fixture, report, "nltk", recorded=nltk is None),
-        "filter": lambda: checks_model.filter_tensors(fixture),
-        "clip": lambda: checks_model.clip_tensors(fixture),
-        "preprocess": lambda: checks_model.preprocess_tensors(fixture),
-    }
+def _compare_computed(fixture: Fixture, report: Report, computed: Mapping[str, Tensor]) -> None:
+    """Every recorded tensor is computed again or used, and every file of the folder takes part."""
+    with report.part("outputs.safetensors"):
+        for name, expected in fixture.outputs.items():
+            if name in computed:
+                report.tensor(name, computed[name], expected, *_tolerance(name))
+            elif name != "clip/pixels":  # what the tower is given; its outputs are compared
+                report.fail(name, "nothing recomputes this tensor")
+    with report.part("inputs.safetensors"):
+        for name, given in fixture.inputs.peek().items():
+            if name in computed:
+                report.tensor(name, computed[name], given, *_tolerance(name))
+            elif name.endswith("/image_prefix") and fixture.config.prefix_length == 0:
+                report.skip(name, "no output depends on it: the model has no prefix")
+            elif name not in fixture.inputs.used:
+                report.fail(name, "no comparison uses this tensor")
+            if name.startswith("batch/image_"):
+                report.tensor(f"{name} (rows of a pair)", given[0::2], given[1::2], 0.0)
+    with report.part("files"):
+        present = {str(p.relative_to(fixture.folder)) for p in fixture.folder.rglob("*") if p.is_file()}
+        for name in sorted(present - fixture.read_files):
+            report.fail(name, "no comparison reads this file")
 
 
 def _tolerance(name: str) -> tuple[float, float]:
     if name.endswith(EXACT):
         return 0.0, 0.0
     return next(((a, r) for start, a, r in TOLERANCES if name.startswith(start)), DEFAULT)
-
-
-def _compare_outputs(fixture: Fixture, report: Report, computed: Mapping[str, Tensor]) -> None:
-    for name, expected in fixture.outputs.items():
-        if name in computed:
-            report.tensor(name, computed[name], expected, *_tolerance(name))
-        elif name != "clip/pixels":  # what the tower is given; its outputs are compared
-            report.fail(name, "nothing recomputes this tensor")
-
-
-def _compare_inputs(fixture: Fixture, report: Report, computed: Mapping[str, Tensor]) -> None:
-    for name, given in fixture.inputs.peek().items():
-        if name in computed:
-            report.tensor(name, computed[name], given, *_tolerance(name))
-        elif name.endswith("/image_prefix") and fixture.config.prefix_length == 0:
-            report.skip(name, "no output depends on it: the model has no prefix")
-        elif name not in fixture.inputs.used:
-            report.fail(name, "no comparison uses this tensor")
-        if name.startswith("batch/image_"):
-            report.tensor(f"{name} (rows of a pair)", given[0::2], given[1::2], 0.0)
-
-
-def _compare_coverage(fixture: Fixture, report: Report) -> None:
-    """Every file of the folder took part."""
-    present = {str(p.relative_to(fixture.folder)) for p in fixture.folder.rglob("*") if p.is_file()}
-    for name in sorted(present - fixture.read_files):
-        report.fail(name, "no comparison reads this file")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

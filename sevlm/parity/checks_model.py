@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import FIXED_BOUNDARY, IMAGENET_MEAN, IMAGENET_STD
-from sevlm.generation import CaptionDecoder, DecodingStep, finish_caption, greedy_steps, next_segments
+from sevlm.generation import CaptionDecoder, finish_caption, greedy_steps, next_segments
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import SEVLMOutput
 from sevlm.official import parameter_name, tower_parameters
@@ -56,26 +56,44 @@ def run_batch(
 
 def model_tensors(fixture: Fixture) -> dict[str, Tensor]:
     """Recomputes `vad_encoder/*`, `lm/*`, `loss*/*`, `contrastive/*`, `vad_head/*`, `no_vad/*` and `prompt/*`."""
-    model = fixture.model
+    model, decoder, inputs = fixture.model, fixture.model.decoder, fixture.inputs
+    ids, segments = inputs["batch/input_ids"], inputs["batch/segment_ids"]
+    grid, prefix = fixture.images("batch")
     tensors: dict[str, Tensor] = {}
     with torch.no_grad():
         output = run_batch(fixture, model)
+        final = output.hidden_states[-1]
         tensors |= {f"lm/hidden_{index}": state for index, state in enumerate(output.hidden_states)}
-        tensors |= {"lm/logits": output.logits} | _vad_encoder(fixture, model) | _losses("loss", output)
-        tensors |= _heads(fixture, model, output.hidden_states[-1]) | _prompt(fixture, model)
+        tensors |= {"lm/logits": output.logits} | _losses("loss", output)
         tensors |= _losses("loss_nltk", run_batch(fixture, model, "vad_nltk"))
         tensors |= _losses("loss_weighted", run_batch(fixture, fixture.new_model(**WEIGHTED)))
-        tensors["no_vad/logits_last"] = _without_vad(fixture, model)
+        if model.vad_encoder is not None:
+            hidden = model.vad_encoder(inputs["batch/vad_identity"])
+            scalars = model.vad_encoder.scalars(hidden)
+            tensors |= {"vad_encoder/hidden": hidden, "vad_encoder/out": scalars, "vad_encoder/first": scalars[:, 0]}
+
+        emotion, explanation = model.part_means(final, ids, segments)
+        tensors |= {"lm/image_mean": grid.mean(1), "lm/explanation_mean": explanation}
+        if model.contrastive_head is not None:
+            rows = {
+                "pos_sim": torch.arange(len(grid)),
+                "neg_sim_swap": inputs["batch/neg_swap"],
+                "neg_sim_semantic": inputs["batch/neg_semantic"],
+            }
+            for name, picked in rows.items():
+                score = model.contrastive_head(grid.mean(1), emotion, explanation[picked])
+                tensors[f"contrastive/{name}"] = score
+        if model.vad_head is not None:
+            start = model.config.prefix_length + FIXED_BOUNDARY - 1
+            tensors["vad_head/all_positions_from_5"] = model.vad_head(final[:, start:])
+
+        embeddings = decoder.embed(ids, segments, None, prefix)
+        states = decoder(embeddings, decoder.image_memory(grid))
+        tensors["no_vad/logits_last"] = decoder.logits(states[-1][:, -1])
+        grid, prefix = fixture.images("decode")
+        prompt = (inputs[f"decode/{name}"] for name in ("input_ids", "segment_ids", "vad_identity"))
+        tensors["prompt/logits"] = model(grid, *prompt, image_prefix=prefix).logits
     return tensors
-
-
-def _vad_encoder(fixture: Fixture, model: SEVLM) -> dict[str, Tensor]:
-    encoder = model.vad_encoder
-    if encoder is None:
-        return {}
-    hidden = encoder(fixture.inputs["batch/vad_identity"])
-    scalars = encoder.scalars(hidden)
-    return {"vad_encoder/hidden": hidden, "vad_encoder/out": scalars, "vad_encoder/first": scalars[:, 0]}
 
 
 def _losses(name: str, output: SEVLMOutput) -> dict[str, Tensor]:
@@ -86,43 +104,6 @@ def _losses(name: str, output: SEVLMOutput) -> dict[str, Tensor]:
         "vad": output.vad_loss,
     }
     return {f"{name}/{part}": value for part, value in parts.items() if value is not None}
-
-
-def _heads(fixture: Fixture, model: SEVLM, hidden_states: Tensor) -> dict[str, Tensor]:
-    inputs = fixture.inputs
-    grid, _ = fixture.images("batch")
-    emotion, explanation = model.part_means(hidden_states, inputs["batch/input_ids"], inputs["batch/segment_ids"])
-    tensors = {"lm/image_mean": grid.mean(1), "lm/explanation_mean": explanation}
-    if model.contrastive_head is not None:
-        everything = torch.arange(len(grid))
-        rows = {
-            "pos_sim": everything,
-            "neg_sim_swap": inputs["batch/neg_swap"],
-            "neg_sim_semantic": inputs["batch/neg_semantic"],
-        }
-        for name, picked in rows.items():
-            score = model.contrastive_head(grid.mean(1), emotion, explanation[picked])
-            tensors[f"contrastive/{name}"] = score
-    if model.vad_head is not None:
-        start = model.config.prefix_length + FIXED_BOUNDARY - 1
-        tensors["vad_head/all_positions_from_5"] = model.vad_head(hidden_states[:, start:])
-    return tensors
-
-
-def _prompt(fixture: Fixture, model: SEVLM) -> dict[str, Tensor]:
-    inputs = fixture.inputs
-    grid, prefix = fixture.images("decode")
-    ids, segments = inputs["decode/input_ids"], inputs["decode/segment_ids"]
-    output = model(grid, ids, segments, inputs["decode/vad_identity"], image_prefix=prefix)
-    return {"prompt/logits": output.logits}
-
-
-def _without_vad(fixture: Fixture, model: SEVLM) -> Tensor:
-    inputs, decoder = fixture.inputs, model.decoder
-    grid, prefix = fixture.images("batch")
-    embeddings = decoder.embed(inputs["batch/input_ids"], inputs["batch/segment_ids"], None, prefix)
-    states = decoder(embeddings, decoder.image_memory(grid))
-    return decoder.logits(states[-1][:, -1])
 
 
 def gradients(fixture: Fixture) -> dict[str, Tensor]:
@@ -154,10 +135,11 @@ def optimizer_steps(fixture: Fixture) -> dict[str, Tensor]:
     for group in groups:
         group["params"] = [p for name in group.pop("names") for p in own_parameters(model, encoder, name)]
     optimizer = AdamW(groups)
-    steps = len(fixture.outputs["steps/lr"])
-    schedule = linear_schedule(optimizer, _total_steps(fixture))
+    first, second = (float(rate) for rate in fixture.outputs["steps/lr"][:2, 0])
+    total = round(first / (first - second))  # no file states it: rates fall by 1 / total of the first one per step
+    schedule = linear_schedule(optimizer, total)
     losses, rates = [], []
-    for step in range(steps):
+    for step in range(len(fixture.outputs["steps/lr"])):
         output = run_batch(fixture, model, step=step, encoder=encoder)
         parts = (output.loss, output.lm_loss, output.contrastive_loss, output.vad_loss)
         losses.append(torch.stack([part.detach() for part in parts if part is not None]))
@@ -192,12 +174,6 @@ def compare_groups(fixture: Fixture, report: Report) -> None:
     report.equal("optimizer_groups.json", got, fixture.json("optimizer_groups.json"))
 
 
-def _total_steps(fixture: Fixture) -> int:
-    """Length of the linear schedule, which no file states: lr falls by 1/total of its first value per step."""
-    first, second = (float(rate) for rate in fixture.outputs["steps/lr"][:2, 0])
-    return round(first / (first - second))
-
-
 # ---------------------------------------------------------------------------------------------- decoding
 
 
@@ -225,12 +201,36 @@ def lookup_for(fixture: Fixture, lemmatizer: str, recorded: bool) -> RowLookup:
 
 def decode_tensors(fixture: Fixture, report: Report, lemmatizer: str, recorded: bool) -> dict[str, Tensor]:
     """Recomputes `decode_<lemmatizer>/*` and compares `decode.json` and `sub_acc.json`."""
-    name = f"decode_{lemmatizer}"
+    name, tokenizer = f"decode_{lemmatizer}", fixture.model.tokenizer
+    assert tokenizer is not None  # the importer loads it
     grid, prefix = fixture.images("decode")
     captions = CaptionDecoder(fixture.model, grid, lookup_for(fixture, lemmatizer, recorded), prefix)
     steps = list(greedy_steps(captions, stop_when_ended=False))
     tokens = captions.generated
-    _compare_strings(fixture, report, lemmatizer, tokens, steps)
+
+    expected, file = fixture.json("decode.json")[lemmatizer], f"decode.json[{lemmatizer}]"
+    images = fixture.json("data_val.json")
+    rows = tokens.tolist()
+    written = [finish_caption(tokenizer, fixture.config, row) for row in rows]
+    full = [{"image_id": i, "caption": c.text} for i, c in zip(images, written, strict=True)]
+    explained = [{"image_id": i, "caption": c.explanation} for i, c in zip(images, written, strict=True)]
+    report.equal(f"{file} results_full", full, expected["results_full"])
+    report.equal(f"{file} results_exp", explained, expected["results_exp"])
+    ends, limit = set(special_ids(tokenizer)), fixture.config.max_new_tokens
+    found = [next((i + 1 for i, t in enumerate(row) if t in ends), limit) for row in rows]
+    report.equal(f"{file} end_idx", found, expected["end_idx"])
+    pieces = [tokenizer.convert_ids_to_tokens(row) for row in rows]
+    report.equal(f"{file} raw_25_tokens", pieces, expected["raw_25_tokens"])
+    best = torch.stack([step.logits.topk(2, dim=-1).values for step in steps])  # (steps, B, 2)
+    gap = (best[..., 0] - best[..., 1]).min()
+    wanted = torch.tensor(expected["min_top1_top2_logit_gap"])
+    report.tensor(f"{file} min_top1_top2_logit_gap", gap, wanted, GAP_TOLERANCE)
+    shares = [item["origin_emotion_distribution"] for item in images.values()]
+    emotions = [caption.emotion for caption in written]
+    got = {"sub_acc": accuracy(shares, emotions)}
+    got["sub_acc_of_first_three_predictions_only"] = accuracy(shares, emotions[:3])
+    report.equal(f"sub_acc.json[{lemmatizer}]", got, fixture.json("sub_acc.json")[lemmatizer])
+
     first = fixture.outputs[f"{name}/logits_per_step_of_first_images"].shape[1]
     tensors = {
         f"{name}/generated_ids": tokens,
@@ -243,38 +243,6 @@ def decode_tensors(fixture: Fixture, report: Report, lemmatizer: str, recorded: 
         tensors[f"{name}/vad_encoder_hidden_last_call"] = steps[-1].vad_features
         tensors[f"{name}/vad_per_step"] = torch.stack(padded)
     return tensors
-
-
-def _compare_strings(
-    fixture: Fixture, report: Report, lemmatizer: str, tokens: Tensor, steps: Sequence[DecodingStep]
-) -> None:
-    model, tokenizer = fixture.model, fixture.model.tokenizer
-    assert tokenizer is not None  # the importer loads it
-    expected, name = fixture.json("decode.json")[lemmatizer], f"decode.json[{lemmatizer}]"
-    identifiers = list(fixture.json("data_val.json"))
-    captions = [finish_caption(tokenizer, model.config, row) for row in tokens.tolist()]
-    full = [{"image_id": i, "caption": c.text} for i, c in zip(identifiers, captions, strict=True)]
-    explained = [{"image_id": i, "caption": c.explanation} for i, c in zip(identifiers, captions, strict=True)]
-    report.equal(f"{name} results_full", full, expected["results_full"])
-    report.equal(f"{name} results_exp", explained, expected["results_exp"])
-    ends, limit = set(special_ids(tokenizer)), model.config.max_new_tokens
-    found = [next((i + 1 for i, t in enumerate(row) if t in ends), limit) for row in tokens.tolist()]
-    report.equal(f"{name} end_idx", found, expected["end_idx"])
-    pieces = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]
-    report.equal(f"{name} raw_25_tokens", pieces, expected["raw_25_tokens"])
-    best = torch.stack([step.logits.topk(2, dim=-1).values for step in steps])  # (steps, B, 2)
-    gap = (best[..., 0] - best[..., 1]).min()
-    wanted = torch.tensor(expected["min_top1_top2_logit_gap"])
-    report.tensor(f"{name} min_top1_top2_logit_gap", gap, wanted, GAP_TOLERANCE)
-    _compare_accuracy(fixture, report, lemmatizer, [caption.emotion for caption in captions])
-
-
-def _compare_accuracy(fixture: Fixture, report: Report, lemmatizer: str, emotions: Sequence[str]) -> None:
-    expected = fixture.json("sub_acc.json")[lemmatizer]
-    shares = [item["origin_emotion_distribution"] for item in fixture.json("data_val.json").values()]
-    got = {"sub_acc": accuracy(shares, emotions)}
-    got["sub_acc_of_first_three_predictions_only"] = accuracy(shares, emotions[:3])
-    report.equal(f"sub_acc.json[{lemmatizer}]", got, expected)
 
 
 def accuracy(shares: Sequence[Sequence[float]], emotions: Sequence[str]) -> float:

@@ -178,18 +178,13 @@ def compare_tokenizer_files(fixture: Fixture, report: Report) -> None:
     learned = len(set(vocabulary) - {END_TOKEN}) - _BYTES
     ascending = ranks == sorted(set(ranks)) and len(ranks) == learned and min(ranks, default=0) >= 0
     report.check(f"{TOKENIZER}/merges.txt", ascending, "merges do not give the vocabulary in its order")
-    _compare_tokenizer_settings(fixture, report)
-    report.equal(f"{TOKENIZER} end token", end, fixture.checkpoint.config["eos_token_id"])
-
-
-def _compare_tokenizer_settings(fixture: Fixture, report: Report) -> None:
     pad, *others = ADDED_TOKENS
-    end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END)
-    special = {**end, "pad_token": pad, "additional_special_tokens": others}
+    ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END)
+    special = {**ends, "pad_token": pad, "additional_special_tokens": others}
     file = f"{TOKENIZER}/special_tokens_map.json"
     report.equal(file, fixture.json(file), special)
     settings = {
-        **{key: {"__type": "AddedToken", **token} for key, token in end.items()},
+        **{key: {"__type": "AddedToken", **token} for key, token in ends.items()},
         "add_bos_token": False,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": True,
@@ -200,6 +195,7 @@ def _compare_tokenizer_settings(fixture: Fixture, report: Report) -> None:
     }
     file = f"{TOKENIZER}/tokenizer_config.json"
     report.equal(file, fixture.json(file), settings)
+    report.equal(f"{TOKENIZER} end token", end, fixture.checkpoint.config["eos_token_id"])
 
 
 # ---------------------------------------------------------------------------------------------- captions
@@ -209,7 +205,7 @@ _ORIGIN, _IMAGE = "origin_emotion_distribution", "image_emotion_distribution"
 
 
 def compare_tokenization(fixture: Fixture, report: Report) -> None:
-    """`tokenization.json`: captions of `data_train.json`, prompts, special ids and odd strings."""
+    """`tokenization.json`: captions of `data_train.json`, prompts, special ids, odd strings, order of anchors."""
     expected = fixture.json("tokenization.json")
     tokenizer = fixture.model.tokenizer
     specials = dict(zip((END_TOKEN, *ADDED_TOKENS), special_ids(tokenizer), strict=True))
@@ -217,25 +213,39 @@ def compare_tokenization(fixture: Fixture, report: Report) -> None:
     report.equal("tokenization.json special_ids", specials, expected["special_ids"])
     train = fixture.json("data_train.json")
     for index, item in enumerate(expected["train_items"]):
-        name = f"tokenization.json train_items[{index}]"
-        _compare_train_item(fixture, report, name, item, train[item["data_id"]])
-    _compare_eval_items(fixture, report, expected["eval_items"])
+        sample = train[item["data_id"]]
+        rows = []
+        for place in (item["anchor_index"], item["second_index"]):
+            emotion, explanation = sample["emotions"][place], sample["explanations"][place]
+            encoded = encode_caption(tokenizer, fixture.model.config, emotion, explanation)
+            rows.append({"emotion": emotion, "explanation": explanation} | _row(fixture, encoded))
+        report.equal(f"tokenization.json train_items[{index}]", rows, item["rows"])
+    row = _row(fixture, encode_prompt(tokenizer, fixture.model.config))
+    prompt = {key: row[key] for key in ("input_ids", "segment_ids", "words_for_vad")}
+    got = [{"data_id": key, **prompt, "image_id_tensor": [int(key)]} for key in fixture.json("data_val.json")]
+    report.equal("tokenization.json eval_items", got, expected["eval_items"])
     for index, case in enumerate(expected["strings"]):
-        got = _string_case(tokenizer, fixture, case["text"])
-        report.equal(f"tokenization.json strings[{index}]", got, case)
-    _compare_anchor_order(report, expected["anchor_order_single_process"], train, expected["train_items"])
+        report.equal(f"tokenization.json strings[{index}]", _string_case(tokenizer, fixture, case["text"]), case)
 
-
-def _compare_train_item(
-    fixture: Fixture, report: Report, name: str, item: Mapping[str, Any], sample: Mapping[str, Any]
-) -> None:
-    indices = (item["anchor_index"], item["second_index"])
-    captions = [(sample["emotions"][i], sample["explanations"][i]) for i in indices]
-    got = []
-    for emotion, explanation in captions:
-        encoded = encode_caption(fixture.model.tokenizer, fixture.model.config, emotion, explanation)
-        got.append({"emotion": emotion, "explanation": explanation} | _row(fixture, encoded))
-    report.equal(name, got, item["rows"])
+    # The released loader in one process: anchors walk backwards, the partner is drawn among other emotions.
+    orders = expected["anchor_order_single_process"]
+    report.equal("tokenization.json anchor_order pictures", list(orders), list(train))
+    for key, order in orders.items():
+        emotions = train[key]["emotions"]
+        calls = len(order["anchor_index_of_successive_calls"])
+        anchors = [(len(emotions) - 1 - call) % len(emotions) for call in range(calls)]
+        name = f"tokenization.json anchor_order[{key}]"
+        report.equal(name, anchors, order["anchor_index_of_successive_calls"])
+        others = [[i for i, e in enumerate(emotions) if e not in emotions[anchor]] for anchor in anchors]
+        drawn = order["second_randint_low_high_used"]
+        in_range = all(
+            low == 0 and high == len(other) - 1 and low <= used <= high
+            for (low, high, used), other in zip(drawn, others, strict=True)
+        )
+        report.check(f"{name} randint", in_range, f"ranges {drawn} do not fit the captions")
+        pairs = [[i["anchor_index"], i["second_index"]] for i in expected["train_items"] if i["data_id"] == key]
+        seconds = [other[used] for (_, _, used), other in zip(drawn, others, strict=True)]
+        report.equal(f"{name} pairs", pairs, [list(p) for p in zip(anchors, seconds, strict=True)][: len(pairs)])
 
 
 def _row(fixture: Fixture, encoded: EncodedCaption) -> dict[str, Any]:
@@ -250,13 +260,6 @@ def _row(fixture: Fixture, encoded: EncodedCaption) -> dict[str, Any]:
     }
 
 
-def _compare_eval_items(fixture: Fixture, report: Report, items: Sequence[Mapping[str, Any]]) -> None:
-    row = _row(fixture, encode_prompt(fixture.model.tokenizer, fixture.model.config))
-    prompt = {key: row[key] for key in ("input_ids", "segment_ids", "words_for_vad")}
-    got = [{"data_id": key, **prompt, "image_id_tensor": [int(key)]} for key in fixture.json("data_val.json")]
-    report.equal("tokenization.json eval_items", got, list(items))
-
-
 def _string_case(tokenizer: Tokenizer, fixture: Fixture, text: str) -> dict[str, Any]:
     ids = text_ids(tokenizer, text)
     return {
@@ -266,29 +269,6 @@ def _string_case(tokenizer: Tokenizer, fixture: Fixture, text: str) -> dict[str,
         "decoded": decode(tokenizer, ids),
         "single_token_decodes": lookup_words(tokenizer, fixture.model.config, ids),
     }
-
-
-def _compare_anchor_order(
-    report: Report, expected: Mapping[str, Any], train: Mapping[str, Any], items: Sequence[Mapping[str, Any]]
-) -> None:
-    """The released loader in one process: anchors walk backwards, the partner is drawn among other emotions."""
-    report.equal("tokenization.json anchor_order pictures", list(expected), list(train))
-    for key, order in expected.items():
-        emotions = train[key]["emotions"]
-        calls = len(order["anchor_index_of_successive_calls"])
-        anchors = [(len(emotions) - 1 - call) % len(emotions) for call in range(calls)]
-        name = f"tokenization.json anchor_order[{key}]"
-        report.equal(name, anchors, order["anchor_index_of_successive_calls"])
-        others = [[i for i, e in enumerate(emotions) if e not in emotions[anchor]] for anchor in anchors]
-        drawn = order["second_randint_low_high_used"]
-        in_range = all(
-            low == 0 and high == len(other) - 1 and low <= used <= high
-            for (low, high, used), other in zip(drawn, others, strict=True)
-        )
-        report.check(f"{name} randint", in_range, f"ranges {drawn} do not fit the captions")
-        pairs = [[i["anchor_index"], i["second_index"]] for i in items if i["data_id"] == key]
-        seconds = [other[used] for (_, _, used), other in zip(drawn, others, strict=True)]
-        report.equal(f"{name} pairs", pairs, [list(p) for p in zip(anchors, seconds, strict=True)][: len(pairs)])
 
 
 def compare_lookups(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | None) -> None:
