@@ -15,7 +15,16 @@ EXIT_USER_ERROR = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code (0, or 2 for a mistake the user can fix)."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m sevlm.convert", description=__doc__)
+    parser.add_argument("official", metavar="OFFICIAL_DIR", help="holds nle_model_*, ckpt_stats_*.tar, nle_gpt2_*")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument("--name", help="which checkpoint (best-res, best-acc), where there are several")
+    parser.add_argument(
+        "--prompt", default=" the emotion is", help="--prompt_text of the training (default: %(default)r)"
+    )
+    parser.add_argument("--vad-heads", type=int, default=1, help="--VAD_En_Heads of the training (default: 1)")
+    parser.add_argument("--encoder-heads", type=int, help="of a trained image encoder (default: width / 64)")
+    options = parser.parse_args(arguments)
     try:
         checkpoint = read_official(options.official, options.name)
         config = config_from_official(checkpoint, options.prompt, options.vad_heads)
@@ -26,19 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     print(f"{options.out}: {model.parameter_counts()['total']:,} parameters, faithful mode")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sevlm.convert", description=__doc__)
-    parser.add_argument("official", metavar="OFFICIAL_DIR", help="holds nle_model_*, ckpt_stats_*.tar, nle_gpt2_*")
-    parser.add_argument("out", metavar="OUT", help="folder to write")
-    parser.add_argument("--name", help="which checkpoint (best-res, best-acc), where there are several")
-    parser.add_argument(
-        "--prompt", default=" the emotion is", help="--prompt_text of the training (default: %(default)r)"
-    )
-    parser.add_argument("--vad-heads", type=int, default=1, help="--VAD_En_Heads of the training (default: 1)")
-    parser.add_argument("--encoder-heads", type=int, help="of a trained image encoder (default: width / 64)")
-    return parser
 
 
 if __name__ == "__main__":

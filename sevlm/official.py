@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+    from transformers import CLIPVisionModel
 
 _RENAMED = (
     ("decoder.transformer.VAD_linear.", "decoder.vad_fusion."),
@@ -40,6 +40,12 @@ BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossatt
 OFFICIAL_MODEL = "nle_model_"
 """How the folders of the decoder's weights begin; the rest is the checkpoint's name."""
 OFFICIAL_FILES = (f"{OFFICIAL_MODEL}*/*", "ckpt_stats_*.tar", "nle_gpt2_tokenizer_0/*")
+_SUPPORTED = {
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": True,
+}
 MASKED_BIAS = -1e4
 """The official attention's stand-in for minus infinity; in fp32 softmax both give exactly 0."""
 
@@ -99,7 +105,12 @@ def read_official(folder: str | Path, name: str | None = None) -> OfficialCheckp
         SEVLMError: a file is missing, unreadable or needs code to be executed.
     """
     folder = Path(folder)
-    name = _only_name(folder) if name is None else name
+    if name is None:
+        names = sorted(path.name.removeprefix(OFFICIAL_MODEL) for path in folder.glob(f"{OFFICIAL_MODEL}*"))
+        if len(names) != 1:
+            found = f"several ({', '.join(names)}): say which" if names else "none"
+            raise SEVLMError(f"expected one nle_model_* folder in {folder}, found {found}")
+        (name,) = names
     model = folder / f"{OFFICIAL_MODEL}{name}"
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
@@ -126,12 +137,24 @@ def config_from_official(
         SEVLMError: the checkpoint uses what this library does not (an activation, attention scaling, heads).
     """
     values = checkpoint.config
-    _check_supported(values)
-    trained = {} if checkpoint.tower is None else {"image_encoder": TRAINED_ENCODER}
+    for key, wanted in _SUPPORTED.items():
+        if values.get(key, wanted) != wanted:
+            raise SEVLMError(f"official config.json has {key}={values[key]!r}; only {wanted!r} is supported")
+    inner = values.get("n_inner")
+    if inner not in (None, 4 * int(values["n_embd"])):
+        raise SEVLMError(f"official config.json has n_inner={inner}; only 4 * n_embd is supported")
+    found: dict[str, Any] = {
+        key: int(values[key]) for key in ("vocab_size", "n_layer", "n_head", "n_embd", "n_positions")
+    }
+    if checkpoint.tower is not None:
+        found["image_encoder"] = TRAINED_ENCODER
     encoder = checkpoint.stats.get("emo_encoder_state_dict")
-    sizes = {key: int(values[key]) for key in ("vocab_size", "n_layer", "n_head", "n_embd", "n_positions")}
+    if encoder is not None:
+        found["vad_layers"] = len({key.split(".")[2] for key in encoder if key.startswith("encoder.layers.")})
+        found["vad_feedforward"] = encoder["encoder.layers.0.fc.0.weight"].shape[0]
+        found["vad_positions"] = encoder["pos_encoder.weight"].shape[0]
     return SEVLMConfig.official(
-        **sizes,
+        **found,
         layer_norm_epsilon=float(values["layer_norm_epsilon"]),
         dropout=float(values["resid_pdrop"]),
         image_size=int(values["img_size"]) if checkpoint.tower is None else tower_side(checkpoint.tower),
@@ -144,8 +167,6 @@ def config_from_official(
         use_vad_features=encoder is not None,
         use_vad_head=bool(values.get("use_VAD_loss")),
         use_contrastive_head=bool(values.get("use_cl_loss")),
-        **trained,
-        **({} if encoder is None else _vad_encoder_sizes(encoder)),
     )
 
 
@@ -160,51 +181,14 @@ def convert_state(checkpoint: OfficialCheckpoint, config: SEVLMConfig) -> dict[s
         raise SEVLMError("lm_head.weight differs from transformer.wte.weight; SEVLM ties them")
     converted = {}
     for name, value in state.items():
-        if name.endswith(BUFFERS):
-            _check_buffer(name, value)
+        if name.endswith(BUFFERS):  # rebuilt here, so they must be what is rebuilt
+            masked = name.endswith("masked_bias")
+            expected = torch.full_like(value, MASKED_BIAS) if masked else torch.ones_like(value).tril()
+            if not torch.equal(value, expected):
+                raise SEVLMError(f"{name} is not the causal attention buffer of GPT-2")
         elif not name.startswith("encoder.") and (config.use_vad_features or "VAD_linear" not in name):
             converted[parameter_name(name)] = value.float()
     return converted
-
-
-def _only_name(folder: Path) -> str:
-    names = sorted(path.name.removeprefix(OFFICIAL_MODEL) for path in folder.glob(f"{OFFICIAL_MODEL}*"))
-    if len(names) == 1:
-        return names[0]
-    found = f"several ({', '.join(names)}): say which" if names else "none"
-    raise SEVLMError(f"expected one nle_model_* folder in {folder}, found {found}")
-
-
-def _check_supported(values: Mapping[str, Any]) -> None:
-    expected = {
-        "activation_function": "gelu_new",
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": True,
-    }
-    for key, wanted in expected.items():
-        if values.get(key, wanted) != wanted:
-            raise SEVLMError(f"official config.json has {key}={values[key]!r}; only {wanted!r} is supported")
-    inner = values.get("n_inner")
-    if inner not in (None, 4 * int(values["n_embd"])):
-        raise SEVLMError(f"official config.json has n_inner={inner}; only 4 * n_embd is supported")
-
-
-def _vad_encoder_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    layers = {key.split(".")[2] for key in state if key.startswith("encoder.layers.")}
-    return {
-        "vad_layers": len(layers),
-        "vad_feedforward": state["encoder.layers.0.fc.0.weight"].shape[0],
-        "vad_positions": state["pos_encoder.weight"].shape[0],
-    }
-
-
-def _check_buffer(name: str, value: Tensor) -> None:
-    """The causal mask and its fill value are rebuilt here, so they must be what we rebuild."""
-    masked = name.endswith("masked_bias")
-    expected = torch.full_like(value, MASKED_BIAS) if masked else torch.ones_like(value).tril()
-    if not torch.equal(value, expected):
-        raise SEVLMError(f"{name} is not the causal attention buffer of GPT-2")
 
 
 # ------------------------------------------------------------------------------------------ the CLIP tower
@@ -262,13 +246,30 @@ def clip_vision_from_openai(state: Mapping[str, Tensor], heads: int | None = Non
     Raises:
         SEVLMError: a tensor is missing or has a wrong shape.
     """
-    from transformers import CLIPVisionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModel
 
     tensors = _without_prefix(state)
-    model = CLIPVisionModel(_config(tensors, heads))
+    width, _, patch, _ = tensors["conv1.weight"].shape
+    config = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        num_hidden_layers=len({name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}),
+        num_attention_heads=heads or max(1, width // 64),
+        image_size=tower_side(tensors),
+        patch_size=patch,
+        hidden_act="quick_gelu",
+    )
+    model = CLIPVisionModel(config)
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in model.state_dict()) else ""
+    renamed: dict[str, Tensor] = {new: tensors[old] for old, new in _TOP.items() if old in tensors}
     try:
-        model.load_state_dict({prefix + name: value.float() for name, value in _renamed(tensors).items()})
+        for name, value in tensors.items():
+            if name.startswith("transformer.resblocks."):
+                _, _, layer, rest = name.split(".", 3)
+                names = _block_names(rest)
+                parts = zip(names, value.chunk(len(names)), strict=True)  # (3D, ...) -> query, key, value: (D, ...)
+                renamed |= {f"encoder.layers.{layer}.{new}": part for new, part in parts}
+        model.load_state_dict({prefix + name: value.float() for name, value in renamed.items()})
     except RuntimeError as error:
         raise SEVLMError(f"not the state dict of a CLIP visual transformer: {error}") from error
     model.train(False)
@@ -281,33 +282,6 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             prefix = name.removesuffix("conv1.weight")
             return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     raise SEVLMError("not the state dict of a CLIP visual transformer: no tensor is named conv1.weight")
-
-
-def _config(tensors: Mapping[str, Tensor], heads: int | None) -> CLIPVisionConfig:
-    from transformers import CLIPVisionConfig
-
-    width, _, patch, _ = tensors["conv1.weight"].shape
-    layers = {name.split(".")[2] for name in tensors if name.startswith("transformer.resblocks.")}
-    return CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-        num_hidden_layers=len(layers),
-        num_attention_heads=heads or max(1, width // 64),
-        image_size=tower_side(tensors),
-        patch_size=patch,
-        hidden_act="quick_gelu",
-    )
-
-
-def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {new: tensors[old] for old, new in _TOP.items() if old in tensors}
-    for name, value in tensors.items():
-        if name.startswith("transformer.resblocks."):
-            _, _, layer, rest = name.split(".", 3)
-            names = _block_names(rest)
-            parts = zip(names, value.chunk(len(names)), strict=True)  # (3D, ...) -> query, key, value, each (D, ...)
-            renamed |= {f"encoder.layers.{layer}.{new}": part for new, part in parts}
-    return renamed
 
 
 def _block_names(rest: str) -> list[str]:
