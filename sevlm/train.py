@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
 from sevlm.config import SEVLMError
-from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, head_meta
+from sevlm.data import CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, head_meta
 from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
 from sevlm.model import ADAPTING, LossCounts, SEVLMOutput, lm_loss
@@ -76,9 +76,6 @@ def train(
     return ended
 
 
-_PARTS = ("loss", "lm_loss", "contrastive_loss", "vad_loss", "label_loss")
-
-
 class Trainer:
     """The loop over updates, with evaluation, checkpoints and early stopping.
 
@@ -88,6 +85,13 @@ class Trainer:
 
     def __init__(self, setup: Setup, out: Path, progress: bool = True) -> None:
         self.setup, self.settings, self.model = setup, setup.recipe.training, setup.model
+        config = setup.model.config
+        heads = {
+            "contrastive_loss": config.use_contrastive_head,
+            "vad_loss": config.use_vad_head,
+            "label_loss": bool(config.labels),
+        }
+        self.losses = ("loss", "lm_loss", *(name for name, used in heads.items() if used))
         self.accelerator = setup.accelerator
         self.is_first = setup.accelerator.is_main_process  # it evaluates, writes files and reports
         self.show_bar = progress and self.is_first
@@ -125,12 +129,13 @@ class Trainer:
         """Train to the end or until nothing improves; write checkpoint and summary."""
         done = self.progress
         started = time.monotonic() - done.seconds
+        every = self.settings.evaluate_every or self.updates_per_epoch
         with tqdm(total=self.total, initial=done.update, unit="update", disable=not self.show_bar) as bar:
             while done.epoch < self.settings.epochs and not self._exhausted():
                 self._update(bar)
                 done.seconds = time.monotonic() - started
-                if self._evaluation_due():
-                    self._evaluate()
+                if self.evaluator is not None and (done.update % every == 0 or done.update == self.total):
+                    self._evaluate(self.evaluator)
                 elif done.batch == 0:
                     self._save()
         if not done.kept:
@@ -144,21 +149,38 @@ class Trainer:
 
     def _update(self, bar: tqdm[Any]) -> None:
         """One optimiser step over `accumulate` batches of every process."""
-        done = self.progress
-        batches = self._batches(done.epoch)
+        done, seed = self.progress, self.settings.seed
+        if self._drawn is None or self._drawn[0] != done.epoch:
+            self._drawn = done.epoch, self.sampler.batches(done.epoch, self.settings.batch_pictures)
+        batches = self._drawn[1]
         group = list(enumerate(batches[done.batch : done.batch + self.batches_per_update], start=done.batch))
-        chance = (self.settings.seed, done.epoch)
         own = [
-            self.collate(pairs, random.Random(f"negatives {chance[0]} {chance[1]} {number}"))
+            self.collate(pairs, random.Random(f"negatives {seed} {done.epoch} {number}"))
             for number, pairs in group[self.accelerator.process_index :: self.accelerator.num_processes]
         ]
-        counts = self._counts(own)
-        dropout = random.Random(f"dropout {self.settings.seed} {done.update} {self.accelerator.process_index}")
-        torch.manual_seed(dropout.getrandbits(63))
-        parts = torch.zeros(len(_PARTS), device=self.setup.device)
+        counted = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
         for batch in own:
-            output = self._forward(batch, counts)
-            losses = [getattr(output, name) for name in _PARTS]
+            shapes = (batch.labels, batch.segment_ids, batch.vad, batch.negatives, len(batch.image_grid))
+            counted += torch.stack(self.model.count_losses(*shapes))
+        counts = LossCounts(*self._sum(counted))  # of the whole update, over its batches and processes
+
+        dropout = random.Random(f"dropout {seed} {done.update} {self.accelerator.process_index}")
+        torch.manual_seed(dropout.getrandbits(63))
+        parts = torch.zeros(len(self.losses), device=self.setup.device)
+        for batch in own:
+            with self.accelerator.autocast():
+                output: SEVLMOutput = self.model(
+                    self.model.image_grid(batch.image_grid),
+                    batch.input_ids,
+                    batch.segment_ids,
+                    batch.vad,
+                    batch.labels,
+                    batch.negatives,
+                    soft_labels=batch.soft_labels,
+                    counts=counts,
+                    label_targets=batch.label_targets,
+                )
+            losses = [getattr(output, name) for name in self.losses]
             self.scaler.scale(losses[0]).backward()
             parts += torch.stack([parts.new_zeros(()) if loss is None else loss.detach() for loss in losses])
         self._step()
@@ -168,11 +190,22 @@ class Trainer:
             done.epoch, done.batch = done.epoch + 1, 0
         bar.update()
         if done.update % self.settings.log_every == 0:
-            self._log(self._sum(parts), bar)
+            values = dict(zip(self.losses, self._sum(parts).tolist(), strict=True))
+            if not math.isfinite(values["loss"]):
+                raise SEVLMError(f"the loss is {values['loss']} at update {done.update}; lower learning_rate")
+            if self.log is not None:
+                rate = self.schedule.get_last_lr()[-1]
+                self.log.write({"update": done.update, "epoch": done.epoch, **values, "learning_rate": rate})
+            bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
 
     def _step(self) -> None:
+        """Changes the weights by the gradients of all processes."""
         if self.accelerator.num_processes > 1:
-            self._sum_gradients()
+            weights = list(self.model.parameters())
+            present = self._sum(torch.tensor([float(w.grad is not None) for w in weights], device=self.setup.device))
+            for weight, known in zip(weights, present.tolist(), strict=True):
+                if known:  # in some process; one without a gradient in every process keeps none
+                    weight.grad = self._sum(torch.zeros_like(weight) if weight.grad is None else weight.grad)
         if self.settings.max_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
@@ -186,73 +219,9 @@ class Trainer:
         total: Tensor = self.accelerator.reduce(values, "sum")  # type: ignore[no-untyped-call]
         return total
 
-    def _sum_gradients(self) -> None:
-        """Replace gradients by their sums; parameters without one in every process keep none."""
-        everything = list(self.model.parameters())
-        present = self._sum(torch.tensor([float(p.grad is not None) for p in everything], device=self.setup.device))
-        for parameter, known in zip(everything, present.tolist(), strict=True):
-            if known:
-                parameter.grad = self._sum(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-
-    def _batches(self, epoch: int) -> list[list[tuple[CaptionRef, CaptionRef]]]:
-        """The epoch's batches, drawn once per epoch."""
-        if self._drawn is None or self._drawn[0] != epoch:
-            self._drawn = epoch, self.sampler.batches(epoch, self.settings.batch_pictures)
-        return self._drawn[1]
-
-    def _counts(self, batches: Sequence[Batch]) -> LossCounts:
-        """What the losses of the whole update are divided by, over its batches and processes."""
-        total = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
-        for batch in batches:
-            shapes = (batch.labels, batch.segment_ids, batch.vad, batch.negatives, len(batch.image_grid))
-            counts = self.model.count_losses(*shapes)
-            total += torch.stack(counts)
-        return LossCounts(*self._sum(total))
-
-    def _forward(self, batch: Batch, counts: LossCounts) -> SEVLMOutput:
-        with self.accelerator.autocast():
-            output: SEVLMOutput = self.model(
-                self.model.image_grid(batch.image_grid),
-                batch.input_ids,
-                batch.segment_ids,
-                batch.vad,
-                batch.labels,
-                batch.negatives,
-                soft_labels=batch.soft_labels,
-                counts=counts,
-                label_targets=batch.label_targets,
-            )
-        return output
-
-    def _log(self, parts: Tensor, bar: tqdm[Any]) -> None:
-        values = {name: value for name, value in zip(_PARTS, parts.tolist(), strict=True) if self._has(name)}
-        if not math.isfinite(values["loss"]):
-            raise SEVLMError(f"the loss is {values['loss']} at update {self.progress.update}; lower learning_rate")
-        rate = self.schedule.get_last_lr()[-1]
-        position = {"update": self.progress.update, "epoch": self.progress.epoch}
-        if self.log is not None:
-            self.log.write({**position, **values, "learning_rate": rate})
-        bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
-
-    def _has(self, part: str) -> bool:
-        config = self.model.config
-        heads = {
-            "contrastive_loss": config.use_contrastive_head,
-            "vad_loss": config.use_vad_head,
-            "label_loss": bool(config.labels),
-        }
-        return heads.get(part, True)
-
-    def _evaluation_due(self) -> bool:
-        if self.evaluator is None:
-            return False
-        every = self.settings.evaluate_every or self.updates_per_epoch
-        return self.progress.update % every == 0 or self.progress.update == self.total
-
-    def _evaluate(self) -> None:
-        assert self.evaluator is not None
+    def _evaluate(self, evaluator: Evaluator) -> None:
         done = self.progress
-        found = self.evaluator.scores(self.model) if self.is_first else None
+        found = evaluator.scores(self.model) if self.is_first else None
         (scores,) = broadcast_object_list([found])
         values = dataclasses.asdict(scores)
         if self.log is not None:
@@ -261,7 +230,12 @@ class Trainer:
         self.model.config = dataclasses.replace(  # in the processes that did not evaluate, too
             self.model.config, label_blend=scores.label_blend, label_temperature=scores.label_temperature
         )
-        gained = _improved(scores, done.best)
+        gained: set[str] = set()  # the first is always a gain
+        for name, larger in (("accuracy", True), ("bleu_4", True), ("lm_loss", False)):
+            value, best = values[name], done.best.get(name)
+            if best is None or (value > best if larger else value < best):
+                done.best[name] = value
+                gained.add(name)
         done.stale = 0 if gained & {"accuracy", "bleu_4"} else done.stale + 1
         self._keep(*({"accuracy", "bleu_4", self.settings.keep_best_by} & {*gained, "last"}))
         self._save()
@@ -278,17 +252,6 @@ class Trainer:
 
     def _exhausted(self) -> bool:
         return self.progress.stale >= self.settings.patience
-
-
-def _improved(scores: Scores, best: dict[str, float]) -> set[str]:
-    """Names of the scores that are better than ever; `best` is brought up to date. The first always is."""
-    gained = set()
-    for name, larger in (("accuracy", True), ("bleu_4", True), ("lm_loss", False)):
-        value = getattr(scores, name)
-        if name not in best or (value > best[name] if larger else value < best[name]):
-            best[name] = value
-            gained.add(name)
-    return gained
 
 
 # ----------------------------------------------------------------------------------------- optimisation
