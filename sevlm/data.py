@@ -24,7 +24,7 @@ from tqdm import tqdm
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.images import FeatureStore
 from sevlm.model import LabelTargets, Negatives, SoftLabels, one_hot_meta
-from sevlm.tokenization import IGNORE_INDEX, EncodedCaption, Tokenizer, encode_caption, encode_label
+from sevlm.tokenization import Tokenizer, encode_caption, encode_label, encode_prompt
 from sevlm.vad import VADLookup
 
 Sampling: TypeAlias = Literal["every-caption", "last-caption"]
@@ -151,7 +151,20 @@ class PairSampler:
         """The pairs of one epoch, shuffled."""
         order = list(self.images)
         random.Random(f"order {self.seed} {epoch}").shuffle(order)
-        return [self._pair(image, epoch) for image in order]
+        pairs = []
+        for image in order:
+            captions = self.examples[image].captions
+            anchor = len(captions) - 1
+            if self.sampling == "every-caption":
+                lap, position = divmod(epoch, len(captions))
+                walk = list(range(len(captions)))
+                random.Random(f"anchor {self.seed} {image} {lap}").shuffle(walk)
+                anchor = walk[position]
+            others = [i for i, (emotion, _) in enumerate(captions) if emotion != captions[anchor][0]]
+            others = others or [i for i in range(len(captions)) if i != anchor] or [anchor]
+            partner = random.Random(f"partner {self.seed} {image} {epoch}").choice(others)
+            pairs.append((CaptionRef(image, anchor), CaptionRef(image, partner)))
+        return pairs
 
     def batches(self, epoch: int, images_per_batch: int) -> list[list[tuple[CaptionRef, CaptionRef]]]:
         """The pairs of one epoch in batches; a last batch of one image joins the batch before it.
@@ -171,24 +184,6 @@ class PairSampler:
         full, rest = divmod(len(self.images), images_per_batch)
         joined = rest == 1 and full > 0
         return full + (rest > 0 and not joined)
-
-    def _pair(self, image: int, epoch: int) -> tuple[CaptionRef, CaptionRef]:
-        captions = self.examples[image].captions
-        anchor = self._anchor(image, epoch)
-        emotion = captions[anchor][0]
-        others = [i for i, (other, _) in enumerate(captions) if other != emotion]
-        others = others or [i for i in range(len(captions)) if i != anchor] or [anchor]
-        partner = random.Random(f"partner {self.seed} {image} {epoch}").choice(others)
-        return CaptionRef(image, anchor), CaptionRef(image, partner)
-
-    def _anchor(self, image: int, epoch: int) -> int:
-        count = len(self.examples[image].captions)
-        if self.sampling == "last-caption":
-            return count - 1
-        lap, position = divmod(epoch, count)
-        order = list(range(count))
-        random.Random(f"anchor {self.seed} {image} {lap}").shuffle(order)
-        return order[position]
 
 
 def draw_negatives(rows: Sequence[CaptionRef], emotions: Sequence[str], generator: random.Random) -> Negatives | None:
@@ -233,8 +228,11 @@ class EmotionLabels:
 
     def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
         self._length, self._weight = config.max_length, config.emotion_weight
-        self._ids = lru_cache(maxsize=None)(
-            lambda emotion: _label_ids(encode_label(tokenizer, config, emotion))  # few emotions
+        self._start = start = len(encode_prompt(tokenizer, config).input_ids)
+        self._ids = lru_cache(
+            maxsize=None
+        )(  # of the emotion and "because"; there are few emotions
+            lambda emotion: encode_label(tokenizer, config, emotion).input_ids[start:]
         )
         self._soft = lru_cache(maxsize=100_000)(self._compute)
 
@@ -243,17 +241,17 @@ class EmotionLabels:
         return self._soft(emotion, tuple(sorted(histogram.items())))
 
     def _compute(self, emotion: str, histogram: tuple[tuple[str, float], ...]) -> tuple[SoftToken, ...]:
-        start, own = self._ids(emotion)
+        own = self._ids(emotion)
         found: list[SoftToken] = []
-        for index in range(min(len(own), self._length - start)):
+        for index in range(min(len(own), self._length - self._start)):
             shares: defaultdict[int, float] = defaultdict(float)
             for other, count in histogram:
-                ids = self._ids(other)[1]
+                ids = self._ids(other)
                 if count and ids[:index] == own[:index]:
                     shares[ids[index]] += count
             if len(shares) > 1 or (shares and self._weight != 1):
                 scale = self._weight / sum(shares.values())
-                found += [(start + index, token, scale * count) for token, count in sorted(shares.items())]
+                found += [(self._start + index, token, scale * count) for token, count in sorted(shares.items())]
         return tuple(found)
 
 
@@ -264,12 +262,6 @@ def stack_soft(rows: Sequence[Sequence[SoftToken]]) -> SoftLabels | None:
         return None
     row, position, token, share = zip(*entries, strict=True)
     return SoftLabels(torch.tensor(row), torch.tensor(position), torch.tensor(token), torch.tensor(share))
-
-
-def _label_ids(encoded: EncodedCaption) -> tuple[int, tuple[int, ...]]:
-    """First position of the emotion, and the ids of the emotion and "because"."""
-    start = sum(label == IGNORE_INDEX for label in encoded.labels)
-    return start, encoded.input_ids[start:]
 
 
 @dataclass(frozen=True)
@@ -344,9 +336,10 @@ class EncodedCaptions:
         """
         picked = torch.tensor(self._indices(rows))
         ids = self._ids[:, picked].to(torch.int64)
-        length = ids.shape[2]
-        if not _padding_matters(self.config):
-            length = int((ids[0] != self.config.pad_token_id).sum(dim=1).max())
+        length, config = ids.shape[2], self.config
+        encoder_sees_pads = config.use_vad_features and not config.causal_vad_encoder
+        if not encoder_sees_pads and config.mask_padding_in_means and config.fusion_boundary != "fixed6":
+            length = int((ids[0] != config.pad_token_id).sum(dim=1).max())
         return ids[0, :, :length], ids[1, :, :length], ids[2, :, :length], self._vad[picked, :length]
 
     def soft_labels(self, rows: Sequence[CaptionRef]) -> SoftLabels | None:
@@ -389,12 +382,6 @@ def closeness(config: SEVLMConfig, lookup: VADLookup) -> Tensor:
     near = (-4 * torch.cdist(values, values).square()).exp() * (known[:, None] & known)
     near = torch.where(known[:, None], near / near.sum(dim=1, keepdim=True).clamp_min(1e-9), own)
     return (1 - part) * own + part * near
-
-
-def _padding_matters(config: SEVLMConfig) -> bool:
-    """Whether pads change what the model computes for other tokens, as they do in the released code."""
-    encoder_sees_pads = config.use_vad_features and not config.causal_vad_encoder
-    return encoder_sees_pads or not config.mask_padding_in_means or config.fusion_boundary == "fixed6"
 
 
 class Collator:

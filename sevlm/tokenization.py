@@ -259,7 +259,8 @@ def next_word(
         return (), piece.lstrip()
     tokens = (*unfinished, token)
     word = decode(tokenizer, tokens).strip()
-    if unfinished and (piece[:1].isspace() or not _is_word(word)):
+    letters = word.rstrip("\ufffd").replace("-", "")  # the last character may still be incomplete ("caf\ufffd")
+    if unfinished and (piece[:1].isspace() or not letters.isalnum()):
         return (token,), piece.strip()
     return tokens, word
 
@@ -315,8 +316,3 @@ def _training_words(tokenizer: Tokenizer, config: SEVLMConfig, ids: Sequence[int
     # The released training code looks up the byte-level piece itself, which differs from the decoded text only
     # outside ASCII ("âĢĻ" for "’"): neither is a word of a lexicon, but both are kept as they were.
     return [piece.replace("Ġ", "") for piece in tokenizer.convert_ids_to_tokens(list(ids))]
-
-
-def _is_word(text: str) -> bool:
-    """Letters, digits and hyphens; the last character may still be incomplete ("caf\ufffd")."""
-    return text.rstrip("\ufffd").replace("-", "").isalnum()
