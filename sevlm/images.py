@@ -27,7 +27,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -108,20 +107,15 @@ class Preprocessing:
         rgb = image.convert("RGB")
         if self.resize == "squash":
             square = rgb.resize((self.size, self.size), Image.Resampling.BILINEAR)
-        else:
-            square = self._crop(rgb)
+        else:  # the longer side is rounded down and the offset to even, as torchvision does for CLIP
+            (width, height), short = rgb.size, min(rgb.size)
+            scaled = (self.size * width // short, self.size * height // short)
+            left, top = (round((side - self.size) / 2) for side in scaled)
+            box = (left, top, left + self.size, top + self.size)
+            square = rgb.resize(scaled, Image.Resampling.BICUBIC).crop(box)
         values = torch.from_numpy(np.array(square, dtype=np.float32) / 255.0)  # (H, W, 3)
         normalised = (values - torch.tensor(self.mean)) / torch.tensor(self.std)
         return normalised.permute(2, 0, 1).contiguous()
-
-    def _crop(self, image: Image.Image) -> Image.Image:
-        """The longer side is rounded down and the offset to even, as torchvision does for CLIP."""
-        width, height = image.size
-        short = min(width, height)
-        scaled = (self.size * width // short, self.size * height // short)
-        left, top = (round((side - self.size) / 2) for side in scaled)
-        box = (left, top, left + self.size, top + self.size)
-        return image.resize(scaled, Image.Resampling.BICUBIC).crop(box)
 
 
 # -------------------------------------------------------------------------------------------------- encoders
@@ -138,6 +132,7 @@ class ImageEncoder(nn.Module, ABC):
 
     width: int
     tokens: int
+    _fingerprint: str | None = None
 
     def __init__(self, preprocess: Preprocessing) -> None:
         super().__init__()
@@ -189,15 +184,13 @@ class ImageEncoder(nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 of class, preprocessing and weights: equal fingerprints give equal features."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(f"{type(self).__name__} {self.preprocess}".encode())
+            for name, value in sorted(self.state_dict().items()):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{type(self).__name__} {self.preprocess}".encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
 
 class EfficientNetLite0(ImageEncoder):
@@ -376,7 +369,20 @@ def load_image_encoder(config: SEVLMConfig, checkpoint: Path | None = None) -> I
     if kind == "efficientnet-lite0" and not source:
         encoder = EfficientNetLite0(preprocess, folder)
     elif kind in ("clip", "vit") and source:
-        encoder = _pretrained_tower(kind, str(folder or source), preprocess)
+        from transformers import AutoModel, CLIPVisionModel
+
+        source = str(folder or source)
+        try:
+            if kind == "clip":
+                encoder = CLIPEncoder(CLIPVisionModel.from_pretrained(source), preprocess)
+            else:
+                model = AutoModel.from_pretrained(source, trust_remote_code=False)
+                encoder = PatchEncoder(getattr(model, "vision_model", model), preprocess)
+        except SEVLMError:
+            raise
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            problem = f"image encoder '{kind}:{source}' cannot be loaded from a folder or the hub"
+            raise SEVLMError(f"{problem}: {first_line(error)}") from error
     else:
         raise SEVLMError(f"image_encoder must be one of {', '.join(KINDS)}; got {config.image_encoder!r}")
     if encoder.width != config.encoder_dim:
@@ -384,21 +390,6 @@ def load_image_encoder(config: SEVLMConfig, checkpoint: Path | None = None) -> I
             f"{config.image_encoder} gives {encoder.width} features, encoder_dim says {config.encoder_dim}"
         )
     return encoder.eval().requires_grad_(False)
-
-
-def _pretrained_tower(kind: str, source: str, preprocess: Preprocessing) -> ImageEncoder:
-    from transformers import AutoModel, CLIPVisionModel
-
-    try:
-        if kind == "clip":
-            return CLIPEncoder(CLIPVisionModel.from_pretrained(source), preprocess)
-        model = AutoModel.from_pretrained(source, trust_remote_code=False)
-        return PatchEncoder(getattr(model, "vision_model", model), preprocess)
-    except SEVLMError:
-        raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        problem = f"image encoder '{kind}:{source}' cannot be loaded from a folder or the hub"
-        raise SEVLMError(f"{problem}: {first_line(error)}") from error
 
 
 # ---------------------------------------------------------------------------------------- features on disk
@@ -441,17 +432,17 @@ class FeatureStore:
         Raises:
             SEVLMError: an image whose features were never computed.
         """
-        return torch.stack([self._one(image) for image in images])
-
-    def _one(self, image: Path) -> Tensor:
-        place = self._places.get(self._keys.get(image, ""))
-        if place is None:
-            raise SEVLMError(f"no features of {image}: {self.unreadable.get(image, 'it was never encoded')}")
-        file, row = place
-        if file not in self._tensors:
-            with safe_open(file, framework="pt") as content:
-                self._tensors[file] = content.get_tensor("grid")  # stays on disk until a row is touched
-        return self._tensors[file][row]
+        grids = []
+        for image in images:
+            place = self._places.get(self._keys.get(image, ""))
+            if place is None:
+                raise SEVLMError(f"no features of {image}: {self.unreadable.get(image, 'it was never encoded')}")
+            file, row = place
+            if file not in self._tensors:
+                with safe_open(file, framework="pt") as content:
+                    self._tensors[file] = content.get_tensor("grid")  # stays on disk until a row is touched
+            grids.append(self._tensors[file][row])
+        return torch.stack(grids)
 
     def _index(self, file: Path) -> None:
         try:
@@ -519,27 +510,20 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         store = FeatureStore(folder)
         missing = store._missing(images, self.progress)
-        if missing:
-            self._check_size(len(missing), encoder, folder)
-            self._encode(store, encoder.to(device), missing)
-            encoder.to("cpu")
-        return store
-
-    def _check_size(self, count: int, encoder: ImageEncoder, folder: Path) -> None:
-        needed = count * encoder.tokens * encoder.width * _BYTES / 1e9
+        if not missing:
+            return store
+        needed = len(missing) * encoder.tokens * encoder.width * _BYTES / 1e9
         present = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
         free = shutil.disk_usage(folder).free / 1e9
-        size = f"features of {count} images need {needed:.1f} GB in {folder}"
+        size = f"features of {len(missing)} images need {needed:.1f} GB in {folder}"
         if needed + present > self.limit_gb:
             raise SEVLMError(f"{size}; feature_cache_gb allows {self.limit_gb:g} GB: raise it or use fewer images")
         if needed > free:
             raise SEVLMError(f"{size}; {free:.1f} GB are free: set feature_cache to a folder on a larger disk")
-
-    def _encode(self, store: FeatureStore, encoder: ImageEncoder, missing: Mapping[str, Path]) -> None:
-        gigabytes = len(missing) * encoder.tokens * encoder.width * _BYTES / 1e9
-        label = f"image features ({gigabytes:.2f} GB)"
+        encoder.to(device)
         waiting: dict[str, Tensor] = {}
         pairs = list(missing.items())
+        label = f"image features ({needed:.2f} GB)"
         with tqdm(total=len(pairs), desc=label, unit="image", disable=not self.progress) as bar:
             for start in range(0, len(pairs), self.batch_size):
                 batch = pairs[start : start + self.batch_size]
@@ -550,6 +534,8 @@ class FeatureCache:
                     waiting = {}
         if waiting:
             store._add(waiting)
+        encoder.to("cpu")
+        return store
 
     def _features(
         self, store: FeatureStore, encoder: ImageEncoder, batch: Iterable[tuple[str, Path]]

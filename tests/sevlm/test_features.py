@@ -103,7 +103,7 @@ def test_an_interruption_loses_one_file_at_most(
             return super().grid(pixels)
 
     stopped = Failing(encoder.tower, encoder.preprocess).eval()
-    stopped.__dict__["_fingerprint"] = encoder.fingerprint()
+    monkeypatch.setattr(stopped, "fingerprint", encoder.fingerprint)
     with pytest.raises(KeyboardInterrupt):
         cache.build(stopped, pictures)
     store = cache.build(encoder, pictures)
