@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -575,8 +575,12 @@ class TrainingLog:
 
     def __init__(self, path: Path, resumed_at: int, tensorboard: bool = False) -> None:
         kept = []
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update(line) <= resumed_at]
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                if float(json.loads(line)["update"]) <= resumed_at:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # a line that was cut off belongs to no saved state
+                continue
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._path = path
         self._board: Any = None
@@ -592,21 +596,10 @@ class TrainingLog:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         if self._board is not None:
-            for name, value in _numbers(values):
-                self._board.add_scalar(name, value, values["update"])
+            for name, value in values.items():
+                if isinstance(value, Mapping):
+                    for inner, number in value.items():
+                        self._board.add_scalar(f"{name}/{inner}", number, values["update"])
+                elif name != "update":
+                    self._board.add_scalar(name, value, values["update"])
             self._board.flush()
-
-
-def _update(line: str) -> float:
-    try:
-        return float(json.loads(line)["update"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line that was cut off belongs to no saved state
-
-
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}/{inner}", number) for inner, number in value.items())
-        elif name != "update":
-            yield name, value

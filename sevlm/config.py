@@ -93,9 +93,7 @@ def write_text(path: Path, text: str) -> None:
 # ----------------------------------------------------------------------------------------- checked settings
 
 
-@cache
-def _hints(settings: type) -> dict[str, Any]:
-    return get_type_hints(settings)
+_type_hints = cache(get_type_hints)
 
 
 def _is_number(value: Any) -> bool:
@@ -125,7 +123,7 @@ def check_fields(settings: Any, positive: Collection[str]) -> None:
     Raises:
         SEVLMError: a field does not.
     """
-    for name, hint in _hints(type(settings)).items():  # type: ignore[arg-type]
+    for name, hint in _type_hints(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, name)
         options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
         if value is None and type(None) in options:
@@ -282,7 +280,18 @@ class SEVLMConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_fields(self, _POSITIVE)
         self._check_values()
-        self._check_sizes()
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != len("RGB"):
+                raise SEVLMError(f"{name} must hold 3 numbers, for red, green and blue, not {getattr(self, name)!r}")
+        if self.n_embd % self.n_head:
+            raise SEVLMError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+        if len(VAD_DIMENSIONS) % self.vad_heads:
+            raise SEVLMError(f"vad_heads must be 1 or 3 (they divide the 3 VAD values), not {self.vad_heads}")
+        if self.prefix_length < 0 or self.max_length > self.n_positions:
+            raise SEVLMError(
+                f"need prefix_length >= 0 and max_length <= n_positions, got {self.prefix_length}, "
+                f"{self.max_length}, {self.n_positions}"
+            )
 
     @classmethod
     def official(cls, **overrides: Any) -> SEVLMConfig:
@@ -369,17 +378,3 @@ class SEVLMConfig:
         for name in ("dropout", "image_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SEVLMError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-
-    def _check_sizes(self) -> None:
-        for name in ("image_mean", "image_std"):
-            if len(getattr(self, name)) != len("RGB"):
-                raise SEVLMError(f"{name} must hold 3 numbers, for red, green and blue, not {getattr(self, name)!r}")
-        if self.n_embd % self.n_head:
-            raise SEVLMError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
-        if len(VAD_DIMENSIONS) % self.vad_heads:
-            raise SEVLMError(f"vad_heads must be 1 or 3 (they divide the 3 VAD values), not {self.vad_heads}")
-        if self.prefix_length < 0 or self.max_length > self.n_positions:
-            raise SEVLMError(
-                f"need prefix_length >= 0 and max_length <= n_positions, got {self.prefix_length}, "
-                f"{self.max_length}, {self.n_positions}"
-            )

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
@@ -30,7 +30,7 @@ from sevlm.config import TRAINED_ENCODER, SEVLMConfig, SEVLMError, check_fields,
 from sevlm.data import EncodedCaptions, Sampling, TrainingExample
 from sevlm.images import FeatureCache, FeatureStore, ImageOpener, Stem, find_device, load_image_encoder, open_image
 from sevlm.official import OFFICIAL_MODEL, read_official
-from sevlm.tokenization import Tokenizer, caption_text, config_for_tokenizer, pretrained_gpt2, train_bpe
+from sevlm.tokenization import caption_text, config_for_tokenizer, pretrained_gpt2, train_bpe
 from sevlm.vad import VADLookup, load_lexicon, words
 
 Mode: TypeAlias = Literal["official", "improved"]
@@ -174,21 +174,6 @@ class Recipe:
         return {"mode": self.mode, "model": dict(self.model), "training": dataclasses.asdict(self.training)}
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe that comes with the library, by name, or a YAML file.
-
-    Raises:
-        SEVLMError: no such recipe, not YAML, or an unknown key.
-    """
-    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    path = RECIPES / f"{name_or_path}.yaml" if str(name_or_path) in known else Path(name_or_path)
-    try:
-        values = _read_recipe(path, Recipe().updated)
-    except OSError:
-        raise SEVLMError(f"no recipe {name_or_path}: expected {', '.join(known)} or the path of a YAML file") from None
-    return Recipe().updated(values)
-
-
 # ---------------------------------------------------------------------------------------- recipes in YAML
 
 _DEEPEST = 50
@@ -196,20 +181,21 @@ _DEEPEST = 50
 _GROUPS = ("model", "training")
 
 
-def _read_recipe(path: Path, check: Callable[[Mapping[str, Any]], object]) -> dict[str, Any]:
-    """The keys and values of a recipe: plain values only, each mistake reported with its line.
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe that comes with the library, by name, or a YAML file.
 
-    Args:
-        path: a YAML file without aliases, which a few bytes can expand without bound.
-        check: raises `SEVLMError` for settings that cannot be; called with one key at a time, to know its line.
+    The file holds plain values only, without aliases, which a few bytes can expand without bound.
 
     Raises:
-        SEVLMError: not UTF-8, not YAML, not a mapping, a key given twice, or refused by `check`; the message names the
-            line.
+        SEVLMError: no such recipe, not UTF-8, not YAML, or a key that is unknown, given twice or of a bad value; the
+            message names its line.
     """
+    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    path = RECIPES / f"{name_or_path}.yaml" if str(name_or_path) in known else Path(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        root = yaml.compose(text, Loader=_PlainLoader)
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=_PlainLoader)
+    except OSError:
+        raise SEVLMError(f"no recipe {name_or_path}: expected {', '.join(known)} or the path of a YAML file") from None
     except UnicodeDecodeError as error:
         raise SEVLMError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -217,14 +203,20 @@ def _read_recipe(path: Path, check: Callable[[Mapping[str, Any]], object]) -> di
     values: dict[str, Any] = {}
     for key, line, node in _entries(path, root):
         entries = [(key, line, node)] if key not in _GROUPS else list(_entries(path, node))
-        found = {name: _plain(path, at, inner) for name, at, inner in entries}
+        found = {}
+        for name, at, inner in entries:
+            try:
+                found[name] = yaml.constructor.SafeConstructor().construct_document(inner)
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
+                problem = getattr(error, "problem", error)
+                raise SEVLMError(f"{path}, line {at}: not a plain value: {problem}") from None
         for name, at, _ in entries:
             try:
-                check({name: found[name]})
+                Recipe().updated({name: found[name]})  # one key at a time, to know its line
             except SEVLMError as error:
                 raise SEVLMError(f"{path}, line {at}: {error}") from None
         values[key] = found if key in _GROUPS else found[key]
-    return values
+    return Recipe().updated(values)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -254,14 +246,6 @@ def _entries(path: Path, node: yaml.Node | None) -> Iterator[tuple[str, int, yam
             raise SEVLMError(f"{path}, line {line}: expected a key of text, each once, got {str(key.value)[:60]!r}")
         seen.add(key.value)
         yield key.value, line, value
-
-
-def _plain(path: Path, line: int, node: yaml.Node) -> Any:
-    constructor = yaml.constructor.SafeConstructor()
-    try:
-        return constructor.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SEVLMError(f"{path}, line {line}: not a plain value: {getattr(error, 'problem', error)}") from None
 
 
 # ------------------------------------------------------------------------------------ before the first update
@@ -437,7 +421,15 @@ def _model(
     if base is not None:
         base.config = config
         return base
-    tokenizer = _tokenizer(config, settings.tokenizer, train)
+    kind, _, size = settings.tokenizer.partition(":")
+    if kind != "train":
+        tokenizer = pretrained_gpt2(settings.tokenizer)
+    elif size.isdecimal():
+        tokenizer = train_bpe([caption_text(config, *caption) for e in train for caption in e.captions], int(size))
+    else:
+        raise SEVLMError(
+            f"tokenizer must be a hub id, a folder, or train:SIZE such as train:4000; got {settings.tokenizer}"
+        )
     model = SEVLM(config_for_tokenizer(config, tokenizer), tokenizer)
     if settings.decoder_init is not None:
         load_gpt2_weights(model, settings.decoder_init)
@@ -447,15 +439,6 @@ def _model(
     for embedding in (model.decoder.wte, model.decoder.wpe):
         torch.nn.init.normal_(embedding.weight, std=float(config.n_embd) ** -0.5)
     return model
-
-
-def _tokenizer(config: SEVLMConfig, name: str, train: Sequence[TrainingExample]) -> Tokenizer:
-    kind, _, size = name.partition(":")
-    if kind != "train":
-        return pretrained_gpt2(name)
-    if not size.isdecimal():
-        raise SEVLMError(f"tokenizer must be a hub id, a folder, or train:SIZE such as train:4000; got {name}")
-    return train_bpe([caption_text(config, *caption) for e in train for caption in e.captions], int(size))
 
 
 def _data_hash(examples: Sequence[TrainingExample], store: FeatureStore) -> str:
@@ -567,20 +550,19 @@ def departures(setup: Setup) -> list[str]:
     return found
 
 
-def _image_side(training: Mapping[str, Any]) -> str:
-    if rank := training["image_lora_rank"]:
-        return f"adapted, low-rank updates of rank {rank} merged into its weights"
-    return f"last {blocks} blocks and head trained" if (blocks := training["image_blocks"]) else "frozen"
-
-
 def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
     """Append the training to the checkpoint's model card."""
-    lexicon = summary["lexicon"]
+    lexicon, training = summary["lexicon"], summary["recipe"]["training"]
+    image = "frozen"
+    if rank := training["image_lora_rank"]:
+        image = f"adapted, low-rank updates of rank {rank} merged into its weights"
+    elif blocks := training["image_blocks"]:
+        image = f"last {blocks} blocks and head trained"
     text = _TRAINING_CARD.format(
         pictures=summary["pictures"],
         captions=summary["captions"],
         truncated=summary["truncated"],
-        image=_image_side(summary["recipe"]["training"]),
+        image=image,
         name=lexicon["name"],
         dimensions=", ".join(lexicon["dimensions"]),
         fingerprint=lexicon["fingerprint"][:16],
@@ -593,8 +575,7 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
     )
     if teachers := summary["teachers"]:
         text += "".join(_TEACHER.format(**{"file": "?", "sha256": "?"} | teacher) for teacher in teachers)
-        weight = summary["recipe"]["training"]["teacher_weight"]
-        text += _ALONE.format(summary["pictures_without_annotations"], weight)
+        text += _ALONE.format(summary["pictures_without_annotations"], training["teacher_weight"])
     if lexicon["dimensions"] == ["valence"]:
         text += _VALENCE_ONLY
     card = folder / "README.md"

@@ -128,14 +128,20 @@ class VADLexicon:
                 file's, more than 1 % of lines that are no entries, or no entry at all; the message names the line.
         """
         path = Path(os.path.expanduser(path))
-        data, lines = _read(path)
+        try:
+            data = path.read_bytes()
+            encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+            lines = data.decode(encoding).splitlines()
+        except FileNotFoundError:
+            raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
         if lines and (directive := _DIRECTIVE.fullmatch(lines[0])):
             scale, lines[0] = scale or directive[1], ""
             lines = lines[1:]
         known = known_lexicons().get(hashlib.sha256(data).hexdigest())
         layout = known.layout if known else _layout_of(lines[0] if lines else "")
-        if scale is not None:
-            _check_scale(scale, layout, known, path)
+        source = _scale_source(known, layout, scale, path)
         name = layout
         dimensions: tuple[str, ...] = VAD_DIMENSIONS
         match layout:
@@ -144,14 +150,17 @@ class VADLexicon:
             case "warriner":
                 entries = _warriner(lines, path)
             case "vader":
-                entries, dimensions = _vader(lines, path), ("valence",)
+                rows = ((row, line.split("\t")) for row, line in enumerate(lines, start=1))
+                means = ((row, cells[0], cells[1]) for row, cells in rows if len(cells) == 4)
+                entries = {word: _rescale([_number(mean, path, row, -4, 4)], -4, 4) for row, word, mean in means}
+                dimensions = ("valence",)
             case "json":
                 entries = {word: _rescale(values, 1, 9) for word, values in json.loads(data).items()}
             case _:
                 name, entries = _nrc(lines, path, known.scale if known else scale)
         if not entries:
             raise SEVLMError(f"{path.name}: no lexicon entry was read; the layouts known are {_LAYOUTS}")
-        return cls(name, dimensions, entries, f"scale {_SCALES[name]}, known by {_told(known, layout, scale)}")
+        return cls(name, dimensions, entries, f"scale {_SCALES[name]}, known by {source}")
 
     @classmethod
     def vader(cls) -> VADLexicon:
@@ -211,30 +220,15 @@ def split_scale(name_or_path: Path | str) -> tuple[Path, str | None]:
 # ----------------------------------------------------------------------------------------- lexicon layouts
 
 
-def _read(path: Path) -> tuple[bytes, list[str]]:
-    """The bytes and the lines of a file."""
-    try:
-        data = path.read_bytes()
-        encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-        return data, data.decode(encoding).splitlines()
-    except FileNotFoundError:
-        raise SEVLMError(f"no lexicon file {path}; pass the path of a {_LAYOUTS} file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
-
-
-def _check_scale(scale: str, layout: str, known: KnownLexicon | None, path: Path) -> None:
-    """Refuse a scale that was said if the file cannot have it."""
-    if layout != "nrc-vad":
-        raise SEVLMError(f"{path.name}: scale={scale}: a file of the layout {layout} has a scale of its own")
-    if scale not in NRC_SCALES:
-        raise SEVLMError(f"{path.name}: scale={scale}: expected {' or '.join(NRC_SCALES)}")
-    if known and scale != known.scale:
-        raise SEVLMError(f"{path.name}: scale={scale}: this is {known.name}, which is on {known.scale}")
-
-
-def _told(known: KnownLexicon | None, layout: str, scale: str | None) -> str:
-    """What told a file's scale."""
+def _scale_source(known: KnownLexicon | None, layout: str, scale: str | None, path: Path) -> str:
+    """What tells a file's scale, in words; a scale that was said is refused if the file cannot have it."""
+    if scale is not None:
+        if layout != "nrc-vad":
+            raise SEVLMError(f"{path.name}: scale={scale}: a file of the layout {layout} has a scale of its own")
+        if scale not in NRC_SCALES:
+            raise SEVLMError(f"{path.name}: scale={scale}: expected {' or '.join(NRC_SCALES)}")
+        if known and scale != known.scale:
+            raise SEVLMError(f"{path.name}: scale={scale}: this is {known.name}, which is on {known.scale}")
     if known:
         return f"its checksum: {known.name}"
     if layout != "nrc-vad":
@@ -311,11 +305,6 @@ def _warriner(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
             raise SEVLMError(f"{path.name} line {row}: no word in column {word + 1}")
         entries[_word_of(cells[word])] = values
     return entries
-
-
-def _vader(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
-    rows = ((row, line.split("\t")) for row, line in enumerate(lines, start=1))
-    return {cells[0]: _rescale([_number(cells[1], path, row, -4, 4)], -4, 4) for row, cells in rows if len(cells) == 4}
 
 
 def _number(text: str, path: Path, row: int, low: float, high: float) -> float:
