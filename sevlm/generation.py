@@ -10,7 +10,7 @@ with a causal VAD encoder (or none), else those before the first token that VAD 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -171,9 +171,25 @@ class CaptionDecoder:
     @torch.no_grad()
     def next_step(self) -> DecodingStep:
         """Scores the next token of every row; keeps what no later token can change."""
-        decoder, start, stop = self.model.decoder, self.cached, self.length
-        states = self._embed(start, stop).flatten(0, 1)  # (B * (T - cached), D)
-        mask = None
+        decoder, start, new, stop = self.model.decoder, self.cached, self._embedded, self.length
+        if stop > self.model.config.n_positions:
+            raise SEVLMError(f"{stop} tokens exceed the {self.model.config.n_positions} positions of the model")
+        if new == 0:
+            self._base[:, :stop] = decoder.embed(self.input_ids, self.segment_ids, None, self.image_prefix)
+        else:
+            words = decoder.wte.weight[self._ids[:, new:stop]] + decoder.wte.weight[self._segments[:, new:stop]]
+            self._base[:, new:stop] = words + decoder.wpe.weight[new:stop]
+        self._embedded = stop
+        states = self._base[:, start:stop]  # (B, T - cached, D)
+        if self._vad_cache is not None and decoder.vad_fusion is not None:
+            width, fusion = states.shape[-1], decoder.vad_fusion
+            self._fused[:, new:stop] = F.linear(self._base[:, new:stop], fusion.weight[:, :width], fusion.bias)
+            first = start if self.causal else 0
+            self._features[:, first:stop] = self._vad_cache.forward(self._vad[:, first:stop], first, stop)
+            fused = self._fused[:, start:stop] + F.linear(self._features[:, start:stop], fusion.weight[:, width:])
+            states = torch.where(self._inside[:, start:stop, None], fused, states)
+
+        states, mask = states.flatten(0, 1), None  # (B * (T - cached), D)
         if stop - start > 1:
             mask = torch.ones(stop - start, stop, dtype=torch.bool, device=states.device).tril(start)
         for index, layer in enumerate(self._layers):
@@ -226,27 +242,6 @@ class CaptionDecoder:
         if self.model.config.fusion_boundary == "fixed6":
             return min(self.length, self.model.config.prefix_length + FIXED_BOUNDARY)
         return int((self._inside[:, : self.length].any(dim=0).cumsum(0) == 0).sum())
-
-    def _embed(self, start: int, stop: int) -> Tensor:
-        """Embeddings (B, stop - start, D) of these positions, with VAD features fused into explanation tokens."""
-        decoder, new = self.model.decoder, self._embedded
-        if stop > self.model.config.n_positions:
-            raise SEVLMError(f"{stop} tokens exceed the {self.model.config.n_positions} positions of the model")
-        if new == 0:
-            self._base[:, :stop] = decoder.embed(self.input_ids, self.segment_ids, None, self.image_prefix)
-        else:
-            words = decoder.wte.weight[self._ids[:, new:stop]] + decoder.wte.weight[self._segments[:, new:stop]]
-            self._base[:, new:stop] = words + decoder.wpe.weight[new:stop]
-        self._embedded = stop
-        base = self._base[:, start:stop]
-        if self._vad_cache is None or decoder.vad_fusion is None:
-            return base
-        width, fusion = base.shape[-1], decoder.vad_fusion
-        self._fused[:, new:stop] = F.linear(self._base[:, new:stop], fusion.weight[:, :width], fusion.bias)
-        first = start if self.causal else 0
-        self._features[:, first:stop] = self._vad_cache.forward(self._vad[:, first:stop], first, stop)
-        fused = self._fused[:, start:stop] + F.linear(self._features[:, start:stop], fusion.weight[:, width:])
-        return torch.where(self._inside[:, start:stop, None], fused, base)
 
     def _look_up(self, columns: Sequence[Sequence[int]]) -> None:
         """Looks up the words of new tokens, each column one per row.
@@ -412,17 +407,35 @@ def greedy_tokens(captions: CaptionDecoder, stop_when_ended: bool = True) -> Ten
 
 
 def finish_caption(
-    tokenizer: Tokenizer, config: SEVLMConfig, tokens: Sequence[int], label_probs: Mapping[str, float] | None = None
+    tokenizer: Tokenizer,
+    config: SEVLMConfig,
+    tokens: Sequence[int],
+    label_probs: Mapping[str, float] | None = None,
+    vad: tuple[Tensor, Tensor] | None = None,
 ) -> Generated:
-    """Turns the generated tokens of one row into a caption: cut at its end, decoded, split at "because"."""
+    """Turns the N generated tokens of one row into a caption: cut at its end, decoded, split at "because".
+
+    Args:
+        tokenizer, config: the model's.
+        tokens: end tokens included.
+        label_probs: passed on.
+        vad: the VAD head's values (N, 3), and which tokens (N,) explain.
+    """
     ends = set(special_ids(tokenizer))
     length = next((index for index, token in enumerate(tokens) if token in ends), None)
     ended = length is not None
     if length is None:
         length = len(tokens) if config.keep_last_token else min(len(tokens), config.max_new_tokens - 1)
     text = decode(tokenizer, tokens[:length], skip_special_tokens=True).lstrip()
-    kept = tuple(tokens[: length + 1] if ended else tokens[:length])
-    return Generated(text, *split_caption(text), ended, label_probs, kept)
+    emotion, explanation = split_caption(text)
+    mean = None
+    if vad is not None:
+        values, explains = vad
+        chosen = values[:length][explains[:length]]
+        if not explanation:  # an image's rating stands where the caption ends
+            chosen = values[length : length + (ended and config.rates_pictures)]
+        mean = tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
+    return Generated(text, emotion, explanation, ended, label_probs, tuple(tokens[: length + ended]), mean)
 
 
 @torch.no_grad()
@@ -474,7 +487,8 @@ def candidates(
         if labels is not None:
             probabilities = found
         if chooses:
-            begins = {label: _begin(captions, label) for label in config.labels}
+            encoded = {label: encode_label(captions.tokenizer, config, label) for label in config.labels}
+            begins = {label: one.input_ids[captions.prompt_length :] for label, one in encoded.items()}
             begun = [begins.get(max(row, key=row.__getitem__), ()) for row in found]
     drawn = None
     if count > 1:
@@ -483,17 +497,11 @@ def candidates(
         drawn = drawn.repeat(len(image_grid), 1)
         captions.keep([row for row in range(len(image_grid)) for _ in range(count)])
     tokens, vad = _decode(captions, [row for row in begun for _ in range(count)], drawn)
-    said = []
-    for place, row in enumerate(tokens):
-        caption = finish_caption(captions.tokenizer, config, row, probabilities[place // count])
-        said.append(caption if not vad else replace(caption, vad=_mean_vad(caption, *vad[place], config)))
+    said = [
+        finish_caption(captions.tokenizer, config, row, probabilities[place // count], vad[place] if vad else None)
+        for place, row in enumerate(tokens)
+    ]
     return [said[start : start + count] for start in range(0, len(said), count)]
-
-
-def _begin(captions: CaptionDecoder, label: str) -> tuple[int, ...]:
-    """The tokens of a caption that names this emotion, "because" included."""
-    encoded = encode_label(captions.tokenizer, captions.model.config, label)
-    return tuple(encoded.input_ids[captions.prompt_length :])
 
 
 def sampled(logits: Tensor, drawn: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -594,15 +602,6 @@ def _decode(
         own = [(values[places[row]], mask[places[row]]) for values, mask, places in steps[: len(tokens[row])]]
         vad.append((torch.stack([v for v, _ in own]).float(), torch.stack([m for _, m in own])))
     return tokens, vad
-
-
-def _mean_vad(caption: Generated, values: Tensor, explained: Tensor, config: SEVLMConfig) -> tuple[float, ...] | None:
-    """Mean of the VAD head's values (N, 3), one per generated token, over the explanation."""
-    words = len(caption.token_ids) - caption.ended
-    chosen = values[:words][explained[:words]]
-    if not caption.explanation:  # an image's rating stands where the caption ends
-        chosen = values[words : words + (caption.ended and config.rates_pictures)]
-    return tuple(chosen.mean(dim=0).tolist()) if len(chosen) else None
 
 
 def mixed(head: Tensor, decoder: Tensor, blend: float, temperature: float) -> Tensor:

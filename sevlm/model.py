@@ -568,23 +568,35 @@ class Network(nn.Module):
         Raises:
             SEVLMError: a needed input is missing or has the wrong shape.
         """
-        embeddings = self.decoder.embed(input_ids, segment_ids, self.encode_vad(vad), image_prefix)
-        states = self.decoder(embeddings, self.decoder.image_memory(image_grid))
-        final = states[-1]  # (B, T, D)
-        prefix = self.config.prefix_length
+        config, decoder, prefix = self.config, self.decoder, self.config.prefix_length
+        embeddings = decoder.embed(input_ids, segment_ids, self.encode_vad(vad), image_prefix)
+        states = decoder(embeddings, decoder.image_memory(image_grid))
         if labels is None:
-            return SEVLMOutput(states, self.decoder)
-        labels = labels[:, prefix:]
+            return SEVLMOutput(states, decoder)
+        final, labels = states[-1], labels[:, prefix:]  # (B, T, D), (B, T without prefix)
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
         by = (None, None, None, None) if counts is None else counts
-        logits = self.decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
-        lm = self.config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, by[0])
-        contrastive = self._contrastive_loss(image_grid, final, input_ids, segment_ids, negatives, by[1])
-        affect = self._vad_loss(final, segment_ids, vad, by[2])
-        label = self._label_loss(image_grid, label_targets, by[3])
+        logits = decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
+        lm = config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, by[0])
+        contrastive = affect = label = None
+        if self.contrastive_head is not None and negatives is not None:
+            emotion, explanation = self.part_means(final, input_ids, segment_ids)
+            image = image_grid.mean(1).repeat_interleave(len(final) // len(image_grid), dim=0)  # (B, encoder_dim)
+            positive = self.contrastive_head(image, emotion, explanation)
+            wrong = [self.contrastive_head(image, emotion, take_rows(explanation, rows)) for rows in negatives]
+            contrastive = config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1), by[1])
+        if self.vad_head is not None:
+            if vad is None:
+                raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
+            predicted, counted = self.vad_head(final[:, :-1]), self.counted_vad(segment_ids, vad)
+            affect = config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], counted, by[2])
+        if self.label_head is not None and label_targets is not None:
+            log_probs = self.label_head(image_grid, label_targets.meta).float().log_softmax(dim=1)  # (N, labels)
+            images = len(image_grid) if by[3] is None else by[3]
+            label = -config.label_loss_weight * (label_targets.shares * log_probs).sum() / images
         total = lm + sum(part for part in (contrastive, affect, label) if part is not None)
-        return SEVLMOutput(states, self.decoder, total, lm, contrastive, affect, label)
+        return SEVLMOutput(states, decoder, total, lm, contrastive, affect, label)
 
     def encode_vad(self, vad: Tensor | None) -> Tensor | None:
         """VAD features (B, T, 3) of VAD values (B, T, 3); None when the configuration uses none."""
@@ -602,40 +614,6 @@ class Network(nn.Module):
         if self.config.mask_padding_in_means:
             explanation = explanation & (input_ids != self.config.pad_token_id)
         return masked_mean(hidden_states, emotion), masked_mean(hidden_states, explanation)
-
-    def _contrastive_loss(
-        self,
-        image_grid: Tensor,
-        hidden_states: Tensor,
-        input_ids: Tensor,
-        segment_ids: Tensor,
-        negatives: Negatives | None,
-        count: Tensor | None,
-    ) -> Tensor | None:
-        if self.contrastive_head is None or negatives is None:
-            return None
-        emotion, explanation = self.part_means(hidden_states, input_ids, segment_ids)
-        image = image_grid.mean(1).repeat_interleave(len(emotion) // len(image_grid), dim=0)  # (B, encoder_dim)
-        positive = self.contrastive_head(image, emotion, explanation)
-        wrong = [self.contrastive_head(image, emotion, take_rows(explanation, rows)) for rows in negatives]
-        return self.config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1), count)
-
-    def _vad_loss(
-        self, hidden_states: Tensor, segment_ids: Tensor, vad: Tensor | None, count: Tensor | None
-    ) -> Tensor | None:
-        if self.vad_head is None:
-            return None
-        if vad is None:
-            raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
-        predicted = self.vad_head(hidden_states[:, :-1])
-        return self.config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], self.counted_vad(segment_ids, vad), count)
-
-    def _label_loss(self, image_grid: Tensor, targets: LabelTargets | None, count: Tensor | None) -> Tensor | None:
-        if self.label_head is None or targets is None:
-            return None
-        log_probs = self.label_head(image_grid, targets.meta).float().log_softmax(dim=1)  # (N, labels)
-        total: Tensor = (targets.shares * log_probs).sum()
-        return -self.config.label_loss_weight * total / (len(image_grid) if count is None else count)
 
     def counted_vad(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
         """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""

@@ -75,7 +75,11 @@ def opinions(
     prefix = None if image_prefix is None else image_prefix.to(weight).repeat_interleave(repeats, dim=0)
     final = model(grid, ids, segments, vad, image_prefix=prefix).hidden_states[-1]  # (B * K, T, D)
     counted = (explanation_mask(model.config, segments) & (labels != IGNORE_INDEX))[:, 1:]
-    log_prob = _mean_log_prob(model, final, ids, counted).view(shape)
+    means = []
+    for states, tokens, mask in zip(final[:, :-1], ids[:, 1:], counted, strict=True):  # logits of all need gigabytes
+        log_probs = model.decoder.logits(states[mask]).float().log_softmax(-1)
+        means.append(log_probs.gather(1, tokens[mask][:, None]).sum() / mask.sum().clamp(min=1))
+    log_prob = torch.stack(means).view(shape)
     match = affect = None
     if model.contrastive_head is not None:
         emotion, explanation = model.part_means(final, ids, segments)
@@ -86,15 +90,6 @@ def opinions(
         error = (model.vad_head(final[:, :-1]) - vad[:, 1:]).float().square() * known
         affect = -(error.sum((1, 2)) / known.sum((1, 2))).view(shape)
     return Opinions(log_prob, match, affect)
-
-
-def _mean_log_prob(model: Network, final: Tensor, ids: Tensor, counted: Tensor) -> Tensor:
-    """(R, T, D) final states, (R, T) tokens and (R, T - 1) which of those after the first count -> (R,)."""
-    means = []
-    for states, tokens, mask in zip(final[:, :-1], ids[:, 1:], counted, strict=True):  # logits of all need gigabytes
-        log_probs = model.decoder.logits(states[mask]).float().log_softmax(-1)
-        means.append(log_probs.gather(1, tokens[mask][:, None]).sum() / mask.sum().clamp(min=1))
-    return torch.stack(means)
 
 
 def preferred(found: Opinions, config: SEVLMConfig) -> list[int]:
