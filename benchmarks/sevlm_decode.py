@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig
-from sevlm.generation import CaptionDecoder, greedy_tokens
+from sevlm.decoding import CaptionDecoder, greedy_tokens
 from sevlm.tokenization import Tokenizer, add_special_tokens, config_for_tokenizer
 from sevlm.vad import VADLookup, load_lemmatizer, load_lexicon
 

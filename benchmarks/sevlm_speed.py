@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig
-from sevlm.generation import CaptionDecoder, greedy_tokens
+from sevlm.decoding import CaptionDecoder, greedy_tokens
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.tokenization import config_for_tokenizer, encode_prompt, train_bpe
 from sevlm.vad import VADLookup, load_lexicon

@@ -5,8 +5,8 @@
     model = SEVLM.from_pretrained("checkpoints/sevlm", lexicon="NRC-VAD-Lexicon.txt")
     answers = model.generate([image], labels=["awe", "fear"])
 
-To read it in an hour: config, model (the network on one page), generation, tokenization, vad, images, data, train,
-recipe, checkpoint, official. Nothing heavy is imported until a name is used.
+To read it in an hour: config, model (the network on one page), decoding, generation, tokenization, vad, images, data,
+train, recipe, checkpoint, official. Nothing heavy is imported until a name is used.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sevlm.config import SEVLMConfig, SEVLMError, atomic_write, first_line, write_text
-from sevlm.generation import Generated, generate
+from sevlm.generation import Generated, generate, opinions
 from sevlm.images import ENCODER_FOLDER, CLIPEncoder, ImageEncoder, Preprocessing, load_image_encoder
 from sevlm.model import ADAPTING, Network
 from sevlm.official import (
@@ -40,7 +40,6 @@ from sevlm.official import (
     convert_state,
     read_official,
 )
-from sevlm.ranking import opinions
 from sevlm.tokenization import config_for_tokenizer, load_tokenizer
 from sevlm.vad import RowLookup, VADLexicon, VADLookup, load_lexicon, split_scale
 

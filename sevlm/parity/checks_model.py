@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import FIXED_BOUNDARY, IMAGENET_MEAN, IMAGENET_STD
-from sevlm.generation import CaptionDecoder, finish_caption, greedy_steps, next_segments
+from sevlm.decoding import CaptionDecoder, greedy_steps, next_segments
+from sevlm.generation import finish_caption
 from sevlm.images import CLIPEncoder, Preprocessing
 from sevlm.model import SEVLMOutput
 from sevlm.official import parameter_name, tower_parameters

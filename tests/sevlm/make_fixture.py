@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sevlm.config import SEVLMConfig
-from sevlm.generation import CaptionDecoder, finish_caption, greedy_steps, next_segments
+from sevlm.decoding import CaptionDecoder, greedy_steps, next_segments
+from sevlm.generation import finish_caption
 from sevlm.model import Network
 from sevlm.official import _RENAMED, MASKED_BIAS
 from sevlm.parity import checks_model, checks_text

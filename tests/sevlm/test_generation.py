@@ -10,13 +10,8 @@ from torch import Tensor
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMError
-from sevlm.generation import (
-    CaptionDecoder,
-    finish_caption,
-    greedy_steps,
-    greedy_tokens,
-    label_probabilities,
-)
+from sevlm.decoding import CaptionDecoder, greedy_steps, greedy_tokens
+from sevlm.generation import finish_caption, label_probabilities
 from sevlm.vad import RowLookup
 
 LABELS = ["amusement", "awe", "contentment", "fear", "sadness", "something else"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sevlm.checkpoint import SEVLM
-from sevlm.generation import CaptionDecoder, greedy_steps
+from sevlm.decoding import CaptionDecoder, greedy_steps
 from sevlm.vad import RowLookup
 
 

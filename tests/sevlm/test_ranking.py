@@ -15,8 +15,7 @@ from test_generation import LABELS, grid_of, with_config
 
 from sevlm.checkpoint import SEVLM
 from sevlm.config import SEVLMConfig, SEVLMError
-from sevlm.generation import candidates, repeating, sampled
-from sevlm.ranking import Opinions, opinions, preferred
+from sevlm.generation import Opinions, candidates, opinions, preferred, repeating, sampled
 from sevlm.tokenization import IGNORE_INDEX, encode_caption
 from sevlm.vad import RowLookup
 
