@@ -27,11 +27,11 @@ from harness.judge.study import load_studies
 from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
 from harness.judge.worth import PairVerdict, Verdict
 from harness.plan.manifest import task_from_json
-from harness.score.cells import ReferenceSet, reference_sets, survey
 from harness.score.predictions import Opinion, write_opinions
 from harness.score.resources import chosen_encoders, word_affect
 from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, holm, permutation_p, permuted_sums
+from harness.score.survey import ReferenceSet, reference_sets, survey
 from harness.store.run_folder import RunFolder
 from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, Unavailable
 from harness.tasks.metrics.caption_engine import CaptionEngine

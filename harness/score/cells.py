@@ -1,4 +1,4 @@
-"""Scores of one task, as `results.json` holds them: cells, coverage, confusion matrices, calibration.
+"""Cells, confusion matrices and calibration of one task, as `results.json` holds them.
 
 A function of examples and outcomes; `docs/metrics.md` says what every number means. The rules:
 
@@ -9,211 +9,46 @@ A function of examples and outcomes; `docs/metrics.md` says what every number me
 - a row that answers with a held-out annotation (`human`) is scored without that annotation, and every model also gets
   `leave_one_out` cells on the same remaining references.
 
-Examples and outcomes are read in order and never held: first for what is known of a whole row (which kinds of answers
-it gives, which annotations people hold out), then in blocks of a few thousand, of which only the statistics stay.
+Examples and outcomes are read in order and never held: first for what is known of a whole row (`survey`), then in
+blocks of a few thousand, of which only the statistics stay (`table`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.score.predictions import EmotionPrediction
-from harness.score.statistics import MIN_FOR_BOOTSTRAP, Interval, bootstrap_interval, bootstrap_sums, wilson
+from harness.score.statistics import wilson
+from harness.score.survey import MISSING, Outcomes, References, ReferenceSet, RowSurvey, reference_sets
+from harness.score.table import Table
 from harness.store.run_folder import RowKey
-from harness.tasks.metrics import languages
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import Consistency
-from harness.tasks.metrics.base import (
-    AdditiveMetric,
-    Context,
-    Features,
-    FloatArray,
-    Metric,
-    ScoredExample,
-    SetMetric,
-    Statistics,
-    Unavailable,
-    View,
-    traits,
-)
+from harness.tasks.metrics.base import Context, FloatArray, Metric, ScoredExample, Unavailable, View
 from harness.tasks.metrics.caption_engine import Ahead, CaptionEngine
 from harness.tasks.metrics.probabilities import ECEShares
-from harness.types import (
-    VAD_DIMENSIONS,
-    Annotation,
-    Answer,
-    Example,
-    Failed,
-    Outcome,
-    Refusal,
-    Task,
-    Unparsed,
-    UserError,
-)
+from harness.types import VAD_DIMENSIONS, Annotation, Answer, Example, Outcome, Task
 
-References: TypeAlias = Literal["all", "same_emotion", "leave_one_out", "leave_half_out"]
-Outcomes: TypeAlias = Mapping[RowKey, Mapping[str, Outcome]]
 Indexes: TypeAlias = npt.NDArray[np.int32]
+Scored: TypeAlias = Mapping[ReferenceSet, Sequence[ScoredExample]]
 
-NOTHING = "no example counts here"
 BLOCK = 2_000
 """Examples that are held at a time."""
 
 _BLOCKS_AHEAD = 2
 """Blocks whose captions are scored in the background while another is worked on."""
 
-_SUM_TOLERANCE = 0.01
-_SUMS_AT_ONCE = 1 << 16
-_MISSING = Failed("missing", "no outcome was recorded for this example")
 TEXTUAL = frozenset({"text", "style"})
 """Families of metrics that read tokens, for which a Java program is started."""
-
-
-# ------------------------------------------------------------------------------------------- outcomes
-
-
-def checked_outcomes(
-    task: Task, examples: Sequence[Example], key: RowKey, found: Mapping[str, Outcome]
-) -> list[Outcome]:
-    """The outcome of each example, `Failed("missing")` if there is none.
-
-    Raises:
-        UserError: repeated example ids, outcomes of unknown ids, labels or probabilities outside the task's.
-    """
-    _check_ids(task, Counter(example.id for example in examples), {key: found})
-    return [_outcome_of(task, key, example, found) for example in examples]
-
-
-def _check_ids(task: Task, ids: Counter[str], rows: Outcomes) -> None:
-    """Check that ids are unique, and that outcomes are of those ids."""
-    if len(ids) < ids.total():
-        repeated = _listed(id_ for id_, count in ids.items() if count > 1)
-        raise UserError(f"task {task.name}: example ids must be unique; repeated: {repeated}")
-    for key, found in rows.items():
-        unknown = found.keys() - ids.keys()
-        if unknown:
-            known = f"{len(unknown)} outcomes of ids that task {task.name} lacks"
-            raise UserError(f"{key.stem}: {known}: {_listed(unknown)}")
-
-
-def _outcome_of(task: Task, key: RowKey, example: Example, found: Mapping[str, Outcome]) -> Outcome:
-    outcome = found.get(example.id, _MISSING)
-    if not isinstance(outcome, Answer):
-        return outcome
-    where = f"{key.stem}, example {example.id}"
-    if outcome.emotion and outcome.emotion not in task.emotions:
-        raise UserError(f"{where}: emotion {outcome.emotion!r} is not one of {', '.join(task.emotions)}")
-    if not all(0 <= index < len(example.annotations) for index in held_out(outcome)):
-        raise UserError(f"{where}: held_out {outcome.held_out} of {len(example.annotations)} annotations")
-    if outcome.emotion_probs is not None:
-        strange = outcome.emotion_probs.keys() - set(task.emotions)
-        if strange:
-            raise UserError(f"{where}: emotion_probs names {_listed(strange)}, not labels of task {task.name}")
-        total = sum(outcome.emotion_probs.values())
-        # each may have been rounded to two decimals
-        if abs(total - 1) > max(_SUM_TOLERANCE, 0.005 * len(outcome.emotion_probs)):
-            raise UserError(f"{where}: emotion_probs sum to {total:.4g}, expected 1")
-    return outcome
-
-
-def _listed(ids: Iterable[str]) -> str:
-    names = sorted(ids)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def held_out(outcome: Outcome) -> tuple[int, ...]:
-    """Indexes of the annotations that answer, in ascending order; empty for a model."""
-    if not isinstance(outcome, Answer) or outcome.held_out is None:
-        return ()
-    return tuple(sorted(outcome.held_out)) if isinstance(outcome.held_out, tuple) else (outcome.held_out,)
-
-
-# ------------------------------------------------------------------------------------- reference sets
-
-
-@dataclass(frozen=True)
-class ReferenceSet:
-    """One model against one set of references.
-
-    Attributes:
-        key: model and control.
-        references: which references.
-        is_main: True for the set that stands for the model: `leave_one_out` if it answers with a held-out annotation
-            (`human`), `leave_half_out` if it answers with half of them (`crowd`), `all` otherwise.
-        withheld: example id -> annotations that are left out, for the last two.
-    """
-
-    key: RowKey
-    references: References
-    is_main: bool
-    withheld: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
-
-    def scored(self, example: Example, outcome: Outcome) -> ScoredExample | None:
-        """The example as it is scored; None if it has no such references."""
-        if self.references == "all":
-            return ScoredExample(example, outcome, example.annotations, example.emotion_histogram)
-        if self.references == "same_emotion":
-            emotion = outcome.emotion if isinstance(outcome, Answer) else None
-            same = tuple(a for a in example.annotations if a.emotion == emotion)
-            return ScoredExample(example, outcome, same, example.emotion_histogram)
-        if example.id not in self.withheld:
-            return None
-        return _without(example, outcome, self.withheld[example.id])
-
-
-def _without(example: Example, outcome: Outcome, indexes: Sequence[int]) -> ScoredExample:
-    """The example without some annotations, neither among the references nor in the histogram."""
-    kept = tuple(a for index, a in enumerate(example.annotations) if index not in indexes)
-    counts = Counter(example.emotion_histogram)
-    counts.subtract(example.annotations[index].emotion for index in indexes)
-    return ScoredExample(example, outcome, kept, {emotion: count for emotion, count in counts.items() if count > 0})
-
-
-def reference_sets(rows: Mapping[RowKey, RowSurvey]) -> list[ReferenceSet]:
-    """Every set to score, in the order of the models.
-
-    Raises:
-        UserError: two rows of one kind hold out different annotations of the same example.
-    """
-    withheld = {
-        kind: _agreed({key: row.held_out for key, row in rows.items() if row.kind == kind})
-        for kind in dict.fromkeys(row.kind for row in rows.values() if row.kind is not None)
-    }
-    found: list[ReferenceSet] = []
-    for key, row in rows.items():
-        if row.kind is None:
-            found.append(ReferenceSet(key, "all", is_main=True))
-            if key.control is None:
-                found.append(ReferenceSet(key, "same_emotion", is_main=False))
-        for kind, indexes in withheld.items():
-            if key.control is None and row.kind in (None, kind):
-                found.append(ReferenceSet(key, kind, row.kind == kind, indexes))
-    return found
-
-
-def _agreed(people: Mapping[RowKey, Mapping[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
-    """Example id -> held-out annotations, which must be the same for all rows."""
-    agreed: dict[str, tuple[int, ...]] = {}
-    for key, found in people.items():
-        for example_id, indexes in found.items():
-            if agreed.setdefault(example_id, indexes) != indexes:
-                raise UserError(
-                    f"{key.stem}: holds out annotations {indexes} of example {example_id}, another row "
-                    f"{agreed[example_id]}; score rows that hold out different annotations in separate runs"
-                )
-    return agreed
-
 
 AGREEMENT = "agreement of annotators"
 """Key under which images are cut by the share of annotators who chose the commonest emotion."""
@@ -228,248 +63,6 @@ def agreement_level(histogram: Mapping[str, int]) -> str | None:
         return None
     share = max(histogram.values()) / total
     return next(name for least, name in _AGREEMENT_LEVELS if share >= least and (least != 0.5 or share > 0.5))
-
-
-# --------------------------------------------------------------------------------------- first reading
-
-
-@dataclass
-class RowSurvey:
-    """What the first reading learns of one row of the leaderboard."""
-
-    counts: Counter[type[Outcome]] = field(default_factory=Counter)
-    traits: set[str] = field(default_factory=set)
-    languages: Counter[str] = field(default_factory=Counter)
-    held_out: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    truncated: int = 0
-
-    def add(self, example: Example, outcome: Outcome) -> None:
-        """Take note of one outcome."""
-        self.counts[type(outcome)] += 1
-        self.traits.update(traits(outcome))
-        if isinstance(outcome, Answer):
-            self.truncated += outcome.truncated
-            language = languages.of_example(example.meta, outcome.explanation)
-            self.languages[language] += 1
-            self.traits.add(f"language:{language}")
-            if indexes := held_out(outcome):
-                self.held_out[example.id] = indexes
-                self.traits.add("half" if isinstance(outcome.held_out, tuple) else "one")
-
-    @property
-    def kind(self) -> Literal["leave_one_out", "leave_half_out"] | None:
-        """Which references are left for a row that answers with annotations; None for a model."""
-        if not self.held_out:
-            return None
-        return "leave_half_out" if "half" in self.traits else "leave_one_out"
-
-    def coverage(self, task: Task, key: RowKey) -> dict[str, Any]:
-        """How many examples were answered (in which languages), refused, unparsed, failed, cut off by the limit."""
-        return {
-            "task": task.name,
-            "model": key.model,
-            "control": key.control,
-            "examples": self.counts.total(),
-            "answered": self.counts[Answer],
-            "refused": self.counts[Refusal],
-            "unparsed": self.counts[Unparsed],
-            "failed": self.counts[Failed],
-            "truncated": self.truncated,
-            "languages": dict(sorted(self.languages.items())),
-        }
-
-
-def survey(task: Task, examples: Iterable[Example], rows: Outcomes) -> dict[RowKey, RowSurvey]:
-    """What is known of each row after reading everything once.
-
-    Raises:
-        UserError: see `checked_outcomes`.
-    """
-    found = {key: RowSurvey() for key in rows}
-    counts: Counter[str] = Counter()
-    for example in examples:
-        counts[example.id] += 1
-        for key, outcomes in rows.items():
-            found[key].add(example, _outcome_of(task, key, example, outcomes))
-    _check_ids(task, counts, rows)
-    return found
-
-
-# ------------------------------------------------------------------------------------------ statistics
-
-
-class TableKey(NamedTuple):
-    """A model, the references it is scored against, and the emotion of the `annotated` view (None: all examples)."""
-
-    row: RowKey
-    references: References
-    emotion: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its interval and n, or the reason why there is none."""
-
-    value: float | None
-    interval: Interval | None
-    n: int
-    unavailable: str | None
-
-
-class Compact(NamedTuple):
-    """`Statistics` in the smallest type that holds them: most are counts below 256."""
-
-    values: npt.NDArray[Any]
-    eligible: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, statistics: Statistics) -> Compact:
-        """The same numbers."""
-        values = statistics.values
-        small = values.size > 0 and values.min() >= 0 and values.max() <= 255 and (values == np.floor(values)).all()
-        return cls(values.astype(np.uint8) if small else values, statistics.eligible)
-
-    def rows(self, mask: npt.NDArray[np.bool_]) -> FloatArray:
-        """The statistics of the examples of `mask` (n,), of those that count."""
-        return self.values[self.eligible & mask].astype(np.float64)
-
-
-class Unpacked(Mapping[str, Statistics]):
-    """`Statistics` by name, made anew from compact ones each time that they are asked for."""
-
-    def __init__(self, compact: Mapping[str, Compact]) -> None:
-        self._compact = compact
-
-    def __getitem__(self, name: str) -> Statistics:
-        found = self._compact[name]
-        return Statistics(found.values.astype(np.float64), found.eligible)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._compact)
-
-    def __len__(self) -> int:
-        return len(self._compact)
-
-
-class Table:
-    """Metrics of one list of scored examples, with the statistics of every example computed once, block by block.
-
-    Attributes:
-        metrics: what is computed, by name.
-    """
-
-    def __init__(self, metrics: Sequence[Metric], found: Collection[str]) -> None:
-        self.metrics = {metric.name: metric for metric in metrics}
-        self._statistics: dict[str, Compact] = {}
-        self._features: dict[str, Features] = {}
-        self._blocks: dict[str, list[Any]] = {}
-        self._reasons: dict[str, str] = {}
-        self._size = 0
-        for name, metric in self.metrics.items():
-            if (reason := metric.missing() or metric.lacking(found)) is not None:
-                self._reasons[name] = reason
-
-    def add(self, rows: Sequence[ScoredExample]) -> None:
-        """Compute the statistics of a block."""
-        self._size += len(rows)
-        computed: set[str] = set()
-        for name, metric in self.metrics.items():
-            shared = metric.shared
-            if name in self._reasons or shared in computed:
-                continue
-            computed.add(shared)
-            try:
-                if isinstance(metric, AdditiveMetric):
-                    self._blocks.setdefault(shared, []).append(Compact.of(metric.statistics(rows)))
-                elif isinstance(metric, SetMetric):
-                    self._blocks.setdefault(shared, []).append(metric.features(rows))
-            except Unavailable as reason:
-                self._reasons[name] = str(reason)
-                computed.discard(shared)
-
-    def close(self) -> None:
-        """Join the blocks; nothing is added afterwards."""
-        if not self._size:
-            self.add([])
-        joined: dict[str, Any] = {}
-        for name, metric in self.metrics.items():
-            shared = metric.shared
-            if name in self._reasons:
-                continue
-            if shared not in joined:
-                values, eligible = zip(*self._blocks.pop(shared), strict=True)
-                kind = Compact if isinstance(metric, AdditiveMetric) else Features
-                joined[shared] = kind(np.concatenate(values), np.concatenate(eligible))
-            if isinstance(metric, AdditiveMetric):
-                self._statistics[name] = joined[shared]
-            else:
-                self._features[name] = joined[shared]
-
-    def __len__(self) -> int:
-        return self._size
-
-    @property
-    def statistics(self) -> Mapping[str, Statistics]:
-        """By name of an additive metric, after `close`; of all examples that were added, in that order."""
-        return Unpacked(self._statistics)
-
-    def estimates(
-        self, names: Sequence[str], mask: npt.NDArray[np.bool_], draws: int, seed: int
-    ) -> dict[str, Estimate]:
-        """Estimates over the examples of `mask` (n,), for the metrics named, with so many bootstrap replicates."""
-        intervals = self._bootstrap(names, mask, draws, seed)
-        return {name: self._estimate(name, mask, intervals.get(name)) for name in names}
-
-    def _estimate(self, name: str, mask: npt.NDArray[np.bool_], interval: Interval | None) -> Estimate:
-        if name in self._reasons:
-            return Estimate(None, None, 0, self._reasons[name])
-        metric = self.metrics[name]
-        found = self._statistics[name] if name in self._statistics else self._features[name]
-        counted = found.eligible & mask
-        n = int(counted.sum())
-        if n == 0:
-            return Estimate(None, None, 0, NOTHING)
-        try:
-            if isinstance(metric, AdditiveMetric):
-                assert isinstance(found, Compact)
-                value = float(metric.value(found.rows(mask).sum(0)))
-            else:
-                assert isinstance(metric, SetMetric)
-                value = metric.value(found.values[counted])
-        except Unavailable as reason:
-            return Estimate(None, None, n, str(reason))
-        if not math.isfinite(value):
-            return Estimate(None, None, n, "the value is not a finite number")
-        return Estimate(value, wilson(value * n, n) if metric.proportion else interval, n, None)
-
-    def _bootstrap(
-        self, names: Sequence[str], mask: npt.NDArray[np.bool_], draws: int, seed: int
-    ) -> dict[str, Interval]:
-        """Bootstrap intervals of the additive metrics that need one, all from the same resampled examples."""
-        chosen = [n for n in names if n in self._statistics and not self.metrics[n].proportion]
-        chosen = [n for n in chosen if (self._statistics[n].eligible & mask).sum() >= MIN_FOR_BOOTSTRAP]
-        if not chosen or not draws:
-            return {}
-        shared = {self.metrics[n].shared: self._statistics[n].values for n in chosen}
-        ends = np.cumsum([0, *(values.shape[1] for values in shared.values())]).tolist()
-        joined = np.empty((int(mask.sum()), ends[-1]))
-        for values, start, end in zip(shared.values(), ends, ends[1:], strict=False):
-            joined[:, start:end] = values[mask]
-        sums = dict(zip(shared, np.split(bootstrap_sums(joined, draws, seed), ends[1:-1], axis=1), strict=True))
-        del joined
-        found = {n: self._interval(n, mask, sums[self.metrics[n].shared]) for n in chosen}
-        return {name: interval for name, interval in found.items() if interval is not None}
-
-    def _interval(self, name: str, mask: npt.NDArray[np.bool_], resampled: FloatArray) -> Interval | None:
-        metric, counted = self.metrics[name], self._statistics[name].rows(mask)
-        assert isinstance(metric, AdditiveMetric)
-        total = counted.sum(0)
-        value = metric.over(total).value
-        parts = [value(total - counted[i : i + _SUMS_AT_ONCE]) for i in range(0, len(counted), _SUMS_AT_ONCE)]
-        return bootstrap_interval(value(resampled), float(value(total)), np.concatenate(parts))
-
-
-# ----------------------------------------------------------------------------------------------- cells
 
 
 def tokenise_ahead(
@@ -493,7 +86,12 @@ def tokenise_ahead(
         engine.tokenise_ahead(texts(), meteor_follows=any(metric.name == "meteor" for metric in metrics))
 
 
-Scored: TypeAlias = Mapping[ReferenceSet, Sequence[ScoredExample]]
+class TableKey(NamedTuple):
+    """A model, the references it is scored against, and the emotion of the `annotated` view (None: all examples)."""
+
+    row: RowKey
+    references: References
+    emotion: str | None = None
 
 
 class Scorer:
@@ -516,7 +114,6 @@ class Scorer:
         engine = context.find(CaptionEngine)
         assert engine is not None
         self._engine = engine
-        self._asks_meteor = any(metric.name == "meteor" for metric in metrics)
         self.surveys = surveys
         self.sets = reference_sets(surveys)
         lexicon = context.find(WordAffect)
@@ -524,51 +121,49 @@ class Scorer:
         self.predictions: dict[RowKey, dict[str, EmotionPrediction]] = {
             part.key: {} for part in self.sets if part.is_main
         }
-        labels = context.task.emotions
         self._dominant: dict[ReferenceSet, list[Indexes]] = {}
         self._answered: dict[ReferenceSet, list[Indexes]] = {}
         self.cuts: dict[ReferenceSet, dict[str, list[str | None]]] = {}
-        self._label_index = {label: i for i, label in enumerate(labels)}
+        self._label_index = {label: i for i, label in enumerate(context.task.emotions)}
         self._consistency = next((m for m in metrics if isinstance(m, Consistency)), None)
 
     @cached_property
     def tables(self) -> dict[TableKey, Table]:
-        """The statistics; made late, as it may train a classifier, which the first captions need not wait for."""
-        return {
-            TableKey(part.key, part.references, emotion): self._table(part, emotion)
-            for part in self.sets
-            for emotion in self._emotions(part)
-        }
+        """Of each reference set, and of its examples with an annotation of an emotion against those only.
+
+        Made late, as it may train a classifier, which the first captions need not wait for.
+        """
+        present = [metric for metric in self.metrics if metric.missing() is None]
+        tables = {}
+        for part in self.sets:
+            metrics = self.metrics if part.is_main else present
+            if part.references == "same_emotion":
+                metrics = [m for m in metrics if m.reference_texts]
+            elif not part.is_main:
+                metrics = [m for m in metrics if m.family not in ("style", "cost")]
+            traits = self.surveys[part.key].traits
+            for emotion in self._emotions(part):
+                if emotion is not None:
+                    metrics = [metric.for_emotion(emotion) for metric in present if "annotated" in metric.views]
+                tables[TableKey(part.key, part.references, emotion)] = Table(metrics, traits)
+        return tables
 
     @cached_property
     def _diagrams(self) -> dict[RowKey, Table]:
-        return {part.key: self._diagram_table(part) for part in self.sets if _is_model(part)}
+        """Each model's table with the bins of the reliability diagram: the main one if it has the metric."""
+        found = {}
+        for part in self.sets:
+            if part.references == "all" and part.key.control is None:
+                main = self.tables[TableKey(part.key, part.references)]
+                own = Table([ECEShares(self.context)], self.surveys[part.key].traits)
+                found[part.key] = main if ECEShares.name in main.metrics else own
+        return found
 
     def _emotions(self, part: ReferenceSet) -> list[str | None]:
         """None, and the emotions of the annotated view: a control has none, and `same_emotion` is one already."""
         if part.key.control is not None or part.references == "same_emotion":
             return [None]
         return [None, *self.context.task.emotions]
-
-    def _table(self, part: ReferenceSet, emotion: str | None) -> Table:
-        """Metrics of a reference set, or of its examples with an annotation of `emotion` against those only."""
-        metrics = list(self.metrics)
-        if emotion is not None or not part.is_main:
-            metrics = [m for m in metrics if m.missing() is None]
-        if emotion is not None:
-            metrics = [m.for_emotion(emotion) for m in metrics if "annotated" in m.views]
-        elif part.references == "same_emotion":
-            metrics = [m for m in metrics if m.reference_texts]
-        elif not part.is_main:
-            metrics = [m for m in metrics if m.family not in ("style", "cost")]
-        return Table(metrics, self.surveys[part.key].traits)
-
-    def _diagram_table(self, part: ReferenceSet) -> Table:
-        """The table with the bins of the reliability diagram: the main one, unless the task does without the metric."""
-        main = self.tables[TableKey(part.key, part.references)]
-        if ECEShares.name in main.metrics:
-            return main
-        return Table([ECEShares(self.context)], self.surveys[part.key].traits)
 
     # -------------------------------------------------------------------------------- second reading
 
@@ -578,25 +173,36 @@ class Scorer:
         source = iter(examples)
         while (block := list(islice(source, BLOCK))) or begun:
             if block:
-                outcomes = {key: [found.get(e.id, _MISSING) for e in block] for key, found in rows.items()}
-                scored = {part: self._scored(part, block, outcomes[part.key]) for part in self.sets}
+                outcomes = {key: [found.get(e.id, MISSING) for e in block] for key, found in rows.items()}
+                scored = {
+                    part: [row for row in map(part.scored, block, outcomes[part.key]) if row is not None]
+                    for part in self.sets
+                }
                 begun.append((block, outcomes, scored, self._begin(scored)))
             if len(begun) > _BLOCKS_AHEAD or not block:
                 self._finish(*begun.popleft())
         for table in dict.fromkeys([*self.tables.values(), *self._diagrams.values()]):
             table.close()
 
-    def _scored(self, part: ReferenceSet, block: Sequence[Example], outcomes: Sequence[Outcome]) -> list[ScoredExample]:
-        pairs = zip(block, outcomes, strict=True)
-        return [row for example, outcome in pairs if (row := part.scored(example, outcome)) is not None]
-
     def _begin(self, scored: Scored) -> Ahead | None:
         """Have the captions of a block scored in the background; if that is impossible, metrics give the reason."""
         if not any(metric.family == "text" for metric in self.metrics):
             return None
-        pairs = dict.fromkeys(pair for part, found in scored.items() for pair in self._pairs(part, found))
+        # every explanation with every set of references that it is scored against
+        pairs: dict[tuple[str, tuple[str, ...]], None] = {}
+        for part, rows in scored.items():
+            if "explanation" not in self.surveys[part.key].traits:
+                continue
+            has_annotated_view = len(self._emotions(part)) > 1
+            for row in rows:
+                if row.explanation is None or not row.references:
+                    continue
+                pairs[row.explanation, tuple(a.explanation for a in row.references)] = None
+                for emotion in dict.fromkeys(a.emotion for a in row.references) if has_annotated_view else ():
+                    of_emotion = tuple(a.explanation for a in row.references if a.emotion == emotion)
+                    pairs[row.explanation, of_emotion] = None
         with suppress(Unavailable):
-            return self._engine.begin(list(pairs), with_meteor=self._asks_meteor)
+            return self._engine.begin(list(pairs), with_meteor=any(metric.name == "meteor" for metric in self.metrics))
         return None
 
     def _finish(
@@ -616,33 +222,19 @@ class Scorer:
             with suppress(Unavailable):
                 metric.prepare(rows)
         for part, found in scored.items():
-            self._add(part, found)
+            for emotion in self._emotions(part):
+                chosen = found if emotion is None else annotated(found, emotion)
+                self.tables[TableKey(part.key, part.references, emotion)].add(chosen)
+            if part.is_main:
+                self._note(part, found)
         if self.planes is not None:
             self.planes.add(block, outcomes)
         for resource in self.context.resources:
             if callable(forget := getattr(resource, "forget", None)):
                 forget()
 
-    def _pairs(self, part: ReferenceSet, rows: Sequence[ScoredExample]) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Every explanation with every set of references that it is scored against."""
-        if "explanation" not in self.surveys[part.key].traits:
-            return
-        annotated = len(self._emotions(part)) > 1
-        for row in rows:
-            if row.explanation is None or not row.references:
-                continue
-            yield row.explanation, tuple(a.explanation for a in row.references)
-            if annotated:
-                for emotion in dict.fromkeys(a.emotion for a in row.references):
-                    yield row.explanation, tuple(a.explanation for a in row.references if a.emotion == emotion)
-
-    def _add(self, part: ReferenceSet, rows: Sequence[ScoredExample]) -> None:
-        """Add a block of one reference set to its tables."""
-        for emotion in self._emotions(part):
-            chosen = rows if emotion is None else annotated(rows, emotion)
-            self.tables[TableKey(part.key, part.references, emotion)].add(chosen)
-        if not part.is_main:
-            return
+    def _note(self, part: ReferenceSet, rows: Sequence[ScoredExample]) -> None:
+        """Keep what views, slices, the diagram and the file of predictions need of a block of a main set."""
         index = self._label_index
         dominant = [self.context.dominant(row.histogram) for row in rows]
         self._dominant.setdefault(part, []).append(
@@ -657,18 +249,14 @@ class Scorer:
         diagram = self._diagrams.get(part.key)
         if diagram is not None and diagram not in self.tables.values():
             diagram.add(rows)
-        self._predict(part, rows)
-
-    def _predict(self, part: ReferenceSet, rows: Sequence[ScoredExample]) -> None:
-        """Keep what the metric `consistency` rests on, if it can be computed."""
         metric = self._consistency
         if metric is None or metric.missing() or metric.lacking(self.surveys[part.key].traits):
             return
         with suppress(Unavailable):
-            found = zip(rows, *metric.readings(rows), strict=True)
-            made = {(e, bool(s)): EmotionPrediction(e, bool(s)) for e in (None, *self._label_index) for s in (0, 1)}
+            read = zip(rows, *metric.readings(rows), strict=True)
+            made = {(e, bool(s)): EmotionPrediction(e, bool(s)) for e in (None, *index) for s in (0, 1)}
             self.predictions[part.key] |= {
-                row.example.id: made[e, bool(same)] for row, e, same, counts in found if counts
+                row.example.id: made[emotion, bool(same)] for row, emotion, same, counts in read if counts
             }
 
     # ----------------------------------------------------------------------------------------- cells
@@ -759,10 +347,6 @@ class Scorer:
                     slot["low"], slot["high"] = wilson(slot["accuracy"] * slot["n"], slot["n"])
                 found.append({"task": self.context.task.name, "model": key.model, "control": None, **diagram})
         return found
-
-
-def _is_model(part: ReferenceSet) -> bool:
-    return part.references == "all" and part.key.control is None
 
 
 def annotated(rows: Iterable[ScoredExample], emotion: str) -> list[ScoredExample]:

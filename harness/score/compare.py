@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from harness.score.cells import ReferenceSet, Table, TableKey
+from harness.score.cells import TableKey
 from harness.score.statistics import (
     MIN_FOR_BOOTSTRAP,
     PERMUTATIONS,
@@ -19,13 +20,15 @@ from harness.score.statistics import (
     permutation_p,
     permuted_sums,
 )
+from harness.score.survey import ReferenceSet
+from harness.score.table import Table
 from harness.tasks.metrics import COMPARED, COMPARED_PER_EMOTION
 from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
 from harness.types import Task
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """Statistics (n, k) of one metric for two models on common examples, zero elsewhere; `both` (n,) are common."""
 
     metric: AdditiveMetric
@@ -37,6 +40,11 @@ class _Pair:
     def count(self) -> int:
         """How many examples are common."""
         return int(self.both.sum())
+
+    @cached_property
+    def observed(self) -> float:
+        """The difference, which may not be finite."""
+        return float(self.difference(self.a.sum(0), self.b.sum(0)))
 
     def left_out(self) -> FloatArray:
         """Differences without each common example in turn, (count,)."""
@@ -60,13 +68,18 @@ def compare(
     A pair with a row that answers held-out annotations is compared on what remains for that row; `human` and `crowd`
     have no references in common and are not compared.
     """
-    pairs = list(_set_pairs(sets))
+    by_references = {(part.key, part.references): part for part in sets}
+    pairs = []
+    for a, b in combinations([part for part in sets if part.is_main and part.key.control is None], 2):
+        remaining = b.references if a.references == "all" else a.references
+        if (a.key, remaining) in by_references and (b.key, remaining) in by_references:
+            pairs.append((by_references[a.key, remaining], by_references[b.key, remaining]))
 
     def records(emotion: str | None, names: Collection[str]) -> list[dict[str, Any]]:
         found = []
         for a, b in pairs:
             one, other = (tables[TableKey(part.key, part.references, emotion)] for part in (a, b))
-            for name, result in _tested(_common(one, other, names), replicates, seed).items():
+            for name, result in _tested(common(one, other, names), replicates, seed).items():
                 place = {"task": task.name, "metric": name, "emotion": emotion}
                 found.append(place | {"a": a.key.model, "b": b.key.model} | result)
         return found
@@ -79,35 +92,33 @@ def compare(
     return overall + per_emotion
 
 
-def _set_pairs(sets: Sequence[ReferenceSet]) -> Iterator[tuple[ReferenceSet, ReferenceSet]]:
-    """Two models against the same references."""
-    by_references = {(part.key, part.references): part for part in sets}
-    main = [part for part in sets if part.is_main and part.key.control is None]
-    for a, b in combinations(main, 2):
-        remaining = b.references if a.references == "all" else a.references
-        if (a.key, remaining) in by_references and (b.key, remaining) in by_references:
-            yield by_references[a.key, remaining], by_references[b.key, remaining]
+def common(a: Table, b: Table, names: Collection[str], mask: BoolArray | None = None) -> dict[str, Pair]:
+    """Metrics that both tables have, over the examples (of `mask`) that count for both.
 
-
-def _common(a: Table, b: Table, names: Collection[str]) -> dict[str, _Pair]:
-    """Metrics that both tables have, over the examples that count for both; equal statistics are the same arrays."""
-    pairs: dict[str, _Pair] = {}
+    Equal statistics are the same arrays.
+    """
+    pairs: dict[str, Pair] = {}
     masked: dict[str, tuple[FloatArray, FloatArray, BoolArray]] = {}
+    chosen = slice(None) if mask is None else mask
     for name in (name for name in a.statistics if name in b.statistics and name in names):
-        metric, left, right = a.metrics[name], a.statistics[name], b.statistics[name]
+        metric = a.metrics[name]
         assert isinstance(metric, AdditiveMetric)
         if metric.shared not in masked:
-            both = left.eligible & right.eligible
-            masked[metric.shared] = left.values * both[:, None], right.values * both[:, None], both
+            left, right = a.statistics[name], b.statistics[name]
+            both = (left.eligible & right.eligible)[chosen]
+            masked[metric.shared] = left.values[chosen] * both[:, None], right.values[chosen] * both[:, None], both
         one, other, both = masked[metric.shared]
         if both.any():
-            pairs[name] = _Pair(metric.over(one.sum(0)), one, other, both)
+            pairs[name] = Pair(metric.over(one.sum(0)), one, other, both)
     return pairs
 
 
-def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, dict[str, Any]]:
+def _tested(pairs: Mapping[str, Pair], replicates: int, seed: int) -> dict[str, dict[str, Any]]:
     """Difference, interval, p and n of each metric; all share the resampled and the swapped examples."""
-    results = {name: _observed(pair) for name, pair in pairs.items()}
+    results: dict[str, dict[str, Any]] = {}
+    for name, pair in pairs.items():
+        difference = pair.observed if np.isfinite(pair.observed) else None
+        results[name] = {"difference": difference, **dict.fromkeys(("low", "high", "p", "p_holm")), "n": pair.count}
     enough = {name: pair for name, pair in pairs.items() if pair.count >= MIN_FOR_BOOTSTRAP}
     if not enough:
         return results
@@ -128,18 +139,6 @@ def _tested(pairs: dict[str, _Pair], replicates: int, seed: int) -> dict[str, di
             results[name] |= {"low": interval.low, "high": interval.high}
         results[name]["p"] = permutation_p(observed, pair.difference(swapped_a[i], swapped_b[i]))
     return results
-
-
-def _observed(pair: _Pair) -> dict[str, Any]:
-    difference = float(pair.difference(pair.a.sum(0), pair.b.sum(0)))
-    return {
-        "difference": difference if np.isfinite(difference) else None,
-        "low": None,
-        "high": None,
-        "p": None,
-        "p_holm": None,
-        "n": pair.count,
-    }
 
 
 def _columns(sums: FloatArray, widths: Sequence[int]) -> list[FloatArray]:

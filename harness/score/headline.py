@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.score.cells import AGREEMENT, Scorer, Table
+from harness.score.cells import AGREEMENT, Scorer
+from harness.score.compare import Pair, common
 from harness.score.statistics import LEVEL, MIN_FOR_BOOTSTRAP, FloatArray, bootstrap_interval, bootstrap_sums
+from harness.score.table import Table
 from harness.store.run_folder import adapter_kind
 from harness.tasks.metrics import HEADLINES
-from harness.tasks.metrics.base import AdditiveMetric
+from harness.tasks.metrics.base import AdditiveMetric, BoolArray
 
 SLICED = ("annotator_mass", "accuracy", "cider_d")
 """Metrics whose differences are given along slices."""
@@ -163,10 +165,15 @@ def headline_record(sides: Contest, results: Mapping[str, Any], task: str, found
         task: the task's name.
         found: what `shares` gave.
     """
+    small, models = _model(results, task, sides.small), {name: _model(results, task, name) for name in sides.larger}
     larger = [
         {
-            **_model(results, task, large),
-            "ratios": _ratios(_model(results, task, sides.small), _model(results, task, large)),
+            **models[large],
+            # how many times as much the larger model takes
+            "ratios": {
+                key: models[large][key] / small[key] if models[large][key] and small[key] else None
+                for key in _RESOURCES
+            },
             "shares": [
                 {key: value for key, value in record.items() if key not in ("small", "large", "majority")}
                 | _tested(results, task, record["metric"], sides.small, large)
@@ -179,7 +186,7 @@ def headline_record(sides: Contest, results: Mapping[str, Any], task: str, found
     ]
     return {
         "task": task,
-        "small": _model(results, task, sides.small),
+        "small": small,
         "majority": sides.majority,
         "people": list(sides.people),
         "larger": larger,
@@ -205,11 +212,6 @@ def _model(results: Mapping[str, Any], task: str, model: str) -> dict[str, Any]:
         if cell["emotion"] is None and cell["slice"] is None and cell["references"] == "all"
     }
     return {"model": model, **{name: values.get(name) for name in _RESOURCES}}
-
-
-def _ratios(small: Mapping[str, Any], large: Mapping[str, Any]) -> dict[str, float | None]:
-    """How many times as much the larger model takes."""
-    return {name: large[name] / small[name] if large[name] and small[name] else None for name in _RESOURCES}
 
 
 def _comparison(
@@ -270,49 +272,26 @@ def slice_differences(scorer: Scorer, models: Sequence[str], *, replicates: int,
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Statistics (n, k) of two models by one metric, zero where an image does not count for both (n,)."""
-
-    metric: AdditiveMetric
-    a: str
-    b: str
-    rows: tuple[FloatArray, FloatArray]
-    both: Any
-
-
-def _differences(tables: Mapping[str, Table], mask: Any, replicates: int, seed: int) -> Iterator[dict[str, Any]]:
+def _differences(tables: Mapping[str, Table], mask: BoolArray, replicates: int, seed: int) -> Iterator[dict[str, Any]]:
     """All pairs and metrics over the images of `mask`, resampled together: drawing is what costs."""
-    pairs = list(_pairs(tables, mask))
-    columns = [rows for pair in pairs for rows in pair.rows]
+    found: list[tuple[dict[str, str], Pair]] = []
+    for (a, left), (b, right) in combinations(tables.items(), 2):
+        pairs = common(left, right, SLICED, mask)
+        found += [({"metric": name, "a": a, "b": b}, pairs[name]) for name in SLICED if name in pairs]
+    columns = [rows for _, pair in found for rows in (pair.a, pair.b)]
     parts: list[FloatArray] = []
-    if pairs and replicates and mask.sum() >= MIN_FOR_BOOTSTRAP:
+    if found and replicates and mask.sum() >= MIN_FOR_BOOTSTRAP:
         drawn = bootstrap_sums(np.concatenate(columns, axis=1), replicates, seed)
         parts = np.split(drawn, np.cumsum([rows.shape[1] for rows in columns])[:-1], axis=1)
-    for number, pair in enumerate(pairs):
-        value, (one, other), interval = pair.metric.value, pair.rows, None
-        observed = float(value(one.sum(0)) - value(other.sum(0)))
-        if parts and pair.both.sum() >= MIN_FOR_BOOTSTRAP:
-            resampled = value(parts[2 * number]) - value(parts[2 * number + 1])
-            left_out = [value(rows.sum(0) - rows[pair.both]) for rows in pair.rows]
-            interval = bootstrap_interval(resampled, observed, left_out[0] - left_out[1])
+    for number, (place, pair) in enumerate(found):
+        interval = None
+        if parts and pair.count >= MIN_FOR_BOOTSTRAP:
+            resampled = pair.difference(parts[2 * number], parts[2 * number + 1])
+            interval = bootstrap_interval(resampled, pair.observed, pair.left_out())
         yield {
-            "metric": pair.metric.name,
-            "a": pair.a,
-            "b": pair.b,
-            "difference": observed,
+            **place,
+            "difference": pair.observed,
             "low": interval.low if interval else None,
             "high": interval.high if interval else None,
-            "n": int(pair.both.sum()),
+            "n": pair.count,
         }
-
-
-def _pairs(tables: Mapping[str, Table], mask: Any) -> Iterator[_Pair]:
-    for (a, left), (b, right) in combinations(tables.items(), 2):
-        for name in (name for name in SLICED if name in left.statistics and name in right.statistics):
-            one, other = left.statistics[name], right.statistics[name]
-            both = (one.eligible & other.eligible)[mask]
-            metric = left.metrics[name]
-            if isinstance(metric, AdditiveMetric) and both.any():
-                rows = (one.values[mask] * both[:, None], other.values[mask] * both[:, None])
-                yield _Pair(metric.over(rows[0].sum(0)), a, b, rows, both)

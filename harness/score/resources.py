@@ -126,35 +126,30 @@ def emotion_reader(task: Task, root: Path) -> EmotionReader:
     """
 
     def obtain() -> TrainedClassifier:
+        from harness.tasks.text_emotion import checkpoint
+
+        made = checkpoint_folder(root, task.name, TEXT_EMOTION)
         try:
-            return _obtain(task, root)
+            if made.is_dir():
+                return checkpoint.load(made)
+            train, test = (utterances(task, root, split) for split in ("train", "test"))
+            if not train:
+                raise Unavailable("the training split is not available, from which the text-emotion classifier learns")
+            kept = root / task.name / TEXT_EMOTION / _content_hash(task, train, test)
+            if kept.is_dir():
+                return checkpoint.load(kept)
+            print(f"{task.name}: training the text-emotion classifier", file=sys.stderr)
+            trained = checkpoint.train_classifier(task.emotions, train, (), test)
+            try:
+                checkpoint.save(trained, kept)
+            except OSError as error:
+                lost = f"the classifier could not be kept ({error}); it is trained again next time"
+                print(f"{task.name}: {lost}", file=sys.stderr)
+            return trained
         except UserError as error:
             raise Unavailable(str(error)) from error
 
     return EmotionReader(obtain)
-
-
-def _obtain(task: Task, root: Path) -> TrainedClassifier:
-    from harness.tasks.text_emotion import checkpoint
-
-    made = checkpoint_folder(root, task.name, TEXT_EMOTION)
-    if made.is_dir():
-        return checkpoint.load(made)
-    parts = {split: utterances(task, root, split) for split in ("train", "test")}
-    if not parts["train"]:
-        raise Unavailable("the training split is not available, from which the text-emotion classifier learns")
-    kept = root / task.name / TEXT_EMOTION / _content_hash(task, parts["train"], parts["test"])
-    if kept.is_dir():
-        return checkpoint.load(kept)
-    print(f"{task.name}: training the text-emotion classifier", file=sys.stderr)
-    trained = checkpoint.train_classifier(task.emotions, parts["train"], (), parts["test"])
-    try:
-        checkpoint.save(trained, kept)
-    except OSError as error:
-        print(
-            f"{task.name}: the classifier could not be kept ({error}); it is trained again next time", file=sys.stderr
-        )
-    return trained
 
 
 def utterances(task: Task, root: Path, split: str) -> Sequence[Annotation]:

@@ -13,11 +13,12 @@ from typing import Any
 
 from harness.plan.manifest import task_from_json
 from harness.plan.registry import data_root, metric_registry, open_reader
-from harness.score.cells import TEXTUAL, Outcomes, Scorer, survey, tokenise_ahead
+from harness.score.cells import TEXTUAL, Scorer, tokenise_ahead
 from harness.score.compare import compare
 from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
 from harness.score.predictions import EmotionPrediction, write_predictions
 from harness.score.resources import chosen_encoders, emotion_reader, word_affect
+from harness.score.survey import Outcomes, survey
 from harness.store.outcomes import outcome_from_json
 from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
 from harness.tasks.metrics import HEADLINES
@@ -402,40 +403,34 @@ def speed_cells(manifest: Mapping[str, Any], task: Task, split: str) -> list[dic
     cells = []
     (examples,) = (t["examples"] for t in manifest["tasks"] if t["name"] == task.name)
     for record in (r for r in manifest["runs"] if r["task"] == task.name):
-        row = RowKey(record["model"], record["control"])
         # of the sessions that ended by themselves: what a killed one took is not known
         asked, wall_s = record.get("asked", 0), record.get("wall_s", 0.0)
         values = {
-            "parameters": (record.get("parameters"), "this kind of model does not tell its size"),
-            "peak_memory_gb": (record.get("peak_memory_gb"), "measured on a GPU only"),
-            "images_per_s": (asked / wall_s if wall_s else None, "not measured: outcomes were given"),
+            "parameters": (record.get("parameters"), examples, "this kind of model does not tell its size"),
+            "peak_memory_gb": (record.get("peak_memory_gb"), asked, "measured on a GPU only"),
+            "images_per_s": (asked / wall_s if wall_s else None, asked, "not measured: outcomes were given"),
         }
-        measured = {"parameters": examples}
-        cells += [_speed_cell(task, split, row, name, measured.get(name, asked), *v) for name, v in values.items()]
+        for name, (value, n, reason) in values.items():
+            cell = {
+                "task": task.name,
+                "split": split,
+                "model": record["model"],
+                "control": record["control"],
+                "metric": name,
+                "value": value,
+                "low": None,
+                "high": None,
+                "n": n,
+                "emotion": None,
+                "conditioned_on": None,
+                "slice": None,
+                "references": "all",
+                "protocol": task.protocol,
+                "signature": name,
+                "unavailable": reason if value is None else None,
+            }
+            cells.append(cell)
     return cells
-
-
-def _speed_cell(
-    task: Task, split: str, row: RowKey, metric: str, n: int, value: float | None, reason: str
-) -> dict[str, Any]:
-    return {
-        "task": task.name,
-        "split": split,
-        "model": row.model,
-        "control": row.control,
-        "metric": metric,
-        "value": value,
-        "low": None,
-        "high": None,
-        "n": n,
-        "emotion": None,
-        "conditioned_on": None,
-        "slice": None,
-        "references": "all",
-        "protocol": task.protocol,
-        "signature": metric,
-        "unavailable": reason if value is None else None,
-    }
 
 
 _PLACE = ("task", "split", "metric", "emotion", "conditioned_on", "references")
@@ -460,21 +455,12 @@ def group_records(models: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[s
     for cell in cells:
         if cell["control"] is None and cell["slice"] is None and cell["value"] is not None:
             values.setdefault(tuple(cell[key] for key in _PLACE), {})[cell["model"]] = cell["value"]
-    return [
-        _record(group, names, place, [found[name] for name in names])
-        for group, names in members.items()
-        for place, found in values.items()
-        if len(names) > 1 and found.keys() >= set(names)
-    ]
-
-
-def _record(group: str, names: Sequence[str], place: tuple[Any, ...], values: Sequence[float]) -> dict[str, Any]:
-    where = dict(zip(_PLACE, place, strict=True))
-    return {
-        "group": group,
-        "models": list(names),
-        **where,
-        "mean": fmean(values),
-        "sd": stdev(values),
-        "values": values,
-    }
+    found = []
+    for group, names in members.items():
+        for place, by_model in values.items():
+            if len(names) > 1 and by_model.keys() >= set(names):
+                own = [by_model[name] for name in names]
+                where = dict(zip(_PLACE, place, strict=True))
+                spread = {"mean": fmean(own), "sd": stdev(own), "values": own}
+                found.append({"group": group, "models": list(names), **where, **spread})
+    return found

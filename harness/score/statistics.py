@@ -113,13 +113,15 @@ def bootstrap_interval(
     Returns:
         None where no replicate has a value, or fewer than two paintings count.
     """
+    from scipy.special import stdtrit  # the quantiles of Student's t
+
     known, n = replicates[np.isfinite(replicates)], len(left_out)
     if not len(known) or n < 2:
         return None
     normal = NormalDist()
     below = ((known < observed).mean() + (known <= observed).mean()) / 2
     bias = normal.inv_cdf(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known)))
-    spread = _student_quantile(0.5 + level / 2, n - 1) * math.sqrt(n / (n - 1))
+    spread = float(stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(n / (n - 1))
     shares = []
     for side in (-1, 1):
         shifted = bias + side * spread
@@ -134,12 +136,6 @@ def _acceleration(left_out: FloatArray) -> float:
     influence = known.mean() - known if len(known) else known
     scale = float((influence**2).sum()) ** 1.5
     return float((influence**3).sum()) / (6 * scale) if scale > 0 else 0.0
-
-
-def _student_quantile(share: float, freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, share))
 
 
 def permutation_p(observed: float, permuted: FloatArray) -> float:
