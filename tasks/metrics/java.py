@@ -105,19 +105,10 @@ def ptb_tokenise(texts: Sequence[str]) -> list[str]:
         return lines
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-    tokenised = _run_tokeniser(lines, jars()["ptb"])
-    if len(tokenised) != len(lines):
-        raise Unavailable(f"the PTB tokeniser returned {len(tokenised)} lines for {len(lines)} texts")
-    dropped = set(PUNCTUATIONS)
-    return [" ".join(w for w in line.rstrip().split(" ") if w not in dropped) for line in tokenised]
-
-
-def _run_tokeniser(lines: Sequence[str], jar: Path) -> list[str]:
-    """One output line for each input line."""
     with tempfile.TemporaryDirectory(prefix="ptb-") as folder:
         source = Path(folder) / "captions.txt"
         source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-        command = [require_java(), *JAVA_OPTIONS, "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
+        command = [require_java(), *JAVA_OPTIONS, "-cp", str(jars()["ptb"]), "edu.stanford.nlp.process.PTBTokenizer"]
         options = ["-encoding", "UTF-8", "-preserveLines", "-lowerCase", str(source)]
         try:
             done = subprocess.run(
@@ -125,4 +116,8 @@ def _run_tokeniser(lines: Sequence[str], jar: Path) -> list[str]:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise Unavailable(f"the PTB tokeniser failed ({type(error).__name__})") from error
-    return done.stdout.decode("utf-8").removesuffix("\n").split("\n")
+    tokenised = done.stdout.decode("utf-8").removesuffix("\n").split("\n")
+    if len(tokenised) != len(lines):
+        raise Unavailable(f"the PTB tokeniser returned {len(tokenised)} lines for {len(lines)} texts")
+    dropped = set(PUNCTUATIONS)
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in dropped) for line in tokenised]
