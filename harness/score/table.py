@@ -29,6 +29,8 @@ from harness.tasks.metrics.base import (
 
 NOTHING = "no example counts here"
 _SUMS_AT_ONCE = 1 << 16
+_LARGEST = np.iinfo(np.uint8).max
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +44,39 @@ class Estimate:
 
 
 class Compact(NamedTuple):
-    """`Statistics` in the smallest type that holds them: most are counts below 256."""
+    """`Statistics` in little memory: most columns are counts below 256, which take a byte each.
 
-    values: npt.NDArray[Any]
-    eligible: npt.NDArray[np.bool_]
+    Attributes:
+        counts: (n, c) uint8.
+        others: (n, k - c) float64.
+        is_count: (k,), which of the columns are among `counts`.
+        eligible: (n,).
+    """
+
+    counts: npt.NDArray[np.uint8]
+    others: FloatArray
+    is_count: BoolArray
+    eligible: BoolArray
 
     @classmethod
-    def of(cls, statistics: Statistics) -> Compact:
+    def of(cls, values: FloatArray, is_count: BoolArray, eligible: BoolArray) -> Compact:
         """The same numbers."""
-        values = statistics.values
-        small = values.size > 0 and values.min() >= 0 and values.max() <= 255 and (values == np.floor(values)).all()
-        return cls(values.astype(np.uint8) if small else values, statistics.eligible)
+        return cls(values[:, is_count].astype(np.uint8), values[:, ~is_count], is_count, eligible)
 
-    def rows(self, mask: npt.NDArray[np.bool_]) -> FloatArray:
-        """The statistics of the examples of `mask` (n,), of those that count."""
-        return self.values[self.eligible & mask].astype(np.float64)
+    def values(self, chosen: BoolArray | slice = _ALL) -> FloatArray:
+        """The statistics (m, k) of chosen examples, row after row in memory."""
+        counts = self.counts[chosen]
+        values = np.empty((len(counts), len(self.is_count)))
+        values[:, self.is_count], values[:, ~self.is_count] = counts, self.others[chosen]
+        return values
+
+    @staticmethod
+    def joined(blocks: Sequence[Compact]) -> Compact:
+        """Blocks one after the other; a column is of counts if it is so in all of them."""
+        is_count = np.logical_and.reduce([block.is_count for block in blocks])
+        same = [b if (b.is_count == is_count).all() else Compact.of(b.values(), is_count, b.eligible) for b in blocks]
+        counts, others, _, eligible = zip(*same, strict=True)
+        return Compact(np.concatenate(counts), np.concatenate(others), is_count, np.concatenate(eligible))
 
 
 class Unpacked(Mapping[str, Statistics]):
@@ -67,7 +87,7 @@ class Unpacked(Mapping[str, Statistics]):
 
     def __getitem__(self, name: str) -> Statistics:
         found = self._compact[name]
-        return Statistics(found.values.astype(np.float64), found.eligible)
+        return Statistics(found.values(), found.eligible)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._compact)
@@ -98,6 +118,7 @@ class Table:
         """Compute the statistics of a block."""
         self._size += len(rows)
         computed: set[str] = set()
+        masks: dict[bytes, BoolArray] = {}  # few are different
         for name, metric in self.metrics.items():
             shared = metric.shared
             if name in self._reasons or shared in computed:
@@ -105,7 +126,10 @@ class Table:
             computed.add(shared)
             try:
                 if isinstance(metric, AdditiveMetric):
-                    self._blocks.setdefault(shared, []).append(Compact.of(metric.statistics(rows)))
+                    values, eligible = metric.statistics(rows)
+                    eligible = masks.setdefault(eligible.tobytes(), eligible)
+                    is_count = ((values >= 0) & (values <= _LARGEST) & (values == np.floor(values))).all(axis=0)
+                    self._blocks.setdefault(shared, []).append(Compact.of(values, is_count, eligible))
                 elif isinstance(metric, SetMetric):
                     self._blocks.setdefault(shared, []).append(metric.features(rows))
             except Unavailable as reason:
@@ -117,14 +141,17 @@ class Table:
         if not self._size:
             self.add([])
         joined: dict[str, Any] = {}
+        masks: dict[bytes, BoolArray] = {}
         for name, metric in self.metrics.items():
             shared = metric.shared
             if name in self._reasons:
                 continue
-            if shared not in joined:
+            if shared not in joined and isinstance(metric, AdditiveMetric):
+                found = Compact.joined(self._blocks.pop(shared))
+                joined[shared] = found._replace(eligible=masks.setdefault(found.eligible.tobytes(), found.eligible))
+            elif shared not in joined:
                 values, eligible = zip(*self._blocks.pop(shared), strict=True)
-                kind = Compact if isinstance(metric, AdditiveMetric) else Features
-                joined[shared] = kind(np.concatenate(values), np.concatenate(eligible))
+                joined[shared] = Features(np.concatenate(values), np.concatenate(eligible))
             if isinstance(metric, AdditiveMetric):
                 self._statistics[name] = joined[shared]
             else:
@@ -155,9 +182,10 @@ class Table:
         try:
             if isinstance(metric, AdditiveMetric):
                 assert isinstance(found, Compact)
-                value = float(metric.value(found.rows(mask).sum(0)))
+                value = float(metric.value(found.values(counted).sum(0)))
             else:
                 assert isinstance(metric, SetMetric)
+                assert isinstance(found, Features)
                 value = metric.value(found.values[counted])
         except Unavailable as reason:
             return Estimate(None, None, n, str(reason))
@@ -171,16 +199,17 @@ class Table:
         chosen = [n for n in chosen if (self._statistics[n].eligible & mask).sum() >= MIN_FOR_BOOTSTRAP]
         if not chosen or not draws:
             return {}
-        shared = {self.metrics[n].shared: self._statistics[n].values for n in chosen}
-        ends = np.cumsum([0, *(values.shape[1] for values in shared.values())]).tolist()
+        shared = {self.metrics[n].shared: self._statistics[n] for n in chosen}
+        ends = np.cumsum([0, *(len(found.is_count) for found in shared.values())]).tolist()
         joined = np.empty((int(mask.sum()), ends[-1]))
-        for values, start, end in zip(shared.values(), ends, ends[1:], strict=False):
-            joined[:, start:end] = values[mask]
+        for found, start, end in zip(shared.values(), ends, ends[1:], strict=False):
+            joined[:, start:end] = found.values(mask)
         sums = dict(zip(shared, np.split(bootstrap_sums(joined, draws, seed), ends[1:-1], axis=1), strict=True))
         del joined
         intervals: dict[str, Interval | None] = {}
         for name in chosen:
-            metric, counted = self.metrics[name], self._statistics[name].rows(mask)
+            metric, own = self.metrics[name], self._statistics[name]
+            counted = own.values(own.eligible & mask)
             assert isinstance(metric, AdditiveMetric)
             total = counted.sum(0)
             value = metric.over(total).value
