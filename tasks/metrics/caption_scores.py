@@ -15,7 +15,7 @@ import pickle
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeAlias
 
@@ -26,6 +26,8 @@ ORDER = 4
 COLUMNS = 12
 """Of `score_pairs`: ten BLEU counts, ROUGE-L, CIDEr-D."""
 
+_SORTED_AT_ONCE = 500_000
+_NO_LEVEL = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 _SIGMA = 6.0
 _BETA = 1.2
 
@@ -59,22 +61,30 @@ class DocumentFrequencies:
 
     def close(self) -> None:
         """Count; nothing is added afterwards."""
-        lengths, words = np.array(self._lengths), np.array(self._words)
-        image = np.repeat(np.array(self._image_of), lengths)
+        lengths, words = np.array(self._lengths), np.array(self._words)  # int32, as everything that is as long as words
+        image, room = np.repeat(np.array(self._image_of), lengths), _room(lengths).astype(np.int32)
         self._words, self._lengths, self._image_of = array("i"), array("i"), array("i")
-        places, prefix = np.arange(len(words), dtype=np.int32), np.zeros(len(words), dtype=np.int64)
+        # of every n-gram that may occur in two images: where it begins, and the rank of all its words but the last
+        places, prefix = np.arange(len(words), dtype=np.int32), np.zeros(len(words), dtype=np.int32)
         for order in range(1, ORDER + 1):
-            keys = prefix << 32 | words[places + order - 1]
-            distinct, ranks = np.unique(keys, return_inverse=True)
-            pairs = ranks * self.images + image[places]
-            pairs.sort()
-            pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # an image counts an n-gram once
-            counts = np.bincount(pairs // max(self.images, 1), minlength=len(distinct))
-            common = counts > 1
-            self._levels.append((distinct[common], counts[common]))
+            last = words[places + (order - 1)]
+            found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = [_NO_LEVEL]
+            ranks, ranked = np.full(len(places), -1, dtype=np.int32), 0
+            for part in _in_order(last if order == 1 else prefix):
+                distinct, own = np.unique(prefix[part].astype(np.int64) << 32 | last[part], return_inverse=True)
+                pairs = own * self.images + image[places[part]]
+                pairs.sort()
+                pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # an image counts an n-gram once
+                counts = np.bincount(pairs // max(self.images, 1), minlength=len(distinct))
+                common = counts > 1
+                found.append((distinct[common], counts[common]))
+                ranks[part] = np.where(common, ranked + np.cumsum(common) - 1, -1)[own]
+                ranked += int(common.sum())
+            keys, frequencies = zip(*found, strict=True)
+            self._levels.append((np.concatenate(keys), np.concatenate(frequencies)))
             # an n-gram of two images has a prefix of two images
-            kept = common[ranks] & (_room(lengths)[places] > order)
-            places, prefix = places[kept], np.cumsum(common)[ranks[kept]] - 1
+            kept = (ranks >= 0) & (room[places] > order)
+            places, prefix = places[kept], ranks[kept]
 
     def of(self, texts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.int64]]:
         """For each order, the frequency of the n-gram that begins at each word of all texts, 0 if it is below 2."""
@@ -94,6 +104,17 @@ class DocumentFrequencies:
             hit &= room[places] > order
             places, prefix = places[hit], ranks[hit]
         return found
+
+
+def _in_order(values: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int64]]:
+    """Indexes of values 0, 1, ... in parts, smaller values first and equal ones together: sorting takes memory."""
+    before = np.cumsum(np.bincount(values))
+    start = 0
+    while start < len(before):
+        held = before[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(before, held + _SORTED_AT_ONCE, side="right")))
+        yield np.flatnonzero((values >= start) & (values < end))
+        start = end
 
 
 def _room(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
