@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
@@ -292,8 +292,9 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
         "classifiers": [],
         "programs": {},
     }
-    # one METEOR for all tasks: starting it takes longer than most of them
-    with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, MeteorProcess() as meteor:
+    # one METEOR for several tasks: starting it takes longer than most of them; for one alone it starts with less
+    shared = MeteorProcess() if len(manifest["tasks"]) > 1 else nullcontext()
+    with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, shared as meteor:
         for record in manifest["tasks"]:
             task = task_from_json(record)
             reader = emotion_reader(task, root or data_root(manifest.get("data_root")))

@@ -16,7 +16,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-_TEXTS_AT_ONCE = 200_000
-"""Distinct texts that are tokenised together."""
+_TEXTS_AT_ONCE = 100_000
+"""Texts that are tokenised together; so many or fewer, METEOR starts with their paraphrases alone."""
 
 _TEXTS_PER_TOKENISER, _PAIRS_PER_METEOR = 20_000, 60_000
 """A further process is started for each so many: below, its start costs more than it saves."""
@@ -95,6 +95,7 @@ class CaptionEngine:
             folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="captions-"))
             store = self._resources.enter_context(CaptionStore(Path(folder) / "captions.sqlite"))
         self._store = store
+        self._owns_meteor = meteor is None
         self._meteor = _Meteors(meteor or self._resources.enter_context(MeteorProcess()), self.cores)
         self._resources.callback(self._meteor.close)
         self._split_references = split_references
@@ -140,11 +141,21 @@ class CaptionEngine:
         """
         if self.protocol != "coco-ptb":
             return
-        for texts_at_once in _distinct_parts(texts, _TEXTS_AT_ONCE):
-            new = self._unknown(texts_at_once)
-            if meteor_follows and new:
+        source, jar = iter(texts), jar_hashes()["ptb"]
+        parts = iter(lambda: list(islice(source, _TEXTS_AT_ONCE)), [])
+        for number, part in enumerate(parts):
+            wanted = [
+                text for text in dict.fromkeys(part) if text.isascii() or languages.needs_own_tokeniser(text) is None
+            ]
+            tokens = self._store.tokens(jar, wanted)
+            new = [text for text in wanted if text not in tokens]
+            # others will ask a METEOR of theirs about other texts
+            are_all = self._owns_meteor and number == 0 and len(part) < _TEXTS_AT_ONCE
+            if meteor_follows and new and not are_all:
                 self._meteor.start()
-            self._ask_tokeniser(new)
+            tokens |= self._ask_tokeniser(new)
+            if meteor_follows and new and are_all:
+                self._meteor.start(set(tokens.values()))
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Have the tokens of texts ready.
@@ -182,11 +193,6 @@ class CaptionEngine:
         more = [f"{language}:{languages.tokeniser_version()}" for language in sorted(self._own_tokenisers)]
         return "+".join(["ptb3", *more])
 
-    def _unknown(self, texts: Sequence[str]) -> list[str]:
-        wanted = [text for text in texts if text.isascii() or languages.needs_own_tokeniser(text) is None]
-        known = self._store.tokens(jar_hashes()["ptb"], wanted)
-        return [text for text in wanted if text not in known]
-
     def _ask_tokeniser(self, texts: Sequence[str]) -> dict[str, str]:
         """The Java tokeniser's tokens of new texts, in several processes if that pays, stored."""
         if not texts:
@@ -210,7 +216,16 @@ class CaptionEngine:
         """
         self.prepare(text for candidate, references in pairs for text in (candidate, *references))
         keys = [key for key in dict.fromkeys(self._key(c, r) for c, r in pairs) if key not in self._scores]
-        scores = [(part, self._score(part)) for part in _parts(keys, _WORKER_PAIRS)]
+        if self._workers is None and self.cores > 1 and len(keys) >= _WORKER_PAIRS:
+            self._workers = self._resources.enter_context(_Workers(self.cores, self.frequencies()))
+        scores: list[tuple[Sequence[Pair], Future[FloatArray]]] = []
+        for part in _parts(keys, _WORKER_PAIRS):
+            if self._workers is not None:
+                answer = self._workers.submit(part)
+            else:
+                answer = Future()
+                answer.set_result(caption_scores.score_pairs(part, self.frequencies()))
+            scores.append((part, answer))
         matches = [(c, reference) for c, references in keys for reference in references] if with_meteor else []
         return Ahead(scores, *self._ask_meteor(matches))
 
@@ -237,15 +252,6 @@ class CaptionEngine:
     def _key(self, candidate: str, references: Sequence[str]) -> Pair:
         return self.tokens(candidate), tuple(self.tokens(reference) for reference in references)
 
-    def _score(self, pairs: Sequence[Pair]) -> Future[FloatArray]:
-        if self._workers is None:
-            if self.cores == 1 or len(pairs) < _WORKER_PAIRS:
-                done: Future[FloatArray] = Future()
-                done.set_result(caption_scores.score_pairs(pairs, self.frequencies()))
-                return done
-            self._workers = self._resources.enter_context(_Workers(self.cores, self.frequencies()))
-        return self._workers.submit(pairs)
-
     def frequencies(self) -> DocumentFrequencies:
         """CIDEr's document frequencies, counted when first asked for.
 
@@ -255,22 +261,18 @@ class CaptionEngine:
         if self._frequencies is None:
             counted = DocumentFrequencies()
             references = iter(self._split_references)
-            while block := list(islice(references, 2_000)):
-                tokens = self._tokens_of(text for texts in block for text in texts)
-                for texts in block:
-                    counted.add(tokens[text] for text in texts)
+            kept = self._tokens
+            try:
+                while block := list(islice(references, 2_000)):
+                    self._tokens = {}  # tokens of texts that need not be kept
+                    self.prepare(text for texts in block for text in texts)
+                    for texts in block:
+                        counted.add(self._tokens[text] for text in texts)
+            finally:
+                self._tokens = kept
             counted.close()
             self._frequencies = counted
         return self._frequencies
-
-    def _tokens_of(self, texts: Iterable[str]) -> dict[str, str]:
-        """Tokens of texts that need not be kept."""
-        kept, self._tokens = self._tokens, {}
-        try:
-            self.prepare(texts)
-            return self._tokens
-        finally:
-            self._tokens = kept
 
     # ------------------------------------------------------------------------------------------ METEOR
 
@@ -319,15 +321,15 @@ class _Meteors:
         self._idle.put(first)
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="meteor")
 
-    def start(self) -> None:
-        """Warm up."""
-        self._first.start()
+    def start(self, texts: Collection[str] = ()) -> None:
+        """Warm up; see `MeteorProcess.start`."""
+        self._first.start(texts)
 
     def submit(self, pairs: Sequence[tuple[str, str]]) -> Future[FloatArray]:
         """Have pairs matched by the next process that is free."""
         self._asked += len(pairs)
         if 1 + len(self._own) < min(self._most, 1 + self._asked // _PAIRS_PER_METEOR):
-            self._own.append(MeteorProcess())
+            self._own.append(MeteorProcess(self._first))
             self._idle.put(self._own[-1])
         return self._pool.submit(self._ask, pairs)
 
@@ -402,16 +404,6 @@ class _Workers:
 
 def _parts(values: Sequence[T], size: int) -> list[Sequence[T]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _distinct_parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    part: dict[str, None] = {}
-    for text in texts:
-        part[text] = None
-        if len(part) >= size:
-            yield list(part)
-            part = {}
-    yield list(part)
 
 
 def engine_of(metric: Metric) -> CaptionEngine:

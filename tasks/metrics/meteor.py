@@ -18,9 +18,11 @@ import queue
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from io import BufferedReader
+from itertools import chain
 from types import TracebackType
 from typing import IO
 
@@ -28,6 +30,7 @@ import numpy as np
 
 from harness.tasks.metrics.base import FloatArray, Unavailable
 from harness.tasks.metrics.java import JAVA_OPTIONS, jars, one_line, require_java
+from harness.tasks.metrics.paraphrases import Paraphrases
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MATCHER_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
@@ -82,12 +85,17 @@ class MeteorProcess:
     """One METEOR 1.5 that answers many questions; start-up (the paraphrase table) takes seconds.
 
     Use as a context manager, or call `close`. Its programs start at the first question and start anew after a failure.
+
+    Args:
+        like: a process that was started for certain texts; this one will be asked about the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, like: MeteorProcess | None = None) -> None:
         self._lock = threading.Lock()
         self._matcher = _Program("-Xmx2G", "-jar", "{jar}", "-", "-", "-stdio", "-l", "en", "-lower")
         self._normaliser = _Program("-cp", "{jar}", "edu.cmu.meteor.util.Normalizer", "en", "true")
+        self._own_paraphrases: Paraphrases | None = None
+        self._paraphrases: Paraphrases | None = None if like is None else like._paraphrases
 
     def __enter__(self) -> MeteorProcess:
         return self
@@ -97,13 +105,26 @@ class MeteorProcess:
     ) -> None:
         self.close()
 
-    def start(self) -> None:
+    def start(self, texts: Collection[str] = ()) -> None:
         """Start unless it runs; returns at once, it warms up in the background.
+
+        Args:
+            texts: all that it will be asked about, if that is known: it then starts with their paraphrases alone, in a
+                fraction of time and memory. Asked about another text, it starts again with all.
 
         Raises:
             Unavailable: no Java runtime.
         """
-        self._matcher.start()
+        require_java()
+        if texts and not self._matcher.runs and self._paraphrases is None:
+            table = jars()["meteor"].parent / "data" / "paraphrase-en.gz"
+            self._own_paraphrases = self._paraphrases = Paraphrases(table, texts, self._normalised)
+
+        def warm_up() -> None:
+            with suppress(Unavailable, OSError, ValueError, queue.Empty), self._lock:  # who asks will see it again
+                self._start_matcher()
+
+        threading.Thread(target=warm_up, daemon=True).start()
 
     def statistics(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
         """METEOR's match statistics of (candidate, reference) pairs, (len(pairs), 23) float64.
@@ -115,25 +136,53 @@ class MeteorProcess:
             return np.zeros((0, COLUMNS))
         with self._lock:
             try:
-                normal = self._normalised(dict.fromkeys(text for pair in pairs for text in pair))
+                self._start_matcher()
+                texts = dict.fromkeys(chain.from_iterable(pairs))
+                normal = None if self._paraphrases is None else self._paraphrases.normal(texts)
+                if normal is None:
+                    if self._paraphrases is not None:
+                        self._end()
+                    normal = self._normalised(texts)
                 answers = self._matcher.ask([f"SCORE ||| {normal[ref]} ||| {normal[own]}" for own, ref in pairs])
                 rows = np.array([answer.split() for answer in answers], dtype=np.float64)
                 return rows.reshape(len(pairs), COLUMNS)
             except (OSError, ValueError, queue.Empty) as error:
-                self.close()
+                self._end()
                 raise Unavailable(f"METEOR failed ({type(error).__name__})") from error
+
+    def _start_matcher(self) -> None:
+        """Start it; a table that cannot be written is done without.
+
+        Raises:
+            Unavailable: no Java runtime, or `close` was called.
+        """
+        if self._paraphrases is not None:
+            try:
+                self._matcher.start("-a", str(self._paraphrases.path()))
+            except (OSError, zlib.error):
+                self._end()
+        self._matcher.start()
 
     def _normalised(self, texts: Iterable[str]) -> dict[str, str]:
         """Each text as METEOR's option `-norm` would make it, but for its case."""
-        lines = {text: _unpiped(text) for text in texts}
+        # on one line, without METEOR's field separator
+        lines = {text: one_line(text.replace("|||", " ")) for text in texts}
         odd = [line for line in dict.fromkeys(lines.values()) if _NORMAL.fullmatch(line) is None]
         normal = dict(zip(odd, self._normaliser.ask(odd), strict=True))
         return {text: normal.get(line, line) for text, line in lines.items()}
 
-    def close(self) -> None:
-        """End the programs."""
+    def _end(self) -> None:
+        """End the programs; the next ones start with all paraphrases."""
+        self._paraphrases = None
         self._matcher.close()
         self._normaliser.close()
+
+    def close(self) -> None:
+        """End the programs."""
+        if self._own_paraphrases is not None:
+            self._own_paraphrases.close()
+        with self._lock:
+            self._end()
 
 
 class _Program:
@@ -148,8 +197,13 @@ class _Program:
         self._process: subprocess.Popen[bytes] | None = None
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def start(self) -> None:
-        """Start unless it runs.
+    @property
+    def runs(self) -> bool:
+        """Whether it was started."""
+        return self._process is not None
+
+    def start(self, *more: str) -> None:
+        """Start unless it runs, with further arguments.
 
         Raises:
             Unavailable: no Java runtime.
@@ -157,15 +211,16 @@ class _Program:
         if self._process is not None:
             return
         jar = jars()["meteor"]
-        command = [require_java(), *JAVA_OPTIONS, *(argument.format(jar=jar) for argument in self._arguments)]
+        arguments = [argument.format(jar=jar) for argument in self._arguments]
+        command = [require_java(), *JAVA_OPTIONS, *arguments, *more]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
         )
         self._said = queue.SimpleQueue()
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True).start()
-        threading.Thread(target=_discard, args=(self._process.stderr,), daemon=True).start()
+        for stream, said in ((self._process.stdout, self._said), (self._process.stderr, None)):
+            threading.Thread(target=_forward, args=(stream, said), daemon=True).start()
 
     def ask(self, lines: Sequence[str]) -> list[str]:
         """The answers, a thousand questions at a time.
@@ -182,17 +237,15 @@ class _Program:
             assert self._process.stdin is not None
             self._process.stdin.write("".join(f"{line}\n" for line in part).encode("utf-8"))
             self._process.stdin.flush()
-            answers += self._read(len(part))
+            said: list[bytes] = []
+            missing = len(part)
+            while missing > 0:
+                said.append(self._said.get(timeout=_TIMEOUT_S))
+                missing -= said[-1].count(b"\n")
+                if not said[-1]:
+                    raise ValueError("the program ended")
+            answers += b"".join(said).decode("utf-8").removesuffix("\n").split("\n")
         return answers
-
-    def _read(self, count: int) -> list[str]:
-        said: list[bytes] = []
-        while count > 0:
-            said.append(self._said.get(timeout=_TIMEOUT_S))
-            count -= said[-1].count(b"\n")
-            if not said[-1]:
-                raise ValueError("the program ended")
-        return b"".join(said).decode("utf-8").removesuffix("\n").split("\n")
 
     def close(self) -> None:
         """End the process."""
@@ -202,36 +255,19 @@ class _Program:
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
-                    _close(stream)
+                    with suppress(BrokenPipeError):  # of what a dead process never read
+                        stream.close()
 
 
-def _unpiped(text: str) -> str:
-    """The text on one line without METEOR's field separator."""
-    return one_line(text.replace("|||", " "))
+def _forward(stream: IO[bytes], said: queue.SimpleQueue[bytes] | None) -> None:
+    """Put what a program says into the queue, then nothing at the end, so that no reader waits in vain.
 
-
-def _forward(stream: IO[bytes], said: queue.SimpleQueue[bytes]) -> None:
-    """Put what a program says into the queue, then nothing at the end, so that no reader waits in vain."""
-    for part in _parts(stream):
-        said.put(part)
-    said.put(b"")
-
-
-def _discard(stream: IO[bytes]) -> None:
-    for _ in _parts(stream):
-        pass
-
-
-def _parts(stream: IO[bytes]) -> Iterator[bytes]:
-    """What can be read, as it comes."""
+    Without a queue it is read all the same, lest the program wait.
+    """
     assert isinstance(stream, BufferedReader)
     with suppress(ValueError):  # closed while being read, by `close`
         while part := stream.read1(_AT_ONCE):
-            yield part
-
-
-def _close(stream: IO[bytes]) -> None:
-    try:
-        stream.close()
-    except BrokenPipeError:
-        return
+            if said is not None:
+                said.put(part)
+    if said is not None:
+        said.put(b"")

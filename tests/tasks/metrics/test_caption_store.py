@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ TEXTS = ["The calm sea.", "a dark\r\nwood", "\ud800 odd", ""]
 class Unasked(MeteorProcess):
     """A METEOR that must not be needed."""
 
-    def start(self) -> None:
+    def start(self, texts: Collection[str] = ()) -> None:
         raise AssertionError("METEOR was started")
 
     def statistics(self, pairs: Sequence[tuple[str, str]]) -> FloatArray:
