@@ -68,10 +68,7 @@ def agreement_level(histogram: Mapping[str, int]) -> str | None:
 def tokenise_ahead(
     engine: CaptionEngine, metrics: Sequence[Metric], examples: Iterable[Example], rows: Outcomes
 ) -> None:
-    """Have all texts tokenised, and METEOR warm up if one is new; if that is impossible, each metric gives the reason.
-
-    It comes before anything slow, such as the training of a classifier, which METEOR's start then overlaps with.
-    """
+    """Have all texts tokenised, and METEOR warm up if one is new; if that fails, each metric gives the reason."""
     if not any(metric.family in TEXTUAL for metric in metrics):
         return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from harness.store.outcomes import outcome_from_json
 from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
 from harness.tasks.metrics import HEADLINES
 from harness.tasks.metrics.affect import WordAffect
-from harness.tasks.metrics.alignment import EmotionReader
+from harness.tasks.metrics.alignment import READERS, EmotionReader
 from harness.tasks.metrics.base import Context, Metric
 from harness.tasks.metrics.caption_engine import CORES, CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
@@ -123,6 +124,9 @@ def score_task(
         found = (engine, WordIds(), *(resource for resource in others if resource is not None))
         context = Context(task, found, texts, preprocessing)
         metrics = load_metrics(context)
+        if resources.reader is not None and any(isinstance(metric, READERS) for metric in metrics):
+            # in the seconds in which Java programs start and tokenise
+            threading.Thread(target=resources.reader.missing, daemon=True).start()
         tokenise_ahead(engine, metrics, examples, rows)
         scorer = Scorer(context, metrics, surveys)
         scorer.read(examples, rows)

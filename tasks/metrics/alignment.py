@@ -7,6 +7,7 @@ an empty explanation speaks of nothing and counts as wrong.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Protocol
 
@@ -62,22 +63,24 @@ class EmotionReader:
         self._classifier: Classifier | None = None
         self._reason: str | None = None
         self._known: dict[str, FloatArray] = {}
+        self._lock = threading.Lock()
 
     def classifier(self) -> Classifier:
-        """The classifier, obtained once.
+        """The classifier, obtained once; if another thread is at it, it is waited for.
 
         Raises:
             Unavailable: there is none; also when asked again.
         """
-        if self._reason is not None:
-            raise Unavailable(self._reason)
-        if self._classifier is None:
-            try:
-                self._classifier = self._obtain()
-            except Unavailable as reason:
-                self._reason = str(reason)
-                raise
-        return self._classifier
+        with self._lock:
+            if self._reason is not None:
+                raise Unavailable(self._reason)
+            if self._classifier is None:
+                try:
+                    self._classifier = self._obtain()
+                except Unavailable as reason:
+                    self._reason = str(reason)
+                    raise
+            return self._classifier
 
     def missing(self) -> str | None:
         """Why there is no classifier; None where there is one (it is obtained now)."""
@@ -280,3 +283,7 @@ class AlignmentCrossEntropy(MeanMetric, _Read):
     def fields(self) -> dict[str, str]:
         """Unit and classifier."""
         return {"log": "e", **super().fields()}
+
+
+READERS = (EmotionalAlignment, Consistency, AlignmentCrossEntropy)
+"""The metrics that ask the classifier."""
