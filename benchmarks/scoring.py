@@ -5,17 +5,19 @@
 Made-up examples with five references each. `ours` is all offline metrics but BERTScore and `lcs_novelty`, all emotion
 views, intervals of 1,000 replicates, all comparisons, with the training of the text classifier and nothing cached;
 `plain` is what COCO's evaluation does for each of the models: PTB on references and candidates, then BLEU, METEOR,
-ROUGE-L and CIDEr; `cheap` is nine metrics without a Java program. `--beside` names a checkout of another version, whose
-own `benchmarks/scoring.py` is run in turns (three models). Each is a process of its own; peak memory is that of the
-Python process, the Java programs' is given beside it. On a busy machine processor seconds (Java's included) compare
-better than wall seconds. `kb_per_row` is what memory grows by per example and model from the first case to the others,
-beside the made-up examples and answers themselves (`examples_gb`), which a run folder streams.
+ROUGE-L and CIDEr; `cheap` is nine metrics without a Java program, of as many examples as memory holds (a million take
+2.3 GB and a minute to make up). `--beside` names a checkout of another version, whose own `benchmarks/scoring.py` is
+run in turns (three models). Each is a process of its own; peak memory is that of the Python process, the Java programs'
+is given beside it. On a busy machine processor seconds (Java's included) compare better than wall seconds. `kb_per_row`
+is what memory grows by per example and model from the first case to the others, beside the made-up examples and answers
+themselves (`examples_gb`), which a run folder streams.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import os
@@ -25,12 +27,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from machine import RESULTS, machine, write_values
 
-from harness.cli import share_cores
+from harness.cli import COLLECT_EVERY, share_cores
 
 REFERENCES, TRAINING = 5, 4_000
 CHEAP = ("accuracy", "annotator_mass", "macro_f1", "polarity_accuracy", "cross_entropy", "brier", "ece", "unique",
@@ -45,8 +48,8 @@ def sentences(seed: int) -> Callable[[], str]:
     chance = random.Random(seed)
     stems = ["".join(chance.choices("bcdfghlmnprstvw", k=2)) + chance.choice("aeiou") + "n" for _ in range(6_000)]
     words = list(dict.fromkeys([*COMMON.split(), *stems]))
-    weights = [1 / (rank + 3) for rank in range(len(words))]
-    return lambda: " ".join(chance.choices(words, weights, k=chance.randint(6, 16))).capitalize() + "."
+    sums = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
+    return lambda: " ".join(chance.choices(words, cum_weights=sums, k=chance.randint(6, 16))).capitalize() + "."
 
 
 def made_up(n: int, count: int) -> tuple[list[Any], dict[str, dict[str, Any]], list[Any]]:
@@ -110,18 +113,16 @@ def plain(n: int, count: int) -> dict[str, float]:
 
     examples, models, _ = made_up(n, count)
     held = peak_gb()
-    programs: list[Meteor] = []
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         for found in models.values():
             tokenizer = PTBTokenizer()
             gts = tokenizer.tokenize({e.id: [{"caption": a.explanation} for a in e.annotations] for e in examples})
             res = tokenizer.tokenize({e.id: [{"caption": found[e.id].explanation}] for e in examples})
-            programs.append(Meteor())
-            for scorer in (Bleu(4), programs[-1], Rouge(), Cider()):
+            program = Meteor()
+            for scorer in (Bleu(4), program, Rouge(), Cider()):
                 scorer.compute_score(gts, res)
-        for program in programs:
-            program.__del__()  # ends METEOR, so that its processor time is counted
+            program.__del__()  # ends METEOR, so that its memory is free and its processor time is counted
     return {"seconds": round(time.perf_counter() - started, 1), "examples_gb": held, **resources_used()}
 
 
@@ -163,9 +164,20 @@ def apart(part: str, n: int, count: int, tree: Path | None = None) -> dict[str, 
     return found
 
 
+def cases_of(text: str) -> list[tuple[int, int]]:
+    """(examples, models) of `1000x1,10000x3`; none of an empty text."""
+    found = []
+    for case in filter(None, text.split(",")):
+        size, _, count = case.partition("x")
+        found.append((int(size), int(count)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="1000x1,10000x1,10000x3", help="EXAMPLESxMODELS of all metrics")
+    parser.add_argument(
+        "--cases", default="1000x1,10000x1,10000x3", help="EXAMPLESxMODELS of all metrics; empty for none"
+    )
     parser.add_argument("--cheap", default="10000x1,100000x1", help="the same of the cheap metrics; empty for none")
     parser.add_argument("--beside", type=Path, help="a checkout of another version, for cases of three models")
     parser.add_argument("--out", type=Path, default=RESULTS / "scoring.json")
@@ -174,10 +186,11 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     share_cores()  # as the command `harness` does; the processes started below inherit it
+    gc.set_threshold(COLLECT_EVERY)
     if given.part:
         print(json.dumps(PARTS[given.part](given.size, given.models)))
         return
-    cases = [tuple(map(int, case.split("x"))) for case in given.cases.split(",")]
+    cases = cases_of(given.cases)
     values: dict[str, Any] = {
         "machine": machine(),
         "references": REFERENCES,
@@ -198,7 +211,7 @@ def main() -> None:
         values["cases"][f"{n}x{count}"] = found
         write_values(given.out, values)
     smallest: tuple[int, dict[str, float]] | None = None
-    for n, count in (tuple(map(int, case.split("x"))) for case in given.cheap.split(",") if case):
+    for n, count in cases_of(given.cheap):
         found = apart("cheap", n, count)
         smallest = smallest or (n * count, found)
         if n * count > smallest[0]:
