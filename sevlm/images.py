@@ -216,6 +216,7 @@ class EfficientNetLite0(ImageEncoder):
             self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         else:
             self.network.load_state_dict(load_file(folder / ENCODER_WEIGHTS))
+        self.network.to(memory_format=torch.channels_last)  # what fast convolutions compute in
 
     @property
     def _layers(self) -> list[nn.Module]:
@@ -242,12 +243,13 @@ class EfficientNetLite0(ImageEncoder):
 
     def grid(self, pixels: Tensor) -> Tensor:
         """(B, 3, 224, 224) -> (B, 49, 1280), row by row."""
-        return self.top(self.stem()(pixels))
+        return self.top(self.stem()(pixels.contiguous(memory_format=torch.channels_last)))
 
     def save(self, folder: Path) -> None:
         """Write the network."""
         folder.mkdir()
-        save_file(self.network.state_dict(), folder / ENCODER_WEIGHTS)
+        weights = {name: value.contiguous() for name, value in self.network.state_dict().items()}
+        save_file(weights, folder / ENCODER_WEIGHTS)
 
 
 class _Tower(ImageEncoder):
