@@ -145,10 +145,8 @@ class VADLexicon:
         name = layout
         dimensions: tuple[str, ...] = VAD_DIMENSIONS
         match layout:
-            case "glasgow":
-                entries = _glasgow(lines, path)
-            case "warriner":
-                entries = _warriner(lines, path)
+            case "glasgow" | "warriner":
+                entries = _norms(lines, path, layout)
             case "vader":
                 rows = ((row, line.split("\t")) for row, line in enumerate(lines, start=1))
                 means = ((row, cells[0], cells[1]) for row, cells in rows if len(cells) == 4)
@@ -285,25 +283,34 @@ def _word_of(text: str) -> str:
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def _glasgow(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
-    """Means on 1..9, below one header row or two (the second without a word in its first cell).
+def _norms(lines: list[str], path: Path, layout: str) -> dict[str, tuple[float, ...]]:
+    """Means on 1..9 in a table with a header: Glasgow's or Warriner's norms.
 
-    Entries that name a sense in brackets, `aim (objective)`, are left out: no token has one.
+    Glasgow's have one header row or two (the second without a word in its first cell). Their entries that name a sense
+    in brackets, `aim (objective)`, are left out: no token has one.
     """
-    columns = _columns(lines, ("VAL", "AROU", "DOM"), path)
-    second = next((cells for row, cells in _cells(lines[:2], 1, path)), [""])
-    rows = ((row, cells) for row, cells in _cells(lines, 1 if second[0].strip() else 2, path) if "(" not in cells[0])
-    return {_word_of(cells[0]): _norms(cells, columns, path, row) for row, cells in rows}
-
-
-def _warriner(lines: list[str], path: Path) -> dict[str, tuple[float, ...]]:
-    word, *columns = _columns(lines, ("Word", *(f"{letter}.Mean.Sum" for letter in "VAD")), path)
+    is_glasgow, word, skip = layout == "glasgow", 0, 1
+    names = ("VAL", "AROU", "DOM") if is_glasgow else ("Word", "V.Mean.Sum", "A.Mean.Sum", "D.Mean.Sum")
+    header = next((cells for _, cells in _cells(lines[:1], 0, path)), [])
+    for name in names:
+        if name not in header:
+            raise SEVLMError(f"{path.name} line 1: expected a column {name!r}, got {', '.join(header)[:200]}")
+    columns = [header.index(name) for name in names]
+    if is_glasgow:
+        second = next((cells for _, cells in _cells(lines[:2], 1, path)), [""])
+        skip = 1 if second[0].strip() else 2
+    else:
+        word = columns.pop(0)
     entries = {}
-    for row, cells in _cells(lines, 1, path):
-        values = _norms(cells, columns, path, row)
+    for row, cells in _cells(lines, skip, path):
+        if is_glasgow and "(" in cells[0]:
+            continue
+        if len(cells) <= max(columns):
+            raise SEVLMError(f"{path.name} line {row}: expected more than {max(columns)} columns, got {len(cells)}")
+        values = [_number(cells[column].replace(",", "."), path, row, 1, 9) for column in columns]
         if len(cells) <= word:
             raise SEVLMError(f"{path.name} line {row}: no word in column {word + 1}")
-        entries[_word_of(cells[word])] = values
+        entries[_word_of(cells[word])] = _rescale(values, 1, 9)
     return entries
 
 
@@ -332,21 +339,6 @@ def _cells(lines: list[str], skip: int, path: Path) -> Iterator[tuple[int, list[
                 yield row, cells
     except csv.Error as error:
         raise SEVLMError(f"{path.name} line {reader.line_num}: not a table: {error}") from None
-
-
-def _columns(lines: list[str], names: Sequence[str], path: Path) -> list[int]:
-    """Positions of these names in the header."""
-    header = next((cells for _, cells in _cells(lines[:1], 0, path)), [])
-    for name in names:
-        if name not in header:
-            raise SEVLMError(f"{path.name} line 1: expected a column {name!r}, got {', '.join(header)[:200]}")
-    return [header.index(name) for name in names]
-
-
-def _norms(cells: list[str], columns: Sequence[int], path: Path, row: int) -> tuple[float, ...]:
-    if len(cells) <= max(columns):
-        raise SEVLMError(f"{path.name} line {row}: expected more than {max(columns)} columns, got {len(cells)}")
-    return _rescale([_number(cells[column].replace(",", "."), path, row, 1, 9) for column in columns], 1, 9)
 
 
 # -------------------------------------------------------------------------------------------------- lemmas
