@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.images import ORIENTATION_TAG, opened
-from harness.types import open_image
+from harness.images import ORIENTATION_TAG, open_image, opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -26,8 +26,9 @@ from harness.adapters.hf_trial import FURTHER, TRIAL_PROMPT, Trial, batch_error,
 from harness.adapters.images import ImagePrefetcher
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.adapters.statements import answer_by_scores
+from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
-from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError, open_image
+from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -27,8 +27,9 @@ from harness.adapters.hf_model import (
 from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import check_image_is_seen
 from harness.atomic import write_atomically
+from harness.images import open_image
 from harness.tasks.prompts import CONTEXT_MARK, DEFAULT_PROMPT, render
-from harness.types import Example, UserError, open_image
+from harness.types import Example, UserError
 from harness.yaml_file import Settings, check_settings, read_yaml
 
 IGNORED = -100

@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.types import ImageError, open_image
+from harness.images import open_image
+from harness.types import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.adapters.base import LocalAdapter, Teacher, TrainRequest
 from harness.adapters.images import open_all
 from harness.adapters.statements import GREY, answer_by_scores
+from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import (
     Answer,
@@ -28,7 +29,6 @@ from harness.types import (
     Task,
     Usage,
     UserError,
-    open_image,
 )
 from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError
 

@@ -33,8 +33,9 @@ from sklearn.linear_model import LogisticRegression
 from harness.adapters.nearest import Nearest
 from harness.adapters.sevlm import SEVLMAdapter
 from harness.cli import main as harness
+from harness.images import open_image
 from harness.plan.registry import find_task, open_reader
-from harness.types import Answer, Example, Item, open_image
+from harness.types import Answer, Example, Item
 from sevlm.images import FeatureCache, FeatureStore
 
 DATA = Path(os.environ.get("HARNESS_DEV_DATA", Path(__file__).parents[2] / "shared" / "data"))

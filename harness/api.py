@@ -15,10 +15,8 @@ from harness.adapters.base import EndpointAdapter
 from harness.errors import nearest
 from harness.infer.local import Executor, check_executor
 from harness.infer.run import InferenceOptions, run_inference
-from harness.plan.controls import parse_controls
-from harness.plan.manifest import check_resumable, new_manifest
 from harness.plan.models import keep_model_secrets, parse_models, typed_settings
-from harness.plan.plan import Options, Plan, check_prices, make_plan
+from harness.plan.plan import Options, Plan, check_prices, check_resumable, make_plan, new_manifest, parse_controls
 from harness.plan.registry import adapter_registry, data_root
 from harness.store.run_folder import RunFolder, write_checksums
 from harness.types import UserError

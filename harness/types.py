@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from harness.errors import ImageError as ImageError
 from harness.errors import RetryableError as RetryableError
 from harness.errors import UserError as UserError
-from harness.images import open_image as open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -121,6 +120,8 @@ class Item:
         Raises:
             ImageError: missing, truncated, not an image, or beyond the limits of `harness.images`.
         """
+        from harness.images import open_image  # only models that look at images need it
+
         return open_image(self.image)
 
 
@@ -291,6 +292,21 @@ class Task:
     triggers: bool = False
     ratings: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     label_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def task_to_json(task: Task) -> dict[str, Any]:
+    """A task's fields as plain values."""
+    place = {"source": task.source.name, "card_folder": str(task.source.absolute().parent)} if task.source else {}
+    return asdict(task) | {"source": None} | place
+
+
+def task_from_json(record: Mapping[str, Any]) -> Task:
+    """The inverse of `task_to_json`; unknown keys are ignored."""
+    known = {f.name for f in fields(Task)} - {"source"}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k in known}
+    if record.get("card_folder"):
+        values["source"] = Path(record["card_folder"]) / record["source"]
+    return Task(**values)
 
 
 # ---------------------------------------------------------------------------------------------- runs

@@ -9,23 +9,33 @@ import dataclasses
 import itertools
 import math
 import os
+import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from harness.adapters.base import EndpointAdapter, LocalAdapter
 from harness.adapters.cards import card_of
+from harness.atomic import atomic_write
 from harness.infer.cache import ResponseCache
 from harness.infer.local import Asked, Executor, InProcessModel, Model, ModelInfo
-from harness.plan.controls import images_under
-from harness.plan.manifest import check_fingerprint, note_environment, run_record, task_record
 from harness.plan.models import ModelSpec
-from harness.plan.plan import Plan, TaskPlan, differences, largest_usage
+from harness.plan.plan import (
+    Plan,
+    TaskPlan,
+    check_fingerprint,
+    differences,
+    largest_usage,
+    note_environment,
+    run_record,
+    task_record,
+)
 from harness.redact import redact, redact_known, redact_text
 from harness.store.outcomes import OutcomeLog, Recorded
 from harness.store.run_folder import RunFolder
@@ -72,40 +82,29 @@ def run_inference(plan: Plan, folder: RunFolder, options: InferenceOptions) -> d
 
         budget = budget_of(folder, [t.task.name for t in plan.tasks], options.max_cost)
     rates = {}
-    with _workers(options) as workers:
+    workers: RayWorkers | None = None  # None: local models compute in this process
+    with ExitStack() as stack:
+        if options.executor == "ray":
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
+            from harness.infer.ray import connected
+
+            workers = stack.enter_context(connected(options.adapters))
         for task in plan.tasks:
-            _snapshot(folder, manifest, task)
+            # The folder keeps the examples; a smaller `--limit` never shrinks what an earlier command selected.
+            name = task.task.name
+            known = {e.id for e in folder.examples(name)} if folder.has_examples(name) else set()
+            new = task.examples.ids - known
+            if new or not known:
+                folder.save_examples(name, task.examples.with_those_of(known))
+                record = next(t for t in manifest["tasks"] if t["name"] == name)
+                record.update(redact(task_record(task)) | {"examples": len(known) + len(new)})
+                folder.save_manifest(manifest)
             for spec, control in itertools.product(plan.models, (None, *plan.options.controls)):
                 row = RowRun(plan, folder, manifest, task, spec, control, options)
                 row.run(workers, budget)
                 recorded = row.recorded()
-                rates[f"{task.task.name}/{row.key.stem}"] = len(recorded.failed) / len(recorded)
+                rates[f"{name}/{row.key.stem}"] = len(recorded.failed) / len(recorded)
     return rates
-
-
-@contextmanager
-def _workers(options: InferenceOptions) -> Iterator[RayWorkers | None]:
-    """The workers of a Ray cluster, if they are asked for; None: local models compute in this process."""
-    if options.executor == "local":
-        yield None
-        return
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
-    from harness.infer.ray import connected
-
-    with connected(options.adapters) as workers:
-        yield workers
-
-
-def _snapshot(folder: RunFolder, manifest: dict[str, Any], task: TaskPlan) -> None:
-    """Keep the examples in the folder; a smaller `--limit` never shrinks what an earlier command selected."""
-    name, selected = task.task.name, task.examples.ids
-    known = {e.id for e in folder.examples(name)} if folder.has_examples(name) else set()
-    new = selected - known
-    if new or not known:
-        folder.save_examples(name, task.examples.with_those_of(known))
-        record = next(t for t in manifest["tasks"] if t["name"] == name)
-        record.update(redact(task_record(task)) | {"examples": len(known) + len(new)})
-        folder.save_manifest(manifest)
 
 
 class RowRun:
@@ -152,21 +151,9 @@ class RowRun:
             self._note(**requests)
         if not pending:
             return
-        self._begin(adapter, fingerprint, len(pending))
-        if isinstance(adapter, EndpointAdapter):
-            asking = self._ask_endpoint(adapter, pending, budget)
-        else:
-            asking = self._ask_model(adapter, pending, workers)
-        self._note(
-            wall_s=round(self.record.get("wall_s", 0.0) + asking.seconds, 3),
-            asked=self.record.get("asked", 0) + len(pending) - asking.cached,
-            cached=self.record.get("cached", 0) + asking.cached,
-        )
-
-    def _begin(self, adapter: LocalAdapter | EndpointAdapter, fingerprint: Mapping[str, Any], pending: int) -> None:
         total = len(self.task.examples)
-        if pending < total:
-            print(f"{self.name}/{self.key.stem}: {total - pending} of {total} done", file=sys.stderr)
+        if len(pending) < total:
+            print(f"{self.name}/{self.key.stem}: {total - len(pending)} of {total} done", file=sys.stderr)
         how = {k: getattr(self.options, k) for k in ("batch_size", "concurrency", "device", "dtype")}
         how["batch_size"] = how["batch_size"] or "auto"
         how["trust_remote_code"] = self.options.trust_remote_code
@@ -178,6 +165,15 @@ class RowRun:
         self.record["card"] = None if card is None else card.record()
         note_environment(self.manifest)
         self._note(**redact(what), **how, executor=executor, seed=self.plan.options.seed)
+        if isinstance(adapter, EndpointAdapter):
+            asking = self._ask_endpoint(adapter, pending, budget)
+        else:
+            asking = self._ask_model(adapter, pending, workers)
+        self._note(
+            wall_s=round(self.record.get("wall_s", 0.0) + asking.seconds, 3),
+            asked=self.record.get("asked", 0) + len(pending) - asking.cached,
+            cached=self.record.get("cached", 0) + asking.cached,
+        )
 
     def _note(self, **values: Any) -> None:
         self.record.update(values)
@@ -361,6 +357,36 @@ class _Asking:
         self._log.append(item.id, mapped(found, self._label_map) if self._label_map else found)
 
 
+GREY = (127, 127, 127)
+
+
+def images_under(
+    control: Control | None, examples: Iterable[Example], seed: int, folder: Path
+) -> Callable[[Example], Path]:
+    """The image to show for an example.
+
+    Args:
+        control: None shows each example's own image.
+        examples: all examples of the run (the permutation depends on their ids and the seed alone); read for
+            `shuffled` alone, which keeps the path of each one's image.
+        folder: where the grey image is written.
+    """
+    if control == "blank":
+        grey = folder / "blank.png"
+        if not grey.exists():
+            from PIL import Image
+
+            image = Image.new("RGB", (336, 336), GREY)
+            atomic_write(grey, lambda temporary: image.save(temporary, format="PNG"))
+        return lambda _: grey
+    if control == "shuffled":  # a cyclic shift of a seeded permutation: nobody sees the own image, if there are two
+        order = sorted((e.id, e.image) for e in examples)
+        random.Random(seed).shuffle(order)
+        others = {e: other for (e, _), (_, other) in zip(order, order[1:] + order[:1], strict=True)}
+        return lambda example: others[example.id]
+    return lambda example: example.image
+
+
 # ------------------------------------------------------------------ what is recorded of an outcome
 
 
@@ -369,7 +395,11 @@ def checked(outcome: Outcome, labels: Sequence[str]) -> Outcome:
 
     A key that the model or its endpoint repeats is hidden.
     """
-    outcome = _without_known_secrets(outcome)
+    texts = {name: getattr(outcome, name, "") for name in ("raw", "reasoning", "explanation")}
+    whole = "\n".join(texts.values())
+    if redact_known(whole) != whole:
+        safe: dict[str, Any] = {name: redact_known(text) for name, text in texts.items() if redact_known(text) != text}
+        outcome = dataclasses.replace(outcome, **safe)
     match outcome:
         case Failed():
             message = " ".join(redact_text(outcome.message).split())[:MESSAGE_LIMIT]
@@ -386,15 +416,6 @@ def _outside(answer: Answer) -> Unparsed:
     """An answer whose label is not one of the task's."""
     raw = answer.raw or f"{answer.emotion} because {answer.explanation}"
     return Unparsed(raw, answer.usage, "label outside the task", answer.reasoning)
-
-
-def _without_known_secrets(outcome: Outcome) -> Outcome:
-    texts = {name: getattr(outcome, name, "") for name in ("raw", "reasoning", "explanation")}
-    whole = "\n".join(texts.values())
-    if redact_known(whole) == whole:
-        return outcome
-    changed: dict[str, Any] = {name: redact_known(text) for name, text in texts.items() if redact_known(text) != text}
-    return dataclasses.replace(outcome, **changed)
 
 
 def is_distribution(probabilities: Mapping[str, float], labels: Sequence[str]) -> bool:

@@ -26,7 +26,6 @@ from harness.judge.ratings import (
 from harness.judge.study import load_studies
 from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
 from harness.judge.worth import PairVerdict, Verdict
-from harness.plan.manifest import task_from_json
 from harness.score.predictions import Opinion, write_opinions
 from harness.score.resources import chosen_encoders, word_affect
 from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
@@ -38,6 +37,7 @@ from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.meteor import MeteorProcess
 from harness.tasks.metrics.style import WordIds
+from harness.types import task_from_json
 
 Values = dict[tuple[str, str, str], float]
 """(task, example, row) -> value of one metric."""

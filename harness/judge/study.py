@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import write_atomically
+from harness.images import open_image
 from harness.store.run_folder import RunFolder, to_json
-from harness.types import Answer, ImageError, RowKey, UserError, open_image
+from harness.types import Answer, ImageError, RowKey, UserError
 
 PAGE = Path(__file__).with_name("page.html")
 STYLE, SCRIPT = PAGE.with_suffix(".css"), PAGE.with_suffix(".js")

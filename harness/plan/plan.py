@@ -1,4 +1,4 @@
-"""What a run will do, decided and checked before anything is written.
+"""What a run will do, decided and checked before anything is written; and the manifest, which says what was done.
 
 A run's identity is its tasks, models with settings, prompts, split, seed and controls. The same identity resumes in
 the same folder; data and weights are compared by fingerprint on top.
@@ -12,17 +12,20 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.adapters.base import EndpointAdapter, LocalAdapter
+from harness.environment import __version__, describe_environment
 from harness.errors import nearest
 from harness.plan.contamination import Trained, image_key, refuse_overlap, trained_images
 from harness.plan.models import ModelSpec, typed_settings
 from harness.plan.registry import Registry, checkpoint_folder, find_task, metric_registry, open_reader
+from harness.redact import redact
 from harness.tasks.prompts import CONTEXT_MARK, DEFAULT_PROMPT, render
 from harness.tasks.readers.base import Reader
-from harness.types import Control, Example, Item, Task, Usage, UserError
+from harness.types import SCHEMA, Control, Example, Item, RowKey, Task, Usage, UserError, task_to_json
 
 Number = TypeVar("Number", int, float)
 
@@ -42,6 +45,24 @@ class Options:
     ids: frozenset[str] | None = None
     controls: tuple[Control, ...] = ()
     offered: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+CONTROLS: tuple[Control, ...] = ("blank", "shuffled")
+"""What is shown instead of the image: a grey one, or that of another example. A model whose scores do not drop does not
+look at the image."""
+
+
+def parse_controls(text: str | None) -> list[Control]:
+    """Read a `--controls` value.
+
+    Raises:
+        UserError: an unknown control.
+    """
+    wanted = [c.strip() for c in (text or "").split(",") if c.strip()]
+    for control in wanted:
+        if control not in CONTROLS:
+            raise UserError(f"--controls: unknown control {control!r}; known: {', '.join(CONTROLS)}")
+    return [c for c in CONTROLS if c in wanted]
 
 
 class Selection:
@@ -155,7 +176,11 @@ class Plan:
         """What makes two runs the same run, as plain values."""
         return {
             "tasks": {t.task.name: {"version": t.task.version, "split": t.split} for t in self.tasks},
-            "models": {m.name: _model_identity(m) for m in self.models},
+            "models": {
+                m.name: {"adapter": m.adapter, "settings": dict(m.settings)}
+                | ({} if m.trained_on is None else {"trained_on": m.trained_on})
+                for m in self.models
+            },
             "prompts": {f"{t.task.name}/{m.name}": t.prompt(m) for t in self.tasks for m in self.models},
             "seed": self.options.seed,
             "controls": list(self.options.controls),
@@ -184,7 +209,15 @@ class Plan:
         cls = self.registry.load(spec.adapter)
         offered = dict(self.options.offered) | {"seed": self.options.seed}
         if cls.trained_per_task and "checkpoint" not in spec.settings:
-            offered["checkpoint"] = self._trained_checkpoint(task, spec)
+            trained_on = task.reader.trained_task if spec.trained_on is None else spec.trained_on
+            folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
+            if not folder.is_dir():
+                raise UserError(
+                    f"no checkpoint of {spec.adapter!r} for task {trained_on!r} at {folder}; train one: "
+                    f"harness train {spec.adapter} --task {trained_on}, or name one: "
+                    f"--models {spec.adapter}:checkpoint=PATH|HUB_ID"
+                )
+            offered["checkpoint"] = str(folder)
         return typed_settings(cls, spec, offered)
 
     def check_training(self, task: TaskPlan, spec: ModelSpec) -> None:
@@ -206,33 +239,19 @@ class Plan:
         Raises:
             UserError: there are such images.
         """
-        if not spec.overlap_allowed:
-            for trained_on, images in self._seen(task, spec):
-                refuse_overlap(spec.name, trained_on, images, task.task.name, task.examples)
-
-    def _seen(self, task: TaskPlan, spec: ModelSpec) -> list[Trained]:
-        """What a model was trained on, if that is known and is not the training split of this very task."""
+        if spec.overlap_allowed:
+            return
         source, root = task.source(spec), self.options.data_root
         weights = spec.settings.get("lora", spec.settings.get("checkpoint"))
-        recorded: list[Trained] = []
+        seen: list[Trained] = []
         if weights is not None:
-            recorded = trained_images(Path(weights))
-        elif getattr(self.registry.load(spec.adapter), "trained_per_task", False):
-            recorded = trained_images(checkpoint_folder(root, source.name, spec.adapter))[1:]
-        if spec.trained_on is None or (weights is not None and recorded):
-            return recorded
-        return [(source.name, frozenset(map(image_key, task.training(spec, root)))), *recorded]
-
-    def _trained_checkpoint(self, task: TaskPlan, spec: ModelSpec) -> str:
-        trained_on = task.reader.trained_task if spec.trained_on is None else spec.trained_on
-        folder = checkpoint_folder(self.options.data_root, trained_on, spec.adapter)
-        if not folder.is_dir():
-            raise UserError(
-                f"no checkpoint of {spec.adapter!r} for task {trained_on!r} at {folder}; train one: "
-                f"harness train {spec.adapter} --task {trained_on}, or name one: "
-                f"--models {spec.adapter}:checkpoint=PATH|HUB_ID"
-            )
-        return str(folder)
+            seen = trained_images(Path(weights))
+        elif getattr(self.registry.load(spec.adapter), "trained_per_task", False):  # without this task's own training
+            seen = trained_images(checkpoint_folder(root, source.name, spec.adapter))[1:]
+        if spec.trained_on is not None and (weights is None or not seen):
+            seen = [(source.name, frozenset(map(image_key, task.training(spec, root)))), *seen]
+        for trained_on, images in seen:
+            refuse_overlap(spec.name, trained_on, images, task.task.name, task.examples)
 
 
 def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Registry, options: Options) -> Plan:
@@ -265,11 +284,6 @@ def make_plan(tasks: Sequence[str], models: Sequence[ModelSpec], registry: Regis
     return plan
 
 
-def _model_identity(spec: ModelSpec) -> dict[str, Any]:
-    identity = {"adapter": spec.adapter, "settings": dict(spec.settings)}
-    return identity if spec.trained_on is None else identity | {"trained_on": spec.trained_on}
-
-
 # ------------------------------------------------------------------------------------------ identity
 
 
@@ -289,6 +303,114 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# ------------------------------------------------------------------------------------------ manifest
+
+DECIDES_ANSWERS = ("dataset", "options", "emotions", "ratings", "explanations", "label_maps")
+"""Keys of a card that decide what models are asked and may answer; others may change while a run is resumed."""
+
+
+def new_manifest(plan: Plan, command: list[str]) -> dict[str, Any]:
+    """A manifest for a run that starts now."""
+    identity = plan.identity()
+    manifest: dict[str, Any] = redact(
+        {
+            "schema": SCHEMA,
+            "identity": identity_hash(identity),
+            "identity_of": identity,
+            "version": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "data_root": str(plan.options.data_root),
+            "tasks": [task_record(t) for t in plan.tasks],
+            "models": [
+                {
+                    "model": m.name,
+                    "adapter": m.adapter,
+                    "settings": dict(m.settings),
+                    "prompt": m.prompt,
+                    "group": m.group,
+                    "kind": getattr(plan.registry.load(m.adapter), "kind", "model"),
+                }
+                for m in plan.models
+            ],
+            "runs": [],
+            "environment": describe_environment(),
+        }
+    )
+    return manifest
+
+
+def task_record(plan: TaskPlan) -> dict[str, Any]:
+    """A task's card, data fingerprint and selection, as plain values."""
+    return {
+        **task_to_json(plan.task),
+        "split": plan.split,
+        "examples": len(plan.examples),
+        "available": plan.examples.available,
+        "notes": plan.reader.notes(),
+        "facts": [dataclasses.astuple(row) for row in plan.reader.facts],
+        "preprocessing": plan.reader.preprocessing,
+        "fingerprint": plan.reader.fingerprint(),
+    }
+
+
+def check_resumable(manifest: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    """Refuse to continue the run of a manifest with another plan.
+
+    Raises:
+        UserError: another identity, or the data behind a task has changed; the message names the differences.
+    """
+    wanted = redact(plan.identity())
+    found = differences(manifest.get("identity_of"), wanted)
+    data = {t["name"]: t.get("fingerprint") for t in manifest["tasks"]}
+    found += differences(data, {t.task.name: t.reader.fingerprint() for t in plan.tasks}, "data")
+    for record, task in zip(manifest["tasks"], plan.tasks, strict=False):  # of equal names: the identity holds them
+        known = {key: record[key] for key in DECIDES_ANSWERS if key in record}
+        now = json.loads(json.dumps(redact(task_to_json(task.task))))
+        found += differences(known, {key: now[key] for key in known}, f"card.{task.task.name}")
+    if found:
+        shown = "; ".join(found[:4]) + (f" (+{len(found) - 4} more)" if len(found) > 4 else "")
+        raise UserError(f"{folder} holds another run: {shown}. Choose another --out, or leave --out away")
+
+
+def note_environment(manifest: dict[str, Any]) -> None:
+    """Note under `environments` when a run is continued elsewhere: versions, processor or git state that differ."""
+    now = describe_environment()
+    seen = [manifest["environment"], *(later["environment"] for later in manifest.get("environments", []))]
+    changed = differences({**seen[-1], "gpu": None}, {**now, "gpu": None})
+    if changed:
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        later = {"since": since, "changed": changed, "environment": redact(now)}
+        manifest["environments"] = [*manifest.get("environments", []), later]
+
+
+def run_record(manifest: dict[str, Any], task: str, row: RowKey) -> dict[str, Any]:
+    """The mutable record of a (task, model, control) row in the manifest, made when absent."""
+    for record in manifest["runs"]:
+        if (record["task"], record["model"], record["control"]) == (task, row.model, row.control):
+            found: dict[str, Any] = record
+            return found
+    record = {"task": task, "model": row.model, "control": row.control}
+    manifest["runs"].append(record)
+    return record
+
+
+def check_fingerprint(record: Mapping[str, Any], fingerprint: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to add answers of a changed model to a row.
+
+    Raises:
+        UserError: the model's fingerprint differs from the recorded one.
+    """
+    if "fingerprint" not in record:
+        return
+    found = differences(record["fingerprint"], redact(fingerprint))
+    if found:
+        raise UserError(
+            f"model {record['model']!r} has changed since {folder} was begun: {'; '.join(found[:4])}. "
+            f"Choose another --out for the changed model"
+        )
 
 
 # ----------------------------------------------------------------------- what endpoints take at most

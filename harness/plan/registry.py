@@ -244,36 +244,28 @@ def open_reader(task: Task, root: Path) -> Reader:
     """Build the reader of a task's dataset: a registered name, or `module:Class`.
 
     Raises:
-        UserError: unknown dataset, or a module that is not installed or holds no such reader.
+        UserError: unknown dataset, or a module that is not installed, is Python's own or holds no such reader.
     """
     if ":" not in task.dataset and task.dataset not in READERS:
         raise UserError(f"task {task.name!r}: unknown dataset {task.dataset!r}; {nearest(task.dataset, READERS)}")
     if ":" in task.dataset:
-        _check_installed(task)
+        package = task.dataset.partition(":")[0].partition(".")[0]
+        if not _MODULE_CLASS.fullmatch(task.dataset) or package in sys.stdlib_module_names:
+            raise UserError(f"task {task.name!r}: dataset {task.dataset!r}: expected a reader's name or module:Class")
+        # A card is data, not a program: it must not run a module that merely lies in the working folder, beside it.
+        spec = importlib.util.find_spec(package)
+        here = spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(Path.cwd())
+        if here and package not in packages_distributions():
+            raise UserError(
+                f"task {task.name!r}: dataset {task.dataset!r}: {package} lies in the working folder and is not "
+                "installed; if you trust it, type: pip install -e FOLDER"
+            )
     found = import_target(READERS.get(task.dataset, task.dataset))
     if not (isinstance(found, type) and issubclass(found, Reader)):
         raise UserError(
             f"task {task.name!r}: dataset {task.dataset!r} is no subclass of harness.tasks.readers.base.Reader"
         )
     return found(task, root)
-
-
-def _check_installed(task: Task) -> None:
-    """Refuse a module that merely lies in the working folder, beside the card perhaps: a card is data, not a program.
-
-    Raises:
-        UserError: such a module, or one of Python's own.
-    """
-    package = task.dataset.partition(":")[0].partition(".")[0]
-    if not _MODULE_CLASS.fullmatch(task.dataset) or package in sys.stdlib_module_names:
-        raise UserError(f"task {task.name!r}: dataset {task.dataset!r}: expected a reader's name or module:Class")
-    spec = importlib.util.find_spec(package)
-    here = spec is not None and spec.origin is not None and Path(spec.origin).is_relative_to(Path.cwd())
-    if here and package not in packages_distributions():
-        raise UserError(
-            f"task {task.name!r}: dataset {task.dataset!r}: {package} lies in the working folder and is not installed; "
-            "if you trust it, type: pip install -e FOLDER"
-        )
 
 
 def checkpoint_folder(root: Path, task: str, model: str) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from harness.plan.manifest import task_from_json
 from harness.plan.registry import data_root, metric_registry, open_reader
 from harness.score.cells import TEXTUAL, Scorer, tokenise_ahead
 from harness.score.compare import compare
@@ -31,7 +30,7 @@ from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import jar_hashes, java_version
 from harness.tasks.metrics.meteor import MeteorProcess
 from harness.tasks.metrics.style import WordIds
-from harness.types import Example, Outcome, Task, UserError
+from harness.types import Example, Outcome, Task, UserError, task_from_json
 
 _BEGINS = b'{"id": "'
 _OF_A_TASK = ("dataset", "emotions", "split", "examples", "available", "preprocessing")

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.atomic import write_atomically
-from harness.plan.manifest import check_resumable, new_manifest, run_record
 from harness.plan.models import ModelSpec
-from harness.plan.plan import Options, Plan, make_plan
+from harness.plan.plan import Options, Plan, check_resumable, make_plan, new_manifest, run_record
 from harness.plan.registry import Registry, data_root
 from harness.store.outcomes import KINDS, outcome_to_json
 from harness.store.prediction_files import Columns, read_predictions

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.atomic import write_atomically
-from harness.plan.manifest import task_from_json
 from harness.store.outcomes import outcome_to_json
 from harness.store.run_folder import RunFolder
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.tasks.parser.ratings import read_ratings
-from harness.types import Answer, Failed, Outcome, Refusal, RowKey, Task, UserError
+from harness.types import Answer, Failed, Outcome, Refusal, RowKey, Task, UserError, task_from_json
 
 
 def reparse_run(folder: RunFolder) -> None:

@@ -171,7 +171,7 @@ def bar(items: list[str], what: str, progress: bool) -> Iterator[str]:
 
 
 def image_problem(path: Path) -> str | None:
-    """Why `harness.types.open_image` would refuse this file, or None if it decodes.
+    """Why `harness.images.open_image` would refuse this file, or None if it decodes.
 
     The whole file is decoded, so that truncation shows; a JPEG is decoded at an eighth of its size.
     """

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from harness.images import open_image
-from harness.plan.controls import GREY, images_under, parse_controls
+from harness.infer.run import GREY, images_under
+from harness.plan.plan import parse_controls
 from harness.types import Example, UserError
 
 

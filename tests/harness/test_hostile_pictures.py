@@ -15,9 +15,9 @@ from peak_memory import GIGABYTE_KIB, PEAK_KIB
 from PIL import Image
 
 from harness.adapters.endpoint_images import data_url
-from harness.images import max_pixels
+from harness.images import max_pixels, open_image
 from harness.tasks.readers.image_files import image_problem
-from harness.types import ImageError, UserError, open_image
+from harness.types import ImageError, UserError
 
 SECONDS = 60.0
 RUN = f"import sys\nfrom harness.cli import main\ncode = main(sys.argv[1:])\nprint({PEAK_KIB})\nsys.exit(code)"

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.types import Annotation, Example, ImageError, UserError, histogram, open_image
+from harness.images import open_image
+from harness.types import Annotation, Example, ImageError, UserError, histogram
 from sevlm.config import SEVLMError
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.plan.manifest import new_manifest
 from harness.plan.models import ModelSpec
-from harness.plan.plan import Options, make_plan
+from harness.plan.plan import Options, make_plan, new_manifest
 from harness.plan.registry import adapter_registry
 from harness.tasks.readers.base import facts_of
 from harness.types import Annotation, Example, histogram
