@@ -67,14 +67,20 @@ def open_image(path: Path) -> Image:
         ImageError: missing, not a regular file, of no known format, truncated, beyond the limits, or with brightness
             on no known scale (32 bits per channel).
     """
-    from PIL.Image import Transpose
+    from PIL import Image as pil
 
     with opened(path) as image:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
         # Turned after it is RGB and the file is closed, so that no more than two copies are in memory.
-        plain = _rgb(image)
+        if image.mode in SIXTEEN_BITS:
+            import numpy as np
+
+            high_bytes = np.asarray(image.convert("I")) >> 8  # (H, W) int32, 0..255
+            plain = pil.fromarray(high_bytes.astype(np.uint8)).convert("RGB")
+        else:
+            plain = image.convert("RGB")
     turn = TURNS.get(orientation)
-    return plain if turn is None else plain.transpose(Transpose(turn))
+    return plain if turn is None else plain.transpose(pil.Transpose(turn))
 
 
 @contextmanager
@@ -90,7 +96,11 @@ def opened(path: Path) -> Iterator[Image]:
     if pil.MAX_IMAGE_PIXELS is not None and limit > pil.MAX_IMAGE_PIXELS:
         pil.MAX_IMAGE_PIXELS = limit  # Pillow's own limit warns; ours refuses
     try:
-        _check_file(path, limit)
+        found = path.stat()
+        if not S_ISREG(found.st_mode):  # opening it may block
+            raise ImageError(f"{path.name}: not a regular file")
+        if found.st_size > BYTES_PER_PIXEL * limit:
+            raise ImageError(f"{path.name}: {found.st_size} bytes exceed the limit of {BYTES_PER_PIXEL * limit}")
         with pil.open(path, formats=_formats()) as image:
             _check_shape(path, image.size, limit)
             if image.mode in ("I", "F"):
@@ -117,15 +127,6 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(PLUGINS.keys() & pil.OPEN.keys()))
 
 
-def _check_file(path: Path, limit: int) -> None:
-    """Refuse what opening or reading would block on, or would not fit into memory."""
-    found = path.stat()
-    if not S_ISREG(found.st_mode):
-        raise ImageError(f"{path.name}: not a regular file")
-    if found.st_size > BYTES_PER_PIXEL * limit:
-        raise ImageError(f"{path.name}: {found.st_size} bytes exceed the limit of {BYTES_PER_PIXEL * limit}")
-
-
 def _check_shape(path: Path, size: tuple[int, int], limit: int) -> None:
     width, height = size
     if width * height > limit:
@@ -136,14 +137,3 @@ def _check_shape(path: Path, size: tuple[int, int], limit: int) -> None:
 
 def _over(limit: int) -> str:
     return f"pixels exceed the limit of {limit}; if you trust it, set {MAX_PIXELS_VARIABLE}"
-
-
-def _rgb(image: Image) -> Image:
-    """A new image in RGB."""
-    if image.mode not in SIXTEEN_BITS:
-        return image.convert("RGB")
-    import numpy as np
-    from PIL import Image as pil
-
-    high_bytes = np.asarray(image.convert("I")) >> 8  # (H, W) int32, 0..255
-    return pil.fromarray(high_bytes.astype(np.uint8)).convert("RGB")

@@ -103,14 +103,13 @@ def _forms(secret: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _spelled(secret: str) -> re.Pattern[str]:
     """The secret with any of its characters percent-encoded or escaped as in JSON or HTML, in either case."""
-    return re.compile("".join(f"(?:{'|'.join(_spellings(c))})" for c in secret), re.IGNORECASE)
-
-
-def _spellings(character: str) -> list[str]:
-    code, data = ord(character), character.encode("utf-8", "surrogateescape")
-    percent = ["".join(f"%{byte:02x}" for byte in data), *(["[+]"] if character == " " else [])]
-    escapes = [rf"\\+u{code:04x}", rf"\\+x{code:02x}", f"&#0*{code};", f"&#x0*{code:x};"]
-    return [re.escape(character), *percent, *escapes]
+    pattern = ""
+    for character in secret:
+        code, data = ord(character), character.encode("utf-8", "surrogateescape")
+        percent = ["".join(f"%{byte:02x}" for byte in data), *(["[+]"] if character == " " else [])]
+        escapes = [rf"\\+u{code:04x}", rf"\\+x{code:02x}", f"&#0*{code};", f"&#x0*{code:x};"]
+        pattern += f"(?:{'|'.join([re.escape(character), *percent, *escapes])})"
+    return re.compile(pattern, re.IGNORECASE)
 
 
 @lru_cache(maxsize=2048)

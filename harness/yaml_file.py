@@ -55,10 +55,6 @@ class _Float(float):
     written: str
 
 
-def _as_written(value: object) -> object:
-    return getattr(value, "written", value)
-
-
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PydanticCustomError("float_type", "expected a number")
@@ -74,7 +70,7 @@ def _plain(value: Any) -> Any:
     return _number(value) if isinstance(value, _Int | _Float) else value
 
 
-Text = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
+Text = Annotated[str, BeforeValidator(lambda value: getattr(value, "written", value)), Field(min_length=1)]
 """Text without surrounding blanks, not empty; numbers and dates are taken as written (`version: 1.10`)."""
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]
 """A list of `Text`, kept as a tuple."""
@@ -158,7 +154,13 @@ class YamlFile:
         except ValidationError as error:
             found = [(self._node(details), details) for details in error.errors(include_url=False)]
             node, details = min(found, key=lambda pair: pair[0].start_mark.index)
-            raise self.error(node, _message(details, self._got(node, details))) from None
+            kind = details["type"]
+            shown = isinstance(node, yaml.ScalarNode) and node.value.strip() and kind != "string_type"
+            if shown and not kind.endswith(("list_type", "tuple_type", "dict_type", "model_type")):
+                got = repr(_plain(details["input"]))
+            else:
+                got = self._kind(node) + (self._hint(node) if kind == "string_type" else "")
+            raise self.error(node, _message(details, got)) from None
 
     def at(self, *keys: str | int) -> yaml.Node:
         """The node under a path of keys and list positions; the last one that exists."""
@@ -191,12 +193,15 @@ class YamlFile:
         """
         if not isinstance(node, yaml.MappingNode):
             raise self.error(node, f"expected a mapping (key: value), got {self._kind(node)}")
-        entries = [(self._key(key), key, value) for key, value in node.value]
+        for key, _ in node.value:
+            if not (isinstance(key, yaml.ScalarNode) and key.tag in _TEXT_TAGS and key.value.strip()):
+                raise self.error(key, f"expected text, got {self._kind(key)}{self._hint(key)}")
+        entries = [(str(key.value).strip(), key, value) for key, value in node.value]
         seen: dict[str, int] = {}
-        for key, key_node, _ in entries:
-            if key in seen:
-                raise self.error(key_node, f"key {key!r} is given twice (first in line {seen[key]})")
-            seen[key] = key_node.start_mark.line + 1
+        for name, key, _ in entries:
+            if name in seen:
+                raise self.error(key, f"key {name!r} is given twice (first in line {seen[name]})")
+            seen[name] = key.start_mark.line + 1
         return entries
 
     def plain(self, node: yaml.Node) -> Any:
@@ -206,11 +211,6 @@ class YamlFile:
             UserError: a tag that is not plain YAML, or a key given twice.
         """
         return _plain(self._written(node))
-
-    def _key(self, node: yaml.Node) -> str:
-        if isinstance(node, yaml.ScalarNode) and node.tag in _TEXT_TAGS and node.value.strip():
-            return str(node.value).strip()
-        raise self.error(node, f"expected text, got {self._kind(node)}{self._hint(node)}")
 
     def _written(self, node: yaml.Node) -> Any:
         """Plain values whose numbers remember how they were written."""
@@ -234,12 +234,6 @@ class YamlFile:
         if details["type"] == "unknown_key":
             return self.key_at(*keys, details["ctx"]["key"])
         return self.key_at(*keys) if details["loc"][-1:] == ("[key]",) else self.at(*keys)
-
-    def _got(self, node: yaml.Node, details: ErrorDetails) -> str:
-        scalar = isinstance(node, yaml.ScalarNode) and node.value.strip() and details["type"] != "string_type"
-        if scalar and not details["type"].endswith(("list_type", "tuple_type", "dict_type", "model_type")):
-            return repr(_plain(details["input"]))
-        return self._kind(node) + (self._hint(node) if details["type"] == "string_type" else "")
 
     @staticmethod
     def _hint(node: yaml.Node) -> str:

@@ -186,7 +186,7 @@ class _BatchDrive:
         return most
 
     async def _finish(self, job: Job) -> None:
-        """Wait for a batch and read what came back.
+        """Wait for a batch and record what came back; what may succeed in another batch waits for it.
 
         Raises:
             UserError: the endpoint refused the batch as a whole; its items are free for another one.
@@ -203,14 +203,50 @@ class _BatchDrive:
         lines: dict[str, dict[str, Any]] = {}
         for name in state.files:
             lines |= await self._done(lambda name=name: self.batches.results(name))  # type: ignore[misc]
-        self._read(job, lines)
+        known = [identifier for identifier in job.left if identifier in self.waiting]
+        for identifier in known:
+            attempts = self.jobs.attempts(identifier)
+            try:
+                outcome = self.batches.outcome(self.waiting[identifier], lines.get(identifier))
+            except RetryableError as error:
+                if attempts < MOST_JOBS_PER_ITEM:  # the item waits for another job; this request is paid for
+                    self.adapter.spent_usd += error.cost_usd or 0.0
+                    if self.budget is not None:
+                        self.budget.spent_usd += error.cost_usd or 0.0
+                    continue
+                outcome = Failed(error.kind, str(error), usage=Usage(cost_usd=error.cost_usd))
+            unknown = self.adapter.max_usage(self.waiting[identifier]).cost_usd if billed_usd(outcome) is None else None
+            usage = dataclasses.replace(outcome.usage, attempts=attempts, reserve_usd=unknown)
+            self.record(identifier, dataclasses.replace(outcome, usage=usage))
+        job.left = [identifier for identifier in job.left if identifier not in known]
+        self.jobs.save()
 
     async def _start(self, job: Job) -> None:
-        """Upload and start a job, unless that happened just before an earlier command was killed."""
+        """Upload and start a job, unless that happened just before an earlier command was killed.
+
+        Images that cannot be read are recorded; what is too much for one file is free for another job.
+        """
         if job.file is None:
             content = self.jobs.path.with_suffix(f".{job.key}.jsonl")
+            content.parent.mkdir(parents=True, exist_ok=True)
+            written: list[str] = []
             try:
-                if not self._write(job, content):
+                with content.open("w", encoding="utf-8") as file:
+                    for identifier in job.ids:
+                        if identifier not in self.waiting:
+                            continue
+                        try:
+                            line = self.batches.line(self.waiting[identifier])
+                        except ImageError as error:
+                            self.record(identifier, Failed("ImageError", str(error)))
+                            continue
+                        if written and file.tell() + len(line.encode()) > self.batches.most_bytes:
+                            break
+                        file.write(line)
+                        written.append(identifier)
+                job.ids, job.left = written, list(written)
+                self.jobs.save()
+                if not written:
                     return
                 job.file = await self._done(lambda: self.batches.upload(content))
             finally:
@@ -222,51 +258,6 @@ class _BatchDrive:
     async def _found_or_created(self, job: Job) -> str:
         assert job.file is not None
         return await self.batches.find(job.key) or await self.batches.create(job.file, job.key)
-
-    def _write(self, job: Job, path: Path) -> bool:
-        """Write the input file; images that cannot be read are recorded, what is too much goes to a later job."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written: list[str] = []
-        with path.open("w", encoding="utf-8") as file:
-            for identifier in job.ids:
-                if identifier not in self.waiting:
-                    continue
-                try:
-                    line = self.batches.line(self.waiting[identifier])
-                except ImageError as error:
-                    self.record(identifier, Failed("ImageError", str(error)))
-                    continue
-                if written and file.tell() + len(line.encode()) > self.batches.most_bytes:
-                    break
-                file.write(line)
-                written.append(identifier)
-        job.ids, job.left = written, list(written)  # the others are free for another job
-        self.jobs.save()
-        return bool(written)
-
-    def _read(self, job: Job, lines: dict[str, dict[str, Any]]) -> None:
-        """Record what came back; what may succeed in another batch waits for it."""
-        known = [identifier for identifier in job.left if identifier in self.waiting]
-        for identifier in known:
-            attempts = self.jobs.attempts(identifier)
-            try:
-                outcome = self.batches.outcome(self.waiting[identifier], lines.get(identifier))
-            except RetryableError as error:
-                if attempts < MOST_JOBS_PER_ITEM:
-                    self._spend(error.cost_usd or 0.0)
-                    continue
-                outcome = Failed(error.kind, str(error), usage=Usage(cost_usd=error.cost_usd))
-            unknown = self.adapter.max_usage(self.waiting[identifier]).cost_usd if billed_usd(outcome) is None else None
-            usage = dataclasses.replace(outcome.usage, attempts=attempts, reserve_usd=unknown)
-            self.record(identifier, dataclasses.replace(outcome, usage=usage))
-        job.left = [identifier for identifier in job.left if identifier not in known]
-        self.jobs.save()
-
-    def _spend(self, usd: float) -> None:
-        """Pay for a request whose item waits for another one."""
-        self.adapter.spent_usd += usd
-        if self.budget is not None:
-            self.budget.spent_usd += usd
 
     def record(self, identifier: str, outcome: Outcome) -> None:
         """Hand an outcome on; its item waits no longer."""

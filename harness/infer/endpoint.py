@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -259,7 +260,10 @@ def drive(
     try:
         run_until_interrupted(_Drive(adapter, concurrency, record, progress, budget, requests, clock).run(items))
     except BaseExceptionGroup as group:
-        raise _first_cause(group) from group
+        cause: BaseException = group
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        raise cause from group
     except BudgetReached:
         assert budget is not None
         raise budget.reached() from None
@@ -282,13 +286,6 @@ def run_until_interrupted(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(quietly())
     if interrupted:
         raise KeyboardInterrupt
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """The first plain exception of a (nested) group of worker failures."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 class _Drive:
@@ -333,28 +330,25 @@ class _Drive:
                 return
             started, bill = time.monotonic(), Bill()
             try:
-                outcome = await self._ask(item, bill)
+                outcome = await with_retries(
+                    partial(self._attempt, item, bill), self.patience, self.clock, self.traffic
+                )
             except BudgetReached:
                 self.stopped = True
                 return
+            except (UserError, RequestLogError):
+                raise
+            except RetryableError as error:
+                if error.kind in BUSY and (error.retry_after_s or 0.0) > LONGEST_PATIENCE_S:
+                    told = f"the endpoint asks to wait for {error.retry_after_s:.0f} s"
+                    raise UserError(f"{told}: {error}; repeat the command then to go on") from None
+                outcome = Failed(error.kind, str(error))
+            except Exception as error:
+                outcome = Failed(type(error).__name__, str(error))
             self.record(item, with_usage(bill.on(outcome), time.monotonic() - started, bill.attempts))
             shown = vars(self.traffic) | {"limit": int(self.limit.limit)}
             self.progress.set_postfix(shown, refresh=False)
             self.progress.update()
-
-    async def _ask(self, item: Item, bill: Bill) -> Outcome:
-        """What becomes of an item; its attempts go on the bill."""
-        try:
-            return await with_retries(lambda: self._attempt(item, bill), self.patience, self.clock, self.traffic)
-        except RetryableError as error:
-            if error.kind in BUSY and (error.retry_after_s or 0.0) > LONGEST_PATIENCE_S:
-                told = f"the endpoint asks to wait for {error.retry_after_s:.0f} s"
-                raise UserError(f"{told}: {error}; repeat the command then to go on") from None
-            return Failed(error.kind, str(error))
-        except (UserError, BudgetReached, RequestLogError):
-            raise
-        except Exception as error:
-            return Failed(type(error).__name__, str(error))
 
     async def _attempt(self, item: Item, bill: Bill) -> Outcome:
         """One request, when limits and budget allow it."""

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from harness.atomic import write_atomically
 from harness.plan.models import ModelSpec
-from harness.plan.plan import Options, Plan, check_resumable, make_plan, new_manifest, run_record
+from harness.plan.plan import Options, TaskPlan, check_resumable, make_plan, new_manifest, run_record
 from harness.plan.registry import Registry, data_root
-from harness.store.outcomes import KINDS, outcome_to_json
+from harness.store.outcomes import KINDS, named_file, outcome_to_json
 from harness.store.prediction_files import Columns, read_predictions
 from harness.store.run_folder import RunFolder
 from harness.tasks.parser import PARSER_VERSION
-from harness.types import Answer, Outcome, RowKey, Unparsed, UserError, check_name
+from harness.types import Answer, Outcome, RowKey, Unparsed, UserError
 
 SHOWN = 5
 
@@ -56,49 +56,42 @@ def import_outcomes(
     specs = [ModelSpec(name, "outcomes") for name in sources]
     plan = make_plan([task], specs, registry, Options(data_root(root), split=split))
     asked = plan.tasks[0]
-    examples = list(asked.examples)
-    ids = [example.id for example in examples]
+    annotations = {example.id: len(example.annotations) for example in asked.examples}
     texts: dict[str, str] = {}
     for name, path in sources.items():  # all are read before anything is written
         found = read_predictions(path, asked.task, columns, format_name)
         if positions:
-            found = [(_at(ids, path, id_), outcome) for id_, outcome in found]
-        _check_ids(path, name, found, ids)
-        _check_held_out(path, found, {example.id: len(example.annotations) for example in examples})
+            found = _by_position(path, found, [*annotations])
+        _check(path, name, found, annotations)
         _report(name, found)
         lines = (json.dumps(outcome_to_json(*pair), ensure_ascii=False, allow_nan=False) + "\n" for pair in found)
         texts[name] = "".join(lines)
     folder = RunFolder(out)
     if begun:
         check_resumable(folder.manifest(), plan, folder.path)
-    else:
-        _begin(folder, plan, sources, command)
-    _write(folder, plan, sources, texts)
+    else:  # the manifest first: whatever follows can then be repeated by the same command
+        manifest = new_manifest(plan, command)
+        for name, path in sources.items():
+            run_record(manifest, asked.task.name, RowKey(name)).update(source=path.name, parser=PARSER_VERSION)
+        folder.save_manifest(manifest)
+    _write(folder, asked, sources, texts)
     return folder
 
 
-def named_file(file: str, option: str) -> tuple[str, Path]:
-    """Name and path of `[NAME=]FILE`, the value of an option; the file's stem is the name if none is given.
-
-    Raises:
-        UserError: no such file, or a name that cannot be one.
-    """
-    # a path may hold an equals sign itself
-    name, equals, path = ("", "", file) if Path(file).is_file() else file.partition("=")
-    source = Path(path if equals else file)
-    if not source.is_file():
-        raise UserError(f"{option} {file}: no such file")
-    return check_name(name if equals else source.stem, f"{option.lstrip('-')} name"), source
+def _by_position(path: Path, found: Sequence[tuple[str, Outcome]], ids: Sequence[str]) -> list[tuple[str, Outcome]]:
+    """Outcomes whose ids are row numbers, under the ids of these rows."""
+    placed = []
+    for given, outcome in found:
+        position = given.removesuffix(".0")  # pandas keeps whole numbers beside empty cells as 5.0
+        if not position.isdecimal() or int(position) >= len(ids):
+            raise UserError(f"{path}: id {position!r} is no row number from 0 to {len(ids) - 1}")
+        placed.append((ids[int(position)], outcome))
+    return placed
 
 
-def _at(ids: Sequence[str], path: Path, position: str) -> str:
-    position = position.removesuffix(".0")  # pandas keeps whole numbers beside empty cells as 5.0
-    if not position.isdecimal() or int(position) >= len(ids):
-        raise UserError(f"{path}: id {position!r} is no row number from 0 to {len(ids) - 1}")
-    return ids[int(position)]
-
-
-def _check_ids(path: Path, name: str, found: Sequence[tuple[str, Outcome]], ids: Sequence[str]) -> None:
+def _check(path: Path, name: str, found: Sequence[tuple[str, Outcome]], annotations: Mapping[str, int]) -> None:
+    """Refuse ids that are unknown or appear twice, and left-out annotations that an example lacks."""
+    ids = [*annotations]
     counts = Counter(id_ for id_, _ in found)
     duplicates = [id_ for id_, n in counts.items() if n > 1]
     unknown = sorted(counts.keys() - set(ids))
@@ -115,9 +108,6 @@ def _check_ids(path: Path, name: str, found: Sequence[tuple[str, Outcome]], ids:
             f"{name}: {len(missing)} of {len(ids)} examples missing, counted as failed: {_some(missing)}",
             file=sys.stderr,
         )
-
-
-def _check_held_out(path: Path, found: Sequence[tuple[str, Outcome]], annotations: Mapping[str, int]) -> None:
     for id_, outcome in found:
         held_out = outcome.held_out if isinstance(outcome, Answer) else None
         indexes = held_out if isinstance(held_out, tuple) else () if held_out is None else (held_out,)
@@ -144,21 +134,12 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(json.dumps(i) for i in ids[:SHOWN]) + (" …" if len(ids) > SHOWN else "")
 
 
-def _begin(folder: RunFolder, plan: Plan, sources: Mapping[str, Path], command: list[str]) -> None:
-    """Write the manifest: whatever follows can then be repeated by the same command."""
-    manifest = new_manifest(plan, command)
-    for name, path in sources.items():
-        run_record(manifest, plan.tasks[0].task.name, RowKey(name)).update(source=path.name, parser=PARSER_VERSION)
-    folder.save_manifest(manifest)
-
-
-def _write(folder: RunFolder, plan: Plan, sources: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+def _write(folder: RunFolder, task: TaskPlan, sources: Mapping[str, Path], texts: Mapping[str, str]) -> None:
     """Write examples and outcomes, but for those that an earlier command wrote.
 
     Raises:
         UserError: it wrote other outcomes.
     """
-    task = plan.tasks[0]
     if not folder.has_examples(task.task.name):
         folder.save_examples(task.task.name, task.examples)
     for name, text in texts.items():

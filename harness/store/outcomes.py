@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, UserError
+from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, UserError, check_name
 
 T = TypeVar("T")
 FSYNC_EVERY_S = 1.0
@@ -51,7 +51,12 @@ def outcome_from_json(line: Mapping[str, Any]) -> tuple[str, Outcome]:
     example_id = line.get("id")
     if not isinstance(example_id, str):
         raise ValueError(f"key 'id' must be a string, got {_shown(example_id)}")
-    usage = _usage_from_json(_of_type(line, "usage", dict, {}))
+    given = _of_type(line, "usage", dict, {})
+    used = {field.name: given[field.name] for field in dataclasses.fields(Usage) if field.name in given}
+    for name, value in used.items():
+        if value is not None and not (isinstance(value, int | float) and _is_finite(value)):
+            raise ValueError(f"key 'usage': {name!r} must be a finite number, true, false or null, got {_shown(value)}")
+    usage = Usage(**used)
     raw, reasoning = _of_type(line, "raw", str, ""), _of_type(line, "reasoning", str, "")
     match line.get("kind") or "answer":
         case "answer":
@@ -78,14 +83,6 @@ def _of_type(line: Mapping[str, Any], key: str, kind: type[T], default: T) -> T:
     return value
 
 
-def _usage_from_json(given: Mapping[str, Any]) -> Usage:
-    known = {f.name for f in dataclasses.fields(Usage)}
-    for name, value in given.items():
-        if name in known and value is not None and not (isinstance(value, int | float) and _is_finite(value)):
-            raise ValueError(f"key 'usage': {name!r} must be a finite number, true, false or null, got {_shown(value)}")
-    return Usage(**{name: value for name, value in given.items() if name in known})
-
-
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
@@ -102,35 +99,40 @@ def _answer_from_json(line: Mapping[str, Any], raw: str, usage: Usage, reasoning
     emotion, explanation = _of_type(line, "emotion", str, ""), _of_type(line, "explanation", str, "")
     if not emotion and not explanation:
         raise ValueError(f"key 'emotion' must be a non-empty string in an answer, got {_shown(line.get('emotion'))}")
-    probs = line.get("emotion_probs")
-    if probs is not None:
-        if not isinstance(probs, Mapping) or not all(isinstance(v, int | float) for v in probs.values()):
-            raise ValueError(f"key 'emotion_probs' must map labels to numbers, got {_shown(probs)}")
-        if any(not _is_finite(p) or p < 0 for p in probs.values()):
-            raise ValueError("key 'emotion_probs' must hold finite numbers >= 0")
-        probs = {str(k): float(v) for k, v in probs.items()}
+    probs = _numbers(line, "emotion_probs", "labels", least=0.0)
+    held_out = line.get("held_out")
+    indexes = held_out if isinstance(held_out, list) else [held_out]
+    if held_out is not None and not (indexes and all(type(index) is int for index in indexes)):
+        raise ValueError(f"key 'held_out' must be an index, a list of indexes or null, got {_shown(held_out)}")
+    ratings = _numbers(line, "ratings", "dimensions")
     truncated = _of_type(line, "truncated", bool, False)
-    held_out, ratings = _held_out_from_json(line), _ratings_from_json(line)
-    return Answer(emotion, explanation, probs, raw, usage, held_out, ratings, truncated, reasoning)
+    left_out = tuple(held_out) if isinstance(held_out, list) else held_out
+    return Answer(emotion, explanation, probs, raw, usage, left_out, ratings, truncated, reasoning)
 
 
-def _held_out_from_json(line: Mapping[str, Any]) -> int | tuple[int, ...] | None:
-    found = line.get("held_out")
-    indexes = found if isinstance(found, list) else [found]
-    if found is not None and not (indexes and all(type(index) is int for index in indexes)):
-        raise ValueError(f"key 'held_out' must be an index, a list of indexes or null, got {_shown(found)}")
-    return tuple(found) if isinstance(found, list) else found
-
-
-def _ratings_from_json(line: Mapping[str, Any]) -> dict[str, float] | None:
-    ratings = line.get("ratings")
-    if ratings is None:
+def _numbers(line: Mapping[str, Any], key: str, of: str, least: float | None = None) -> dict[str, float] | None:
+    numbers = line.get(key)
+    if numbers is None:
         return None
-    if not isinstance(ratings, Mapping) or not all(isinstance(v, int | float) for v in ratings.values()):
-        raise ValueError(f"key 'ratings' must map dimensions to numbers, got {_shown(ratings)}")
-    if not all(map(_is_finite, ratings.values())):
-        raise ValueError("key 'ratings' must hold finite numbers")
-    return {str(dimension): float(value) for dimension, value in ratings.items()}
+    if not isinstance(numbers, Mapping) or not all(isinstance(v, int | float) for v in numbers.values()):
+        raise ValueError(f"key {key!r} must map {of} to numbers, got {_shown(numbers)}")
+    if any(not _is_finite(v) or (least is not None and v < least) for v in numbers.values()):
+        raise ValueError(f"key {key!r} must hold finite numbers{'' if least is None else f' >= {least:g}'}")
+    return {str(name): float(value) for name, value in numbers.items()}
+
+
+def named_file(file: str, option: str) -> tuple[str, Path]:
+    """Name and path of `[NAME=]FILE`, the value of an option; the file's stem is the name if none is given.
+
+    Raises:
+        UserError: no such file, or a name that cannot be one.
+    """
+    # a path may hold an equals sign itself
+    name, equals, path = ("", "", file) if Path(file).is_file() else file.partition("=")
+    source = Path(path if equals else file)
+    if not source.is_file():
+        raise UserError(f"{option} {file}: no such file")
+    return check_name(name if equals else source.stem, f"{option.lstrip('-')} name"), source
 
 
 class Recorded:

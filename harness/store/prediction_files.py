@@ -183,22 +183,17 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
             text = read_text(path)
             first = text.lstrip()[:1]
             if first == "[" or (first == "{" and not _is_json(text.lstrip().splitlines()[0])):
-                yield from _json_records(path, text)
+                found = _json_records(path, text)
             else:
-                yield from _json_lines(path, text)
+                lines = enumerate(re.split(r"\r\n|\n|\r", text), 1)
+                found = ((f"{path}:{n}", _loaded(line, f"{path}:{n}")) for n, line in lines if line.strip())
+            for where, record in found:
+                if not isinstance(record, dict):
+                    raise UserError(f"{where}: expected an object, got {type(record).__name__}")
+                yield where, record
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Record]]:
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            value = _loaded(line, where)
-            if not isinstance(value, dict):
-                raise UserError(f"{where}: expected an object, got {type(value).__name__}")
-            yield where, value
-
-
-def _json_records(path: Path, text: str) -> Iterator[tuple[str, Record]]:
+def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     value = _loaded(text, str(path))
     if isinstance(value, dict):  # an evaluation log, a list under some key, or id -> record
         lists = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
@@ -206,11 +201,7 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Record]]:
         if records is None:
             records = [{"id": key, **(v if isinstance(v, dict) else {"raw": v})} for key, v in value.items()]
         value = records
-    for number, record in enumerate(value if isinstance(value, list) else [], 1):
-        where = f"{path}, entry {number}"
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: expected an object, got {type(record).__name__}")
-        yield where, record
+    return ((f"{path}, entry {n}", record) for n, record in enumerate(value if isinstance(value, list) else [], 1))
 
 
 def _loaded(text: str, where: str) -> Any:
@@ -304,6 +295,7 @@ class _RecordReader:
     def read(self, record: Record) -> tuple[str, Outcome]:
         """A record of another format."""
         columns = self._columns
+        outcome: Outcome
         id_ = _id(_found(record, columns.id, "--id"))
         usage = Usage(
             prompt_tokens=_whole(_optional(record, columns.prompt_tokens)),
@@ -317,25 +309,23 @@ class _RecordReader:
         if refusal := _optional(record, columns.refusal):
             return id_, Refusal(str(refusal), usage)
         if columns.text is not None:
-            outcome = self._parsed(_first_text(_found(record, columns.text, "--text")), usage, cut_off)
+            said = _found(record, columns.text, "--text")
+            while isinstance(said, list | tuple):  # of several answers the first; some logs nest them once more
+                said = said[0] if said else ""
+            outcome = self._parsed(_text(said), usage, cut_off)
         else:
-            emotion = _found(record, columns.emotion, "--emotion") if columns.emotion else ""
-            explanation = _found(record, columns.explanation, "--explanation") if columns.explanation else ""
-            outcome = self._labelled(_text(emotion), _text(explanation), usage)
+            emotion = _text(_found(record, columns.emotion, "--emotion") if columns.emotion else "")
+            explanation = _text(_found(record, columns.explanation, "--explanation") if columns.explanation else "")
+            label = self._labels.get(_plain(emotion), "")
+            if emotion and not label:
+                outcome = Unparsed(emotion, usage, OUTSIDE)
+            elif (columns.emotion and not emotion) or not (label or explanation):
+                outcome = Unparsed(explanation, usage, "empty")
+            else:
+                outcome = Answer(label, explanation, usage=usage)
         if columns.probs is not None and isinstance(outcome, Answer):
             outcome = dataclasses.replace(outcome, emotion_probs=self._probabilities(record, columns.probs))
         return id_, outcome
-
-    def _labelled(self, emotion: str, explanation: str, usage: Usage, raw: str = "") -> Outcome:
-        """An answer whose label and explanation are apart; without a label column, one of words alone."""
-        label = self._labels.get(_plain(emotion), "")
-        if self._columns.emotion and not emotion:
-            return Unparsed(raw or explanation, usage, "empty")
-        if emotion and not label:
-            return Unparsed(raw or emotion, usage, OUTSIDE)
-        if not label and not explanation:
-            return Unparsed(raw, usage, "empty")
-        return Answer(label, explanation, raw=raw, usage=usage)
 
     def _parsed(self, text: str, usage: Usage, cut_off: bool = False, thoughts: str = "") -> Outcome:
         if self._columns.last_because and (pieces := _BECAUSE.split(text))[1:]:
@@ -436,10 +426,3 @@ def _whole(value: Any) -> int | None:
 def _text(value: Any) -> str:
     """Text; what tables hold for nothing (None, NaN) is empty."""
     return "" if value is None or value != value else str(value).strip()
-
-
-def _first_text(value: Any) -> str:
-    """The first text of a list of answers, which some logs nest once more."""
-    while isinstance(value, list | tuple):
-        value = value[0] if value else ""
-    return _text(value)

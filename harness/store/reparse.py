@@ -37,9 +37,16 @@ def reparse_run(folder: RunFolder) -> None:
         if record["model"] in elsewhere:
             print(f"{name}: not read again, because its labels are those of another task", file=sys.stderr)
             continue
-        changed, count = _reparse_row(folder, tasks[record["task"]], RowKey(record["model"], record["control"]))
+        task, row = tasks[record["task"]], RowKey(record["model"], record["control"])
+        recorded = list(folder.each_outcome(task.name, row))
+        again = [(id_, reparsed(outcome, task)) for id_, outcome in recorded]
+        changed = sum(one != other for one, other in zip(recorded, again, strict=True))
+        if changed:
+            lines = (json.dumps(outcome_to_json(*pair), ensure_ascii=False, allow_nan=False) + "\n" for pair in again)
+            write_atomically(folder.outcomes_path(task.name, row), "".join(lines))
         before, now = _version(record), datetime.now(UTC).isoformat(timespec="seconds")
-        print(f"{name}: read again by parser {PARSER_VERSION} (was {before}), {changed} of {count} outcomes changed")
+        what = f"{changed} of {len(recorded)} outcomes changed"
+        print(f"{name}: read again by parser {PARSER_VERSION} (was {before}), {what}")
         record["fingerprint"] |= {"parser": PARSER_VERSION}
         record["reparsed"] = [*record.get("reparsed", []), {"from": before, "to": PARSER_VERSION, "at": now}]
     folder.save_manifest(manifest)
@@ -49,17 +56,6 @@ def _version(record: Mapping[str, Any]) -> str | None:
     fingerprint = record.get("fingerprint")
     version = fingerprint.get("parser") if isinstance(fingerprint, dict) else None
     return version if isinstance(version, str) else None
-
-
-def _reparse_row(folder: RunFolder, task: Task, row: RowKey) -> tuple[int, int]:
-    """How many of a row's recorded outcomes are others now, and how many there are."""
-    before = list(folder.each_outcome(task.name, row))
-    after = [(id_, reparsed(outcome, task)) for id_, outcome in before]
-    changed = sum(one != other for one, other in zip(before, after, strict=True))
-    if changed:
-        lines = (json.dumps(outcome_to_json(*pair), ensure_ascii=False, allow_nan=False) + "\n" for pair in after)
-        write_atomically(folder.outcomes_path(task.name, row), "".join(lines))
-    return changed, len(before)
 
 
 def reparsed(outcome: Outcome, task: Task) -> Outcome:

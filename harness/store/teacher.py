@@ -13,8 +13,7 @@ from pathlib import Path
 
 from harness.adapters import Teacher
 from harness.plan.contamination import image_key
-from harness.store.import_outcomes import named_file
-from harness.store.outcomes import KINDS, read_outcomes
+from harness.store.outcomes import KINDS, named_file, read_outcomes
 from harness.tasks.readers.base import Reader, check_label
 from harness.types import Answer, Example, Outcome, Task, UserError
 
@@ -106,8 +105,11 @@ def _refuse_leak(
     for example in held_out:
         if example.id in outcomes:
             leaked[example.id] = example.split
-        copies = (learned for learned in by_key.get(image_key(example), ()) if _is_copy(learned.image, example.image))
-        leaked |= {learned.id: example.split for learned in copies}
+        for learned in by_key.get(image_key(example), ()):
+            one, other = learned.image, example.image
+            named = re.search("[A-Za-z]", one.stem)  # a number (`0001.jpg`) is no name: contents decide
+            if named or (one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)):
+                leaked[learned.id] = example.split
     if leaked:
         names = ", ".join(f"{example_id} ({split})" for example_id, split in list(leaked.items())[:SHOWN])
         more = f" and {len(leaked) - SHOWN:,} more" if len(leaked) > SHOWN else ""
@@ -115,10 +117,3 @@ def _refuse_leak(
             f"--teacher {path}: {len(leaked):,} of its {len(outcomes):,} outcomes are about images that are not for "
             f"training: {names}{more}. What is learned there could not be tested; ask the teacher with: --split train"
         )
-
-
-def _is_copy(one: Path, other: Path) -> bool:
-    """Whether two files of equal `image_key` show one image. A number (`0001.jpg`) is no name: contents decide."""
-    if re.search("[A-Za-z]", one.stem):
-        return True
-    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

@@ -113,7 +113,7 @@ STAGES = {
     "while it waits": "O.state = after_async(O.state)",
     "after the download": "O.results = after_async(O.results)",
     "in the middle of recording": "D.record = nth(D.record, 4)",
-    "after recording": "D._read = after(D._read)",
+    "after recording": "D._finish = after_async(D._finish)",
 }
 KILLER = """
 import os, sys
