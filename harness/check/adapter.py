@@ -60,8 +60,7 @@ def check_adapter(target: str, settings: Mapping[str, str], folder: Path) -> Ite
     """
     adapter = build(target, settings)
     fingerprint = adapter.fingerprint()
-    yield from _check_fingerprint(fingerprint, build(target, settings).fingerprint())
-    yield _check_build_elsewhere(target, settings, fingerprint)
+    yield from _check_fingerprint(target, settings, fingerprint)
     yield from _check_settings(target, settings, fingerprint)
     items, examples, training = sample(folder)
     prepare(adapter, examples, training)
@@ -73,7 +72,18 @@ def check_adapter(target: str, settings: Mapping[str, str], folder: Path) -> Ite
         adapter.close()
     same = adapter.fingerprint() == fingerprint
     yield Finding(same, "the fingerprint is the same after loading and answering (a resumed run compares it)")
-    yield _check_resume(target, settings, outcomes, items, examples, training)
+    fresh = build(target, settings)
+    prepare(fresh, examples, training)
+    try:
+        rest = [_content(o) for o in answers(fresh, items[2:])]
+        again = [_content(o) for o in answers(fresh, items[2:])]
+    finally:
+        fresh.close()
+    if rest != again:
+        yield Finding(True, "note: asked twice, it answers differently, so a resumed run is another sample")
+        return
+    same = rest == [_content(o) for o in outcomes[2:]]
+    yield Finding(same, "built anew, it answers the remaining items as before (a resumed run equals a whole one)")
 
 
 def sample(folder: Path) -> tuple[list[Item], list[Example], list[Example]]:
@@ -108,7 +118,8 @@ def answers(adapter: LocalAdapter | EndpointAdapter, items: Sequence[Item]) -> l
     return [recorded.get(item.id) for item in items]
 
 
-def _check_fingerprint(fingerprint: Any, again: Any) -> Iterator[Finding]:
+def _check_fingerprint(target: str, settings: Mapping[str, str], fingerprint: Any) -> Iterator[Finding]:
+    again = build(target, settings).fingerprint()
     try:
         json.dumps(fingerprint, allow_nan=False)
         plain = isinstance(fingerprint, dict) and bool(fingerprint)
@@ -117,16 +128,14 @@ def _check_fingerprint(fingerprint: Any, again: Any) -> Iterator[Finding]:
     yield Finding(plain, "fingerprint() is a non-empty dict of plain JSON values")
     yield Finding(fingerprint == again, "two adapters built alike have the same fingerprint")
     yield Finding(not plain or redact(fingerprint) == fingerprint, "the fingerprint holds nothing that looks secret")
-
-
-def _check_build_elsewhere(target: str, settings: Mapping[str, str], fingerprint: Mapping[str, Any]) -> Finding:
-    """Distributed runs build the adapter in other processes from its name and settings alone."""
+    # distributed runs build the adapter in other processes
     command = [sys.executable, "-c", BUILD_ELSEWHERE, target, json.dumps(dict(settings))]
     done = subprocess.run(command, capture_output=True, text=True)
     rule = "another process builds it from name and settings alone, with the same fingerprint"
     if done.returncode != 0:
-        return Finding(False, f"{rule}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
-    return Finding(json.loads(done.stdout.splitlines()[-1]) == json.loads(json.dumps(fingerprint)), rule)
+        yield Finding(False, f"{rule}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+    else:
+        yield Finding(json.loads(done.stdout.splitlines()[-1]) == json.loads(json.dumps(fingerprint)), rule)
 
 
 def _check_settings(target: str, settings: Mapping[str, str], fingerprint: Mapping[str, Any]) -> Iterator[Finding]:
@@ -179,28 +188,6 @@ def _check_order(
     if [_content(o) for o in answers(adapter, items)] != forwards:
         return Finding(True, "note: asked twice, it answers differently; order and resuming cannot be checked")
     return Finding(False, "outcomes follow the order of the items (asked in reverse, other images got the answers)")
-
-
-def _check_resume(
-    target: str,
-    settings: Mapping[str, str],
-    outcomes: Sequence[Outcome | None],
-    items: Sequence[Item],
-    examples: Sequence[Example],
-    training: Sequence[Example],
-) -> Finding:
-    """An adapter built anew answers the rest as the first one did."""
-    fresh = build(target, settings)
-    prepare(fresh, examples, training)
-    try:
-        rest = [_content(o) for o in answers(fresh, items[2:])]
-        again = [_content(o) for o in answers(fresh, items[2:])]
-    finally:
-        fresh.close()
-    if rest != again:
-        return Finding(True, "note: asked twice, it answers differently, so a resumed run is another sample")
-    same = rest == [_content(o) for o in outcomes[2:]]
-    return Finding(same, "built anew, it answers the remaining items as before (a resumed run equals a whole one)")
 
 
 def _content(outcome: Outcome | None) -> object:

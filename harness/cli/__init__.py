@@ -169,6 +169,10 @@ def share_cores() -> None:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", BLAS_SPINS)
 
 
+_TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+_STORAGE_ERRORS = {"sqlite3.OperationalError", "safetensors.SafetensorError"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -189,9 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("harness: interrupted; rerun the same command to resume", file=sys.stderr)
             return EXIT_INTERRUPTED
         except Exception as error:
-            if _is_storage_failure(error):
+            # A full disk, a missing right, a folder that is gone: SQLite, safetensors and torch have exceptions of
+            # their own for it, none of which is imported to ask this.
+            name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
+            torch_failed = type(error) is RuntimeError and any(mark in str(error) for mark in _TORCH_WRITER)
+            if isinstance(error, OSError) or name in _STORAGE_ERRORS or torch_failed:
                 reason = str(error) or type(error).__name__
-                if _torch_cannot_write(error):
+                if torch_failed:
                     reason = f"a file could not be written to its end (is the disk full?): {reason}"
                 return _print_error(f"{reason}; what was recorded before is intact, rerun the same command to resume")
             _close_progress_bars()
@@ -289,20 +297,3 @@ def _close_progress_bars() -> None:
 
         for bar in (*tqdm._instances,):  # type: ignore[attr-defined]  # WeakSet of all bars; there is no other way
             bar.close()
-
-
-def _is_storage_failure(error: Exception) -> bool:
-    """Whether a file could not be read or written: a full disk, a missing right, a folder that is gone.
-
-    SQLite, safetensors and torch have exceptions of their own for it.
-    """
-    name = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"  # none of them is imported for this
-    return isinstance(error, OSError) or name in _STORAGE_ERRORS or _torch_cannot_write(error)
-
-
-def _torch_cannot_write(error: Exception) -> bool:
-    return type(error) is RuntimeError and any(mark in str(error) for mark in _TORCH_WRITER)
-
-
-_TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
-_STORAGE_ERRORS = {"sqlite3.OperationalError", "safetensors.SafetensorError"}

@@ -29,42 +29,40 @@ def execute(arguments: argparse.Namespace) -> int:
     if len(set(pair)) != 2:
         raise UserError("--models: expected two different rows, as in --models sevlm,llava")
     print(comparison_table(results["comparisons"], pair[0], pair[1]))
-    for title, lines in (("by judges", _judged(results)), ("by people", _rated(results))):
+    judged = [  # without criteria on which the judge does not tell true explanations from shuffled ones
+        {**c, "metric": f"{found['judge']}: {c['criterion']}", "emotion": None}
+        for found in results.get("judges", ())
+        for c in found["comparisons"]
+        if found["criteria"][c["criterion"]]["discrimination"]["tells"] is not False
+    ]
+    no_test = {"metric": "preferred - 1/2", "emotion": None, "p": None, "p_holm": None}
+    rated = [  # how much more often than half people preferred one row to the other
+        {**p, **no_test, "difference": p["win_rate"] - 0.5, "low": p["low"] - 0.5, "high": p["high"] - 0.5}
+        for p in results.get("people", {}).get("pairs", ())
+    ]
+    for title, lines in (("by judges", judged), ("by people", rated)):
         if any({line["a"], line["b"]} == set(pair) for line in lines):
             print(f"\n{title}")
             print(comparison_table(lines, pair[0], pair[1], note=_NOTES[title]))
     return EXIT_COMPLETE
 
 
-def _judged(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """Differences of judged scores, by criteria on which the judge tells true explanations from shuffled ones."""
-    return [
-        {**c, "metric": f"{judged['judge']}: {c['criterion']}", "emotion": None}
-        for judged in results.get("judges", ())
-        for c in judged["comparisons"]
-        if judged["criteria"][c["criterion"]]["discrimination"]["tells"] is not False
-    ]
-
-
-def _rated(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """How much more often than half people preferred one row to the other."""
-    return [
-        {
-            **p,
-            "metric": "preferred - 1/2",
-            "emotion": None,
-            "difference": p["win_rate"] - 0.5,
-            "p": None,
-            "p_holm": None,
-        }
-        | {"low": p["low"] - 0.5, "high": p["high"] - 0.5}
-        for p in results.get("people", {}).get("pairs", ())
-    ]
-
-
 def comparison_table(comparisons: list[dict[str, Any]], a: str, b: str, note: str | None = None) -> str:
     """Aligned lines `task metric emotion a-b [low, high] p p_holm n` and a note; the sign is a minus b."""
-    lines = [_line(c, 1 if c["a"] == a else -1) for c in comparisons if {c["a"], c["b"]} == {a, b}]
+
+    def number(value: float | None, form: str = ".4f") -> str:
+        return "–" if value is None else f"{value:{form}}"
+
+    lines = []
+    for c in comparisons:
+        if {c["a"], c["b"]} != {a, b}:
+            continue
+        sign = 1 if c["a"] == a else -1
+        difference = None if c["difference"] is None else sign * c["difference"]
+        ends = sorted(sign * e for e in (c["low"], c["high"]) if e is not None)
+        interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if len(ends) == 2 else "–"
+        numbers = (number(difference, "+.4f"), interval, number(c["p"]), number(c["p_holm"]), str(c["n"]))
+        lines.append((c["task"], c["metric"], c["emotion"] or "", *numbers))
     if not lines:
         return f"no comparison of {a} and {b}: they share no scored examples"
     table = [("task", "metric", "emotion", f"{a} - {b}", "95 % interval", "p", "Holm", "n"), *lines]
@@ -86,14 +84,3 @@ _NOTES = {
     "by judges": "scores from 1 to 5, without criteria on which the judge cannot tell true explanations from others",
     "by people": "images on which most raters preferred the first row, undecided ones half; Wilson's interval",
 }
-
-
-def _line(c: dict[str, Any], sign: int) -> tuple[str, ...]:
-    def number(value: float | None, form: str = ".4f") -> str:
-        return "–" if value is None else f"{value:{form}}"
-
-    difference = None if c["difference"] is None else sign * c["difference"]
-    ends = sorted(sign * e for e in (c["low"], c["high"]) if e is not None)
-    interval = f"[{ends[0]:+.4f}, {ends[1]:+.4f}]" if len(ends) == 2 else "–"
-    names = (c["task"], c["metric"], c["emotion"] or "")
-    return *names, number(difference, "+.4f"), interval, number(c["p"]), number(c["p_holm"]), str(c["n"])

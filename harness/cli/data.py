@@ -62,13 +62,8 @@ def _fetch(arguments: argparse.Namespace) -> int:
         path = path or fetch(source, data_root(arguments.data_root), arguments.url)
     else:
         print(f"{source.name}: {source.terms}\nask for it at {source.page}")
-    if path is not None:
-        print(f"{_described(path)}\nuse it with: harness train sevlm --task TASK --lexicon {path}")
-    return EXIT_COMPLETE
-
-
-def _described(path: Path) -> str:
-    """What a lexicon file holds, in one line."""
+    if path is None:
+        return EXIT_COMPLETE
     from sevlm.config import SEVLMError
     from sevlm.vad import load_lexicon
 
@@ -76,4 +71,6 @@ def _described(path: Path) -> str:
         lexicon = load_lexicon(path)
     except SEVLMError as error:
         raise UserError(str(error)) from error
-    return f"{path}: {lexicon.name}, {len(lexicon):,} words, {', '.join(lexicon.dimensions)}; {lexicon.recognised}"
+    holds = f"{lexicon.name}, {len(lexicon):,} words, {', '.join(lexicon.dimensions)}; {lexicon.recognised}"
+    print(f"{path}: {holds}\nuse it with: harness train sevlm --task TASK --lexicon {path}")
+    return EXIT_COMPLETE

@@ -65,18 +65,15 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
                 f"({worth['prefers_true']:.0%} preferred, n {worth['n']})"
             )
             continue
-        cells = [c for c in judged["cells"] if c["criterion"] == name]
-        scores = ", ".join(f"{c['model']} {_score(c)}" for c in cells)
-        lines.append(f"  {name}: {scores}")
+        scores = []
+        for cell in judged["cells"]:
+            if cell["criterion"] == name:
+                interval = "" if cell["low"] is None else f" [{cell['low']:.2f}–{cell['high']:.2f}]"
+                score = "–" if cell["value"] is None else f"{cell['value']:.2f}{interval} (n {cell['n']})"
+                scores.append(f"{cell['model']} {score}")
+        lines.append(f"  {name}: {', '.join(scores)}")
     for reason, count in judged["unscored"].items():
         lines.append(f"  unscored: {count} ({reason})")
     if judged["same_family"]:
         lines.append(f"  of the judge's own family, which judges tend to favor: {', '.join(judged['same_family'])}")
     return lines
-
-
-def _score(cell: dict[str, Any]) -> str:
-    if cell["value"] is None:
-        return "–"
-    interval = "" if cell["low"] is None else f" [{cell['low']:.2f}–{cell['high']:.2f}]"
-    return f"{cell['value']:.2f}{interval} (n {cell['n']})"

@@ -19,26 +19,23 @@ def execute(arguments: argparse.Namespace) -> int:
     """Print the list; the exit code."""
     match arguments.what:
         case "tasks":
-            lines = _tasks()
+            tasks = [find_task(name) for name in task_cards()]
+            width = max(len(t.name) for t in tasks)
+            lines = [f"{t.name:<{width}}  {len(t.emotions)} emotions  {t.title}" for t in tasks]
         case "models":
-            lines = _models(arguments.adapter or [])
+            adapters = adapter_registry(arguments.adapter or [])
+            width = max(len(name) for name in adapters.names())
+            lines = []
+            for name in adapters.names():
+                summary = (adapters.load(name).__doc__ or "").strip().partition("\n")[0]
+                lines.append(f"{name:<{width}}  {summary}")
+            lines += ["", "by name (weights in 10^9, licence):", *_cards(), "any other: hf:CHECKPOINT, openai:MODEL"]
         case _:
-            lines = _metrics()
+            metrics = metric_registry()
+            width = max(len(name) for name in metrics.names())
+            lines = [f"{name:<{width}}  {metrics.load(name).description}" for name in metrics.names()]
     print("\n".join(lines))
     return EXIT_COMPLETE
-
-
-def _tasks() -> list[str]:
-    tasks = [find_task(name) for name in task_cards()]
-    width = max(len(t.name) for t in tasks)
-    return [f"{t.name:<{width}}  {len(t.emotions)} emotions  {t.title}" for t in tasks]
-
-
-def _models(from_files: list[str]) -> list[str]:
-    registry = adapter_registry(from_files)
-    width = max(len(name) for name in registry.names())
-    lines = [f"{name:<{width}}  {_summary(registry.load(name).__doc__)}" for name in registry.names()]
-    return [*lines, "", "by name (weights in 10^9, licence):", *_cards(), "any other: hf:CHECKPOINT, openai:MODEL"]
 
 
 def _cards() -> list[str]:
@@ -49,13 +46,3 @@ def _cards() -> list[str]:
         rows.append((card.name, size, card.licence or "-", card.checkpoint or card.model, needs and f"needs {needs}"))
     widths = [max(len(str(row[column])) for row in rows) for column in range(5)]
     return ["  " + "  ".join(str(cell).ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _metrics() -> list[str]:
-    registry = metric_registry()
-    width = max(len(name) for name in registry.names())
-    return [f"{name:<{width}}  {registry.load(name).description}" for name in registry.names()]
-
-
-def _summary(documentation: str | None) -> str:
-    return (documentation or "").strip().partition("\n")[0]

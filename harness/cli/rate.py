@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.api import import_ratings
 from harness.cli import EXIT_COMPLETE, positive
 from harness.errors import UserError, nearest
-from harness.judge.rubric import Rubric, load_rubric
+from harness.judge.rubric import load_rubric
 from harness.judge.study import Kind, describe, plan_study, save_study, write_pages
 from harness.store.run_folder import RunFolder
 
@@ -44,8 +44,18 @@ def execute(arguments: argparse.Namespace) -> int:
 def _make(arguments: argparse.Namespace) -> int:
     run = RunFolder.open(arguments.run)
     rubric = load_rubric(arguments.rubric)
-    consent = _text(arguments.consent) if arguments.consent else None
-    criteria = _criteria(rubric, arguments.criteria) if arguments.items else {"preference": rubric.preference}
+    try:
+        consent = arguments.consent.read_text(encoding="utf-8") if arguments.consent else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--consent {arguments.consent}: cannot be read ({error})") from error
+    criteria = {"preference": rubric.preference}
+    if arguments.items:
+        names = [name.strip() for name in (arguments.criteria or next(reversed(rubric.criteria))).split(",")]
+        for name in names:
+            if name not in rubric.criteria:
+                raise UserError(f"--criteria {name}: not in the rubric; {nearest(name, rubric.criteria)}")
+        chosen = {name: rubric.criteria[name] for name in names}
+        criteria = {n: f"{c.question} (1: {c.anchors['1']} 5: {c.anchors['5']})" for n, c in chosen.items()}
     kind: Kind = "items" if arguments.items else "pairs"
     count = arguments.items or arguments.pairs or 30
     study = plan_study(run, kind, count, criteria=criteria, raters=arguments.raters, seed=arguments.seed)
@@ -56,23 +66,6 @@ def _make(arguments: argparse.Namespace) -> int:
     print("\n".join(f"page: {page}" for page in pages))
     print(f"what stands behind the items: {key} (keep it; the pages name no model)")
     return EXIT_COMPLETE
-
-
-def _criteria(rubric: Rubric, wanted: str | None) -> dict[str, str]:
-    """Key -> question with the words of both ends."""
-    names = [name.strip() for name in (wanted or next(reversed(rubric.criteria))).split(",")]
-    for name in names:
-        if name not in rubric.criteria:
-            raise UserError(f"--criteria {name}: not in the rubric; {nearest(name, rubric.criteria)}")
-    chosen = {name: rubric.criteria[name] for name in names}
-    return {n: f"{c.question} (1: {c.anchors['1']} 5: {c.anchors['5']})" for n, c in chosen.items()}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--consent {path}: cannot be read ({error})") from error
 
 
 def _read(arguments: argparse.Namespace) -> int:

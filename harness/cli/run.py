@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.api import Evaluation, RunOptions, evaluate, prepare
+from harness.api import RunOptions, evaluate, prepare
 from harness.cli import (
     EXIT_COMPLETE,
     EXIT_TOO_MANY_FAILURES,
@@ -120,32 +120,37 @@ def execute(arguments: argparse.Namespace) -> int:
     if options["open"] and done.page is not None:
         webbrowser.open(done.page.absolute().as_uri())
     print_summary(done.folder, done.results)
-    if max(done.failure_rates.values(), default=0.0) > options["max_error_rate"]:
-        _print_failures(done, options["max_error_rate"])
-        return EXIT_TOO_MANY_FAILURES
-    return EXIT_COMPLETE
+    limit = options["max_error_rate"]
+    failing = {name: rate for name, rate in done.failure_rates.items() if rate > limit}
+    if not failing:
+        return EXIT_COMPLETE
+    for name, rate in failing.items():
+        task, _, stem = name.partition("/")
+        outcomes = RunFolder(done.folder).outcomes(task, RowKey.from_stem(stem)).values()
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+        first = f"{failed[0].error_type}: {failed[0].message}"
+        print(f"harness: {name}: {len(failed)} failures ({rate:.1%} > {limit:.1%}), e.g. {first}", file=sys.stderr)
+    print("harness: fix the cause and rerun the command with --retry-failed", file=sys.stderr)
+    return EXIT_TOO_MANY_FAILURES
 
 
 def run_options(options: Mapping[str, Any]) -> RunOptions:
     """The options of the command as `harness.evaluate` takes them.
 
     Raises:
-        UserError: `--ids-file` cannot be read.
+        UserError: `--ids-file` cannot be read, or holds no id.
     """
     given = {name: options[name] for name in RunOptions.__annotations__ if name in options}
-    ids = _read_ids(options["ids_file"]) if options["ids_file"] else None
+    ids, path = None, options["ids_file"]
+    if path:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--ids-file {path}: cannot be read ({error})") from error
+        ids = frozenset(line.strip() for line in lines if line.strip())
+        if not ids:
+            raise UserError(f"--ids-file {path}: holds no id; expected one a line")
     return cast(RunOptions, {**given, "adapters": options["adapter"], "ids": ids, "cache": not options["no_cache"]})
-
-
-def _read_ids(path: Path) -> frozenset[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--ids-file {path}: cannot be read ({error})") from error
-    ids = frozenset(line.strip() for line in lines if line.strip())
-    if not ids:
-        raise UserError(f"--ids-file {path}: holds no id; expected one a line")
-    return ids
 
 
 def describe(plan: Plan, folder: RunFolder) -> str:
@@ -165,18 +170,6 @@ def describe(plan: Plan, folder: RunFolder) -> str:
                 requests = describe_requests(plan, task, spec, examples, len(pending))
                 lines += [f"    {requests}"] if requests else []
     return "\n".join(lines)
-
-
-def _print_failures(done: Evaluation, limit: float) -> None:
-    """Which rows failed too often, and with what."""
-    for name, rate in done.failure_rates.items():
-        if rate > limit:
-            task, _, stem = name.partition("/")
-            outcomes = RunFolder(done.folder).outcomes(task, RowKey.from_stem(stem)).values()
-            failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-            first = f"{failed[0].error_type}: {failed[0].message}"
-            print(f"harness: {name}: {len(failed)} failures ({rate:.1%} > {limit:.1%}), e.g. {first}", file=sys.stderr)
-    print("harness: fix the cause and rerun the command with --retry-failed", file=sys.stderr)
 
 
 def merge_config(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -223,6 +216,7 @@ def read_config(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
 
 
 def _value(document: YamlFile, node: yaml.Node, action: argparse.Action) -> Any:
+    """A node as its option takes it on the command line."""
     plain = document.plain(node)
     if action.nargs == 0:  # a switch
         if not isinstance(plain, bool):
@@ -235,11 +229,7 @@ def _value(document: YamlFile, node: yaml.Node, action: argparse.Action) -> Any:
         return [str(piece) for piece in pieces]
     if isinstance(plain, list) and action.dest not in COMMA_LISTS:
         raise document.error(node, "expected one value, got a list")
-    return _converted(document, node, action, ",".join(map(str, pieces)))
-
-
-def _converted(document: YamlFile, node: yaml.Node, action: argparse.Action, text: str) -> Any:
-    """The text as its option takes it on the command line."""
+    text = ",".join(map(str, pieces))
     try:
         value = action.type(text) if callable(action.type) else text
     except (ValueError, argparse.ArgumentTypeError) as error:

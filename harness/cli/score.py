@@ -25,7 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help="predictions made elsewhere (jsonl, json, csv, tsv, xlsx, parquet, logs); may be repeated, a row each",
     )
-    _add_columns(parser)
+    columns = parser.add_argument_group(
+        "columns of --outcomes",
+        "a column, a path (output.completion) or a pattern ({art_style}/{painting}); known logs need none of them",
+    )
+    columns.add_argument("--id", metavar="COLUMN", help="the example's id")
+    columns.add_argument("--text", metavar="COLUMN", help="what the model said: label and explanation are read from it")
+    columns.add_argument("--emotion", metavar="COLUMN", help="the label")
+    columns.add_argument("--explanation", metavar="COLUMN", help="the explanation")
+    columns.add_argument("--probs", metavar="PREFIX", help="columns of label probabilities, such as p_ for p_awe")
+    columns.add_argument("--format", metavar="NAME", choices=tuple(FORMATS), help=f"one of {', '.join(FORMATS)}")
+    columns.add_argument("--positions", action="store_true", help="ids are row numbers of the split, from 0")
+    columns.add_argument(
+        "--last-because", action="store_true", help="cut --text after the last 'because', as SEVLM does"
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder for the run made from --outcomes")
     parser.add_argument("--split", default="test", help="split that the outcomes answer (default: test)")
     add_data_root(parser)
@@ -45,24 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="stop after results.json")
     parser.add_argument(
         "--reparse", action="store_true", help="read the run's recorded texts again, with the parser of this version"
-    )
-
-
-def _add_columns(parser: argparse.ArgumentParser) -> None:
-    """Options that say where the parts of a prediction stand."""
-    columns = parser.add_argument_group(
-        "columns of --outcomes",
-        "a column, a path (output.completion) or a pattern ({art_style}/{painting}); known logs need none of them",
-    )
-    columns.add_argument("--id", metavar="COLUMN", help="the example's id")
-    columns.add_argument("--text", metavar="COLUMN", help="what the model said: label and explanation are read from it")
-    columns.add_argument("--emotion", metavar="COLUMN", help="the label")
-    columns.add_argument("--explanation", metavar="COLUMN", help="the explanation")
-    columns.add_argument("--probs", metavar="PREFIX", help="columns of label probabilities, such as p_ for p_awe")
-    columns.add_argument("--format", metavar="NAME", choices=tuple(FORMATS), help=f"one of {', '.join(FORMATS)}")
-    columns.add_argument("--positions", action="store_true", help="ids are row numbers of the split, from 0")
-    columns.add_argument(
-        "--last-because", action="store_true", help="cut --text after the last 'because', as SEVLM does"
     )
 
 
@@ -87,27 +82,12 @@ def _columns(arguments: argparse.Namespace) -> Columns | None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Score and report; the exit code."""
-    done = score_folder(
-        _given_run(arguments),
-        data_root=arguments.data_root,
-        lexicon=arguments.lexicon,
-        bert_score=arguments.bert_score,
-        clip=arguments.clip,
-        sentence_encoder=arguments.sentence_encoder,
-        report=not arguments.no_report,
-        reparse=arguments.reparse,
-    )
-    print_summary(done.folder, done.results)
-    return EXIT_COMPLETE
-
-
-def _given_run(arguments: argparse.Namespace) -> RunFolder:
     if arguments.run and not (arguments.task or arguments.outcomes or arguments.out):
-        return RunFolder.open(arguments.run)
-    if arguments.reparse and not arguments.run:
+        folder = RunFolder.open(arguments.run)
+    elif arguments.reparse and not arguments.run:
         raise UserError("--reparse reads a run again: give its folder; files of --outcomes are read anew each time")
-    if not arguments.run and arguments.task and arguments.outcomes and arguments.out:
-        return import_outcomes(
+    elif not arguments.run and arguments.task and arguments.outcomes and arguments.out:
+        folder = import_outcomes(
             arguments.task,
             arguments.outcomes,
             arguments.out,
@@ -118,4 +98,17 @@ def _given_run(arguments: argparse.Namespace) -> RunFolder:
             format_name=arguments.format,
             positions=arguments.positions,
         )
-    raise UserError("score: give a run folder, or --task T --outcomes [NAME=]FILE --out RUN")
+    else:
+        raise UserError("score: give a run folder, or --task T --outcomes [NAME=]FILE --out RUN")
+    done = score_folder(
+        folder,
+        data_root=arguments.data_root,
+        lexicon=arguments.lexicon,
+        bert_score=arguments.bert_score,
+        clip=arguments.clip,
+        sentence_encoder=arguments.sentence_encoder,
+        report=not arguments.no_report,
+        reparse=arguments.reparse,
+    )
+    print_summary(done.folder, done.results)
+    return EXIT_COMPLETE
