@@ -1,4 +1,4 @@
-"""Ratings by people: read, checked, and what follows from them.
+"""Ratings by people: read, checked, and what follows from them (strengths, agreement, which metrics people agree with).
 
 A rater is *listed* and left out of the numbers if the attention checks fail; nobody is dropped silently.
 """
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from harness.atomic import write_atomically
 from harness.judge.study import Study, Unit, load_studies
+from harness.score.statistics import wilson
 from harness.store.outcomes import json_lines
 from harness.store.run_folder import RunFolder
 from harness.types import UserError
@@ -147,26 +148,24 @@ def check_raters(ratings: Iterable[Rating]) -> list[Rater]:
     by_rater: dict[str, dict[str, Rating]] = defaultdict(dict)
     for rating in ratings:
         by_rater[rating.rater][rating.unit.item] = rating
-    return [_check(rater, given) for rater, given in sorted(by_rater.items())]
-
-
-def _check(rater: str, given: Mapping[str, Rating]) -> Rater:
-    repeats = [(r, earlier) for r in given.values() if (earlier := given.get(r.unit.repeats or "")) is not None]
-    consistent = sum(_same(again, first) for again, first in repeats)
-    seconds = median(r.seconds for r in given.values())
-    problems = []
-    if repeats and consistent < MIN_CONSISTENT * len(repeats):
-        problems.append(f"answered {consistent} of {len(repeats)} repeated items the same way")
-    if seconds < MIN_SECONDS:
-        problems.append(f"took {seconds:.1f} s an item")
-    first = sum(r.unit.repeats is None for r in given.values())
-    return Rater(rater, first, len(repeats), consistent, seconds, "; ".join(problems))
-
-
-def _same(again: Rating, first: Rating) -> bool:
-    if again.choice is not None:
-        return again.winner == first.winner
-    return all(abs(again.scores[c] - first.scores[c]) <= 1 for c in again.scores)
+    checked = []
+    for rater, given in sorted(by_rater.items()):
+        repeats = [(r, earlier) for r in given.values() if (earlier := given.get(r.unit.repeats or "")) is not None]
+        consistent = sum(
+            again.winner == first.winner
+            if again.choice is not None
+            else all(abs(again.scores[c] - first.scores[c]) <= 1 for c in again.scores)
+            for again, first in repeats
+        )
+        seconds = median(r.seconds for r in given.values())
+        problems = []
+        if repeats and consistent < MIN_CONSISTENT * len(repeats):
+            problems.append(f"answered {consistent} of {len(repeats)} repeated items the same way")
+        if seconds < MIN_SECONDS:
+            problems.append(f"took {seconds:.1f} s an item")
+        n = sum(r.unit.repeats is None for r in given.values())
+        checked.append(Rater(rater, n, len(repeats), consistent, seconds, "; ".join(problems)))
+    return checked
 
 
 # ---------------------------------------------------------------------------------------- strengths
@@ -258,12 +257,6 @@ def win_rates(ratings: Iterable[Rating], emotion_of: Mapping[tuple[str, str], st
 # ---------------------------------------------------------------------------------------- agreement
 
 
-def shown_alike(rating: Rating) -> tuple[str, str, str, str]:
-    """What a rating is about, whichever side it stood on."""
-    a, b = sorted((rating.unit.left, rating.unit.right or ""))
-    return rating.unit.task, rating.unit.example, a, b
-
-
 def agreement(ratings: Sequence[Rating], criterion: str | None = None) -> dict[str, Any]:
     """Krippendorff's alpha over all raters (nominal for choices, ordinal for scores) and Cohen's kappa per pair.
 
@@ -272,11 +265,15 @@ def agreement(ratings: Sequence[Rating], criterion: str | None = None) -> dict[s
     """
     values: dict[str, dict[tuple[str, str, str, str], int]] = defaultdict(dict)
     for rating in ratings:
-        if rating.unit.repeats is None:
-            values[rating.rater][shown_alike(rating)] = _coded(rating, criterion)
+        unit = rating.unit
+        if unit.repeats is None:
+            a, b = sorted((unit.left, unit.right or ""))  # the same pair, whichever side a row stood on
+            preferred = 0 if rating.winner is None else 1 if rating.winner == a else 2
+            code = preferred if criterion is None else rating.scores[criterion]
+            values[rating.rater][unit.task, unit.example, a, b] = code
     raters = sorted(values)
-    units = sorted({unit for given in values.values() for unit in given})
-    table = np.array([[values[rater].get(unit, np.nan) for unit in units] for rater in raters], dtype=float)
+    units = sorted({shown for given in values.values() for shown in given})
+    table = np.array([[values[rater].get(shown, np.nan) for shown in units] for rater in raters], dtype=float)
     level: Level = "nominal" if criterion is None else "ordinal"
     kappas = [_kappa(values[a], values[b], a, b, level) for a, b in combinations(raters, 2)]
     shared = int((np.sum(~np.isnan(table), axis=0) > 1).sum())
@@ -286,13 +283,6 @@ def agreement(ratings: Sequence[Rating], criterion: str | None = None) -> dict[s
         "shared_items": shared,
         "kappas": [k for k in kappas if k is not None],
     }
-
-
-def _coded(rating: Rating, criterion: str | None) -> int:
-    if criterion is not None:
-        return rating.scores[criterion]
-    first = shown_alike(rating)[2]
-    return 0 if rating.winner is None else 1 if rating.winner == first else 2
 
 
 def krippendorff_alpha(table: FloatArray, level: Level) -> float | None:
@@ -333,3 +323,76 @@ def _kappa(a: Mapping[Any, int], b: Mapping[Any, int], name_a: str, name_b: str,
         return {"a": name_a, "b": name_b, "kappa": None, "n": len(shared)}
     kappa = float(cohen_kappa_score(left, right, weights="quadratic" if level == "ordinal" else None))
     return {"a": name_a, "b": name_b, "kappa": kappa, "n": len(shared)}
+
+
+# ----------------------------------------------------------------------------- what people agree with
+
+
+def metrics_by_people(
+    ratings: Sequence[Rating],
+    metrics: Mapping[str, Mapping[tuple[str, str, str], float]],
+    emotion_of: Mapping[tuple[str, str], str | None],
+) -> list[dict[str, Any]]:
+    """For each metric, the share of people's decided pairs whose preferred explanation it scores higher.
+
+    Raters of the same pair are one unit, whose preference is their majority; pairs that people find equal are left out.
+    A metric that cannot tell the two apart counts half. Chance is 0.5. The interval is Wilson's over pairs.
+
+    Args:
+        ratings: preferences of people whose attention checks hold.
+        metrics: name -> (task, example, row) -> what the metric says of that one explanation.
+        emotion_of: (task, example) -> dominant emotion.
+
+    Returns:
+        `{"metric", "emotion" (None: all), "agreement", "low", "high", "n", "ties"}`, best first within all.
+    """
+    preferred = decided_pairs(ratings)
+    table: list[dict[str, Any]] = []
+    for name, values in metrics.items():
+        groups: dict[str | None, list[float]] = defaultdict(list)
+        for task, example, winner, loser in preferred:
+            a, b = values.get((task, example, winner)), values.get((task, example, loser))
+            if a is None or b is None:
+                continue
+            for emotion in {None, emotion_of.get((task, example))}:
+                groups[emotion].append(1.0 if a > b else 0.5 if a == b else 0.0)
+        for emotion, picks in groups.items():
+            interval = wilson(sum(picks), len(picks))
+            line = {"metric": name, "emotion": emotion, "agreement": float(np.mean(picks))}
+            line |= {"low": interval.low, "high": interval.high, "n": len(picks)}
+            table.append(line | {"ties": sum(pick == 0.5 for pick in picks)})
+    return sorted(table, key=lambda t: (t["emotion"] is not None, t["emotion"] or "", -t["agreement"], t["metric"]))
+
+
+def direct_pairs(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+    """For each two rows of a task, the share of images on which most raters preferred `a` to `b`.
+
+    Undecided images count half, the interval is Wilson's.
+    """
+    balance: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for rating in ratings:
+        if rating.unit.right is not None and rating.unit.repeats is None:
+            a, b = sorted((rating.unit.left, rating.unit.right))
+            balance[rating.unit.task, a, b][rating.unit.example] += {a: 1, b: -1}.get(rating.winner or "", 0)
+    table = []
+    for (task, a, b), images in sorted(balance.items()):
+        won = sum(1.0 if votes > 0 else 0.5 if votes == 0 else 0.0 for votes in images.values())
+        interval = wilson(won, len(images))
+        values = {"win_rate": won / len(images), "low": interval.low, "high": interval.high, "n": len(images)}
+        table.append({"task": task, "a": a, "b": b, **values})
+    return table
+
+
+def decided_pairs(ratings: Sequence[Rating]) -> list[tuple[str, str, str, str]]:
+    """(task, example, preferred row, other row) for each pair that most of its raters decided the same way."""
+    votes: dict[tuple[str, str, str, str], int] = defaultdict(int)
+    for rating in ratings:
+        if rating.unit.repeats is not None or rating.unit.right is None:
+            continue
+        a, b = sorted((rating.unit.left, rating.unit.right))
+        votes[rating.unit.task, rating.unit.example, a, b] += {a: 1, b: -1}.get(rating.winner or "", 0)
+    return [
+        (task, example, a, b) if balance > 0 else (task, example, b, a)
+        for (task, example, a, b), balance in sorted(votes.items())
+        if balance
+    ]

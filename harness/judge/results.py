@@ -13,19 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from harness.judge import worth
-from harness.judge.agreement import direct_pairs, metrics_by_people
 from harness.judge.ratings import (
+    Rater,
     Rating,
     agreement,
     bradley_terry,
     check_raters,
+    direct_pairs,
+    metrics_by_people,
     read_ratings,
     win_rates,
 )
 from harness.judge.study import load_studies
-from harness.judge.verdicts import Judgement, JudgeOptions, judgements, read_verdicts
-from harness.judge.worth import PairVerdict, Verdict
+from harness.judge.verdicts import (
+    Judgement,
+    JudgeOptions,
+    PairVerdict,
+    Verdict,
+    discrimination,
+    judgements,
+    length_correlation,
+    order_consistency,
+    read_verdicts,
+    repeatability,
+    settle,
+    unscored,
+)
 from harness.score.predictions import Opinion, write_opinions
 from harness.score.resources import chosen_encoders, word_affect
 from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
@@ -41,6 +54,8 @@ from harness.types import task_from_json
 
 Values = dict[tuple[str, str, str], float]
 """(task, example, row) -> value of one metric."""
+Means = Mapping[tuple[str, str], Mapping[str, float]]
+"""(task, row) -> example -> mean score."""
 LENGTH = "mean_length"
 
 REPLICATES = 1000
@@ -51,16 +66,20 @@ FEWEST = 10
 
 def add_opinions(results: dict[str, Any], run: RunFolder) -> dict[str, Any]:
     """Add `judges` and `people` to a run's results, if there are any; the results, changed in place."""
-    ratings = _ratings(run)
-    judged = [_judgement(*found, ratings) for found in judgements(run)]
-    telling = {
-        (found["judge"], found["digest"]): [
-            key for key, criterion in found["criteria"].items() if criterion["discrimination"]["tells"] is not False
-        ]
-        for found in judged
-    }
-    write_opinions(run.path, [*_judges_opinions(run, telling), *_peoples_opinions(ratings)])
-    for key, value in (("judges", judged), ("people", _people(run, ratings))):
+    path = run.path / "ratings" / "ratings.jsonl"
+    given = read_ratings([path], load_studies(run)) if path.exists() else []
+    raters = check_raters(given)
+    sound = {rater.rater for rater in raters if not rater.problem}
+    ratings = [rating for rating in given if rating.rater in sound]
+    judges: list[dict[str, Any]] = []
+    opinions: list[tuple[str, str, str, Opinion]] = []
+    for judgement, options, _ in judgements(run):
+        verdicts, pairs = read_verdicts(judgement, options)
+        judges.append(_judgement(judgement, options, verdicts, pairs, ratings))
+        opinions += _judges_opinions(judges[-1], verdicts, pairs)
+    write_opinions(run.path, [*opinions, *_peoples_opinions(ratings)])
+    people = _people(run, raters, ratings) if raters else None
+    for key, value in (("judges", judges), ("people", people)):
         if value:
             results[key] = value
         else:
@@ -68,85 +87,12 @@ def add_opinions(results: dict[str, Any], run: RunFolder) -> dict[str, Any]:
     return results
 
 
-# -------------------------------------------------------------------------------------------- judges
-
-
-def _judgement(
-    judgement: Judgement, options: JudgeOptions, record: Mapping[str, Any], ratings: Sequence[Rating]
-) -> dict[str, Any]:
-    verdicts, pairs = read_verdicts(judgement, options)
-    rubric = judgement.rubric
-    true = [v for v in verdicts if v.control is None]
-    families = {row: family(row) for row in {v.row for v in verdicts}}
-    criteria = {}
-    for key, criterion in rubric.criteria.items():
-        criteria[key] = {
-            "question": criterion.question,
-            "repeatability": worth.repeatability(true, key),
-            "discrimination": worth.discrimination(verdicts, key),
-            "length": worth.length_correlation(verdicts, key),
-            "people": _with_people(true, key, ratings),
-        }
-    return {
-        "judge": judgement.judge,
-        "rubric": rubric.name,
-        "version": rubric.version,
-        "digest": rubric.digest,
-        "image": rubric.image,
-        "references": rubric.references,
-        "repeats": options.repeats,
-        "criteria": criteria,
-        "cells": [cell for key in rubric.criteria for cell in _cells(true, key)],
-        "comparisons": [c for key in rubric.criteria for c in _comparisons(true, key)],
-        "order": worth.order_consistency(pairs) if pairs else None,
-        "preferences": _preferences(pairs),
-        "unscored": worth.unscored([*verdicts, *pairs]),
-        "questions": len(verdicts) + len(pairs),
-        "same_family": sorted(row for row, name in families.items() if name == family(judgement.judge)),
-        "usage": dataclasses.asdict(judgement.spent()),
-    }
-
-
-def family(name: str) -> str:
-    """The family of a model by its name: the letters it begins with.
-
-    >>> family("gpt-5.5"), family("Qwen3-VL-8B"), family("llava-1.5-7b")
-    ('gpt', 'qwen', 'llava')
-    """
-    found = re.match(r"[a-z]+", name.lower())
-    return found.group() if found else name.lower()
-
-
-def _means(verdicts: Iterable[Verdict], criterion: str) -> dict[tuple[str, str], dict[str, float]]:
-    """(task, row) -> example -> mean score over repeats."""
-    scores: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for v in verdicts:
-        if v.scores is not None:
-            scores[v.task, v.row][v.example].append(v.scores[criterion])
-    return {key: {example: mean(s) for example, s in by.items()} for key, by in scores.items()}
-
-
-def _cells(verdicts: Sequence[Verdict], criterion: str) -> list[dict[str, Any]]:
-    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for v in verdicts:
-        asked[v.task, v.row].add(v.example)
-    means = _means(verdicts, criterion)
+def _cells(means: Means, criterion: str) -> list[dict[str, Any]]:
     cells = []
-    for (task, row), examples in sorted(asked.items()):
-        scored = means.get((task, row), {})
-        value, low, high = _interval(list(scored.values()))
-        cells.append(
-            {
-                "task": task,
-                "model": row,
-                "criterion": criterion,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n": len(scored),
-                "unscored": len(examples) - len(scored),
-            }
-        )
+    for (task, row), scores in sorted(means.items()):
+        value, low, high = _interval(list(scores.values()))
+        shown = {"value": value, "low": low, "high": high, "n": len(scores)}
+        cells.append({"task": task, "model": row, "criterion": criterion} | shown)
     return cells
 
 
@@ -164,9 +110,90 @@ def _interval(values: Sequence[float]) -> tuple[float | None, float | None, floa
     return observed, found and found.low, found and found.high
 
 
-def _comparisons(verdicts: Sequence[Verdict], criterion: str) -> list[dict[str, Any]]:
+# -------------------------------------------------------------------------------------------- judges
+
+
+def _judgement(
+    judgement: Judgement,
+    options: JudgeOptions,
+    verdicts: Sequence[Verdict],
+    pairs: Sequence[PairVerdict],
+    ratings: Sequence[Rating],
+) -> dict[str, Any]:
+    rubric = judgement.rubric
+    true = [v for v in verdicts if v.control is None]
+    asked: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for v in true:
+        asked[v.task, v.row].add(v.example)
+    criteria: dict[str, dict[str, Any]] = {}
+    cells: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
+    for key, criterion in rubric.criteria.items():
+        means = _means(true, key)
+        by_people = metrics_by_people([r for r in ratings if r.unit.right is not None], {key: _flat(means)}, {})
+        overall = [line for line in by_people if line["emotion"] is None]
+        criteria[key] = {
+            "question": criterion.question,
+            "repeatability": repeatability(true, key),
+            "discrimination": discrimination(verdicts, key),
+            "length": length_correlation(verdicts, key),
+            # how often the judge prefers what people preferred
+            "people": {name: overall[0][name] for name in ("agreement", "low", "high", "n")} if overall else None,
+        }
+        for cell in _cells({row: means.get(row, {}) for row in asked}, key):
+            cells.append(cell | {"unscored": len(asked[cell["task"], cell["model"]]) - cell["n"]})
+        comparisons += _comparisons(means, key)
+    won: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (task, row, _), wins in _wins(pairs).items():
+        won[task, row] += wins
+    return {
+        "judge": judgement.judge,
+        "rubric": rubric.name,
+        "version": rubric.version,
+        "digest": rubric.digest,
+        "image": rubric.image,
+        "references": rubric.references,
+        "repeats": options.repeats,
+        "criteria": criteria,
+        "cells": cells,
+        "comparisons": comparisons,
+        "order": order_consistency(pairs) if pairs else None,
+        "preferences": [
+            {"task": task, "model": row, "win_rate": mean(wins), "n": len(wins)}
+            for (task, row), wins in sorted(won.items())
+        ],
+        "unscored": unscored([*verdicts, *pairs]),
+        "questions": len(verdicts) + len(pairs),
+        "same_family": sorted(row for row in {v.row for v in verdicts} if family(row) == family(judgement.judge)),
+        "usage": dataclasses.asdict(judgement.spent()),
+    }
+
+
+def family(name: str) -> str:
+    """The family of a model by its name: the letters it begins with.
+
+    >>> family("gpt-5.5"), family("Qwen3-VL-8B"), family("llava-1.5-7b")
+    ('gpt', 'qwen', 'llava')
+    """
+    found = re.match(r"[a-z]+", name.lower())
+    return found.group() if found else name.lower()
+
+
+def _means(verdicts: Iterable[Verdict], criterion: str) -> Means:
+    """Scores by a criterion, averaged over repeats."""
+    scores: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for v in verdicts:
+        if v.scores is not None:
+            scores[v.task, v.row][v.example].append(v.scores[criterion])
+    return {key: {example: mean(s) for example, s in by.items()} for key, by in scores.items()}
+
+
+def _flat(means: Means) -> Values:
+    return {(task, i, row): score for (task, row), by in means.items() for i, score in by.items()}
+
+
+def _comparisons(means: Means, criterion: str) -> list[dict[str, Any]]:
     """Paired permutation tests between rows on the examples both have scores for, Holm over the pairs of a task."""
-    means = _means(verdicts, criterion)
     found: list[dict[str, Any]] = []
     for task in sorted({task for task, _ in means}):
         rows = sorted(row for t, row in means if t == task)
@@ -188,52 +215,33 @@ def _comparisons(verdicts: Sequence[Verdict], criterion: str) -> list[dict[str, 
     return found
 
 
-def _preferences(pairs: Sequence[PairVerdict]) -> list[dict[str, Any]]:
-    """How often each row is preferred over all settled pairs, a tie counting half."""
-    wins: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (task, _, a, b), winner in worth.settle(pairs).items():
+def _wins(pairs: Sequence[PairVerdict]) -> dict[tuple[str, str, str], list[float]]:
+    """(task, row, example) -> 1 for each settled pair that the row won, 0 for one that it lost, a tie counting half."""
+    wins: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for (task, example, a, b), winner in settle(pairs).items():
         for row in (a, b):
-            wins[task, row].append(1.0 if winner == row else 0.5 if winner == "tie" else 0.0)
-    return [
-        {"task": task, "model": row, "win_rate": mean(won), "n": len(won)} for (task, row), won in sorted(wins.items())
-    ]
-
-
-def _with_people(verdicts: Sequence[Verdict], criterion: str, ratings: Sequence[Rating]) -> dict[str, Any] | None:
-    """How often the judge prefers what people preferred; None without ratings of pairs."""
-    values = {(task, i, row): v for (task, row), by in _means(verdicts, criterion).items() for i, v in by.items()}
-    lines = metrics_by_people([r for r in ratings if r.unit.right is not None], {criterion: values}, {})
-    overall = [line for line in lines if line["emotion"] is None]
-    return {key: overall[0][key] for key in ("agreement", "low", "high", "n")} if overall else None
+            wins[task, row, example].append(1.0 if winner == row else 0.5 if winner == "tie" else 0.0)
+    return wins
 
 
 def _judges_opinions(
-    run: RunFolder, telling: Mapping[tuple[str, str], Sequence[str]]
+    record: Mapping[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[PairVerdict]
 ) -> Iterator[tuple[str, str, str, Opinion]]:
     """Each explanation's scores (means over repeats) by the criteria on which a judge tells true from shuffled ones."""
-    for judgement, options, _ in judgements(run):
-        verdicts, pairs = read_verdicts(judgement, options)
-        by = f"{judgement.judge}, {judgement.rubric.name}"
-        scores: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
-        for v in verdicts:
-            if v.control is None:
-                scores[v.task, v.row, v.example].append(v)
-        for (task, row, example), given in scores.items():
-            scored = [v.scores for v in given if v.scores is not None]
-            shown = telling[judgement.judge, judgement.rubric.digest]
-            said = (
-                [f"{c} {mean(s[c] for s in scored):.3g}" for c in shown]
-                if scored
-                else [f"unscored ({given[0].problem})"]
-            )
-            if said:
-                yield task, row, example, Opinion(by, ", ".join(said))
-        preferred: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-        for (task, example, a, b), winner in worth.settle(pairs).items():
-            for row in (a, b):
-                preferred[task, row, example].append(1.0 if winner == row else 0.5 if winner == "tie" else 0.0)
-        for (task, row, example), won in preferred.items():
-            yield task, row, example, Opinion(by, _preferred(won))
+    by = f"{record['judge']}, {record['rubric']}"
+    shown = [key for key, found in record["criteria"].items() if found["discrimination"]["tells"] is not False]
+    scores: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        if v.control is None:
+            scores[v.task, v.row, v.example].append(v)
+    for (task, row, example), given in scores.items():
+        scored = [v.scores for v in given if v.scores is not None]
+        said = [f"{c} {mean(s[c] for s in scored):.3g}" for c in shown if scored]
+        said += [] if scored else [f"unscored ({given[0].problem})"]
+        if said:
+            yield task, row, example, Opinion(by, ", ".join(said))
+    for (task, row, example), won in _wins(pairs).items():
+        yield task, row, example, Opinion(by, _preferred(won))
 
 
 def _preferred(won: Sequence[float]) -> str:
@@ -243,42 +251,31 @@ def _preferred(won: Sequence[float]) -> str:
 # -------------------------------------------------------------------------------------------- people
 
 
-def _ratings(run: RunFolder) -> list[Rating]:
-    """The ratings in a run's folder whose raters pass the attention checks."""
-    ratings = stored_ratings(run)
-    sound = {rater.rater for rater in check_raters(ratings) if not rater.problem}
-    return [rating for rating in ratings if rating.rater in sound]
-
-
-def stored_ratings(run: RunFolder) -> list[Rating]:
-    """Every rating that was imported into a run."""
-    path = run.path / "ratings" / "ratings.jsonl"
-    return read_ratings([path], load_studies(run)) if path.exists() else []
-
-
-def _people(run: RunFolder, ratings: Sequence[Rating]) -> dict[str, Any] | None:
-    everybody = check_raters(stored_ratings(run))
-    if not everybody:
-        return None
+def _people(run: RunFolder, raters: Sequence[Rater], ratings: Sequence[Rating]) -> dict[str, Any]:
     emotion_of = {
         (t["name"], e.id): e.dominant_emotion for t in run.manifest()["tasks"] for e in run.examples(t["name"])
     }
     pairs = [r for r in ratings if r.unit.right is not None]
-    scores = [r for r in ratings if r.unit.right is None]
-    criteria = sorted({c for r in scores for c in r.scores})
     first = [r for r in pairs if r.unit.repeats is None]
-    values = _explanation_values(run) | _judged_values(run) if first else {}
+    values = _explanation_values(run) if first else {}
+    agreements = {"preference": agreement(pairs)} if pairs else {}
+    scores = [r for r in ratings if r.unit.right is None]
+    cells: list[dict[str, Any]] = []
+    for criterion in sorted({c for r in scores for c in r.scores}):
+        given: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for r in scores:
+            if r.unit.repeats is None:
+                given[r.unit.task, r.unit.left][r.unit.example].append(r.scores[criterion])
+        cells += _cells({row: {i: mean(s) for i, s in by.items()} for row, by in given.items()}, criterion)
+        agreements[criterion] = agreement(scores, criterion)
     return {
-        "raters": [dataclasses.asdict(rater) for rater in everybody],
+        "raters": [dataclasses.asdict(rater) for rater in raters],
         "ratings": len(ratings),
         "strengths": [dataclasses.asdict(s) for s in bradley_terry(first)] if first else [],
         "win_rates": win_rates(first, emotion_of),
         "pairs": direct_pairs(first),
-        "scores": [line for criterion in criteria for line in _rated(scores, criterion)],
-        "agreement": {
-            **({"preference": agreement(pairs)} if pairs else {}),
-            **{criterion: agreement(scores, criterion) for criterion in criteria},
-        },
+        "scores": cells,
+        "agreement": agreements,
         "metrics": metrics_by_people(first, values, emotion_of),
     }
 
@@ -305,9 +302,9 @@ def _peoples_opinions(ratings: Sequence[Rating]) -> Iterator[tuple[str, str, str
 
 
 def _explanation_values(folder: RunFolder) -> dict[str, Values]:
-    """Metric -> its value for each explanation; document frequencies of CIDEr-D are those of the run's images.
+    """Metric, or judge and criterion -> its value for each explanation.
 
-    Metrics that cannot be computed here are left out.
+    Document frequencies of CIDEr-D are those of the run's images; metrics that cannot be computed here are left out.
     """
     found: dict[str, Values] = defaultdict(dict)
     chosen = folder.manifest().get("scoring", {})
@@ -325,6 +322,10 @@ def _explanation_values(folder: RunFolder) -> dict[str, Values]:
                     if part.is_main:
                         for name, values in _metric_values(part, metrics, examples, rows[part.key]).items():
                             found[name] |= {(task.name, i, part.key.stem): value for i, value in values.items()}
+    for judgement, options, _ in judgements(folder):
+        true = [v for v in read_verdicts(judgement, options)[0] if v.control is None]
+        for criterion in judgement.rubric.criteria:
+            found[f"{judgement.judge}: {criterion}"] = _flat(_means(true, criterion))
     return dict(found)
 
 
@@ -346,37 +347,3 @@ def _metric_values(
         counted = zip(scored, values.tolist(), statistics.eligible.tolist(), strict=True)
         found[metric.name] = {s.example.id: v for s, v, eligible in counted if eligible and math.isfinite(v)}
     return found
-
-
-def _judged_values(run: RunFolder) -> dict[str, Values]:
-    """Judge and criterion -> mean score of each explanation."""
-    found: dict[str, Values] = {}
-    for judgement, options, _ in judgements(run):
-        true = [v for v in read_verdicts(judgement, options)[0] if v.control is None]
-        for criterion in judgement.rubric.criteria:
-            means = _means(true, criterion).items()
-            values = {(task, i, row): score for (task, row), by in means for i, score in by.items()}
-            found[f"{judgement.judge}: {criterion}"] = values
-    return found
-
-
-def _rated(ratings: Sequence[Rating], criterion: str) -> list[dict[str, Any]]:
-    by_row: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for rating in ratings:
-        if rating.unit.repeats is None:
-            by_row[rating.unit.task, rating.unit.left][rating.unit.example].append(rating.scores[criterion])
-    lines = []
-    for (task, row), examples in sorted(by_row.items()):
-        value, low, high = _interval([mean(given) for given in examples.values()])
-        lines.append(
-            {
-                "task": task,
-                "model": row,
-                "criterion": criterion,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n": len(examples),
-            }
-        )
-    return lines

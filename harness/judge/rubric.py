@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, field_validator
 
 from harness.types import UserError
 from harness.yaml_file import Settings, Text, YamlFile
@@ -26,15 +26,17 @@ _T = TypeVar("_T")
 Preference = Literal["A", "B", "tie"]
 
 
-def _steps(value: object) -> object:
-    return {str(key): text for key, text in value.items()} if isinstance(value, dict) else value
-
-
 class Criterion(Settings):
     """One question with words for each of its five steps."""
 
     question: Text
-    anchors: Annotated[dict[str, Text], BeforeValidator(_steps)]
+    anchors: dict[str, Text]
+
+    @field_validator("anchors", mode="before")
+    @classmethod
+    def _steps(cls, value: object) -> object:
+        """YAML reads the steps as numbers."""
+        return {str(key): text for key, text in value.items()} if isinstance(value, dict) else value
 
 
 class Rubric(Settings):
@@ -65,7 +67,8 @@ class Rubric(Settings):
     def verdict_schema(self) -> dict[str, Any]:
         """JSON schema of a verdict: one whole number from 1 to 5 per criterion."""
         score = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
-        return _object(dict.fromkeys(self.criteria, score))
+        properties = dict.fromkeys(self.criteria, score)
+        return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
     def prompt(self, emotion: str, explanation: str, references: tuple[str, ...]) -> str:
         """What the judge reads about one explanation."""
@@ -92,10 +95,6 @@ PAIR_SCHEMA: Mapping[str, Any] = {
     "required": ["better"],
     "additionalProperties": False,
 }
-
-
-def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": dict(properties), "required": [*properties], "additionalProperties": False}
 
 
 def _quoted(name: str, texts: tuple[str, ...]) -> list[str]:
@@ -140,7 +139,11 @@ def read_scores(reply: str, rubric: Rubric) -> dict[str, int]:
     Raises:
         Unread: there is none, or two that differ.
     """
-    found = [scores for value in _objects(reply) if (scores := _scores(value, rubric)) is not None]
+    found = []
+    for value in _objects(reply):
+        scores: dict[str, Any] = {key: value.get(key) for key in rubric.criteria}
+        if all(type(score) in (int, float) and score in range(LOWEST, HIGHEST + 1) for score in scores.values()):
+            found.append({key: int(score) for key, score in scores.items()})
     return _only(found, "no object with a whole number from 1 to 5 for each criterion")
 
 
@@ -161,14 +164,6 @@ def _only(found: list[_T], otherwise: str) -> _T:
     if any(one != found[0] for one in found):
         raise Unread("two verdicts that differ")
     return found[0]
-
-
-def _scores(value: Mapping[str, Any], rubric: Rubric) -> dict[str, int] | None:
-    scores = {key: value.get(key) for key in rubric.criteria}
-    numbers = [score for score in scores.values() if isinstance(score, int | float) and not isinstance(score, bool)]
-    if len(numbers) == len(scores) and all(number in range(LOWEST, HIGHEST + 1) for number in numbers):
-        return {key: int(score) for key, score in scores.items() if score is not None}
-    return None
 
 
 def _objects(reply: str) -> Iterator[dict[str, Any]]:

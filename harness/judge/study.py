@@ -23,7 +23,7 @@ from typing import Any, Literal
 from harness.atomic import write_atomically
 from harness.images import open_image
 from harness.store.run_folder import RunFolder, to_json
-from harness.types import Answer, ImageError, RowKey, UserError
+from harness.types import Answer, ImageError, UserError
 
 PAGE = Path(__file__).with_name("page.html")
 STYLE, SCRIPT = PAGE.with_suffix(".css"), PAGE.with_suffix(".js")
@@ -78,6 +78,10 @@ class Study:
         return {unit.item: unit for units in self.raters for unit in units}
 
 
+_Candidate = tuple[str, str, str, str | None]
+"""Task, example, row, other row."""
+
+
 def plan_study(
     run: RunFolder, kind: Kind, count: int, *, criteria: Mapping[str, str], raters: int = 1, seed: int = 0
 ) -> Study:
@@ -89,7 +93,14 @@ def plan_study(
     if not 1 <= count <= MAX_ITEMS or not 1 <= raters <= 100:
         raise UserError(f"expected 1 to {MAX_ITEMS} items a rater and 1 to 100 raters, got {count} and {raters}")
     draw = random.Random(f"{seed} {kind}")
-    candidates = _pairs(run) if kind == "pairs" else _singles(run)
+    candidates: list[_Candidate] = []
+    for task, rows in explanations(run):
+        if kind == "items":
+            candidates += [(task, i, row, None) for row in rows for i in sorted(rows[row])]
+            continue
+        for a, b in combinations(rows, 2):
+            both = sorted(rows[a].keys() & rows[b].keys())
+            candidates += [(task, i, a, b) for i in both if rows[a][i].explanation != rows[b][i].explanation]
     if not candidates:
         what = "two models that answered the same example differently" if kind == "pairs" else "an explanation"
         raise UserError(f"{run.path}: holds no {what}; run more models first")
@@ -102,35 +113,18 @@ def plan_study(
     return Study(tag, kind, dict(criteria), tuple(_order(units, tag, i) for i, units in enumerate(lists)))
 
 
-_Candidate = tuple[str, str, str, str | None]
-"""Task, example, row, other row."""
-
-
 def explanations(run: RunFolder) -> Iterable[tuple[str, dict[str, dict[str, Answer]]]]:
     """Task -> row -> example -> its answer, for rows of models as they are (no controls)."""
     for record in run.manifest()["tasks"]:
         task = record["name"]
-        rows = [row for row in run.rows(task) if row.control is None]
-        answers = {row.stem: _answered(run, task, row) for row in rows}
-        yield task, {row: found for row, found in answers.items() if found}
-
-
-def _answered(run: RunFolder, task: str, row: RowKey) -> dict[str, Answer]:
-    outcomes = run.outcomes(task, row)
-    return {i: o for i, o in outcomes.items() if isinstance(o, Answer) and o.explanation.strip()}
-
-
-def _pairs(run: RunFolder) -> list[_Candidate]:
-    found: list[_Candidate] = []
-    for task, rows in explanations(run):
-        for a, b in combinations(rows, 2):
-            shared = sorted(rows[a].keys() & rows[b].keys())
-            found += [(task, i, a, b) for i in shared if rows[a][i].explanation != rows[b][i].explanation]
-    return found
-
-
-def _singles(run: RunFolder) -> list[_Candidate]:
-    return [(task, i, row, None) for task, rows in explanations(run) for row in rows for i in sorted(rows[row])]
+        answers: dict[str, dict[str, Answer]] = {}
+        for row in (row for row in run.rows(task) if row.control is None):
+            found = {
+                i: o for i, o in run.outcomes(task, row).items() if isinstance(o, Answer) and o.explanation.strip()
+            }
+            if found:
+                answers[row.stem] = found
+        yield task, answers
 
 
 def _balanced(candidates: Sequence[_Candidate], count: int, draw: random.Random) -> list[_Candidate]:

@@ -1,4 +1,4 @@
-"""`harness judge RUN --judge MODEL`: what a judge is asked, asking it, and reading what it said.
+"""`harness judge RUN --judge MODEL`: what a judge is asked, asking it, reading what it said, and what that is worth.
 
     RUN/judgements/<judge>/<rubric>-<digest>/judge.json      who judged, by which rubric, how often
     RUN/judgements/<judge>/<rubric>-<digest>/replies.jsonl   one outcome per question, appended as it is answered
@@ -12,23 +12,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.atomic import write_atomically
 from harness.infer.endpoint import Budget, drive
 from harness.infer.local import Asked, InProcessModel
+from harness.judge.ratings import krippendorff_alpha
 from harness.judge.rubric import PAIR_SCHEMA, Rubric, Unread, read_preference, read_scores
 from harness.judge.study import explanations
-from harness.judge.worth import PairVerdict, Verdict
 from harness.redact import redact
+from harness.score.statistics import wilson
 from harness.store.outcomes import OutcomeLog, cut_torn_line, read_outcomes
 from harness.store.run_folder import RunFolder, to_json
 from harness.tasks.parser import split_reply
@@ -113,52 +119,37 @@ class _Questions:
             for i, answer in shown.items():
                 for repeat in range(self.options.repeats):
                     yield self._score(i, row, answer.emotion, answer.explanation, None, repeat)
-            for i, answer, donor in self._shuffled(shown):
-                yield self._score(i, row, answer.emotion, donor.explanation, "shuffled", 0)
-        if self.options.pairs:
-            yield from self._pairs()
-
-    def _shuffled(self, shown: Mapping[str, Answer]) -> Iterator[tuple[str, Answer, Answer]]:
-        """(example, its answer, the answer to another example with another label)."""
-        ids = list(shown)[:SHUFFLED]
-        for i in ids:
-            donors = [j for j in shown if shown[j].emotion != shown[i].emotion]
-            if donors:
-                yield i, shown[i], shown[self.draw.choice(donors)]
+            for i in list(shown)[:SHUFFLED]:
+                donors = [j for j in shown if shown[j].emotion != shown[i].emotion]
+                if donors:  # the explanation of another example with another label
+                    other = shown[self.draw.choice(donors)]
+                    yield self._score(i, row, shown[i].emotion, other.explanation, "shuffled", 0)
+        for a, b in permutations(self.rows, 2) if self.options.pairs else ():
+            for i in self.examples:
+                first, second = self.rows[a].get(i), self.rows[b].get(i)
+                if first is None or second is None or first.explanation == second.explanation:
+                    continue
+                texts = (first.emotion, first.explanation), (second.emotion, second.explanation)
+                said = _references(self.examples[i], first.explanation, second.explanation)
+                key, item = self._item(i, self.rubric.pair_prompt(*texts, said), PAIR_SCHEMA, 0)
+                yield Question(key, item, self.task, i, a, b, None, 0, 0)
 
     def _score(self, i: str, row: str, emotion: str, text: str, control: str | None, repeat: int) -> Question:
         prompt = self.rubric.prompt(emotion, text, _references(self.examples[i], text))
         key, item = self._item(i, prompt, self.rubric.verdict_schema(), repeat)
         return Question(key, item, self.task, i, row, None, control, repeat, len(text.split()))
 
-    def _pairs(self) -> Iterator[Question]:
-        names = list(self.rows)
-        for a in names:
-            for b in names:
-                shared = [i for i in self.examples if i in self.rows[a] and i in self.rows[b]] if a != b else []
-                for i in shared:
-                    first, second = self.rows[a][i], self.rows[b][i]
-                    if first.explanation == second.explanation:
-                        continue
-                    texts = (first.emotion, first.explanation), (second.emotion, second.explanation)
-                    said = _references(self.examples[i], first.explanation, second.explanation)
-                    key, item = self._item(i, self.rubric.pair_prompt(*texts, said), PAIR_SCHEMA, 0)
-                    yield Question(key, item, self.task, i, a, b, None, 0, 0)
-
     def _item(self, i: str, prompt: str, schema: Mapping[str, Any], repeat: int) -> tuple[str, Item]:
         image = self.examples[i].image
-        seen = self._image(image) if self.rubric.image else None
+        if self.rubric.image and image not in self._images:
+            try:
+                self._images[image] = hashlib.sha256(image.read_bytes()).hexdigest()
+            except OSError:
+                self._images[image] = f"missing {image.name}"  # the adapter says so, question by question
+        seen = self._images.get(image)
         read = json.dumps([self.rubric.digest, prompt, seen, repeat], ensure_ascii=False)
         key = hashlib.sha256(read.encode("utf-8", "surrogatepass")).hexdigest()[:24]
         return key, Item(key, image, (), prompt, explanations=False, schema=schema, shows_image=self.rubric.image)
-
-    def _image(self, path: Path) -> str:
-        if path not in self._images:
-            try:
-                self._images[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError:
-                self._images[path] = f"missing {path.name}"  # the adapter says so, question by question
-        return self._images[path]
 
 
 def _references(example: Example, *judged: str) -> tuple[str, ...]:
@@ -310,6 +301,47 @@ def ask_judge(
 # ------------------------------------------------------------------------------------------- verdicts
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One reply of a judge.
+
+    Attributes:
+        task, example: whose image and label it was about.
+        row: whose explanation.
+        control: `shuffled` if the explanation belongs to another example, else None.
+        repeat: 0 for the first time, 1 for the second ...
+        scores: criterion -> 1..5; None if the reply could not be read or did not come.
+        words: length of the explanation.
+        problem: why there are no scores; empty if there are.
+    """
+
+    task: str
+    example: str
+    row: str
+    control: str | None
+    repeat: int
+    scores: Mapping[str, int] | None
+    words: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PairVerdict:
+    """A judge's preference in one order: `first` stood as A."""
+
+    task: str
+    example: str
+    first: str
+    second: str
+    better: str | None
+    problem: str = ""
+
+    @property
+    def winner(self) -> str | None:
+        """The preferred row, `tie`, or None without a verdict."""
+        return {"A": self.first, "B": self.second, "tie": "tie"}.get(self.better or "")
+
+
 def judgements(run: RunFolder) -> list[tuple[Judgement, JudgeOptions, dict[str, Any]]]:
     """Every judgement of a run: the folder, its options and its record."""
     found = []
@@ -328,35 +360,126 @@ def read_verdicts(judgement: Judgement, options: JudgeOptions) -> tuple[list[Ver
     verdicts: list[Verdict] = []
     pairs: list[PairVerdict] = []
     for q in plan_questions(judgement.run, judgement.rubric, options):
-        text, problem = _text_of(replies.get(q.key))
-        if q.other is not None:
-            better = None
-            if not problem:
-                better, problem = _read(lambda text=text: read_preference(text))
-            pairs.append(PairVerdict(q.task, q.example, q.row, q.other, better, problem))
+        found: Any = None
+        problem = ""
+        match replies.get(q.key):
+            case None:
+                problem = "not asked"
+            case Failed() as failed:
+                problem = f"failed: {failed.error_type}"
+            case Refusal():
+                problem = "refused"
+            case reply:
+                text = split_reply(reply.raw).answer
+                try:
+                    found = read_scores(text, judgement.rubric) if q.other is None else read_preference(text)
+                except Unread as error:
+                    problem = error.reason
+        if q.other is None:
+            verdicts.append(Verdict(q.task, q.example, q.row, q.control, q.repeat, found, q.words, problem))
+        else:
+            pairs.append(PairVerdict(q.task, q.example, q.row, q.other, found, problem))
+    verdicts.sort(key=lambda v: (v.task, v.example))
+    pairs.sort(key=lambda v: (v.task, v.example))
+    return verdicts, pairs
+
+
+# --------------------------------------------------------------------------------- what a judge is worth
+# Shown beside its numbers, so that nobody has to take them on trust.
+
+
+def repeatability(verdicts: Iterable[Verdict], criterion: str) -> dict[str, Any]:
+    """Over answers judged more than once: the share whose repeats differ, and ordinal alpha over the repeats."""
+    given: dict[tuple[str, ...], dict[int, int]] = defaultdict(dict)
+    for v in verdicts:
+        if v.scores is not None:
+            given[v.task, v.example, v.row, v.control or ""][v.repeat] = v.scores[criterion]
+    return disagreement([list(scores.values()) for scores in given.values()])
+
+
+def disagreement(repeats: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Of answers with several scores: how many have scores that differ, and Krippendorff's ordinal alpha.
+
+    >>> disagreement([[1, 1], [3, 3], [5, 4], [2, 2]])["differ"]
+    0.25
+    """
+    several = [scores for scores in repeats if len(scores) > 1]
+    if not several:
+        return {"differ": None, "alpha": None, "n": 0}
+    width = max(map(len, several))
+    table = np.array([[*scores, *[math.nan] * (width - len(scores))] for scores in several], dtype=float).T
+    differ = sum(len(set(scores)) > 1 for scores in several)
+    return {"differ": differ / len(several), "alpha": krippendorff_alpha(table, "ordinal"), "n": len(several)}
+
+
+def order_consistency(pairs: Iterable[PairVerdict]) -> dict[str, Any]:
+    """Of pairs judged in both orders: the share with the same winner, and how often A won of all decided verdicts."""
+    both: dict[tuple[str, ...], list[PairVerdict]] = defaultdict(list)
+    first = decided = 0
+    for pair in pairs:
+        if pair.winner is None:
             continue
-        scores = None
-        if not problem:
-            scores, problem = _read(lambda text=text: read_scores(text, judgement.rubric))
-        verdicts.append(Verdict(q.task, q.example, q.row, q.control, q.repeat, scores, q.words, problem))
-    key = lambda v: (v.task, v.example)  # noqa: E731
-    return sorted(verdicts, key=key), sorted(pairs, key=key)
+        both[pair.task, pair.example, *sorted((pair.first, pair.second))].append(pair)
+        first += pair.better == "A"
+        decided += pair.better != "tie"
+    complete = [two for two in both.values() if len(two) == 2]
+    same = sum(two[0].winner == two[1].winner for two in complete)
+    return {
+        "consistent": same / len(complete) if complete else None,
+        "n": len(complete),
+        "first_wins": first / decided if decided else None,
+    }
 
 
-def _read(read: Any) -> tuple[Any, str]:
-    try:
-        return read(), ""
-    except Unread as error:
-        return None, error.reason
+def settle(pairs: Iterable[PairVerdict]) -> dict[tuple[str, str, str, str], str]:
+    """Winner per pair over both orders; a changed verdict is a tie, a pair without both verdicts is left out."""
+    both: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for pair in pairs:
+        if pair.winner is not None:
+            a, b = sorted((pair.first, pair.second))
+            both[pair.task, pair.example, a, b].append(pair.winner)
+    return {key: w[0] if w[0] == w[1] else "tie" for key, w in both.items() if len(w) == 2}
 
 
-def _text_of(reply: Outcome | None) -> tuple[str, str]:
-    """What a reply says after its thoughts, or why there is nothing."""
-    match reply:
-        case None:
-            return "", "not asked"
-        case Failed():
-            return "", f"failed: {reply.error_type}"
-        case Refusal():
-            return "", "refused"
-    return split_reply(reply.raw).answer, ""
+def length_correlation(verdicts: Iterable[Verdict], criterion: str) -> dict[str, Any]:
+    """Spearman's rank correlation of score and length in words, over true (not shuffled) explanations."""
+    from scipy.stats import spearmanr
+
+    pairs = [(v.words, v.scores[criterion]) for v in verdicts if v.scores is not None and v.control is None]
+    if len(pairs) < 3 or len({w for w, _ in pairs}) < 2 or len({s for _, s in pairs}) < 2:
+        return {"rho": None, "n": len(pairs)}
+    words, scores = zip(*pairs, strict=True)
+    return {"rho": float(spearmanr(words, scores).statistic), "n": len(pairs)}
+
+
+def discrimination(verdicts: Iterable[Verdict], criterion: str) -> dict[str, Any]:
+    """How often a true explanation beats the shuffled one before the same image, a tie counting half.
+
+    0.5 is chance; the interval is Wilson's. `tells` is whether its lower end is above 0.5.
+    """
+    scores: dict[tuple[str, ...], dict[bool, list[int]]] = defaultdict(lambda: {True: [], False: []})
+    for v in verdicts:
+        if v.scores is not None:
+            scores[v.task, v.example, v.row][v.control is None].append(v.scores[criterion])
+    means = [(mean(s[True]), mean(s[False])) for s in scores.values() if s[True] and s[False]]
+    wins = [1.0 if true > shuffled else 0.5 if true == shuffled else 0.0 for true, shuffled in means]
+    if not wins:
+        return {"prefers_true": None, "low": None, "high": None, "n": 0, "tells": None}
+    share = float(np.mean(wins))
+    interval = wilson(share * len(wins), len(wins))
+    return {
+        "prefers_true": share,
+        "low": interval.low,
+        "high": interval.high,
+        "n": len(wins),
+        "tells": interval.low > 0.5,
+    }
+
+
+def unscored(verdicts: Iterable[Verdict | PairVerdict]) -> dict[str, int]:
+    """Why verdicts are missing, with how many of each; they count for nothing, never as low."""
+    counts: dict[str, int] = defaultdict(int)
+    for v in verdicts:
+        if v.problem:
+            counts[v.problem] += 1
+    return dict(counts)

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.judge.agreement import direct_pairs, metrics_by_people
 from harness.judge.ratings import (
     Rating,
     agreement,
     bradley_terry,
     check_raters,
+    direct_pairs,
     krippendorff_alpha,
+    metrics_by_people,
     read_ratings,
     store_ratings,
     win_rates,

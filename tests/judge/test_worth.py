@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.worth import (
+from harness.judge.verdicts import (
     PairVerdict,
     Verdict,
     disagreement,
