@@ -6,14 +6,12 @@ import importlib
 from collections.abc import Sequence, Set
 from typing import Any, Literal
 
-from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import Clients, http_client
+from harness.adapters.endpoint_client import Clients, Endpoint, http_client
 from harness.adapters.endpoint_errors import of_sdk
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply, count, text_of
-from harness.adapters.endpoint_vision import VisionEndpoint
-from harness.adapters.openai_wire import extra_fields, read_json
+from harness.adapters.endpoint_reply import Reply, count, read_json, text_of
+from harness.adapters.endpoint_vision import VisionEndpoint, extra_fields
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
 
@@ -116,12 +114,28 @@ class Claude(VisionEndpoint):
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
         """Ask once, without what the model was found to reject."""
-        body = {"model": self.model, "messages": [_message(turn) for turn in turns]}
+        anthropic = _package()
+        messages: list[dict[str, Any]] = []
+        for turn in turns:
+            content: list[dict[str, Any]] = []
+            if turn.image is not None:
+                head, _, data = turn.image.partition(";base64,")
+                source = {"type": "base64", "media_type": head.removeprefix("data:"), "data": data}
+                content.append({"type": "image", "source": source})
+            messages.append({"role": turn.role, "content": [*content, {"type": "text", "text": turn.text}]})
+        body = {"model": self.model, "messages": messages}
         sent = self._parameters(room) | self._parameters(room, {"thinking"})
         optional = [name for name in sent if name != "max_tokens"]
 
         async def ask(left_out: Set[str]) -> Reply:
-            return read_message(await self._post(body | self._parameters(room, left_out)))
+            try:
+                with self._clients.client() as client:
+                    asked = body | self._parameters(room, left_out)
+                    response = client.post("/v1/messages", cast_to=object, body=asked)
+                    answer = read_json(await self.in_time(response), self.price)
+            except (anthropic.AnthropicError, ValueError, RecursionError) as error:
+                raise of_sdk(error, anthropic) from None
+            return read_message(answer)
 
         return await self.without_rejected(optional, ask)
 
@@ -132,15 +146,6 @@ class Claude(VisionEndpoint):
         elif self.temperature is not None:  # thoughts and a temperature exclude each other
             sent["temperature"] = self.temperature
         return {name: value for name, value in (sent | self.extra).items() if name not in left_out}
-
-    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        anthropic = _package()
-        try:
-            with self._clients.client() as client:
-                sent = client.post("/v1/messages", cast_to=object, body=body)
-                return read_json(await self.in_time(sent), self.price)
-        except (anthropic.AnthropicError, ValueError, RecursionError) as error:
-            raise of_sdk(error, anthropic) from None
 
 
 def _package() -> Any:
@@ -161,15 +166,6 @@ def _client(anthropic: Any, endpoint: Endpoint) -> Any:
         max_retries=0,
         http_client=pool,
     )
-
-
-def _message(turn: Turn) -> dict[str, Any]:
-    content: list[dict[str, Any]] = []
-    if turn.image is not None:
-        head, _, data = turn.image.partition(";base64,")
-        source = {"type": "base64", "media_type": head.removeprefix("data:"), "data": data}
-        content.append({"type": "image", "source": source})
-    return {"role": turn.role, "content": [*content, {"type": "text", "text": turn.text}]}
 
 
 def read_message(body: dict[str, Any]) -> Reply:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from harness.adapters.endpoint_reply import as_object
 from harness.redact import redact_known
 from harness.types import Failed, Outcome, Refusal, RetryableError, Usage, UserError
 
@@ -118,7 +118,11 @@ class EndpointError(Exception):
     cost_usd: float | None = 0.0
 
     def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
-        body = _decoded(body)
+        if isinstance(body, bytes):
+            body = body.decode(errors="replace")
+        if isinstance(body, str) and body.lstrip()[:1] in ("{", "["):
+            with contextlib.suppress(ValueError, RecursionError):  # a body that is no JSON is taken as it is
+                body = json.loads(body)
         error = _error_of(body)
         self.status = status
         self.code = " ".join(str(error[key]) for key in ("code", "type", "status") if error.get(key) not in (None, ""))
@@ -175,20 +179,16 @@ def error_in_success(body: Any) -> EndpointError | None:
     choices = body.get("choices") or body.get("output") or body.get("content") or body.get("candidates")
     first = as_object(choices[0]) if isinstance(choices, list) and choices else {}
     for holder in (body, first, as_object(first.get("message"))):
-        if _says_something(holder.get("error")):
-            return EndpointError(_status_in(holder["error"]), {"error": holder["error"]})
+        error = holder.get("error")
+        # some endpoints give an empty one, or the code 0, with every answer
+        is_none = isinstance(error, Mapping) and (not any(error.values()) or str(error.get("code")) in ("0", "200"))
+        if error and not is_none:
+            return EndpointError(_status_in(error), {"error": error})
     if choices or not any(body.get(key) for key in ERRORS):
         return None
     inner = body.get("errors") or body.get("base_resp") or body
     inner = inner[0] if isinstance(inner, list) and inner else inner
     return EndpointError(400 if "detail" in body else _status_in(inner), {"error": inner})
-
-
-def _says_something(error: Any) -> bool:
-    """Whether an `error` is one; some endpoints give an empty one, or the code 0, with every answer."""
-    if isinstance(error, Mapping):
-        return any(error.values()) and str(error.get("code")) not in ("0", "200")
-    return bool(error)
 
 
 def outcome_of_error(error: EndpointError | RetryableError, key_env: str = "") -> Outcome:
@@ -237,7 +237,53 @@ def _plain_status(status: int, words: str) -> int:
     return 404 if status in (400, 422) and NO_MODEL.search(words) else status
 
 
+# ------------------------------------------------------------------------------------------------ rejected parameters
+
+REJECTED = frozenset({400, 403, 422, 501})
+"""Statuses of requests that an endpoint does not take as they are."""
+ITS_VALUE = re.compile(
+    r"too (?:large|small|high|low)|at (?:most|least)|(?:less|greater) than|exceed|maximum|between|range", re.I
+)
+"""Of a parameter that is taken, with another value."""
+UNKNOWN_PARAMETER = re.compile(
+    r"unexpected keyword|unknown|unsupported|not supported|unrecogni[sz]ed|not permitted", re.I
+)
+"""Of a parameter that a server has stumbled over, and so answers with a 500."""
+PARAMETER_NAMES = {
+    "temperature": r"(?:temperatur\w*|temp|sampling|温度|온도|[Тт]емператур\S*)",
+    "schema": r"(?:(?:response|text)[_. -]?(?:format|schema)|json[_ -](?:schema|object|mode)|"
+    r"structured[_ -]outputs?|guided|grammar|constrained decoding)",
+    "logprobs": r"(?:(?:(?:top|response)[_ -]?)?log[_ -]?prob(?:s|abilit(?:y|ies))?|include(?=[\['`\"]))",
+    "reasoning_summary": r"reasoning[_. ]summar(?:y|ies)",
+    "reasoning_effort": r"(?:reasoning[_. -]?effort|reasoning|thinking|effort)",
+    "thinking": r"(?:thinking(?:[_ ]?(?:config|budget|level))?|thoughts?)",
+}
+"""Optional parameter -> how endpoints name it."""
+
+
+def is_rejection(error: EndpointError) -> bool:
+    """Whether an endpoint does not take a request as it is."""
+    stumbled = error.status == 500 and UNKNOWN_PARAMETER.search(error.message) is not None
+    return (error.status in REJECTED or stumbled) and not error.moderated
+
+
+def rejected_among(error: EndpointError, names: Iterable[str]) -> str | None:
+    """The first of the optional parameters that a rejection is about; None: none of them."""
+    about = (name for name in names if error.mentions(PARAMETER_NAMES.get(name, re.escape(name))))
+    return next(about, None) if is_rejection(error) else None
+
+
 # ------------------------------------------------------------------------------------------------- reading what came
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object; an empty one instead of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A JSON list; an empty one instead of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def in_short(text: str) -> str:
@@ -263,17 +309,6 @@ def _quoted(value: Any) -> str:
         return "" if value is None else json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         return str(value)
-
-
-def _decoded(body: Any) -> Any:
-    """What a body's JSON holds; a body that is none, as it is."""
-    text = body.decode(errors="replace") if isinstance(body, bytes) else body
-    if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            pass
-    return text
 
 
 def _error_of(body: Any) -> Mapping[str, Any]:
@@ -372,7 +407,10 @@ def duration_s(text: str) -> float | None:
     if text and (found := DURATION.fullmatch(text)) is not None:
         scales = 3600, 60, 1, 0.001
         return sum(float(part or 0) * scale for part, scale in zip(found.groups(), scales, strict=True))
-    return _until(text)
+    for read in (parsedate_to_datetime, datetime.fromisoformat):  # an HTTP date, an ISO date
+        with contextlib.suppress(TypeError, ValueError, OverflowError, IndexError):
+            return read(text).timestamp() - time.time()
+    return None
 
 
 def _number(text: Any, scale: float = 1.0) -> float | None:
@@ -381,13 +419,3 @@ def _number(text: Any, scale: float = 1.0) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _until(text: str) -> float | None:
-    """Seconds until an HTTP date or an ISO date."""
-    for read in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            return read(text).timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError, IndexError):
-            continue
-    return None

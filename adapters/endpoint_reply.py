@@ -7,8 +7,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
+from harness.adapters.endpoint_errors import as_list, as_object, error_in_success, in_short
 from harness.adapters.endpoint_prices import Price
 from harness.tasks.parser import label_place, parse_answer
 from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Usage
@@ -109,15 +111,70 @@ def outcome_of_reply(reply: Reply, item: Item, usage: Usage) -> Outcome:
 
 # ----------------------------------------------------------------------------------------------- reading what came
 
-
-def as_object(value: Any) -> dict[str, Any]:
-    """A JSON object; an empty one instead of anything else."""
-    return value if isinstance(value, dict) else {}
+ANSWERS = {"choices", "output", "content", "candidates"}
+"""Keys of what holds an answer."""
 
 
-def as_list(value: Any) -> list[Any]:
-    """A JSON list; an empty one instead of anything else."""
-    return value if isinstance(value, list) else []
+def read_json(body: Any, price: Price) -> dict[str, Any]:
+    """A response's JSON object, also if its headers call it text, without the envelope that some gateways put it in.
+
+    Args:
+        price: for what an error cost that came after the work was begun.
+
+    Raises:
+        EndpointError: it is an error after all.
+        RetryableError: it is a part of one, or empty.
+        ValueError: it is none.
+    """
+    if isinstance(body, str):
+        try:
+            body = unstreamed(body) or json.loads(body)
+        except (ValueError, RecursionError):
+            start = in_short(body)[:80]
+            if start[:1] in ("", "{", "["):
+                raise RetryableError(f"the response is no whole JSON: {start!r}", kind="bad-response") from None
+            raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    if not isinstance(body, dict):
+        raise ValueError(
+            f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"
+        )
+    wrapped = [] if ANSWERS & set(body) else [as_object(body.get(name)) for name in ("data", "result", "response")]
+    answer: dict[str, Any] = next((inner for inner in wrapped if ANSWERS & set(inner)), body)
+    if (error := error_in_success(answer)) is not None:
+        usage = Reply(**token_counts(answer)).usage(price)
+        unknown = usage.prompt_tokens is None and any(answer.get(key) for key in ANSWERS)
+        error.cost_usd = None if unknown else usage.cost_usd or 0.0
+        raise error
+    return answer
+
+
+def unstreamed(text: str) -> dict[str, Any] | None:
+    """The response in a stream of events, which some proxies send unasked; None if it is none.
+
+    Raises:
+        ValueError: an event is no JSON.
+    """
+    data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
+    events: list[dict[str, Any]] = [as_object(json.loads(line)) for line in data if line and line != "[DONE]"]
+    if not events:
+        return None
+    for event in reversed(events):
+        if whole := event.get("response"):  # the Responses API's last event
+            return as_object(whole)
+        if event.get("error") or any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
+            return as_object(event)
+    choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices"))[:1])]
+    deltas = [as_object(choice.get("delta")) for choice in choices]
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    message = {
+        "content": "".join(text_of(delta.get("content")) for delta in deltas),
+        "reasoning": "".join(thoughts_of(delta) for delta in deltas),
+    }
+    counted = [event["usage"] for event in events if event.get("usage")]
+    choice = {"message": message, "finish_reason": ends[-1] if ends else "interrupted: the stream broke off"}
+    return {**events[0], "choices": [choice] if choices else [], "usage": counted[-1] if counted else None}
 
 
 def text_of(content: Any) -> str:
@@ -150,6 +207,35 @@ def count(value: Any) -> int | None:
     return math.ceil(value)
 
 
+def token_counts(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens under the names of `Reply`, by whichever names they came; 0 for a whole prompt is no count."""
+    usage, google = as_object(body.get("usage")), as_object(body.get("usageMetadata"))
+    if google and not usage:
+        prompt, thoughts = count(google.get("promptTokenCount")) or None, count(google.get("thoughtsTokenCount"))
+        answer, total = count(google.get("candidatesTokenCount")), count(google.get("totalTokenCount"))
+        spoken = None if answer is None else answer + (thoughts or 0)
+        completion = completion_count(prompt, spoken, total, None)
+        cached = count(google.get("cachedContentTokenCount"))
+    else:
+        prompt = count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
+        # Anthropic's names: what went into its cache, or came from there, is counted beside the prompt.
+        cache = [count(usage.get(name)) or 0 for name in ("cache_creation_input_tokens", "cache_read_input_tokens")]
+        if prompt is not None and ("prompt_tokens" not in usage or sum(cache) > prompt):
+            prompt += sum(cache)
+        inward = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+        outward = as_object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+        thoughts = count(outward.get("reasoning_tokens", usage.get("reasoning_tokens")))
+        spoken = count(usage.get("completion_tokens", usage.get("output_tokens")))
+        completion = completion_count(prompt, spoken, count(usage.get("total_tokens")), thoughts)
+        cached = count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens", cache[1] or None)))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "cached_tokens": cached,
+        "reasoning_tokens": thoughts,
+    }
+
+
 def completion_count(prompt: int | None, completion: int | None, total: int | None, thoughts: int | None) -> int | None:
     """All that was generated: what is reported or, if some left the thoughts out of that, total - prompt."""
     beside = total - prompt if total is not None and prompt is not None else None
@@ -159,22 +245,17 @@ def completion_count(prompt: int | None, completion: int | None, total: int | No
 
 def listed_tokens(content: Any) -> tuple[Mapping[str, Any], ...]:
     """The tokens of an answer with their probabilities; empty if one of them has another form."""
-    tokens = content if isinstance(content, list) else []
     sound = []
-    for token in tokens:
+    for token in as_list(content):
         if not isinstance(token, Mapping) or not isinstance(token.get("token"), str):
             return ()
-        tops = token.get("top_logprobs")
-        kept = [top for top in tops if _is_listed(top)] if isinstance(tops, list) else []
+        kept = []
+        for top in as_list(token.get("top_logprobs")):
+            logprob = top.get("logprob") if isinstance(top, Mapping) and isinstance(top.get("token"), str) else None
+            if isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 1e-3:
+                kept.append(top)
         sound.append({"token": token["token"], "top_logprobs": kept})
     return tuple(sound)
-
-
-def _is_listed(top: Any) -> bool:
-    if not isinstance(top, Mapping) or not isinstance(top.get("token"), str):
-        return False
-    logprob = top.get("logprob")
-    return isinstance(logprob, int | float) and not isinstance(logprob, bool) and logprob <= 1e-3
 
 
 # ----------------------------------------------------------------------------------------------- label probabilities
@@ -195,55 +276,35 @@ def label_probabilities(tokens: Sequence[Mapping[str, Any]], labels: Sequence[st
         label -> probability (sums to 1), or None where the place is not found, or a token of some weight begins several
         labels, so that its probability cannot be divided among them.
     """
-    place = _place(tokens, labels)
-    if place is None:
+    texts = [str(token.get("token")) for token in tokens]
+    place = label_place("".join(texts), labels)
+    ends = accumulate(map(len, texts))
+    index = None if place is None else next((i for i, end in enumerate(ends) if place[0] < end), None)
+    if place is None or index is None:
         return None
-    index, before = place
+    before = texts[index][: place[0] - sum(map(len, texts[:index]))]
     tops = tokens[index].get("top_logprobs") or ()
     listed = {
         str(top["token"]): math.exp(top["logprob"]) for top in tops if isinstance(top.get("logprob"), int | float)
     }
-    found = _by_label(listed, before, labels)
-    return None if found is None else _complete(found, listed, labels)
-
-
-def _place(tokens: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> tuple[int, str] | None:
-    """Index of the token in which the answered label begins, and what that token holds before it."""
-    texts = [str(token.get("token")) for token in tokens]
-    place = label_place("".join(texts), labels)
-    if place is None:
-        return None
-    start = place[0]
-    for index, text in enumerate(texts):
-        if start < len(text):
-            return index, text[:start]
-        start -= len(text)
-    return None
-
-
-def _by_label(listed: Mapping[str, float], before: str, labels: Sequence[str]) -> dict[str, float] | None:
     found: dict[str, float] = {}
     doubtful = 0.0
     for token, probability in listed.items():
         word = token.removeprefix(before).strip().lower() if token.startswith(before) else ""
-        begun = [label for label in labels if word and (label.lower().startswith(word) or _continues(word, label))]
+        begun = []
+        for label, name in zip(labels, map(str.lower, labels), strict=True):
+            # a token may hold a whole label and something after it, such as a closing quotation mark
+            holds = word.startswith(name) and not word[len(name) : len(name) + 1].isalnum()
+            if word and (name.startswith(word) or holds):
+                begun.append(label)
         if len(begun) == 1:
             found[begun[0]] = found.get(begun[0], 0.0) + probability
         elif begun:
             doubtful += probability
-    return found if sum(found.values()) > 0.0 and doubtful <= DOUBTFUL else None
-
-
-def _continues(word: str, label: str) -> bool:
-    """Whether a token holds a whole label and something after it, such as a closing quotation mark."""
-    rest = word.removeprefix(label.lower())
-    return rest != word and not rest[:1].isalnum()
-
-
-def _complete(found: dict[str, float], listed: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    if not (sum(found.values()) > 0.0 and doubtful <= DOUBTFUL):
+        return None
     absent = [label for label in labels if label not in found]
     left = max(0.0, 1.0 - sum(listed.values()))
-    share = min(left / len(absent), min(listed.values())) if absent else 0.0
-    whole = found | dict.fromkeys(absent, share)
+    whole = found | dict.fromkeys(absent, min(left / len(absent), min(listed.values())) if absent else 0.0)
     total = sum(whole.values())
     return {label: whole[label] / total for label in labels}

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import math
 import sys
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from harness.adapters import endpoint_images
 from harness.adapters.base import EndpointAdapter
-from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_errors import EndpointError, ResponseRefused, in_short, outcome_of_error
+from harness.adapters.endpoint_client import Endpoint
+from harness.adapters.endpoint_errors import (
+    ITS_VALUE,
+    EndpointError,
+    ResponseRefused,
+    in_short,
+    outcome_of_error,
+    rejected_among,
+)
 from harness.adapters.endpoint_images import Turn, answer_schema, data_url
-from harness.adapters.endpoint_parameters import ITS_VALUE, rejected_among
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, outcome_of_reply
 from harness.adapters.shots import Shot, choose_shots, shots_identity
@@ -400,6 +407,22 @@ def number_or_default(least: int, **setting: float | str) -> float | None:
         raise UserError(f"{name}={value}: expected a number or default")
     check_at_least(least, **{name: value})
     return value
+
+
+def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The setting `extra_body`.
+
+    Raises:
+        UserError: it is no JSON object.
+    """
+    try:
+        fields = json.loads(text) if isinstance(text, str) else dict(text or {})
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        example = 'extra_body={"chat_template_kwargs":{"enable_thinking":false}}'
+        raise UserError(f"extra_body: expected a JSON object, such as {example}, got {text!r}")
+    return fields
 
 
 # ------------------------------------------------------------------------------------------------------ what was said

@@ -11,14 +11,12 @@ from typing import Any, Literal
 
 import openai
 
-from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import Clients, http_client
-from harness.adapters.endpoint_errors import EndpointError, connection_error
+from harness.adapters.endpoint_client import Clients, Endpoint, http_client
+from harness.adapters.endpoint_errors import EndpointError, as_list, as_object, connection_error
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply, as_list, as_object, completion_count, count, text_of
+from harness.adapters.endpoint_reply import Reply, read_json, text_of, token_counts
 from harness.adapters.endpoint_vision import VisionEndpoint
-from harness.adapters.openai_wire import read_json
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
 
@@ -110,45 +108,50 @@ class Gemini(VisionEndpoint):
 
     async def send(self, turns: Sequence[Turn], schema: dict[str, Any] | None, room: int | None) -> Reply:
         """Ask once, without what the model was found to reject."""
-        optional = {"temperature": self.temperature is not None, "thinking": self.thinking is not None}
-        asked = [name for name, given in optional.items() if given]
-        return await self.without_rejected(asked, lambda left_out: self._ask(turns, room, left_out))
-
-    async def _ask(self, turns: Sequence[Turn], room: int | None, left_out: Set[str]) -> Reply:
         genai = _package()
-        question = {
-            "model": self.model,
-            "contents": [_content(genai.types, turn) for turn in turns],
-            "config": genai.types.GenerateContentConfig(
+        types: Any = genai.types
+        contents: list[Any] = []
+        for turn in turns:
+            parts = [types.Part.from_text(text=turn.text)]
+            if turn.image is not None:
+                head, _, data = turn.image.partition(";base64,")
+                image = types.Part.from_bytes(data=base64.b64decode(data), mime_type=head.removeprefix("data:"))
+                parts.insert(0, image)
+            contents.append(types.Content(role="model" if turn.role == "assistant" else "user", parts=parts))
+        optional: dict[str, Any] = {} if self.temperature is None else {"temperature": self.temperature}
+        if self.thinking is not None:
+            budget = int(self.thinking) if self.thinking.lstrip("-").isdigit() else None
+            amount: dict[str, Any] = (
+                {"thinking_level": self.thinking} if budget is None else {"thinking_budget": budget}
+            )
+            optional["thinking"] = types.ThinkingConfig(**amount, include_thoughts=budget != 0)
+
+        async def ask(left_out: Set[str]) -> Reply:
+            config = types.GenerateContentConfig(
                 max_output_tokens=room or self.limit,
                 temperature=None if "temperature" in left_out else self.temperature,
-                thinking_config=None if "thinking" in left_out else self._thinking(genai.types),
+                thinking_config=None if "thinking" in left_out else optional.get("thinking"),
                 # The body as it came: the package drops errors from it, and asks for continuations by itself.
                 should_return_http_response=True,
-            ),
-        }
-        try:
-            with self._clients.client() as (client, _):
-                response = await self.in_time(client.models.generate_content(**question))
-            return read_content(read_json(response.sdk_http_response.body or "", self.price))
-        except genai.errors.UnknownApiResponseError as error:
-            raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
-        except genai.errors.APIError as error:
-            raise EndpointError(error.code, error.details, getattr(error.response, "headers", None)) from None
-        except (RetryableError, EndpointError, UserError):
-            raise
-        except Exception as error:
-            package = type(error).__module__.split(".")[0]
-            if package in ("httpx", "httpx2", "httpcore", "httpcore2"):
-                raise connection_error(error) from None
-            raise
+            )
+            try:
+                with self._clients.client() as (client, _):
+                    request = client.models.generate_content(model=self.model, contents=contents, config=config)
+                    response = await self.in_time(request)
+                return read_content(read_json(response.sdk_http_response.body or "", self.price))
+            except genai.errors.UnknownApiResponseError as error:
+                raise RetryableError(f"the response is not JSON: {error}", kind="bad-response") from None
+            except genai.errors.APIError as error:
+                raise EndpointError(error.code, error.details, getattr(error.response, "headers", None)) from None
+            except (RetryableError, EndpointError, UserError):
+                raise
+            except Exception as error:
+                package = type(error).__module__.split(".")[0]
+                if package in ("httpx", "httpx2", "httpcore", "httpcore2"):
+                    raise connection_error(error) from None
+                raise
 
-    def _thinking(self, types: Any) -> Any:
-        if self.thinking is None:
-            return None
-        if self.thinking.lstrip("-").isdigit():
-            return types.ThinkingConfig(thinking_budget=int(self.thinking), include_thoughts=int(self.thinking) != 0)
-        return types.ThinkingConfig(thinking_level=self.thinking, include_thoughts=True)
+        return await self.without_rejected(list(optional), ask)
 
 
 def _package() -> Any:
@@ -172,42 +175,24 @@ def _client(genai: Any, endpoint: Endpoint) -> tuple[Any, Any]:
     return genai.Client(api_key=endpoint.key() or "none", vertexai=False, http_options=options).aio, pool
 
 
-def _content(types: Any, turn: Turn) -> Any:
-    parts = []
-    if turn.image is not None:
-        head, _, data = turn.image.partition(";base64,")
-        parts.append(types.Part.from_bytes(data=base64.b64decode(data), mime_type=head.removeprefix("data:")))
-    role = "model" if turn.role == "assistant" else "user"
-    return types.Content(role=role, parts=[*parts, types.Part.from_text(text=turn.text)])
-
-
 def read_content(body: Mapping[str, Any]) -> Reply:
     """A response of generateContent.
 
     Raises:
         RetryableError: it holds no candidate, and no reason why.
     """
-    usage = as_object(body.get("usageMetadata"))
-    prompt = count(usage.get("promptTokenCount")) or None
-    thoughts, answer = count(usage.get("thoughtsTokenCount")), count(usage.get("candidatesTokenCount"))
-    spoken = None if answer is None else answer + (thoughts or 0)
-    counts: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion_count(prompt, spoken, count(usage.get("totalTokenCount")), None),
-        "cached_tokens": count(usage.get("cachedContentTokenCount")),
-        "reasoning_tokens": thoughts,
-        "model": str(body["modelVersion"])[:100] if body.get("modelVersion") else None,
-    }
+    model = str(body["modelVersion"])[:100] if body.get("modelVersion") else None
     candidate = next(map(as_object, as_list(body.get("candidates"))), None)
     if candidate is None:
         blocked = as_object(body.get("promptFeedback")).get("blockReason")
         if blocked is None:
             raise RetryableError("the response holds no candidate", kind="no-choice")
-        return Reply(refusal=f"the prompt was blocked: {blocked}", **counts)
+        return Reply(refusal=f"the prompt was blocked: {blocked}", model=model, **token_counts(body))
     parts = list(map(as_object, as_list(as_object(candidate.get("content")).get("parts"))))
     return Reply(
         "".join(text_of(part.get("text")) for part in parts if not part.get("thought")),
         str(candidate.get("finishReason") or "stop"),
         reasoning="".join(text_of(part.get("text")) for part in parts if part.get("thought")),
-        **counts,
+        model=model,
+        **token_counts(body),
     )

@@ -139,17 +139,13 @@ class OpenAIBatches:
                 return self.adapter.outcome_of_body(item, body)
             inner = body.get("error") if isinstance(body, dict) else None
             return outcome_of_error(EndpointError(status, body if inner or not error else {"error": error}))
-        except EndpointError as found:
-            return self._final(found)
+        except EndpointError as found:  # inside a 200
+            try:
+                return outcome_of_error(found)
+            except UserError as mistake:
+                return Failed(f"http-{found.status}", str(mistake))
         except (UserError, ValueError) as mistake:  # the others of the batch were worked on nevertheless
             return Failed(f"http-{status}" if status != 200 else "not-json", str(mistake))
-
-    def _final(self, error: EndpointError) -> Outcome:
-        """The outcome of an error inside a 200."""
-        try:
-            return outcome_of_error(error)
-        except UserError as mistake:
-            return Failed(f"http-{error.status}", str(mistake))
 
     @property
     def _client(self) -> openai.AsyncOpenAI:

@@ -10,23 +10,19 @@ from typing import Any, Literal
 import openai
 
 from harness.adapters import endpoint_images
-from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import Clients
-from harness.adapters.endpoint_errors import EndpointError, of_sdk
+from harness.adapters.endpoint_client import Clients, Endpoint
+from harness.adapters.endpoint_errors import REJECTED, EndpointError, of_sdk
 from harness.adapters.endpoint_images import Turn, answer_schema
-from harness.adapters.endpoint_parameters import REJECTED
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply
-from harness.adapters.endpoint_vision import VisionEndpoint, check_choices, check_more_than_0
+from harness.adapters.endpoint_reply import Reply, read_json
+from harness.adapters.endpoint_vision import VisionEndpoint, check_choices, check_more_than_0, extra_fields
 from harness.adapters.openai_batch import OpenAIBatches
 from harness.adapters.openai_wire import (
     RequestParameters,
     chat_body,
     check_reachable,
     connect,
-    extra_fields,
     read_chat,
-    read_json,
     read_responses,
     responses_body,
     served_model,

@@ -11,30 +11,21 @@ from urllib.parse import urlsplit
 
 import openai
 
-from harness.adapters.endpoint_address import Endpoint
-from harness.adapters.endpoint_client import CONNECT_S, http_client
+from harness.adapters.endpoint_client import CONNECT_S, Endpoint, http_client
 from harness.adapters.endpoint_errors import (
+    ITS_VALUE,
     EndpointError,
     ResponseRefused,
-    error_in_success,
-    in_short,
-    of_sdk,
-    outcome_of_error,
-)
-from harness.adapters.endpoint_images import Turn
-from harness.adapters.endpoint_parameters import ITS_VALUE, is_rejection, rejected_among
-from harness.adapters.endpoint_prices import Price
-from harness.adapters.endpoint_reply import (
-    Reply,
     as_list,
     as_object,
-    completion_count,
-    count,
-    ending_of,
-    listed_tokens,
-    text_of,
-    thoughts_of,
+    in_short,
+    is_rejection,
+    of_sdk,
+    outcome_of_error,
+    rejected_among,
 )
+from harness.adapters.endpoint_images import Turn
+from harness.adapters.endpoint_reply import Reply, ending_of, listed_tokens, text_of, thoughts_of, token_counts
 from harness.types import RetryableError, UserError
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -167,18 +158,22 @@ class RequestParameters:
             if other in self.found:
                 return None
             return replace(self, limit_name=other, found={**self.found, self.limit_name: "rejected"})
-        if (name := rejected_among(error, [name for name, value in self._optional().items() if value])) is not None:
+        thinks = self.effort is not None
+        sent = {
+            "schema": self.schema,
+            "logprobs": self.logprobs,
+            "temperature": self.temperature is not None,
+            "reasoning_summary": thinks and self.summary and self.responses,
+            "reasoning_effort": thinks,
+            "store": self.unstored and self.responses,
+            **dict.fromkeys(self.extra, True),
+        }
+        if (name := rejected_among(error, [name for name, is_sent in sent.items() if is_sent])) is not None:
             return self.dropping(name, "rejected")
         if unexplained and error.status in (400, 422) and not error.param and (self.schema or self.logprobs):
             plainer = self.dropping("schema", "rejected") if self.schema else self
             return plainer.dropping("logprobs", "rejected") if self.logprobs else plainer
         return None
-
-    def _optional(self) -> dict[str, bool]:
-        named = {"schema": self.schema, "logprobs": self.logprobs, "temperature": self.temperature is not None}
-        thinks = self.effort is not None
-        named |= {"reasoning_summary": thinks and self.summary and self.responses, "reasoning_effort": thinks}
-        return named | {"store": self.unstored and self.responses} | dict.fromkeys(self.extra, True)
 
     def dropping(self, name: str, why: str) -> RequestParameters:
         """Without one of the optional parameters."""
@@ -204,93 +199,7 @@ class RequestParameters:
         return noted
 
 
-def extra_fields(text: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """The setting `extra_body`.
-
-    Raises:
-        UserError: it is no JSON object.
-    """
-    try:
-        fields = json.loads(text) if isinstance(text, str) else dict(text or {})
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        example = 'extra_body={"chat_template_kwargs":{"enable_thinking":false}}'
-        raise UserError(f"extra_body: expected a JSON object, such as {example}, got {text!r}")
-    return fields
-
-
 # -------------------------------------------------------------------------------------------------------- the two APIs
-
-ANSWERS = {"choices", "output", "content", "candidates"}
-"""Keys of what holds an answer."""
-
-
-def read_json(body: Any, price: Price) -> dict[str, Any]:
-    """A response's JSON object, also if its headers call it text.
-
-    Args:
-        price: for what an error cost that came after the work was begun.
-
-    Raises:
-        EndpointError: it is an error after all.
-        RetryableError: it is a part of one, or empty.
-        ValueError: it is none.
-    """
-    if isinstance(body, str):
-        try:
-            body = unstreamed(body) or json.loads(body)
-        except (ValueError, RecursionError):
-            start = in_short(body)[:80]
-            if start[:1] in ("", "{", "["):
-                raise RetryableError(f"the response is no whole JSON: {start!r}", kind="bad-response") from None
-            raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
-    if not isinstance(body, dict):
-        raise ValueError(
-            f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"
-        )
-    answer: dict[str, Any] = _unwrapped(body)
-    if (error := error_in_success(answer)) is not None:
-        usage = _with_counts(Reply(), as_object(answer.get("usage"))).usage(price)
-        unknown = usage.prompt_tokens is None and answer.get("choices")
-        error.cost_usd = None if unknown else usage.cost_usd or 0.0
-        raise error
-    return answer
-
-
-def _unwrapped(body: dict[str, Any]) -> dict[str, Any]:
-    """An answer without the envelope that some gateways put it in."""
-    held = [as_object(body.get(name)) for name in ("data", "result", "response")]
-    return next((inner for inner in held if ANSWERS & set(inner)), body) if not ANSWERS & set(body) else body
-
-
-def unstreamed(text: str) -> dict[str, Any] | None:
-    """The response in a stream of events, which some proxies send unasked; None if it is none.
-
-    Raises:
-        ValueError: an event is no JSON.
-    """
-    data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-    events: list[dict[str, Any]] = [as_object(json.loads(line)) for line in data if line and line != "[DONE]"]
-    if not events:
-        return None
-    for event in reversed(events):
-        if whole := event.get("response"):  # the Responses API's last event
-            return as_object(whole)
-        if event.get("error") or any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
-            return as_object(event)
-    choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices"))[:1])]
-    deltas = [as_object(choice.get("delta")) for choice in choices]
-    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    message = {
-        "content": "".join(text_of(delta.get("content")) for delta in deltas),
-        "reasoning": "".join(thoughts_of(delta) for delta in deltas),
-    }
-    counted = [event["usage"] for event in events if event.get("usage")]
-    choice = {"message": message, "finish_reason": ends[-1] if ends else "interrupted: the stream broke off"}
-    return {**events[0], "choices": [choice] if choices else [], "usage": counted[-1] if counted else None}
 
 
 def chat_body(model: str, turns: Sequence[Turn], detail: str | None) -> dict[str, Any]:
@@ -316,14 +225,14 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
     if not isinstance(choice, dict):
         feedback = as_object(body.get("prompt_feedback") or body.get("promptFeedback"))
         if blocked := feedback.get("block_reason") or feedback.get("blockReason"):
-            return _with_counts(Reply(refusal=f"the prompt was blocked: {blocked}"), as_object(body.get("usage")))
+            return Reply(refusal=f"the prompt was blocked: {blocked}", **token_counts(body))
         raise RetryableError(f"the response holds no choice: {in_short(json.dumps(body))[:200]}", kind="no-choice")
     message = as_object(choice.get("message"))
     parts = [part for part in as_list(message.get("content")) if isinstance(part, dict)]
     said, finish = _said(choice, message), str(choice.get("finish_reason") or "stop")
     if not said and ending_of(finish) == "done":  # the gateway's word; the vendor's may say why nothing came
         finish = str(choice.get("native_finish_reason") or finish)
-    reply = Reply(
+    return Reply(
         said,
         finish,
         text_of(message.get("refusal")) or "".join(text_of(part.get("refusal")) for part in parts),
@@ -331,8 +240,8 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
         listed_tokens(as_object(choice.get("logprobs")).get("content")),
         _name(body.get("model")),
         _name(body.get("system_fingerprint")),
+        **token_counts(body),
     )
-    return _with_counts(reply, as_object(body.get("usage")))
 
 
 def _said(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str:
@@ -386,35 +295,14 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
     finish = str(body.get("status") or "completed")
     if finish == "incomplete":
         finish = str(as_object(body.get("incomplete_details")).get("reason") or "incomplete")
-    reply = Reply(
+    return Reply(
         "".join(text_of(part.get("text")) for part in texts) or text_of(body.get("output_text")),
         finish if finish not in ("in_progress", "queued") else f"interrupted: {finish}",
         "".join(text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
         "\n".join(text_of(as_object(thought).get("text")) for thought in thoughts).strip(),
         tuple(token for part in texts for token in listed_tokens(part.get("logprobs"))),
         _name(body.get("model")),
-    )
-    return _with_counts(reply, as_object(body.get("usage")))
-
-
-def _with_counts(reply: Reply, usage: Mapping[str, Any]) -> Reply:
-    """The reply with tokens, by whichever names they are counted; 0 for a whole prompt is no count."""
-    prompt = count(usage.get("prompt_tokens", usage.get("input_tokens"))) or None
-    # Anthropic's names: what went into its cache, or came from there, is counted beside the prompt.
-    cache = [count(usage.get(name)) or 0 for name in ("cache_creation_input_tokens", "cache_read_input_tokens")]
-    if prompt is not None and ("prompt_tokens" not in usage or sum(cache) > prompt):
-        prompt += sum(cache)
-    completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
-    total = count(usage.get("total_tokens"))
-    inward = as_object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    outward = as_object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    thoughts = count(outward.get("reasoning_tokens", usage.get("reasoning_tokens")))
-    return replace(
-        reply,
-        prompt_tokens=prompt,
-        completion_tokens=completion_count(prompt, completion, total, thoughts),
-        cached_tokens=count(inward.get("cached_tokens", usage.get("prompt_cache_hit_tokens", cache[1] or None))),
-        reasoning_tokens=thoughts,
+        **token_counts(body),
     )
 
 

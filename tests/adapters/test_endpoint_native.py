@@ -321,6 +321,17 @@ def test_what_gemini_says_in_a_200(
     assert words in outcome.message
 
 
+def test_an_error_after_geminis_answer_was_begun_costs_what_it_took(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    error = {"code": 400, "message": "bad image", "status": "INVALID_ARGUMENT"}
+    endpoint.reply = answering("gemini", lambda: gemini_says("awe bec", error=error))
+    (outcome,) = driven(built("gemini", url, price_in=1.0, price_out=10.0), item("a", picture()))
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "http-400"
+    assert outcome.usage.cost_usd == pytest.approx((100 * 1.0 + 49 * 10.0) / 1e6)
+
+
 @pytest.mark.parametrize("counted", [{"promptTokenCount": "many"}, {"promptTokenCount": -5}, [], None, {"x": {}}])
 def test_odd_counts_of_gemini_leave_the_answer(endpoint: Endpoint, url: str, picture: Picture, counted: Any) -> None:
     endpoint.reply = answering("gemini", lambda: gemini_says(SAID, usageMetadata=counted))

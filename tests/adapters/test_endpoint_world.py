@@ -16,8 +16,8 @@ from asking_openai import driven, loaded
 from seeing import asked_for_colour, colour_of, seeing, shown
 from servers import Endpoint, Reply, answered, error, serving
 
-from harness.adapters.endpoint_address import Endpoint as Address
-from harness.adapters.endpoint_address import is_loopback
+from harness.adapters.endpoint_client import Endpoint as Address
+from harness.adapters.endpoint_client import is_loopback
 from harness.adapters.openai_chat import OpenAIChat
 from harness.infer.throttle import Clock
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError

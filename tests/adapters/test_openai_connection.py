@@ -12,7 +12,7 @@ from adapter_samples import Picture, item
 from asking_openai import ask, check_reachable, loaded
 from servers import Endpoint, Reply, error
 
-from harness.adapters.endpoint_address import Endpoint as Connected
+from harness.adapters.endpoint_client import Endpoint as Connected
 from harness.adapters.openai_chat import OpenAIChat
 from harness.adapters.openai_wire import connect
 from harness.types import Answer, UserError
