@@ -153,9 +153,9 @@ class CaptionEngine:
             are_all = self._owns_meteor and number == 0 and len(part) < _TEXTS_AT_ONCE
             if meteor_follows and new and not are_all:
                 self._meteor.start()
-            tokens |= self._ask_tokeniser(new)
+            asked = self._ask_tokeniser(new)
             if meteor_follows and new and are_all:
-                self._meteor.start(set(tokens.values()))
+                self._meteor.start({*tokens.values(), *asked.values()})
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Have the tokens of texts ready.

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from harness.tasks.metrics.base import FloatArray
 
 Pair: TypeAlias = tuple[str, str]
+T = TypeVar("T")
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS tokens (key BLOB PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -74,20 +75,18 @@ class CaptionStore:
 
     def tokens(self, jar: str, texts: Iterable[str]) -> dict[str, str]:
         """The tokens of those texts that are known."""
-        names = {_key(jar, text): text for text in texts}
-        return {names[key]: value for key, value in self._find("tokens", names)}
+        return dict(self._find("tokens", ((_key(jar, text), text) for text in texts)))
 
     def add_tokens(self, jar: str, found: Mapping[str, str]) -> None:
         """Keep the tokens of texts."""
-        rows = [(_key(jar, text), tokens) for text, tokens in found.items()]
+        rows = ((_key(jar, text), tokens) for text, tokens in found.items())
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?)", rows)
 
     def matches(self, jar: str, pairs: Iterable[Pair]) -> dict[Pair, FloatArray]:
         """The statistics (23,) of those pairs that are known."""
-        names = {_key(jar, *pair): pair for pair in pairs}
-        found = self._find("matches", names)
-        return {names[key]: np.frombuffer(value, dtype=np.uint16).astype(np.float64) for key, value in found}
+        found = self._find("matches", ((_key(jar, *pair), pair) for pair in pairs))
+        return {pair: np.frombuffer(value, dtype=np.uint16).astype(np.float64) for pair, value in found}
 
     def add_matches(self, jar: str, pairs: Sequence[Pair], statistics: FloatArray) -> None:
         """Keep the statistics (n, 23) of n pairs, which are numbers of words."""
@@ -99,11 +98,13 @@ class CaptionStore:
             self._database.commit()
             self._uncommitted = 0
 
-    def _find(self, table: str, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, Any]]:
-        keys = iter(wanted)
-        while part := list(islice(keys, _AT_ONCE)):
+    def _find(self, table: str, wanted: Iterable[tuple[bytes, T]]) -> Iterator[tuple[T, Any]]:
+        """Values of those that are known, of (key, what it stands for)."""
+        pairs = iter(wanted)
+        while part := dict(islice(pairs, _AT_ONCE)):
             marks = ",".join("?" * len(part))
-            yield from self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", part)
+            found = self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", list(part))
+            yield from ((part[key], value) for key, value in found)
 
 
 def _open(path: Path) -> sqlite3.Connection:

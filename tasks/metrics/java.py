@@ -107,7 +107,8 @@ def ptb_tokenise(texts: Sequence[str]) -> list[str]:
 
     with tempfile.TemporaryDirectory(prefix="ptb-") as folder:
         source = Path(folder) / "captions.txt"
-        source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        with source.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
         command = [require_java(), *JAVA_OPTIONS, "-cp", str(jars()["ptb"]), "edu.stanford.nlp.process.PTBTokenizer"]
         options = ["-encoding", "UTF-8", "-preserveLines", "-lowerCase", str(source)]
         try:
