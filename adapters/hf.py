@@ -23,9 +23,8 @@ from harness.adapters.hf_model import (
 )
 from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import FURTHER, TRIAL_PROMPT, Trial, batch_error, check_image_is_seen, score_error
-from harness.adapters.images import ImagePrefetcher
+from harness.adapters.local import ImagePrefetcher, answer_by_scores
 from harness.adapters.shots import Shot, choose_shots, shots_identity
-from harness.adapters.statements import answer_by_scores
 from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError
@@ -138,7 +137,14 @@ class HFVisionLanguage(LocalAdapter):
         trials = [check_image_is_seen(self._model, self._reader, prompt) for prompt in prompts]
         if self.probabilities:
             self._scorers = self._usable_scorers(trials)
-        self._check_batches(self._reader, trials[-1])
+        tolerance = self._tolerance()
+        if batch_error(self._model, self._reader, trials[-1]) > tolerance:
+            name = self.settings.checkpoint
+            print(
+                f"{name}: answers depend on the images beside them, so that each is asked about alone", file=sys.stderr
+            )
+            self._largest_batch = 1
+        self._pads_prompts = batch_error(self._model, self._reader, trials[-1], further=FURTHER) <= tolerance
         self._loaded = {
             "commit": getattr(self._model.config, "_commit_hash", None),
             "device": str(self._model.device),
@@ -147,16 +153,6 @@ class HFVisionLanguage(LocalAdapter):
             "template_sha256": hashlib.sha256((self._reader.template or "").encode()).hexdigest(),
             "image_tokens": trials[-1].image_tokens,
         }
-
-    def _check_batches(self, reader: PromptReader, trial: Trial) -> None:
-        """Find out which images may be asked about at once without changing each other's answers."""
-        name, tolerance = self.settings.checkpoint, self._tolerance()
-        if batch_error(self._model, reader, trial) > tolerance:
-            print(
-                f"{name}: answers depend on the images beside them, so that each is asked about alone", file=sys.stderr
-            )
-            self._largest_batch = 1
-        self._pads_prompts = batch_error(self._model, reader, trial, further=FURTHER) <= tolerance
 
     def _usable_scorers(self, trials: Sequence[Trial]) -> list[str]:
         """The ways to score labels that agree with generation on every trial, quickest first."""
@@ -219,38 +215,32 @@ class HFVisionLanguage(LocalAdapter):
         failures = [Failed("ImageError", str(p)) if isinstance(p, ImageError) else None for p in images]
         shown = [(i, p) for i, p in zip(items, images, strict=True) if not isinstance(p, ImageError)]
         answers: list[Outcome] = []
-        for _, group in groupby(shown, key=self._batch_of):
+        # asked about at once: images with the same labels, and with the same prompt if padding changes answers
+        kinds = groupby(shown, key=lambda one: (one[0].labels, None if self._pads_prompts else one[0].prompt))
+        for _, group in kinds:
             answers += self._answer(list(group))
         remaining = iter(answers)
         return [next(remaining) if failure is None else failure for failure in failures]
 
-    def _batch_of(self, shown: Shown) -> tuple[object, ...]:
-        """What images have in common that are asked about at once: the prompt too, where padding changes answers."""
-        item, _ = shown
-        return item.labels, None if self._pads_prompts else item.prompt
-
     def _answer(self, shown: Sequence[Shown]) -> list[Outcome]:
-        """Answer items of one kind in batches that fit into memory."""
+        """Answer items of one kind in batches that fit into memory: one that does not is halved, and stays halved."""
+        import torch
+
         outcomes: list[Outcome] = []
         while len(outcomes) < len(shown):
             start = len(outcomes)
             batch = shown[start : start + (self._largest_batch or len(shown))]
-            outcomes += self._answer_or_halve(batch)
+            try:
+                outcomes += self._answer_batch(batch)
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error).split(". ", 1)[0]
+            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the tensors alive
+            if len(batch) == 1:
+                outcomes.append(Failed("OutOfMemory", f"one image does not fit into memory: {message}"))
+            else:
+                self._largest_batch = len(batch) // 2
         return outcomes
-
-    def _answer_or_halve(self, batch: Sequence[Shown]) -> list[Outcome]:
-        """The batch's outcomes; none, and a smaller `_largest_batch`, if it was too large for the memory."""
-        import torch
-
-        try:
-            return self._answer_batch(batch)
-        except torch.OutOfMemoryError as error:
-            message = str(error).split(". ", 1)[0]
-        torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the tensors alive
-        if len(batch) == 1:
-            return [Failed("OutOfMemory", f"one image does not fit into memory: {message}")]
-        self._largest_batch = len(batch) // 2
-        return []
 
     def _answer_batch(self, batch: Sequence[Shown]) -> list[Outcome]:
         started = time.monotonic()

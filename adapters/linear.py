@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
 
 from harness.adapters.base import LocalAdapter
-from harness.adapters.images import open_all
+from harness.adapters.local import open_all
 from harness.adapters.nearest import encode_training, load_encoder, pooled
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, UserError
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from harness.adapters.base import LocalAdapter
-from harness.adapters.images import open_all
+from harness.adapters.local import answer_by_scores, open_all
 from harness.adapters.majority import commonest
-from harness.adapters.statements import answer_by_scores
 from harness.types import Answer, Example, Failed, ImageError, Item, Outcome, Usage, UserError
 
 if TYPE_CHECKING:
@@ -91,25 +90,26 @@ class Nearest(LocalAdapter):
             raise UserError("nearest answers only after fit(training examples) and load()")
         images = open_all([item.image for item in items])
         readable = [image for image in images if not isinstance(image, ImageError)]
-        neighbours: Iterator[int] = iter(())
+        nearest: Iterator[int] = iter(())
         if readable:
             similarity = pooled(self._network, readable) @ self._features.T  # (B, N)
-            neighbours = iter(similarity.argmax(dim=1).tolist())
-        return [
-            Failed("ImageError", str(image))
-            if isinstance(image, ImageError)
-            else self._answer(item, self._training[next(neighbours)])
-            for item, image in zip(items, images, strict=True)
-        ]
-
-    def _answer(self, item: Item, neighbour: Example) -> Answer:
-        """What people said about the neighbour; of statements, the one that shares most words with that."""
-        if not item.statements:
-            return answer_of(neighbour)
-        near = [shared_words(s.explanation, neighbour) for s in item.statements]
-        if len(near) == 1:  # true if it shares more with the neighbour than with training images on average
-            near[0] -= mean(shared_words(item.statements[0].explanation, other) for other in self._training[:AVERAGED])
-        return answer_by_scores(item, near, Usage())
+            nearest = iter(similarity.argmax(dim=1).tolist())
+        outcomes: list[Outcome] = []
+        for item, image in zip(items, images, strict=True):
+            if isinstance(image, ImageError):
+                outcomes.append(Failed("ImageError", str(image)))
+                continue
+            neighbour = self._training[next(nearest)]
+            if not item.statements:
+                outcomes.append(answer_of(neighbour))
+                continue
+            # the statement that shares most words with what people said about the neighbour
+            near = [shared_words(s.explanation, neighbour) for s in item.statements]
+            if len(near) == 1:  # true if it shares more with the neighbour than with training images on average
+                said = item.statements[0].explanation
+                near[0] -= mean(shared_words(said, other) for other in self._training[:AVERAGED])
+            outcomes.append(answer_by_scores(item, near, Usage()))
+        return outcomes
 
 
 def answer_of(neighbour: Example) -> Answer:

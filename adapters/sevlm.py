@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters.base import LocalAdapter, Teacher, TrainRequest
-from harness.adapters.images import open_all
-from harness.adapters.statements import GREY, answer_by_scores
+from harness.adapters.local import GREY, answer_by_scores, open_all
 from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import (
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from sevlm.checkpoint import SEVLM
     from sevlm.data import TrainingExample
     from sevlm.generation import Generated
-    from sevlm.recipe import Recipe
     from sevlm.vad import VADLexicon
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -100,10 +98,12 @@ class SEVLMAdapter(LocalAdapter):
         from sevlm.checkpoint import digests
 
         lexicon, folder = self._lexicon(), self._folder()
+        own = 1 if self._config is None else self._config.n_best
+        drawn = own if self.n_best is None else self.n_best
         return {
             "checkpoint": {"hub": self.hub_id, "commit": folder.name} if self.hub_id else digests(folder.resolve()),
             "lexicon": None if lexicon is None else {"name": lexicon.name, "sha256": lexicon.fingerprint()},
-            "decoding": self._decoding(),
+            "decoding": "greedy" if drawn == 1 else f"best of {drawn}",
             "max_new_tokens": self.max_new_tokens,
             "probabilities": self.probabilities,
             "dtype": self.dtype,
@@ -126,11 +126,6 @@ class SEVLMAdapter(LocalAdapter):
         with contextlib.suppress(SEVLMError):  # a damaged file is reported when it is loaded
             return SEVLMConfig.load(config) if config.is_file() else None
         return None
-
-    def _decoding(self) -> str:
-        own = 1 if self._config is None else self._config.n_best
-        count = own if self.n_best is None else self.n_best
-        return "greedy" if count == 1 else f"best of {count}"
 
     def load(self) -> None:
         """Load weights, image encoder and lexicon.
@@ -177,47 +172,36 @@ class SEVLMAdapter(LocalAdapter):
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order; an unreadable image fails alone."""
-        images = open_all([item.image for item in items])
-        outcomes: list[Outcome | None] = [
-            Failed("ImageError", str(image)) if isinstance(image, ImageError) else None for image in images
-        ]
-        readable = [index for index, image in enumerate(images) if not isinstance(image, ImageError)]
-        told = [index for index in readable if items[index].statements]
-        for index in told:
-            image = images[index]
-            assert not isinstance(image, ImageError)
-            outcomes[index] = self._told_apart(items[index], image)
-        readable = [index for index in readable if index not in told]
-        kinds = groupby(readable, key=lambda index: (items[index].labels, items[index].explanations))
-        for (labels, explained), group in kinds:
-            indices = list(group)
-            shown = [image for i in indices if not isinstance(image := images[i], ImageError)]
-            meta = [self._meta.get(items[i].id, "") for i in indices]
-            for index, (one, usage) in zip(indices, self._generated(shown, labels, meta), strict=True):
-                outcomes[index] = self._rated(read_answer(one, labels, usage, explained), one, items[index].ratings)
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    def _told_apart(self, item: Item, image: Image) -> Outcome:
-        """The statement that this image makes likelier than a grey one does, by mean log-probability per token."""
         from PIL import Image as pil
 
         if self._model is None:
             raise UserError("sevlm answers only after load()")
-        started = time.monotonic()
-        captions = [(s.emotion, s.explanation) for s in item.statements]
-        both = self._model.score_explanations([image, pil.new("RGB", image.size, GREY)], [captions, captions])
-        gained = (both[0] - both[1]).tolist()
-        return answer_by_scores(item, gained, Usage(time.monotonic() - started))
-
-    def _generated(
-        self, images: Sequence[Image], labels: Sequence[str], meta: Sequence[str]
-    ) -> list[tuple[Generated, Usage]]:
-        if self._model is None:
-            raise UserError("sevlm answers only after load()")
-        started = time.monotonic()
-        generated = self._model.generate(images, labels if self.probabilities else None, meta=meta, n_best=self.n_best)
-        share = (time.monotonic() - started) / len(images)
-        return [(one, Usage(share, None, len(one.token_ids))) for one in generated]
+        outcomes: list[Outcome | None] = [None] * len(items)
+        asked: list[tuple[int, Image]] = []
+        for index, image in enumerate(open_all([item.image for item in items])):
+            if isinstance(image, ImageError):
+                outcomes[index] = Failed("ImageError", str(image))
+            elif items[index].statements:
+                # the one that this image makes likelier than a grey one does, by mean log-probability per token
+                started = time.monotonic()
+                captions = [(s.emotion, s.explanation) for s in items[index].statements]
+                both = self._model.score_explanations([image, pil.new("RGB", image.size, GREY)], [captions, captions])
+                gained = (both[0] - both[1]).tolist()
+                outcomes[index] = answer_by_scores(items[index], gained, Usage(time.monotonic() - started))
+            else:
+                asked.append((index, image))
+        kinds = groupby(asked, key=lambda one: (items[one[0]].labels, items[one[0]].explanations))
+        for (labels, explained), group in kinds:
+            shown = list(group)
+            meta = [self._meta.get(items[index].id, "") for index, _ in shown]
+            scored = labels if self.probabilities else None
+            started = time.monotonic()
+            generated = self._model.generate([image for _, image in shown], scored, meta=meta, n_best=self.n_best)
+            share = (time.monotonic() - started) / len(shown)
+            for (index, _), one in zip(shown, generated, strict=True):
+                answer = read_answer(one, labels, Usage(share, None, len(one.token_ids)), explained)
+                outcomes[index] = self._rated(answer, one, items[index].ratings)
+        return [outcome for outcome in outcomes if outcome is not None]
 
     def _rated(self, outcome: Outcome, generated: Generated, scales: Mapping[str, tuple[float, float]]) -> Outcome:
         """The answer with the VAD head's numbers brought from -1..1 to the task's scales, if both exist."""
@@ -265,10 +249,24 @@ class SEVLMAdapter(LocalAdapter):
         Raises:
             UserError: no lexicon, or anything else that the user can fix.
         """
+        from sevlm.recipe import load_recipe
         from sevlm.train import train
 
+        settings = dict(request.settings)
         try:
-            recipe = _recipe(request)
+            recipe = load_recipe(settings.pop("config", "demo" if request.task.illustrative else "official"))
+            if request.lexicon is not None:
+                settings["lexicon"] = str(request.lexicon.resolve())
+            elif "lexicon" not in settings and not request.task.illustrative:
+                raise UserError(
+                    f"sevlm: training on {request.task.name} needs a VAD lexicon; add: --lexicon FILE "
+                    "(NRC-VAD, Glasgow or Warriner), or lexicon=vader (valence only, not the published SEVLM)"
+                )
+            if not request.task.explanations:  # nothing to compare texts with
+                settings.setdefault("keep_best_by", "accuracy")
+            if request.init_from is not None:
+                settings["init_from"] = str(request.init_from)
+            recipe = recipe.updated({"seed": request.seed} | settings)
             if recipe.training.lexicon == "vader":
                 print("sevlm: the lexicon measures valence only, so this is not the published SEVLM")
             examples = training_examples(request.train, request.task, request.teachers)
@@ -290,25 +288,6 @@ def read_answer(generated: Generated, labels: Sequence[str], usage: Usage, expla
     explanation = generated.explanation if generated.emotion == found.emotion else found.explanation
     explanation = explanation or found.explanation
     return dataclasses.replace(found, explanation=explanation, emotion_probs=generated.label_probs)
-
-
-def _recipe(request: TrainRequest) -> Recipe:
-    from sevlm.recipe import load_recipe
-
-    settings = dict(request.settings)
-    recipe = load_recipe(settings.pop("config", "demo" if request.task.illustrative else "official"))
-    if request.lexicon is not None:
-        settings["lexicon"] = str(request.lexicon.resolve())
-    elif "lexicon" not in settings and not request.task.illustrative:
-        raise UserError(
-            f"sevlm: training on {request.task.name} needs a VAD lexicon; add: --lexicon FILE "
-            "(NRC-VAD, Glasgow or Warriner), or lexicon=vader (valence only, not the published SEVLM)"
-        )
-    if not request.task.explanations:  # nothing to compare texts with
-        settings.setdefault("keep_best_by", "accuracy")
-    if request.init_from is not None:
-        settings["init_from"] = str(request.init_from)
-    return recipe.updated({"seed": request.seed} | settings)
 
 
 def training_examples(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adapter_samples import example, item
 
-from harness.adapters.crowd import Crowd
+from harness.adapters.people import Crowd
 from harness.types import Answer, Example, Failed
 
 NOWHERE = Path("nowhere.png")

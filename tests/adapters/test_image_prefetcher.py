@@ -9,8 +9,8 @@ import pytest
 from adapter_samples import LABELS, Picture, example
 
 from harness.adapters import LocalAdapter
-from harness.adapters import images as decoding
-from harness.adapters.images import ImagePrefetcher
+from harness.adapters import local as decoding
+from harness.adapters.local import ImagePrefetcher
 from harness.infer.local import AUTO, Asked, BatchGrowth, InProcessModel
 from harness.types import Answer, ImageError, Item, Outcome
 

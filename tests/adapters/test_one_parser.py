@@ -20,7 +20,7 @@ from sevlm.tokenization import split_caption
 
 LABELS = ("contentment", "fear", "awe")
 PARSER = "harness.tasks.parser"
-SPEECHLESS = ("nearest", "linear", "majority", "human", "crowd", "statements")
+SPEECHLESS = ("nearest", "linear", "majority", "people", "local")
 """Modules whose answers come from people or from scores: there is no text to be read."""
 TEXTS = [
     "◁think▷It evokes fear because of the cliff.◁/think▷contentment because the lake is calm",

@@ -1,4 +1,4 @@
-"""Decoding many images at once, with each failure kept beside its image."""
+"""What models on this machine share: images decoded ahead of them, and statements told apart by their scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.images import open_image
-from harness.types import ImageError
+from harness.types import Answer, ImageError, Item, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,3 +56,23 @@ class ImagePrefetcher:
         self._started.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="images")
+
+
+# -------------------------------------------------------------------------------------------------------- statements
+
+GREY = (128, 128, 128)
+"""What an image without content looks like; how much likelier the image makes a text is measured against it."""
+
+
+def answer_by_scores(item: Item, scores: Sequence[float], usage: Usage) -> Answer:
+    """The label of the best statement; of a single one, `true` if the image speaks for it (a score above 0).
+
+    Args:
+        item: its `statements` are what was scored, its `labels` what is answered: one for each, or true and false.
+        scores: how much the image speaks for each statement.
+        usage: what it cost.
+    """
+    best = max(range(len(scores)), key=lambda i: scores[i])
+    label = item.labels[best] if len(scores) > 1 else item.labels[0 if scores[0] > 0 else 1]
+    raw = ", ".join(f"{score:+.4f}" for score in scores)
+    return Answer(label, "", raw=f"scores of the statements: {raw}", usage=usage)
