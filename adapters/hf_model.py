@@ -9,7 +9,7 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -152,10 +152,19 @@ def load_model(settings: CheckpointSettings) -> Any:
     """The model in eval mode on its device.
 
     Raises:
-        UserError: as for the processor; also a device or an attention that is not there, bitsandbytes or accelerate
-            absent.
+        UserError: as for the processor; also a device or an attention that is not there, weights that are missing,
+            bitsandbytes or accelerate absent.
     """
-    _check_device(settings)
+    import torch
+
+    if settings.device is not None:
+        try:
+            torch.empty(1, device=settings.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA asserts
+            raise UserError(
+                f"device={settings.device}: cannot be used here ({first_line(error)}); give cpu, cuda or cuda:N, or "
+                "nothing"
+            ) from error
     arguments: dict[str, Any] = {"dtype": pick_dtype(settings), **_source(settings)}
     if settings.attention is not None:
         arguments["attn_implementation"] = settings.attention
@@ -169,20 +178,15 @@ def load_model(settings: CheckpointSettings) -> Any:
         placed = model if spread is not None else model.to(pick_device(settings))
     except Exception as error:
         raise _unavailable(settings, error) from error
-    _check_weights(settings, model, found["missing_keys"])
-    return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
-
-
-def _check_weights(settings: CheckpointSettings, model: Any, missing: Collection[str]) -> None:
-    """Refuse a checkpoint without some of its weights: transformers would go on with random ones."""
-    weights = dict(model.named_parameters(remove_duplicate=False))
+    # transformers would go on with random weights; one that is tied to another may be called missing
+    missing, weights = found["missing_keys"], dict(model.named_parameters(remove_duplicate=False))
     loaded = {weight.data_ptr() for name, weight in weights.items() if name not in missing}
-    # a weight that is tied to another one may be called missing
     random = sorted(name for name in missing if name not in weights or weights[name].data_ptr() not in loaded)
     if random:
         raise UserError(
             f"checkpoint {settings.checkpoint!r} lacks {len(random)} of its weights ({random[0]} …); is it whole?"
         )
+    return (placed if settings.lora is None else _with_lora(placed, settings.lora, settings.merged)).eval()
 
 
 def _auto_class(settings: CheckpointSettings) -> Any:
@@ -197,19 +201,6 @@ def _auto_class(settings: CheckpointSettings) -> Any:
     return getattr(transformers, next((name for name in names if name in own), names[1]))
 
 
-def _check_device(settings: CheckpointSettings) -> None:
-    import torch
-
-    if settings.device is None:
-        return
-    try:
-        torch.empty(1, device=settings.device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA asserts
-        raise UserError(
-            f"device={settings.device}: cannot be used here ({first_line(error)}); give cpu, cuda or cuda:N, or nothing"
-        ) from error
-
-
 def _with_lora(model: Any, folder: str, merge: bool) -> Any:
     """The model with LoRA weights in its layers, or added to its weights.
 
@@ -219,6 +210,7 @@ def _with_lora(model: Any, folder: str, merge: bool) -> Any:
     if importlib.util.find_spec("peft") is None:
         raise UserError("lora= needs peft; type: pip install 'sevlm-harness[lora]'")
     import peft
+    import torch
     from safetensors import SafetensorError
 
     try:
@@ -228,9 +220,14 @@ def _with_lora(model: Any, folder: str, merge: bool) -> Any:
         raise UserError(
             f"lora={folder}: these weights cannot be used with the checkpoint: {first_line(error)}"
         ) from error
+    adapted = wrapped.get_base_model()
     if not merge:
-        return wrapped.get_base_model()
-    _untie_adapted_head(wrapped.get_base_model())
+        return adapted
+    # an adapted output layer gets its own vocabulary: merged into a shared one, LoRA would change the input too
+    head, words = adapted.get_output_embeddings(), adapted.get_input_embeddings()
+    held = getattr(head, "base_layer", None)
+    if held is not None and held.weight.data_ptr() == words.weight.data_ptr():
+        held.weight = torch.nn.Parameter(held.weight.detach().clone(), requires_grad=False)
     return wrapped.merge_and_unload()
 
 
@@ -240,16 +237,6 @@ def without_future_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
-
-
-def _untie_adapted_head(model: Any) -> None:
-    """Give an output layer with LoRA weights its own vocabulary: in a shared one they would change the input too."""
-    import torch
-
-    head, words = model.get_output_embeddings(), model.get_input_embeddings()
-    held = getattr(head, "base_layer", None)
-    if held is not None and held.weight.data_ptr() == words.weight.data_ptr():
-        held.weight = torch.nn.Parameter(held.weight.detach().clone(), requires_grad=False)
 
 
 def lora_base(folder: str) -> str:
@@ -390,7 +377,9 @@ def generate(
         )
     prompt = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     tokens = output.sequences[:, prompt:]
-    lengths = [_length(row, end_tokens(model)) for row in tokens.tolist()]
+    ends = end_tokens(model)
+    # up to and including the first end token; None without one
+    lengths = [next((i for i, token in enumerate(row, start=1) if token in ends), None) for row in tokens.tolist()]
     truncated = [length is None for length in lengths]
     counted = [tokens.shape[1] if length is None else length for length in lengths]
     return Generated(tokens, counted, truncated, output.logits, getattr(output, "cache", None))
@@ -407,11 +396,6 @@ def end_tokens(model: Any) -> frozenset[int]:
     """Ids that end an answer."""
     ids = model.generation_config.eos_token_id
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
-
-
-def _length(row: Sequence[int], ends: frozenset[int]) -> int | None:
-    """Tokens up to and including the first end token, or None without one."""
-    return next((place + 1 for place, token in enumerate(row) if token in ends), None)
 
 
 # ---------------------------------------------------------------------- label probabilities

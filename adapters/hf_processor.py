@@ -112,19 +112,21 @@ class PromptReader:
             UserError: the tokenizer joins a label with the end of the prompt, so that it has no tokens of its own.
             ValueError: the prompts end so differently that a label's tokens depend on the row; ask row by row.
         """
-        ends = {tuple(row[-CONTEXT_TOKENS:]) for row in prompts}
-        first, *others = [[self._continuation(end, label) for label in labels] for end in sorted(ends)]
-        if any(other != first for other in others):
+        written = []
+        for end in sorted({tuple(row[-CONTEXT_TOKENS:]) for row in prompts}):
+            context = self.tokenizer.decode(list(end), skip_special_tokens=False) if end else ""
+            before, tokens = self._tokens(context), []
+            for label in labels:
+                whole = self._tokens(f"{context}{self._between(context)}{label}")
+                if whole[: len(before)] != before or len(whole) == len(before):
+                    raise UserError(
+                        f"label {label!r} has no tokens of its own after this prompt; type probabilities=false"
+                    )
+                tokens.append(whole[len(before) :])
+            written.append(tokens)
+        if any(tokens != written[0] for tokens in written):
             raise ValueError("labels are written differently after the prompts of this batch")
-        return first
-
-    def _continuation(self, end: Sequence[int], label: str) -> list[int]:
-        context = self.tokenizer.decode(list(end), skip_special_tokens=False) if end else ""
-        before = self._tokens(context)
-        whole = self._tokens(f"{context}{self._between(context)}{label}")
-        if whole[: len(before)] != before or len(whole) == len(before):
-            raise UserError(f"label {label!r} has no tokens of its own after this prompt; type probabilities=false")
-        return whole[len(before) :]
+        return written[0]
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []

@@ -97,18 +97,14 @@ def load_recipe(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: no such file, an unknown setting, a value of another type or out of range.
     """
-    given = dict(settings)
-    config = given.pop("config", None)
-    written = {} if config is None else read_yaml(_recipe_file(config), Recipe).model_dump(exclude_unset=True)
+    given, written = dict(settings), dict[str, Any]()
+    if (config := given.pop("config", None)) is not None:
+        shipped = {p.stem.removeprefix("llava_"): p for p in sorted(Path(__file__).parent.glob("llava_*.yaml"))}
+        path = shipped.get(config, Path(config))
+        if not path.exists():
+            raise UserError(f"--config {config}: no such file; shipped: {', '.join(shipped)}")
+        written = read_yaml(path, Recipe).model_dump(exclude_unset=True)
     return check_settings(written | given, Recipe, "llava")
-
-
-def _recipe_file(config: str) -> Path:
-    shipped = {p.stem.removeprefix("llava_"): p for p in sorted(Path(__file__).parent.glob("llava_*.yaml"))}
-    path = shipped.get(config, Path(config))
-    if not path.exists():
-        raise UserError(f"--config {config}: no such file; shipped: {', '.join(shipped)}")
-    return path
 
 
 @dataclass(frozen=True)
@@ -162,8 +158,15 @@ class Collator:
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         labels = ids.new_full(ids.shape, IGNORED)
         for row, (prompt, text) in enumerate(rendered):
+            # how many tokens stand for the image makes no difference to how many the answer has
+            asked, whole = (
+                list(self.reader.tokenizer(part, add_special_tokens=False)["input_ids"])
+                for part in (prompt, f"{text}{self.end}")
+            )
+            if whole[: len(asked)] != asked:
+                raise UserError("llava: this tokenizer joins prompt and answer; choose another prompt")
             end = int(mask[row].nonzero().max()) + 1  # whichever side was padded
-            start = end - self._answer_tokens(prompt, f"{text}{self.end}")
+            start = end - (len(whole) - len(asked))
             labels[row, start:end] = ids[row, start:end]
         return {**inputs, "labels": labels}
 
@@ -180,13 +183,6 @@ class Collator:
         for pair, text in zip(pairs, self.trained_on(self(pairs)), strict=True):
             if " ".join(text.split()) != " ".join(f"{pair.answer}{self.end}".split()):
                 raise UserError(f"llava: the loss would fall on {text[:80]!r} not on the answer {pair.answer[:80]!r}")
-
-    def _answer_tokens(self, prompt: str, text: str) -> int:
-        """Tokens of `text` after `prompt`; how many stand for the image makes no difference."""
-        asked, whole = (list(self.reader.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (prompt, text))
-        if whole[: len(asked)] != asked:
-            raise UserError("llava: this tokenizer joins prompt and answer; choose another prompt")
-        return len(whole) - len(asked)
 
 
 def lora_layers(model: Any, *, vision: bool) -> list[str]:
@@ -226,7 +222,9 @@ def train_lora(request: TrainRequest) -> None:
     pairs = pairs_of(request.train, _prompt(request, recipe))
     if not pairs:
         raise UserError(f"llava: the training split of {request.task.name!r} has no annotation with an explanation")
-    processes = _processes(request.device)
+    from accelerate.state import PartialState
+
+    processes: Any = PartialState(cpu=request.device == "cpu")
     checkpoint = CheckpointSettings(
         recipe.checkpoint,
         recipe.revision,
@@ -237,7 +235,7 @@ def train_lora(request: TrainRequest) -> None:
         trust_remote_code=request.trust_remote_code,
     )
     with processes.main_process_first():
-        _note_training(request.out, _identity(request, recipe, checkpoint, pairs, processes.num_processes))
+        _note_training(request, recipe, checkpoint, pairs, processes.num_processes)
     if (request.out / "adapter_config.json").exists():
         print(f"llava: this training has ended before; to train anew, remove {request.out} or choose another --out")
         return
@@ -263,14 +261,6 @@ def train_lora(request: TrainRequest) -> None:
     processes.wait_for_everyone()
 
 
-def _processes(device: str | None) -> Any:
-    """The processes of this training, as accelerate sees them."""
-    from accelerate.state import PartialState
-
-    state: Any = PartialState(cpu=device == "cpu")
-    return state
-
-
 def _prompt(request: TrainRequest, recipe: Recipe) -> str:
     prompts = {"default": DEFAULT_PROMPT, **request.task.prompts}
     if recipe.prompt not in prompts:
@@ -278,32 +268,28 @@ def _prompt(request: TrainRequest, recipe: Recipe) -> str:
     return render(prompts[recipe.prompt], request.task.emotions, request.task.ratings)
 
 
-def _identity(
+def _note_training(
     request: TrainRequest, recipe: Recipe, checkpoint: CheckpointSettings, pairs: Sequence[Pair], processes: int
-) -> dict[str, Any]:
-    """What the weights depend on: an interrupted training may only go on with the same."""
+) -> None:
+    """Keep what the weights depend on beside them: an interrupted training may only be resumed with the same.
+
+    Raises:
+        UserError: the folder holds another training.
+    """
     asked_and_said = [(pair.image.name, pair.prompt, pair.answer) for pair in pairs]
-    return {
+    identity = {
         **recipe.model_dump(),
         "weights": checkpoint.identity(),
         "init_from": None if request.init_from is None else folder_digest(request.init_from.resolve()),
         "training data": hashlib.sha256(json.dumps(asked_and_said).encode()).hexdigest(),
         "number of processes": processes,
     }
-
-
-def _note_training(out: Path, identity: Mapping[str, Any]) -> None:
-    """Keep what is trained, on what, beside the weights.
-
-    Raises:
-        UserError: the folder holds another training.
-    """
-    path, text = out / "recipe.json", json.dumps(identity, indent=1) + "\n"
+    path, text = request.out / "recipe.json", json.dumps(identity, indent=1) + "\n"
     if path.exists():
         found, identity = _json_object(path), json.loads(text)
         if other := sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key)):
             raise UserError(
-                f"{out} holds a training with other {', '.join(other)}; repeat the same command to resume it, "
+                f"{request.out} holds a training with other {', '.join(other)}; repeat the same command to resume it, "
                 "or choose another --out"
             )
     write_atomically(path, text)
