@@ -262,12 +262,13 @@ def _people(run: RunFolder, raters: Sequence[Rater], ratings: Sequence[Rating]) 
     scores = [r for r in ratings if r.unit.right is None]
     cells: list[dict[str, Any]] = []
     for criterion in sorted({c for r in scores for c in r.scores}):
+        rated = [r for r in scores if criterion in r.scores]  # studies may ask by different criteria
         given: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for r in scores:
+        for r in rated:
             if r.unit.repeats is None:
                 given[r.unit.task, r.unit.left][r.unit.example].append(r.scores[criterion])
         cells += _cells({row: {i: mean(s) for i, s in by.items()} for row, by in given.items()}, criterion)
-        agreements[criterion] = agreement(scores, criterion)
+        agreements[criterion] = agreement(rated, criterion)
     return {
         "raters": [dataclasses.asdict(rater) for rater in raters],
         "ratings": len(ratings),
@@ -283,22 +284,23 @@ def _people(run: RunFolder, raters: Sequence[Rater], ratings: Sequence[Rating]) 
 def _peoples_opinions(ratings: Sequence[Rating]) -> Iterator[tuple[str, str, str, Opinion]]:
     """How often each explanation was preferred, a tie counting half, and its mean scores."""
     won: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    scores: dict[tuple[str, str, str], list[Mapping[str, int]]] = defaultdict(list)
+    scored: dict[tuple[str, str, str], list[Rating]] = defaultdict(list)
     for rating in ratings:
         unit = rating.unit
         if unit.repeats is not None:
             continue
         if unit.right is None:
-            scores[unit.task, unit.left, unit.example].append(rating.scores)
+            scored[unit.task, unit.left, unit.example].append(rating)
             continue
         for row in (unit.left, unit.right):
             own = 0.5 if rating.winner is None else float(rating.winner == row)
             won[unit.task, row, unit.example].append(own)
     for (task, row, example), wins in won.items():
         yield task, row, example, Opinion("people", _preferred(wins))
-    for (task, row, example), given in scores.items():
-        said = ", ".join(f"{c} {mean(s[c] for s in given):.3g}" for c in given[0])
-        yield task, row, example, Opinion("people", f"{said} ({len(given)} raters)")
+    for (task, row, example), given in scored.items():
+        criteria = dict.fromkeys(c for r in given for c in r.scores)
+        said = ", ".join(f"{c} {mean(r.scores[c] for r in given if c in r.scores):.3g}" for c in criteria)
+        yield task, row, example, Opinion("people", f"{said} ({len({r.rater for r in given})} raters)")
 
 
 def _explanation_values(folder: RunFolder) -> dict[str, Values]:

@@ -251,3 +251,23 @@ def test_every_text_metric_is_measured_by_people(run: RunFolder) -> None:
     assert table["bleu_1"]["agreement"] == 1.0
     assert table["mean_length"]["agreement"] == 0.0
     assert table["bleu_1"]["n"] == len(lines) - sum(u.repeats is not None for u in study.units().values())
+
+
+def test_studies_of_different_criteria_are_read_together(run: RunFolder) -> None:
+    lines = []
+    for criterion, score in (("plausible", 4), ("specific", 2)):
+        study = plan_study(run, "items", 12, criteria={criterion: f"How {criterion}?"})
+        save_study(run, study)
+        for unit in study.raters[0]:
+            given = {"study": study.name, "rater": "one", "item": unit.item, "seconds": 5.0}
+            lines.append(given | {"scores": {criterion: score}})
+    path = run.path / "back.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    store_ratings(run, [path])
+    people = add_opinions({}, run)["people"]
+    assert {(cell["criterion"], cell["value"]) for cell in people["scores"]} == {("plausible", 4.0), ("specific", 2.0)}
+    assert sum(cell["n"] for cell in people["scores"]) == 24
+    assert set(people["agreement"]) == {"plausible", "specific"}
+    said = [o.said for row in run.rows("tiny") for own in read_opinions(run.path, "tiny", row).values() for o in own]
+    assert set(said) == {"plausible 4, specific 2 (1 raters)"}
+    assert len(said) == 12
