@@ -29,7 +29,7 @@ from typing import IO
 import numpy as np
 
 from harness.tasks.metrics.base import FloatArray, Unavailable
-from harness.tasks.metrics.java import JAVA_OPTIONS, jars, one_line, require_java
+from harness.tasks.metrics.java import JAVA_OPTIONS, LITTLE_TO_DO, jars, one_line, require_java
 from harness.tasks.metrics.paraphrases import Paraphrases
 
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
@@ -158,7 +158,7 @@ class MeteorProcess:
         """
         if self._paraphrases is not None:
             try:
-                self._matcher.start("-a", str(self._paraphrases.path()))
+                self._matcher.start("-a", str(self._paraphrases.path()), option=LITTLE_TO_DO)
             except (OSError, zlib.error):
                 self._end()
         self._matcher.start()
@@ -202,8 +202,8 @@ class _Program:
         """Whether it was started."""
         return self._process is not None
 
-    def start(self, *more: str) -> None:
-        """Start unless it runs, with further arguments.
+    def start(self, *more: str, option: str | None = None) -> None:
+        """Start unless it runs, with further arguments, and an option of Java's.
 
         Raises:
             Unavailable: no Java runtime.
@@ -212,7 +212,7 @@ class _Program:
             return
         jar = jars()["meteor"]
         arguments = [argument.format(jar=jar) for argument in self._arguments]
-        command = [require_java(), *JAVA_OPTIONS, *arguments, *more]
+        command = [require_java(), *JAVA_OPTIONS, *([option] if option else []), *arguments, *more]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=jar.parent
         )
