@@ -190,7 +190,10 @@ def _index(
     numbers = {key: {value: i for i, value in enumerate(found)} for key, found in values.items()}
     labels = {label: i for i, label in enumerate(view.emotions)}
     # 1 if the explanation speaks of the answered label, 0 if of another or none, `ABSENT` if it was not read
-    consistent = [[int(r[e.id].consistent) if e.id in r else ABSENT for e in examples] for r in readings]
+    consistent = [
+        [int(read[e.id].consistent) if e.id in read else ABSENT for e in examples]
+        for read in (readings if any(readings) else ())
+    ]
     return {
         "task": view.slug,
         "pageSize": PAGE_SIZE,
@@ -202,7 +205,7 @@ def _index(
         "dominant": [labels.get(example.dominant_emotion or "", -1) for example in examples],
         "cuts": [[numbers[key].get(example.meta.get(key, ""), -1) for example in examples] for key in keys],
         "codes": [[code(answers.get(e.id), labels) for e in examples] for answers in outcomes.values()],
-        "consistent": consistent if any(readings) else [],
+        "consistent": consistent,
     }
 
 
