@@ -40,11 +40,11 @@ from harness.judge.verdicts import (
     unscored,
 )
 from harness.score.predictions import Opinion, write_opinions
-from harness.score.resources import chosen_encoders, word_affect
-from harness.score.results import References, StoredExamples, StoredOutcomes, load_metrics
+from harness.score.resources import chosen_encoders, load_metrics, word_affect
 from harness.score.statistics import bootstrap_interval, bootstrap_sums, holm, permutation_p, permuted_sums
-from harness.score.survey import ReferenceSet, reference_sets, survey
-from harness.store.run_folder import RunFolder
+from harness.score.survey import ReferenceSet, ReferenceTexts, reference_sets, survey
+from harness.store.outcomes import StoredOutcomes
+from harness.store.run_folder import RunFolder, StoredExamples
 from harness.tasks.metrics.base import AdditiveMetric, Context, Metric, Unavailable
 from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
@@ -317,7 +317,7 @@ def _explanation_values(folder: RunFolder) -> dict[str, Values]:
             examples = StoredExamples(folder, task.name)
             keys = [row for row in folder.rows(task.name) if row.control is None]
             rows = {row: StoredOutcomes(folder.outcomes_path(task.name, row)) for row in keys}
-            with CaptionEngine(task.protocol, References(examples), meteor, store) as engine:
+            with CaptionEngine(task.protocol, ReferenceTexts(examples), meteor, store) as engine:
                 context = Context(task, (engine, *others))
                 metrics = [m for m in load_metrics(context) if m.family == "text" or m.name == LENGTH]
                 for part in reference_sets(survey(task, examples, rows)):

@@ -21,22 +21,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.score.predictions import EmotionPrediction
 from harness.score.statistics import wilson
-from harness.score.survey import MISSING, Outcomes, References, ReferenceSet, RowSurvey, reference_sets
-from harness.score.table import Table
-from harness.store.run_folder import RowKey
+from harness.score.survey import MISSING, Outcomes, ReferenceSet, RowSurvey, reference_sets
+from harness.score.table import Table, TableKey
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import Consistency
 from harness.tasks.metrics.base import Context, FloatArray, Metric, ScoredExample, Unavailable, View
 from harness.tasks.metrics.caption_engine import Ahead, CaptionEngine
 from harness.tasks.metrics.probabilities import ECEShares
-from harness.types import VAD_DIMENSIONS, Annotation, Answer, Example, Outcome, Task
+from harness.types import VAD_DIMENSIONS, Annotation, Answer, Example, Outcome, RowKey, Task
 
 Indexes: TypeAlias = npt.NDArray[np.int32]
 Scored: TypeAlias = Mapping[ReferenceSet, Sequence[ScoredExample]]
@@ -81,14 +80,6 @@ def tokenise_ahead(
 
     with suppress(Unavailable):
         engine.tokenise_ahead(texts(), meteor_follows=any(metric.name == "meteor" for metric in metrics))
-
-
-class TableKey(NamedTuple):
-    """A model, the references it is scored against, and the emotion of the `annotated` view (None: all examples)."""
-
-    row: RowKey
-    references: References
-    emotion: str | None = None
 
 
 class Scorer:

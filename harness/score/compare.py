@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.score.cells import TableKey
 from harness.score.statistics import (
     MIN_FOR_BOOTSTRAP,
     PERMUTATIONS,
@@ -21,7 +20,7 @@ from harness.score.statistics import (
     permuted_sums,
 )
 from harness.score.survey import ReferenceSet
-from harness.score.table import Table
+from harness.score.table import Table, TableKey
 from harness.tasks.metrics import COMPARED, COMPARED_PER_EMOTION
 from harness.tasks.metrics.base import AdditiveMetric, BoolArray, FloatArray
 from harness.types import Task

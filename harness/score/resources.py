@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, open_reader
+from harness.plan.registry import TEXT_EMOTION, checkpoint_folder, metric_registry, open_reader
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import EmotionReader
-from harness.tasks.metrics.base import Unavailable
+from harness.tasks.metrics.base import Context, Metric, Unavailable
 from harness.types import Annotation, Task, UserError
 
 if TYPE_CHECKING:
@@ -197,3 +197,15 @@ def train_text_emotion(
     trained = train_classifier(task.emotions, train, val, test, settings, seed=seed, device=device)
     save(trained, out)
     return dict(trained.record)
+
+
+def load_metrics(context: Context) -> list[Metric]:
+    """The task's metrics, all registered ones that apply if it names none.
+
+    Raises:
+        UserError: unknown metric name.
+    """
+    registry = metric_registry()
+    if context.task.metrics is not None:
+        return [registry.load(name)(context) for name in context.task.metrics]
+    return [metric(context) for metric in map(registry.load, registry.names()) if metric.applies(context.task)]

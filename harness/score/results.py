@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -17,22 +15,21 @@ from harness.score.cells import TEXTUAL, Scorer, tokenise_ahead
 from harness.score.compare import compare
 from harness.score.headline import Contest, contest, headline_record, shares, slice_differences
 from harness.score.predictions import EmotionPrediction, write_predictions
-from harness.score.resources import chosen_encoders, emotion_reader, word_affect
-from harness.score.survey import Outcomes, survey
-from harness.store.outcomes import outcome_from_json
-from harness.store.run_folder import SCHEMA, RowKey, RunFolder, adapter_kind
+from harness.score.resources import chosen_encoders, emotion_reader, load_metrics, word_affect
+from harness.score.survey import Outcomes, ReferenceTexts, survey
+from harness.store.outcomes import StoredOutcomes
+from harness.store.run_folder import SCHEMA, RowKey, RunFolder, StoredExamples, adapter_kind
 from harness.tasks.metrics import HEADLINES
 from harness.tasks.metrics.affect import WordAffect
 from harness.tasks.metrics.alignment import READERS, EmotionReader
-from harness.tasks.metrics.base import Context, Metric
+from harness.tasks.metrics.base import Context
 from harness.tasks.metrics.caption_engine import CORES, CaptionEngine
 from harness.tasks.metrics.caption_store import CaptionStore
 from harness.tasks.metrics.java import jar_hashes, java_version
 from harness.tasks.metrics.meteor import MeteorProcess
 from harness.tasks.metrics.style import WordIds
-from harness.types import Example, Outcome, Task, UserError, task_from_json
+from harness.types import Example, Task, UserError, task_from_json
 
-_BEGINS = b'{"id": "'
 _OF_A_TASK = ("dataset", "emotions", "split", "examples", "available", "preprocessing")
 """What scoring reads of a task in the manifest, besides its name."""
 
@@ -114,7 +111,7 @@ def score_task(
     """
     surveys = survey(task, examples, rows)
     texts = None if train is None else tuple(a.explanation for e in train for a in e.annotations)
-    references = References(examples if whole_split is None else whole_split)
+    references = ReferenceTexts(examples if whole_split is None else whole_split)
     with ExitStack() as stack:
         engine = stack.enter_context(
             CaptionEngine(task.protocol, references, resources.meteor, resources.store, resources.cores)
@@ -145,82 +142,7 @@ def score_task(
         )
 
 
-class References:
-    """The reference texts of each example, read when iterated over."""
-
-    def __init__(self, examples: Iterable[Example]) -> None:
-        self._examples = examples
-
-    def __iter__(self) -> Iterator[list[str]]:
-        return ([a.explanation for a in example.annotations] for example in self._examples)
-
-
-def load_metrics(context: Context) -> list[Metric]:
-    """The task's metrics, all registered ones that apply if it names none.
-
-    Raises:
-        UserError: unknown metric name.
-    """
-    registry = metric_registry()
-    if context.task.metrics is not None:
-        return [registry.load(name)(context) for name in context.task.metrics]
-    return [metric(context) for metric in map(registry.load, registry.names()) if metric.applies(context.task)]
-
-
 # ------------------------------------------------------------------------------------------ run folders
-
-
-class StoredExamples:
-    """The examples of a run's snapshot, read anew each time they are iterated over."""
-
-    def __init__(self, folder: RunFolder, task: str) -> None:
-        self._folder, self._task = folder, task
-
-    def __iter__(self) -> Iterator[Example]:
-        return self._folder.examples(self._task)
-
-
-class StoredOutcomes(Mapping[str, Outcome]):
-    """An outcomes file as a mapping that holds places in the file, not outcomes; a retried example's last line counts.
-
-    Raises:
-        UserError: when an outcome is asked for whose line is not one; the message names file, line and key.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._places: dict[str, int] = {}
-        self._file = path.open("rb")
-        place = 0
-        for data in self._file:
-            if data.startswith(_BEGINS) and data.endswith(b"}\n"):
-                self._places[scanstring(data.decode("utf-8", "replace"), len(_BEGINS))[0]] = place
-            elif data.strip():
-                try:
-                    self._places[self._read(data, place)[0]] = place
-                except UserError:
-                    if data.endswith(b"\n"):  # else it is a line that a crash left unfinished
-                        raise
-            place += len(data)
-
-    def __getitem__(self, example_id: str) -> Outcome:
-        place = self._places[example_id]
-        self._file.seek(place)
-        return self._read(self._file.readline(), place)[1]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def _read(self, data: bytes, place: int) -> tuple[str, Outcome]:
-        try:
-            return outcome_from_json(json.loads(data))
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            with self._path.open("rb") as file:
-                line = 1 + file.read(place).count(b"\n")
-            raise UserError(f"{self._path}:{line}: {error}") from error
 
 
 def _measured(label: str, group: str, up: bool, style: str, decimals: int, description: str) -> dict[str, Any]:

@@ -6,14 +6,13 @@ Nothing is kept of single examples but which annotations people hold out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from harness.store.run_folder import RowKey
 from harness.tasks.metrics import languages
 from harness.tasks.metrics.base import ScoredExample, traits
-from harness.types import Answer, Example, Failed, Outcome, Refusal, Task, Unparsed, UserError
+from harness.types import Answer, Example, Failed, Outcome, Refusal, RowKey, Task, Unparsed, UserError
 
 References: TypeAlias = Literal["all", "same_emotion", "leave_one_out", "leave_half_out"]
 Outcomes: TypeAlias = Mapping[RowKey, Mapping[str, Outcome]]
@@ -187,3 +186,13 @@ def reference_sets(rows: Mapping[RowKey, RowSurvey]) -> list[ReferenceSet]:
             if key.control is None and row.kind in (None, kind):
                 found.append(ReferenceSet(key, kind, row.kind == kind, indexes_of))
     return found
+
+
+class ReferenceTexts:
+    """The reference texts of each example, read when iterated over."""
+
+    def __init__(self, examples: Iterable[Example]) -> None:
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return ([a.explanation for a in example.annotations] for example in self._examples)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.score.statistics import MIN_FOR_BOOTSTRAP, Interval, bootstrap_interval, bootstrap_sums, wilson
+from harness.score.survey import References
 from harness.tasks.metrics.base import (
     AdditiveMetric,
     BoolArray,
@@ -26,6 +27,7 @@ from harness.tasks.metrics.base import (
     Statistics,
     Unavailable,
 )
+from harness.types import RowKey
 
 NOTHING = "no example counts here"
 _SUMS_AT_ONCE = 1 << 16
@@ -94,6 +96,14 @@ class Unpacked(Mapping[str, Statistics]):
 
     def __len__(self) -> int:
         return len(self._compact)
+
+
+class TableKey(NamedTuple):
+    """A model, the references it is scored against, and the emotion of the `annotated` view (None: all examples)."""
+
+    row: RowKey
+    references: References
+    emotion: str | None = None
 
 
 class Table:

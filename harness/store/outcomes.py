@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from json.decoder import scanstring  # type: ignore[attr-defined]
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +17,7 @@ from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, Usage, Use
 
 T = TypeVar("T")
 FSYNC_EVERY_S = 1.0
+_BEGINS = b'{"id": "'
 
 LATER_USAGE = frozenset({"cached_tokens", "reasoning_tokens", "reserve_usd"})
 """Parts of the usage that are written only if they are known."""
@@ -301,3 +303,46 @@ def _parses(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+class StoredOutcomes(Mapping[str, Outcome]):
+    """An outcomes file as a mapping that holds places in the file, not outcomes; a retried example's last line counts.
+
+    Raises:
+        UserError: when an outcome is asked for whose line is not one; the message names file, line and key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places: dict[str, int] = {}
+        self._file = path.open("rb")
+        place = 0
+        for data in self._file:
+            if data.startswith(_BEGINS) and data.endswith(b"}\n"):
+                self._places[scanstring(data.decode("utf-8", "replace"), len(_BEGINS))[0]] = place
+            elif data.strip():
+                try:
+                    self._places[self._read(data, place)[0]] = place
+                except UserError:
+                    if data.endswith(b"\n"):  # else it is a line that a crash left unfinished
+                        raise
+            place += len(data)
+
+    def __getitem__(self, example_id: str) -> Outcome:
+        place = self._places[example_id]
+        self._file.seek(place)
+        return self._read(self._file.readline(), place)[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _read(self, data: bytes, place: int) -> tuple[str, Outcome]:
+        try:
+            return outcome_from_json(json.loads(data))
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            with self._path.open("rb") as file:
+                line = 1 + file.read(place).count(b"\n")
+            raise UserError(f"{self._path}:{line}: {error}") from error

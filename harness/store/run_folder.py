@@ -209,6 +209,16 @@ class RunFolder:
         return sorted(found, key=lambda r: (rank.get(r.model, len(rank)), r.model, r.control or ""))
 
 
+class StoredExamples:
+    """The examples of a run's snapshot, read anew each time they are iterated over."""
+
+    def __init__(self, folder: RunFolder, task: str) -> None:
+        self._folder, self._task = folder, task
+
+    def __iter__(self) -> Iterator[Example]:
+        return self._folder.examples(self._task)
+
+
 def example_to_json(example: Example) -> dict[str, Any]:
     """One line of an example snapshot: the examples file's keys plus the full histogram."""
     return {

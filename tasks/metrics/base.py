@@ -7,10 +7,12 @@ a bootstrap replicate (weighted sums) and a paired test all come from the same t
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -421,3 +423,14 @@ def objects(values: Sequence[object]) -> npt.NDArray[Any]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+def encoder_label(name: str) -> str:
+    """A hub id as it is; a folder by its name and the hash of its weights, so that no machine's path is recorded."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        digest.update(path.read_bytes())
+    return f"{folder.name}@{digest.hexdigest()[:8]}"

@@ -23,11 +23,11 @@ from harness.tasks.metrics.base import (
     ScoredExample,
     Statistics,
     Unavailable,
+    encoder_label,
     mean_statistics,
     ratio,
 )
 from harness.tasks.metrics.java import one_line
-from harness.tasks.metrics.similarity import shown
 from harness.types import ImageError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ImageTextSimilarity:
 
     def shown_name(self) -> str:
         """The hub id, or the folder's name and the hash of its weights."""
-        return shown(self._name)
+        return encoder_label(self._name)
 
     def _keep(self, things: Sequence[str | Path], features: Tensor) -> None:
         """Remember the directions of features (B, d)."""
@@ -114,7 +114,7 @@ class ImageTextSimilarity:
             tokenizer = AutoTokenizer.from_pretrained(self._name)
             processor = CLIPImageProcessorPil.from_pretrained(self._name)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise Unavailable(f"CLIP {shown(self._name)} cannot be loaded ({one_line(str(error))})") from error
+            raise Unavailable(f"CLIP {encoder_label(self._name)} cannot be loaded ({one_line(str(error))})") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return model.eval().requires_grad_(False).to(device), tokenizer, processor
 

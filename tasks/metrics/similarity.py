@@ -6,17 +6,15 @@ with a baseline: such numbers are high by nature (0.85 for unrelated texts is co
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from harness.tasks.metrics.base import FloatArray, ScoredExample, Unavailable
+from harness.tasks.metrics.base import FloatArray, ScoredExample, Unavailable, encoder_label
 from harness.tasks.metrics.captions import MeanCaption
 from harness.tasks.metrics.java import one_line
 
@@ -82,7 +80,7 @@ class TextSimilarity:
     def hash(self) -> str:
         """bert-score's own hash: encoder, layer, versions; of a folder its name and the hash of its weights."""
         _, _, layer = self._encoder
-        found: str = _bert_score().get_hash(shown(self._name), layer, False, False, False, False)
+        found: str = _bert_score().get_hash(encoder_label(self._name), layer, False, False, False, False)
         return found
 
     @cached_property
@@ -97,7 +95,7 @@ class TextSimilarity:
             model, tokenizer = package.get_model(self._name, layer), package.get_tokenizer(self._name)
         except (OSError, ValueError, AssertionError) as error:
             raise Unavailable(
-                f"encoder {shown(self._name)} cannot be loaded ({' '.join(str(error).split())})"
+                f"encoder {encoder_label(self._name)} cannot be loaded ({' '.join(str(error).split())})"
             ) from error
         # bert-score lets longer texts through to the model, which has no positions for them
         tokenizer.model_max_length = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", 512))
@@ -111,17 +109,6 @@ def _bert_score() -> Any:
         ImportError: it is not installed.
     """
     return importlib.import_module("bert_score.utils")
-
-
-def shown(name: str) -> str:
-    """A hub id as it is; a folder by its name and the hash of its weights, so that no machine's path is recorded."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
-        digest.update(path.read_bytes())
-    return f"{folder.name}@{digest.hexdigest()[:8]}"
 
 
 class BertScore(MeanCaption):

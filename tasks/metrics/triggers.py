@@ -21,11 +21,11 @@ from harness.tasks.metrics.base import (
     ScoredExample,
     Statistics,
     Unavailable,
+    encoder_label,
     ratio,
     statistics_of,
 )
 from harness.tasks.metrics.java import one_line
-from harness.tasks.metrics.similarity import shown
 from harness.types import Task
 
 FOUND_FROM = 0.5
@@ -79,7 +79,7 @@ class SentenceEncoder:
 
     def shown_name(self) -> str:
         """The hub id, or the folder's name and the hash of its weights."""
-        return shown(self._name)
+        return encoder_label(self._name)
 
     @cached_property
     def _encoder(self) -> tuple[Any, Any, int]:
@@ -97,7 +97,7 @@ class SentenceEncoder:
             states.last_hidden_state  # noqa: B018 (not every model has one)
         except Exception as error:  # a model of other things than sentences fails in any way
             told = one_line(str(error))
-            raise Unavailable(f"sentence encoder {shown(self._name)} cannot be used ({told})") from error
+            raise Unavailable(f"sentence encoder {encoder_label(self._name)} cannot be used ({told})") from error
         longest = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 512))
         return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, longest
 

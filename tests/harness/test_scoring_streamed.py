@@ -9,7 +9,7 @@ import pytest
 from scoring_tables import TASK, cell, painting, random_table, score
 
 from harness.score import cells
-from harness.score.results import StoredOutcomes
+from harness.store.outcomes import StoredOutcomes
 from harness.types import Answer, Outcome, UserError
 
 
