@@ -59,11 +59,13 @@ class Paraphrases:
         with self._lock:
             if not path.exists() and not self._closed:
                 normal = self._normalise(self._texts)
-                part = path.with_suffix(".part")
-                write_paraphrases(self._table, normal.values(), part, wanted=lambda: not self._closed)
+                vocabulary = Vocabulary(normal.values())
                 self._known = _hashes(normal)
                 self._changed = {text: line for text, line in normal.items() if line != text}
+                del normal
                 self._texts = ()
+                part = path.with_suffix(".part")
+                write_paraphrases(self._table, vocabulary, part, wanted=lambda: not self._closed)
                 part.replace(path)
             if self._closed:
                 raise Unavailable("the paraphrases are needed no more")
@@ -86,32 +88,41 @@ def _hashes(texts: Collection[str]) -> npt.NDArray[np.int64]:
     return np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
 
 
-def write_paraphrases(table: Path, texts: Iterable[str], out: Path, *, wanted: Callable[[], bool]) -> None:
-    """Write the pairs of `table` of which both phrases may occur in `texts`, in their order.
+class Vocabulary:
+    """The words of texts, and which of them stand side by side.
 
-    Phrases count whose words, and whose pairs of neighbouring words, all occur.
+    Args:
+        texts: words joined by blanks; their case does not matter.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._words: set[bytes] = set()
+        # of the many different pairs of words a bit of their hash: a few phrases more do no harm
+        self._neighbours = bytearray(1 << _HASH_BITS)
+        for text in texts:
+            words = text.lower().encode().split()
+            self._words.update(words)
+            for one, other in pairwise(words):
+                self._neighbours[crc32(other, crc32(one)) & _HASH_MASK] = 1
+
+    def may_hold(self, phrase: bytes) -> bool:
+        """Whether all words of a phrase occur, and all pairs of neighbouring ones do."""
+        words = phrase.split(b" ")
+        return self._words.issuperset(words) and all(
+            self._neighbours[crc32(other, crc32(one)) & _HASH_MASK] for one, other in pairwise(words)
+        )
+
+
+def write_paraphrases(table: Path, vocabulary: Vocabulary, out: Path, *, wanted: Callable[[], bool]) -> None:
+    """Write the pairs of `table` of which the texts of `vocabulary` may hold both phrases, in their order.
 
     Args:
         table: gzipped; three lines for each pair: a probability, a phrase, its paraphrase; pairs of a phrase together.
-        texts: words joined by blanks; their case does not matter.
+        vocabulary: of what will be asked.
         out: a gzipped file of the same form.
         wanted: asked now and then; False ends it.
     """
-    # of the many different pairs of words a bit of their hash: a few phrases more do no harm
-    known: set[bytes] = set()
-    neighbours = bytearray(1 << _HASH_BITS)
-    for text in texts:
-        words = text.lower().encode().split()
-        known.update(words)
-        for one, other in pairwise(words):
-            neighbours[crc32(other, crc32(one)) & _HASH_MASK] = 1
-
-    def occurs(phrase: bytes) -> bool:
-        words = phrase.split(b" ")
-        return known.issuperset(words) and all(
-            neighbours[crc32(other, crc32(one)) & _HASH_MASK] for one, other in pairwise(words)
-        )
-
+    occurs = vocabulary.may_hold
     with gzip.open(out, "wb", compresslevel=1) as sink:
         for data, ends in _entries(table):
             if not wanted():

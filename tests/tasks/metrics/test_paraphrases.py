@@ -12,7 +12,7 @@ import pytest
 
 from harness.tasks.metrics import paraphrases
 from harness.tasks.metrics.meteor import MeteorProcess
-from harness.tasks.metrics.paraphrases import write_paraphrases
+from harness.tasks.metrics.paraphrases import Vocabulary, write_paraphrases
 
 WORDS = ["a", "an", "the", "sea", "ocean", "of", "in", "dark-blue", "café", "incomprehensibilities", "quiet", "quieter"]
 
@@ -36,7 +36,8 @@ def test_pairs_stay_of_which_both_phrases_may_occur(tmp_path: Path, monkeypatch:
     pairs = [(phrase, draw.choice(phrases)) for phrase in sorted(phrases) for _ in range(draw.randint(1, 3))]
     texts = [" ".join(draw.choices(WORDS[:10], k=6)) for _ in range(8)]
     write_table(tmp_path / "all.gz", pairs)
-    write_paraphrases(tmp_path / "all.gz", [text.upper() for text in texts], tmp_path / "few.gz", wanted=lambda: True)
+    vocabulary = Vocabulary(text.upper() for text in texts)
+    write_paraphrases(tmp_path / "all.gz", vocabulary, tmp_path / "few.gz", wanted=lambda: True)
 
     words = {word for text in texts for word in text.split()}
     neighbours = {pair for text in texts for pair in pairwise(text.split())}
@@ -75,5 +76,5 @@ def test_meteor_asked_about_another_text_starts_again_with_all(meteor_process: M
 
 def test_closing_ends_what_is_being_written(tmp_path: Path) -> None:
     write_table(tmp_path / "all.gz", [("a", "an")])
-    write_paraphrases(tmp_path / "all.gz", ["a an"], tmp_path / "few.gz", wanted=lambda: False)
+    write_paraphrases(tmp_path / "all.gz", Vocabulary(["a an"]), tmp_path / "few.gz", wanted=lambda: False)
     assert written(tmp_path / "few.gz") == []
