@@ -18,7 +18,6 @@ import queue
 import re
 import subprocess
 import threading
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from io import BufferedReader
@@ -159,7 +158,7 @@ class MeteorProcess:
         if self._paraphrases is not None:
             try:
                 self._matcher.start("-a", str(self._paraphrases.path()), option=LITTLE_TO_DO)
-            except (OSError, zlib.error):
+            except OSError:
                 self._end()
         self._matcher.start()
 

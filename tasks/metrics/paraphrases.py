@@ -2,11 +2,17 @@
 
 METEOR reads five million pairs of phrases when it starts, which takes seconds and half a gigabyte. A pair matters only
 if both phrases occur in what will be asked; the others are left out of a table that METEOR is started with instead.
+
+As a program (`python -m harness.tasks.metrics.paraphrases TABLE OUT`, a text in each line of stdin) it chooses them for
+another process, which has a classifier to train meanwhile.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import zlib
@@ -47,26 +53,33 @@ class Paraphrases:
         self._changed: dict[str, str] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="paraphrases-")
         self._lock, self._closed = threading.Lock(), False
+        self._writer: subprocess.Popen[bytes] | None = None
 
     def path(self) -> Path:
         """Where it lies; whoever asks first has it written, others wait.
 
         Raises:
             Unavailable: it was closed.
-            OSError, zlib.error: it cannot be written, or METEOR's own cannot be read.
+            OSError: it cannot be written, or METEOR's own cannot be read.
         """
         path = Path(self._folder.name) / "paraphrases.gz"
         with self._lock:
             if not path.exists() and not self._closed:
                 normal = self._normalise(self._texts)
-                vocabulary = Vocabulary(normal.values())
                 self._known = _hashes(normal)
                 self._changed = {text: line for text, line in normal.items() if line != text}
-                del normal
-                self._texts = ()
-                part = path.with_suffix(".part")
-                write_paraphrases(self._table, vocabulary, part, wanted=lambda: not self._closed)
-                part.replace(path)
+                lines, part = "\n".join(normal.values()).encode(), path.with_suffix(".part")
+                self._texts, normal = (), {}
+                command = [sys.executable, "-m", __name__, str(self._table), str(part)]
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+                self._writer = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+                )
+                self._writer.communicate(lines)
+                if self._writer.returncode == 0:
+                    part.replace(path)
+                elif not self._closed:
+                    raise OSError(f"choosing paraphrases ended with {self._writer.returncode}")
             if self._closed:
                 raise Unavailable("the paraphrases are needed no more")
         return path
@@ -80,6 +93,8 @@ class Paraphrases:
     def close(self) -> None:
         """Remove it; if it is being written, as soon as may be."""
         self._closed = True
+        if self._writer is not None:
+            self._writer.kill()
         with self._lock:
             self._folder.cleanup()
 
@@ -113,20 +128,17 @@ class Vocabulary:
         )
 
 
-def write_paraphrases(table: Path, vocabulary: Vocabulary, out: Path, *, wanted: Callable[[], bool]) -> None:
+def write_paraphrases(table: Path, vocabulary: Vocabulary, out: Path) -> None:
     """Write the pairs of `table` of which the texts of `vocabulary` may hold both phrases, in their order.
 
     Args:
         table: gzipped; three lines for each pair: a probability, a phrase, its paraphrase; pairs of a phrase together.
         vocabulary: of what will be asked.
         out: a gzipped file of the same form.
-        wanted: asked now and then; False ends it.
     """
     occurs = vocabulary.may_hold
     with gzip.open(out, "wb", compresslevel=1) as sink:
         for data, ends in _entries(table):
-            if not wanted():
-                return
             # line by line: probability, phrase, paraphrase
             starts, stops = ends[:, 0] + 1, ends[:, 1]
             first = np.flatnonzero(_differs_from_previous(data, starts, stops))
@@ -161,7 +173,7 @@ def _differs_from_previous(
     data: bytes, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """Whether a phrase is another than the one before, (n,); now and then True of the same one."""
-    padded = bytes(_COMPARED) + data + bytes(8)
+    padded = bytes(_COMPARED) + data + bytes(_COMPARED)
     # the eight bytes at every place, as a number
     eight = np.ndarray((len(padded) - 7,), dtype="<u8", buffer=padded, strides=(1,))
     lengths = stops - starts
@@ -173,3 +185,7 @@ def _differs_from_previous(
         part = eight[places + _COMPARED]
         differs[1:] |= (part[1:] != part[:-1]) & (lengths[1:] >= least)
     return differs
+
+
+if __name__ == "__main__":
+    write_paraphrases(Path(sys.argv[1]), Vocabulary(line.decode() for line in sys.stdin.buffer), Path(sys.argv[2]))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gzip
 import random
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.errors import Unavailable
 from harness.tasks.metrics import paraphrases
 from harness.tasks.metrics.meteor import MeteorProcess
-from harness.tasks.metrics.paraphrases import Vocabulary, write_paraphrases
+from harness.tasks.metrics.paraphrases import Paraphrases, Vocabulary, write_paraphrases
 
 WORDS = ["a", "an", "the", "sea", "ocean", "of", "in", "dark-blue", "café", "incomprehensibilities", "quiet", "quieter"]
 
@@ -37,7 +39,7 @@ def test_pairs_stay_of_which_both_phrases_may_occur(tmp_path: Path, monkeypatch:
     texts = [" ".join(draw.choices(WORDS[:10], k=6)) for _ in range(8)]
     write_table(tmp_path / "all.gz", pairs)
     vocabulary = Vocabulary(text.upper() for text in texts)
-    write_paraphrases(tmp_path / "all.gz", vocabulary, tmp_path / "few.gz", wanted=lambda: True)
+    write_paraphrases(tmp_path / "all.gz", vocabulary, tmp_path / "few.gz")
 
     words = {word for text in texts for word in text.split()}
     neighbours = {pair for text in texts for pair in pairwise(text.split())}
@@ -74,7 +76,24 @@ def test_meteor_asked_about_another_text_starts_again_with_all(meteor_process: M
         assert process.statistics(pairs).tolist() == meteor_process.statistics(pairs).tolist()
 
 
-def test_closing_ends_what_is_being_written(tmp_path: Path) -> None:
-    write_table(tmp_path / "all.gz", [("a", "an")])
-    write_paraphrases(tmp_path / "all.gz", Vocabulary(["a an"]), tmp_path / "few.gz", wanted=lambda: False)
-    assert written(tmp_path / "few.gz") == []
+def test_a_process_of_its_own_chooses_them(tmp_path: Path) -> None:
+    write_table(tmp_path / "all.gz", [("a café", "an"), ("an", "a café"), ("an", "the")])
+
+    def normalised(texts: Iterable[str]) -> dict[str, str]:
+        return {text: text.replace("-", " ") for text in texts}
+
+    found = Paraphrases(tmp_path / "all.gz", ["a-café", "an"], normalised)
+    assert written(found.path()) == [("0.0", "a café", "an"), ("0.1", "an", "a café")]
+    assert found.normal(["a-café", "an"]) == {"a-café": "a café", "an": "an"}
+    assert found.normal(["an", "the"]) is None
+    found.close()
+    with pytest.raises(Unavailable):
+        found.path()
+
+
+def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "all.gz").write_bytes(b"no table")
+    found = Paraphrases(tmp_path / "all.gz", ["a"], lambda texts: {text: text for text in texts})
+    with pytest.raises(OSError, match="choosing paraphrases"):
+        found.path()
+    found.close()
