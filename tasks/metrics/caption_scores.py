@@ -26,7 +26,7 @@ ORDER = 4
 COLUMNS = 12
 """Of `score_pairs`: ten BLEU counts, ROUGE-L, CIDEr-D."""
 
-_SORTED_AT_ONCE = 200_000
+_SORTED_AT_ONCE = 100_000
 _NO_LEVEL = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 _SIGMA = 6.0
 _BETA = 1.2
