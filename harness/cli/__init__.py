@@ -30,9 +30,10 @@ LONGEST = 1200
 EXIT_BUG = 70
 """Of an error in the harness itself (`EX_SOFTWARE`)."""
 EXIT_INTERRUPTED = 130
-SPINS = "10000"
+SPINS = "3000"
 """How often a thread of torch (GNU OpenMP) looks for work before it sleeps. With its own 300,000, threads that wait for
-each other burn the cores they share with other programs: the same products took three times the processor time."""
+each other burn the cores they share with other programs: a training beside one busy process took 2.5 times as long as
+with 3,000. With 300, threads sleep so often that a training alone takes a fifth longer."""
 BLAS_SPINS = "4"
 """The same of NumPy and SciPy (OpenBLAS), as a power of two: with its own, threads that waited took 8 of the 25
 seconds of a processor in which a thousand examples were scored on shared cores."""
