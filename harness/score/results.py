@@ -86,6 +86,7 @@ def score_task(
     seed: int = 0,
     replicates: int = 1000,
     preprocessing: str = "none",
+    is_part: bool = False,
     whole_split: Iterable[Example] | None = None,
     resources: Resources = _NONE,
     sides: Contest | None = None,
@@ -101,8 +102,9 @@ def score_task(
         seed: of bootstrap and permutations.
         replicates: bootstrap replicates.
         preprocessing: of the reader, for signatures.
-        whole_split: all examples of the split if `examples` are a part of it (`--limit`): CIDEr's document
-            frequencies are theirs.
+        is_part: whether `examples` are a part of the split (`--limit`).
+        whole_split: all examples of the split then, whose document frequencies CIDEr-D takes; None if they are not
+            available.
         resources: programs, classifier, lexicon.
         sides: the small model and the larger ones, for `shares` and `differences`.
 
@@ -114,7 +116,14 @@ def score_task(
     references = ReferenceTexts(examples if whole_split is None else whole_split)
     with ExitStack() as stack:
         engine = stack.enter_context(
-            CaptionEngine(task.protocol, references, resources.meteor, resources.store, resources.cores)
+            CaptionEngine(
+                task.protocol,
+                references,
+                resources.meteor,
+                resources.store,
+                resources.cores,
+                is_whole_split=not is_part or whole_split is not None,
+            )
         )
         others = (resources.reader, resources.lexicon, *resources.encoders)
         found = (engine, WordIds(), *(resource for resource in others if resource is not None))
@@ -293,6 +302,7 @@ def _task_scores(
         split=record["split"],
         seed=int(manifest["identity_of"]["seed"]),
         preprocessing=record["preprocessing"],
+        is_part=limited,
         whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
         resources=resources,
         sides=sides,

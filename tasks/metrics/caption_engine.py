@@ -75,6 +75,7 @@ class CaptionEngine:
         meteor: the METEOR process to ask (the caller closes it); one is started if None.
         store: what the Java programs said before; a temporary one if None.
         cores: processes of each kind at most; a further METEOR needs a gigabyte of memory.
+        is_whole_split: whether `split_references` are all of the split's; CIDEr-D is unavailable if not.
 
     Attributes:
         latest: n-gram statistics of the latest block, for the next of the metrics that share them.
@@ -87,8 +88,11 @@ class CaptionEngine:
         meteor: MeteorProcess | None = None,
         store: CaptionStore | None = None,
         cores: int = CORES,
+        *,
+        is_whole_split: bool = True,
     ) -> None:
         self.protocol = protocol
+        self.is_whole_split = is_whole_split
         self.cores = max(1, cores)
         self._resources = ExitStack()
         if store is None:

@@ -26,7 +26,7 @@ from harness.tasks.metrics.base import (
     Style,
     ratio,
 )
-from harness.tasks.metrics.caption_engine import engine_of
+from harness.tasks.metrics.caption_engine import CaptionEngine, engine_of
 from harness.tasks.metrics.caption_scores import ORDER
 from harness.tasks.metrics.java import jar_hashes
 
@@ -187,6 +187,13 @@ class CiderD(_Ngrams):
     bounds = (0.0, 10.0)
     source = "Vedantam et al. 2015; pycocoevalcap cider_scorer.py"
     used = (_CIDER, _COUNT)
+
+    def missing(self) -> str | None:
+        """As for every metric; and of a part of a split whose other examples are not available (`--limit`)."""
+        engine = self.context.find(CaptionEngine)
+        if engine is not None and not engine.is_whole_split:
+            return "the document frequencies are those of the whole split, which is not available"
+        return super().missing()
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Mean CIDEr-D (...) of sums (..., 2)."""

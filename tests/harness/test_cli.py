@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.cli import build_parser, main, parse
+from harness.cli import SPINS, build_parser, main, parse
 from harness.cli.compare import comparison_table
 from harness.cli.train import parse_settings
 from harness.types import UserError
@@ -66,6 +67,19 @@ def test_score_alone_reproduces_results(harness, dataset, adapter_file, tmp_path
     results.unlink()
     assert harness("score", "out")[0] == 0
     assert results.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_what_a_limited_run_needs_of_the_dataset_is_a_reason_once_it_is_gone(harness, dataset, adapter_file, tmp_path):
+    card = dataset / "tiny.yaml"
+    card.write_text(card.read_text().replace("unique,", "unique, cider_d,"))
+    run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 3)
+    shutil.rmtree(dataset)
+    assert harness("score", "out")[0] == 0
+    cells = json.loads((tmp_path / "out/results.json").read_text())["cells"]
+    cider = [c for c in cells if c["metric"] == "cider_d" and c["model"] == "brightness"]
+    assert [c["value"] for c in cider] == [None]
+    assert "not available" in cider[0]["unavailable"]
 
 
 def test_a_limit_may_grow_and_an_interrupted_run_goes_on(harness, dataset, adapter_file, tmp_path):
@@ -493,7 +507,7 @@ def test_a_reader_that_has_gone_ends_the_output_quietly(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
+    ("given", "spins"), [({}, SPINS), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
 def test_threads_give_their_cores_up_soon_unless_the_user_says_how_they_wait(monkeypatch, given, spins):
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT"):

@@ -169,11 +169,21 @@ def test_document_frequencies_are_those_of_the_whole_split() -> None:
     outcomes = {e.id: rows["m0"][e.id] for e in part}
     alone, within = score({"m": outcomes}, part, task), score({"m": outcomes}, part, task, whole_split=examples)
     singles = [
-        cell(score({"m": {e.id: outcomes[e.id]}}, [e], task, whole_split=examples), "cider_d")["value"] for e in part
+        cell(score({"m": {e.id: outcomes[e.id]}}, [e], task, is_part=True, whole_split=examples), "cider_d")["value"]
+        for e in part
     ]
     known = [value for value in singles if value is not None]
     assert cell(within, "cider_d")["value"] == pytest.approx(sum(known) / len(known), abs=1e-12)
     assert cell(within, "cider_d")["value"] != pytest.approx(cell(alone, "cider_d")["value"])
+
+
+def test_no_cider_of_a_part_of_a_split_that_is_not_available() -> None:
+    examples, rows = random_table(1, 12)
+    task = dataclasses.replace(TASK, metrics=("cider_d", "rouge_l"))
+    part = score({"m": {e.id: rows["m0"][e.id] for e in examples[:5]}}, examples[:5], task, is_part=True)
+    assert cell(part, "cider_d")["value"] is None
+    assert "the whole split, which is not available" in cell(part, "cider_d")["unavailable"]
+    assert cell(part, "rouge_l")["value"] is not None
 
 
 # ----------------------------------------------------------------------------------------- contract
