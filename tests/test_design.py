@@ -1,4 +1,4 @@
-"""The map in docs/design.md leads somewhere: every file and name on it exists, and no journey has more than eight hops."""
+"""The map in docs/design.md leads somewhere: each file on it exists and defines its name, no journey exceeds eight hops."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def test_the_six_journeys_are_short() -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), re.findall(r"`([\w/]+/[\w.]+)` `([\w.]+)`", MAP))
-def test_each_step_exists(path: str, name: str) -> None:
+def test_each_step_is_defined_there(path: str, name: str) -> None:
     text = (REPOSITORY / path).read_text(encoding="utf-8")
-    assert re.search(rf"\b{name.rpartition('.')[2]}\b", text), (path, name)
+    own = name.rpartition(".")[2]
+    assert re.search(rf"^\s*(?:async def|def|class|function) {own}\b|^{own}\s*[:=]", text, re.M), (path, name)
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,11 @@ def test_each_step_exists(path: str, name: str) -> None:
 )
 def test_each_file_exists(path: str) -> None:
     assert (REPOSITORY / path).exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"), re.findall(r"^\| `(judge|check|infer|score|store|plan)/` \| (.*) \|$", MAP, re.M)
+)
+def test_the_table_names_each_file_of_a_folder(folder: str, names: str) -> None:
+    files = {path.name for path in (REPOSITORY / "harness" / folder).glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"`(\w+\.py)`", names)) == files
