@@ -446,7 +446,13 @@ def whole_or_cut(reply: Reply, limit: int | None) -> Reply:
 
 
 def unanswered(reply: Reply, limit: int | None) -> str:
-    """Why a reply to the probe says nothing; empty if it does."""
+    """Why a reply to the probe holds no answer: refused, cut off, all among the thoughts.
+
+    Empty if it holds one, and if nothing explains why it does not: an empty text then counts as a wrong colour.
+
+    Raises:
+        RetryableError: the answer broke off.
+    """
     if reply.refusal or reply.ending == "refused":
         return f"the probe was refused: {in_short(reply.refusal or reply.finish_reason)}"
     if reply.ending == "broken":

@@ -143,7 +143,7 @@ def check_fields(settings: Any, positive: Collection[str]) -> None:
 
 
 def unknown_key(kind: str, key: str, known: Collection[str]) -> SEVLMError:
-    """The error for a key that nobody knows, with the nearest known one."""
+    """The error for a key that is not known; it names the nearest one that is."""
     near = difflib.get_close_matches(key, known, n=1)
     return SEVLMError(f"unknown {kind} {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
@@ -212,7 +212,7 @@ class SEVLMConfig:
     lexicon_name: str | None = None
     lexicon_sha256: str | None = None
     # Captions without explanation were trained with people's ratings of the image (`TrainingExample.vad`): the VAD
-    # head foresees these at the end of the caption. Set by training; needs the causal encoder.
+    # head predicts these at the end of the caption. Set by training; needs the causal encoder.
     rates_pictures: bool = False
     # The features of token t must not see tokens > t, else the VAD head reads its target; official: they do.
     causal_vad_encoder: bool = True
@@ -230,7 +230,7 @@ class SEVLMConfig:
     # training sets. Official: none.
     label_meta: str | None = None
     meta_values: tuple[str, ...] = ()
-    # Share of a target that goes to labels near in valence, arousal and dominance: awe was nearly excitement.
+    # Share of a target that goes to labels near in valence, arousal and dominance: who felt awe nearly felt excitement.
     label_smoothing: float = 0.0
     # Share of the head in the probability of a label, the rest is the decoder's; and the temperature of the mixture:
     # an over-confident model is flattened by one above 1. Training chooses both by cross-entropy if it has validation
@@ -253,8 +253,8 @@ class SEVLMConfig:
     # very"). Official: 0, anything may be repeated.
     no_repeat_ngram: int = 3
     # How much each opinion counts, standardised among the candidates: the decoder's mean log-probability per token,
-    # which favours no length; the contrastive head's score of image, emotion and explanation, which found no words that
-    # people use; how near the words' affect is to what the VAD head foresaw.
+    # which favours no length; the contrastive head's score of image, emotion and explanation, which in trials brought
+    # explanations no nearer to people's; how near the words' affect is to what the VAD head predicts.
     rank_by_log_prob: float = 1.0
     rank_by_match: float = 0.0
     rank_by_affect: float = 0.5

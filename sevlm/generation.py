@@ -30,13 +30,13 @@ from sevlm.tokenization import (
 from sevlm.vad import RowLookup
 
 SAMPLED_FROM = 100
-"""Most tokens that one is drawn from: sorting a whole vocabulary costs more than the model that scores it."""
+"""A token is drawn from at most so many, the most probable: sorting a whole vocabulary costs more than scoring it."""
 
 KEPT_SHARE = 0.75
-"""Rows that ended leave the batch once this share of it, or less, is left: leaving copies the others."""
+"""Rows that ended are dropped once at most this share of the batch still runs: dropping some copies the others."""
 
 _NO_SPREAD = 1e-6
-"""Opinions that differ by less do not differ."""
+"""Least standard deviation that opinions are divided by: differences by rounding are no opinion."""
 
 Captions: TypeAlias = Sequence[Sequence[tuple[str, str]]]
 """For each of B images the same number K of pairs of emotion and explanation."""

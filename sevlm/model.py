@@ -4,8 +4,9 @@
     token + position + segment embeddings (B, T, D) -----------+-> vad_fusion, on explanation tokens -> blocks -> logits
     image patches (N, P, E) -> keys and values of every block -------------------------------------------^
 
-Two heads exist for training only: next-token VAD values, and a score of how well image, emotion and explanation match.
-A third, of the improved mode, tells the emotion from the image alone.
+Two heads are trained beside the decoder: next-token VAD values, and a score of how well image, emotion and explanation
+match. Neither changes the next token's logits; both help to choose among candidate explanations, and the VAD head gives
+`Generated.vad`. A third, of the improved mode, tells the emotion from the image alone.
 
 Why not transformers' `GPT2Block`: the released (non-causal) VAD encoder changes the embedding of every earlier
 explanation token at each decoding step while the image's keys and values stay, which its cache cannot express, and its
@@ -339,7 +340,7 @@ class LabelHead(nn.Module):
     """Which emotion an image evokes: a regression on its patches, weighed by attention, and on its `meta` value.
 
     It starts as the regression on the mean patch with equal chances for all labels. Features get one length, since the
-    brightness of an encoder's answer says little about emotions.
+    norm of an encoder's features says little about emotions.
     """
 
     def __init__(self, config: SEVLMConfig) -> None:
@@ -456,15 +457,16 @@ def lm_loss_where_labelled(
 
 
 def take_rows(table: Tensor, rows: Tensor) -> Tensor:
-    """`table[rows]`; indexing would add up the gradients of rows that repeat in an order that hangs on the threads."""
+    """`table[rows]`; indexing adds gradients of repeated rows in an order that depends on which thread is first."""
     return F.embedding(rows, table)
 
 
 def contrastive_loss(positive: Tensor, negatives: Tensor, count: Tensor | None = None) -> Tensor:
-    """How little the matching triple stands out from its mismatched ones, mean over captions (models/gpt.py).
+    """How little the matching triple stands out from its mismatched ones, mean over captions.
 
-    -log(e + exp(p) / (e + exp(p) + sum exp(n))) with e = 1e-8, computed as -log(e + softmax([p, n..., log e])[p]): the
-    released form overflows for large scores, and a plain softmax is off by 1e-4 where scores are near -11.
+    Of the released `models/gpt.py`: -log(e + exp(p) / (e + exp(p) + sum exp(n))) with e = 1e-8, computed as
+    -log(e + softmax([p, n..., log e])[p]): the released form overflows for large scores, and a plain softmax is off by
+    1e-4 where scores are near -11.
 
     Args:
         positive: (B,) float scores of matching triples.

@@ -365,7 +365,8 @@ class Scores:
         accuracy: share of images with a dominant emotion (more than half of the annotators) whose generated emotion
             equals it, in 0..1; 0 without such images.
         bleu_4: corpus BLEU-4 of the explanations against all explanations of the image, in 0..1.
-        lm_loss: mean over batches of the cross-entropy per token, in nats.
+        lm_loss: cross-entropy per token of all captions, in nats: the mean of the batches' means per token, each batch
+            weighted by its number of captions.
         dominant: images with a dominant emotion.
         images: all images.
         label_blend, label_temperature: with which label probabilities are nearest to the annotators' shares.

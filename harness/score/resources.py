@@ -1,4 +1,4 @@
-"""What scoring uses besides outcomes: the text-to-emotion classifier, the lexicon, encoders that the user names."""
+"""What scoring uses besides outcomes: the text-emotion classifier, trained here, the lexicon, the user's encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uncertainty: Wilson intervals, bootstrap over paintings, paired permutation tests, Holm's correction.
+"""Uncertainty: Wilson intervals, bootstrap over examples, paired permutation tests, Holm's correction.
 
 Everything works on rows of sufficient statistics (n, k): a bootstrap replicate is a weighted sum of rows, a permuted
 pair is a difference of sums, so all replicates are matrix products. All is seeded and drawn in blocks.
@@ -21,7 +21,7 @@ LEVEL = 0.95
 """Coverage of every interval."""
 
 MIN_FOR_BOOTSTRAP = 10
-"""Fewest paintings for which a bootstrap interval or a test is reported."""
+"""Fewest examples for which a bootstrap interval or a test is reported."""
 
 PERMUTATIONS = 10_000
 
@@ -57,7 +57,7 @@ def wilson(successes: float, n: int, level: float = LEVEL) -> Interval:
 def bootstrap_sums(rows: FloatArray, replicates: int, seed: int) -> FloatArray:
     """Sums (replicates, k) of rows (n, k) drawn n at a time with replacement.
 
-    The draws depend on n, `replicates` and `seed` only, so different statistics of the same paintings are resampled
+    The draws depend on n, `replicates` and `seed` only, so different statistics of the same examples are resampled
     together.
     """
     n = len(rows)
@@ -73,10 +73,10 @@ def bootstrap_sums(rows: FloatArray, replicates: int, seed: int) -> FloatArray:
 
 
 def permuted_sums(a: FloatArray, b: FloatArray, replicates: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Sums (replicates, k) of two systems after swapping the two rows of each painting with probability 1/2.
+    """Sums (replicates, k) of two systems after swapping the two rows of each example with probability 1/2.
 
     Args:
-        a, b: statistics (n, k) of the same paintings.
+        a, b: statistics (n, k) of the same examples.
         replicates: number of permutations.
         seed: of the generator.
     """
@@ -101,17 +101,17 @@ def bootstrap_interval(
 ) -> Interval | None:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987), its normal quantiles widened to Student's t.
 
-    Plain percentiles are too narrow for few paintings and wrong for skewed scores: with 20 paintings that score 0.9 on
+    Plain percentiles are too narrow for few examples and wrong for skewed scores: with 20 examples that score 0.9 on
     average they hold the truth in 88 % of cases instead of 95 %. The widening is Hesterberg's (2015, section 3.3).
 
     Args:
         replicates: bootstrap values (R,); those without a value are left out.
         observed: the value itself, which the interval always holds.
-        left_out: the values without each of the n paintings in turn (n,).
+        left_out: the values without each of the n examples in turn (n,).
         level: coverage, 0..1.
 
     Returns:
-        None where no replicate has a value, or fewer than two paintings count.
+        None where no replicate has a value, or fewer than two examples count.
     """
     from scipy.special import stdtrit  # the quantiles of Student's t
 

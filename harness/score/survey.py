@@ -135,7 +135,7 @@ class ReferenceSet:
         references: which references.
         is_main: True for the set that stands for the model: `leave_one_out` if it answers with a held-out annotation
             (`human`), `leave_half_out` if it answers with half of them (`crowd`), `all` otherwise.
-        withheld: example id -> annotations that are left out, for the last two.
+        withheld: example id -> indexes of the annotations that are left out, for `leave_one_out` and `leave_half_out`.
     """
 
     key: RowKey

@@ -1,8 +1,8 @@
 """Agreement of a model's valence, arousal and dominance numbers with people's mean ratings.
 
 Over answered images that were rated and for which the model gave a number; n says how many. A model that gives no
-numbers has no such metric. With x an image's mean human rating and y the model's number, all three follow from the
-sums of (1, x, y, x^2, y^2, xy); moments are population moments (divided by n).
+numbers has no such metric. With x an image's mean human rating and y the model's number, all metrics here follow from
+the sums of (1, x, y, x^2, y^2, xy); `moments` are population moments (divided by n).
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Read a label and an explanation out of what a model said: never a wrong class, never a default one.
 
-The stages: `reply` takes thoughts, frames and marks away; `fields` reads named fields in any form, `prose` what running
-text claims and `denials` what it sets aside, all over the label names of `labels` and the words of `vocabulary.yaml`;
-`wording` leaves the model's sentence. What cannot be read is `Unparsed`
-with its reason and counts against the model; a text that claims two different labels is not decided for it.
-`PARSER_VERSION` belongs to the identity of every result that this parser produced.
+The stages: `reply` takes thoughts, frames and marks away; `fields` reads named fields in any form, those of JSON found
+by `objects`; `prose` reads what running text claims, but for what `denials` sets aside; `wording` leaves the model's
+sentence. All look up labels by `labels` and words by `words`, from `vocabulary.yaml`. `ratings` reads numbers of
+valence, arousal and dominance, apart from these. What cannot be read is `Unparsed` with its reason and counts against
+the model; a text that claims two different labels is not decided for it. `PARSER_VERSION` belongs to the identity of
+every result that this parser produced.
 """
 
 from __future__ import annotations
