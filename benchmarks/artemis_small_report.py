@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,6 @@ from harness.plan.registry import metric_registry
 from harness.score.statistics import (
     FloatArray,
     Interval,
-    ValueFunction,
     bootstrap_interval,
     bootstrap_sums,
     holm,
@@ -32,6 +31,7 @@ from sevlm.data import TrainingExample
 REPLICATES, SEED = 10_000, 2021
 METRICS = ("accuracy", "annotator_mass", "cross_entropy")
 TEXT_METRICS, PROTOCOL = ("bleu_4", "meteor", "rouge_l", "cider_d", "copied"), "coco-ptb"
+ValueFunction: TypeAlias = Callable[[FloatArray], FloatArray]
 Sums: TypeAlias = dict[str, FloatArray]
 """Painting -> statistics (k,) of a metric, whose value is a function of their sum."""
 RULE = (

@@ -7,7 +7,7 @@ pair is a difference of sums, so all replicates are matrix products. All is seed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple, TypeAlias
 
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-ValueFunction: TypeAlias = Callable[[FloatArray], FloatArray]
 
 LEVEL = 0.95
 """Coverage of every interval."""

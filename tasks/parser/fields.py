@@ -65,15 +65,15 @@ _YAML_BLOCK = re.compile(r"\s{0,9}([|>])[+-]?[0-9]?[ \t]{0,9}\n")
 
 @dataclass(frozen=True)
 class Found:
-    """What the fields of an answer say.
+    """What an answer, or a part of it, claims by its fields, lines or sentences.
 
     Attributes:
         labels: all labels claimed.
-        explanation: the reason.
-        place: where the label stands in the text, None if it stands there in another spelling.
-        outside: a field names a label that the task does not have.
-        is_cut: the explanation was cut off.
-        is_record: there were fields at all.
+        explanation: the reason; empty if none is given.
+        place: where the first label claimed stands in the text; None without a label, and if it stands there in another
+            spelling.
+        outside: a field names a label that the task does not have, and none names one that it has.
+        is_cut: the explanation is a field that the end of the text cut off.
     """
 
     labels: frozenset[str] = frozenset()
@@ -81,7 +81,6 @@ class Found:
     place: tuple[int, int] | None = None
     outside: bool = False
     is_cut: bool = False
-    is_record: bool = False
 
 
 def read_fields(text: str, names: LabelNames) -> Found:
@@ -130,7 +129,7 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
                 is_outside |= bool(field.text)
     claims = [pair for pair in claims if pair[0].is_final] or claims
     if all(field.kind == "second" for field, _ in claims):
-        return Found(outside=is_outside, is_record=bool(fields))
+        return Found(outside=is_outside)
     field, claim = claims[0]
     own = next((claim for _, claim in claims if claim.explanation), None)
     position = {id(one): place for place, one in enumerate(fields)}
@@ -141,7 +140,7 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
     is_cut = bool(explained and explained.is_cut)
     labels = frozenset[str]().union(*(claim.labels for _, claim in claims))
     explanation = without_own_label(explanation, labels, names)
-    return Found(labels, explanation, (claim.start, claim.end) if field.is_placed else None, False, is_cut, True)
+    return Found(labels, explanation, (claim.start, claim.end) if field.is_placed else None, is_cut=is_cut)
 
 
 # --------------------------------------------------------------------------------------------- objects

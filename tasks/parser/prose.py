@@ -63,7 +63,6 @@ _STRONG = (
     r"parce\s{1,9}que|puisque|perché|poiché|omdat)\b|因为|因為|由于|потому что|لأن|بسبب)[,:]?"
 )
 _CLAUSE_BECAUSE = re.compile(rf"([^.!?;:\n]{{0,60}}?)(,?\s{{0,5}}{_STRONG})", re.IGNORECASE)
-_SEPARATOR = re.compile(r"[.!?;:\n,，。；：、(\[|→⇒–—/&+]|\s-\s|->|=>|\s-(?=\w)")
 
 
 def read_value(text: str, start: int, end: int, names: LabelNames, *, is_whole: bool) -> Claim | None:

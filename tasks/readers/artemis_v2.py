@@ -45,7 +45,6 @@ _TEST_SETS: dict[str, Callable[[_Row], bool]] = {
     "test_ref": lambda row: bool(row["split_deep_net"] == "test" and row["version"] == "old"),
     "test_40": lambda row: bool(row["split_deep_net"] == "rest" and row["version"] == "old"),
 }
-TRAIN_SETS, TEST_SETS = tuple(_TRAIN_SETS), tuple(_TEST_SETS)
 
 
 class ArtemisV2Reader(ArtemisReader):
