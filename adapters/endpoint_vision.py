@@ -93,7 +93,7 @@ class VisionEndpoint(EndpointAdapter):
         self._verdict = ""  # of the probe; empty: it was not done
         self._served: dict[str, Any] = {}
         self._rejected: frozenset[str] = frozenset()
-        self._answered = False  # as an endpoint does, ever
+        self._answered = False  # ever, as an endpoint does: what is no JSON later is a gateway's page
         self._room: dict[str, int] = {}
         self._largest_prompt = self._largest_completion = 0
         self._models: Counter[str] = Counter()
@@ -109,7 +109,7 @@ class VisionEndpoint(EndpointAdapter):
         """See that somebody answers and takes the key; may set `_served`.
 
         Raises:
-            UserError: not so.
+            UserError: nobody does, or the key is not taken.
         """
 
     @abstractmethod
@@ -155,6 +155,7 @@ class VisionEndpoint(EndpointAdapter):
                 reply = await ask(left_out)
             except EndpointError as error:
                 name = rejected_among(error, [name for name in optional if name not in left_out])
+                # `thinking` is taken, with another budget only: the user should choose it, not do without thoughts.
                 if name is None or (name == "thinking" and ITS_VALUE.search(error.message)):
                     raise
                 left_out |= {name}
@@ -202,7 +203,7 @@ class VisionEndpoint(EndpointAdapter):
         """See that somebody answers, takes the key, and looks at images; see `EndpointAdapter.open`.
 
         Raises:
-            UserError: not so.
+            UserError: nobody does, the key is not taken, or (`probe=strict`) it does not look at images.
         """
         await self.connect()
         if self.probe != "off" and not self._verdict:
@@ -291,7 +292,7 @@ class VisionEndpoint(EndpointAdapter):
         )
 
     def turns(self, item: Item) -> list[Turn]:
-        """The conversation: worked examples, then the artwork; reads and encodes images.
+        """The conversation: worked examples, then the image; reads and encodes images.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -302,7 +303,7 @@ class VisionEndpoint(EndpointAdapter):
             return [Turn(item.prompt, data_url(item.image, self.image_size))]
         if len(self._examples) < len(self._shown):
             self._examples = [(data_url(shot.image, self.image_size), shot.answer) for shot in self._shown]
-        # Asked in this item's words: prompts of one run may differ, and the answer must not hang on which came first.
+        # Asked in this item's words: prompts of one run may differ, and the answer must not depend on which came first.
         shown = [
             turn for url, answer in self._examples for turn in (Turn(item.prompt, url), Turn(answer, None, "assistant"))
         ]
@@ -315,7 +316,7 @@ class VisionEndpoint(EndpointAdapter):
         return None if item.ratings else answer_schema(item.labels)
 
     async def answer(self, item: Item) -> Outcome:
-        """Ask about one artwork; see `EndpointAdapter.answer`."""
+        """Ask about one image; see `EndpointAdapter.answer`."""
         try:
             turns = await asyncio.to_thread(self.turns, item)
         except ImageError as error:

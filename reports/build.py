@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -90,11 +89,11 @@ def build_report(runs: Sequence[RunFolder], out: Path, *, blur: bool = False, co
     page = _render(pages, read, blur)
     tables = read_tables(page)
     page = link_tables(page, tables)
-    drawn = _drawn(page, tables)
-    for name, text in drawn.items():
-        write_atomically(out / "figures" / name, text)
+    figures = _svg_files(page, tables)
+    for name, svg in figures.items():
+        write_atomically(out / "figures" / name, svg)
     write_atomically(out / "index.html", page)
-    _prune(out / "figures", "*.svg", drawn)
+    _prune(out / "figures", "*.svg", figures)
     _prune(out / "data", "*.js", scripts)
     _prune(out / "thumbs", "*.jpg", {image.name for image in thumbnails.values() if image.name})
     return out / "index.html"
@@ -124,14 +123,15 @@ def report_text(runs: Sequence[RunFolder], form: str) -> str:
 
 def save_figures(page: Path, folder: Path) -> int:
     """Write every figure and table of a rendered page into `folder` as SVG, and say how many."""
-    text = page.read_text(encoding="utf-8")
-    found = _drawn(text, read_tables(text))
-    for name, text in found.items():
-        write_atomically(folder / name, text)
-    return len(found)
+    html = page.read_text(encoding="utf-8")
+    figures = _svg_files(html, read_tables(html))
+    for name, svg in figures.items():
+        write_atomically(folder / name, svg)
+    return len(figures)
 
 
-def _drawn(page: str, tables: Iterable[Table]) -> dict[str, str]:
+def _svg_files(page: str, tables: Iterable[Table]) -> dict[str, str]:
+    """Figures and tables of a page as files of their own, by file name."""
     return {**dict(standalone_figures(page)), **dict(standalone_tables(tables))}
 
 
@@ -194,13 +194,14 @@ def _environment(emotions: tuple[str, ...]) -> Environment:
         heat_steps=HEAT_STEPS,
         plot=scatter,
         reliability=labels,
-        drawn=affect,
+        affect_plot=affect,
     )
     return environment
 
 
 def _render(pages: Sequence[Mapping[str, Any]], runs: list[Run], blur: bool) -> str:
     rows = [row for page in pages for row in page["view"].rows]
+    # models alone name the page, if there is one: they come before baselines, people and controls
     models = dict.fromkeys(row.id.model for row in rows if row.kind == "model" or rows[0].kind != "model")
     tasks = ", ".join(dict.fromkeys(page["view"].name for page in pages))
     environment = _environment(tuple(emotion for page in pages for emotion in page["view"].emotions))
@@ -247,4 +248,4 @@ def _prune(folder: Path, pattern: str, kept: Iterable[str]) -> None:
         if path.name not in names:
             path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
+        folder.rmdir()

@@ -159,7 +159,7 @@ class CaptionDecoder:
 
     @torch.no_grad()
     def append(self, tokens: Tensor) -> list[int]:
-        """Adds one token to every row, (B,) int64; the tokens as numbers."""
+        """Adds one token to every row, (B,) int64; returns them as Python numbers."""
         config, position = self.model.config, self.length
         before = self._segments[:, position - 1]
         self._ids[:, position] = tokens
@@ -313,7 +313,7 @@ class VADCache:
         for layer in own.layers:
             parts = (layer.self_attention.query, layer.self_attention.key, layer.self_attention.value)
             qkv = torch.cat([part.bias for part in parts]), torch.cat([part.weight for part in parts]).t()
-            fc, out = ((linear.bias, linear.weight.t()) for linear in (layer.fc[0], layer.fc[2]))
+            fc, out = ((part.bias, part.weight.t()) for part in (layer.fc[0], layer.fc[2]))
             norms = [(norm.weight, norm.bias, norm.eps) for norm in (layer.norm1, layer.norm2)]
             self.layers.append((qkv, fc, out, norms))
 

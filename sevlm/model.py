@@ -578,25 +578,26 @@ class Network(nn.Module):
         final, labels = states[-1], labels[:, prefix:]  # (B, T, D), (B, T without prefix)
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
-        by = (None, None, None, None) if counts is None else counts
+        tokens, captions, known_values, images = (None, None, None, None) if counts is None else counts
         logits = decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
-        lm = config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, by[0])
+        lm = config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, tokens)
         contrastive = affect = label = None
         if self.contrastive_head is not None and negatives is not None:
             emotion, explanation = self.part_means(final, input_ids, segment_ids)
             image = image_grid.mean(1).repeat_interleave(len(final) // len(image_grid), dim=0)  # (B, encoder_dim)
             positive = self.contrastive_head(image, emotion, explanation)
             wrong = [self.contrastive_head(image, emotion, take_rows(explanation, rows)) for rows in negatives]
-            contrastive = config.contrastive_loss_weight * contrastive_loss(positive, torch.stack(wrong, dim=1), by[1])
+            loss = contrastive_loss(positive, torch.stack(wrong, dim=1), captions)
+            contrastive = config.contrastive_loss_weight * loss
         if self.vad_head is not None:
             if vad is None:
                 raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
             predicted, counted = self.vad_head(final[:, :-1]), self.counted_vad(segment_ids, vad)
-            affect = config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], counted, by[2])
+            affect = config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], counted, known_values)
         if self.label_head is not None and label_targets is not None:
             log_probs = self.label_head(image_grid, label_targets.meta).float().log_softmax(dim=1)  # (N, labels)
-            images = len(image_grid) if by[3] is None else by[3]
-            label = -config.label_loss_weight * (label_targets.shares * log_probs).sum() / images
+            count = len(image_grid) if images is None else images
+            label = -config.label_loss_weight * (label_targets.shares * log_probs).sum() / count
         total = lm + sum(part for part in (contrastive, affect, label) if part is not None)
         return SEVLMOutput(states, decoder, total, lm, contrastive, affect, label)
 

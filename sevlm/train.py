@@ -83,7 +83,7 @@ class Trainer:
     before; so a resumed training needs no state of any random generator.
     """
 
-    def __init__(self, setup: Setup, out: Path, progress: bool = True) -> None:
+    def __init__(self, setup: Setup, out: Path, show_bar: bool = True) -> None:
         self.setup, self.settings, self.model = setup, setup.recipe.training, setup.model
         config = setup.model.config
         heads = {
@@ -94,7 +94,7 @@ class Trainer:
         self.losses = ("loss", "lm_loss", *(name for name, used in heads.items() if used))
         self.accelerator = setup.accelerator
         self.is_first = setup.accelerator.is_main_process  # it evaluates, writes files and reports
-        self.show_bar = progress and self.is_first
+        self.show_bar = show_bar and self.is_first
         self.sampler = PairSampler(setup.train.examples, self.settings.sampling, self.settings.seed)
         if not len(self.sampler):
             raise SEVLMError("sampling 'last-caption' needs images with two emotions; use 'every-caption'")

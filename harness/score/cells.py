@@ -131,9 +131,10 @@ class Scorer:
                 metrics = [m for m in metrics if m.family not in ("style", "cost")]
             traits = self.surveys[part.key].traits
             for emotion in self._emotions(part):
+                chosen = metrics
                 if emotion is not None:
-                    metrics = [metric.for_emotion(emotion) for metric in present if "annotated" in metric.views]
-                tables[TableKey(part.key, part.references, emotion)] = Table(metrics, traits)
+                    chosen = [metric.for_emotion(emotion) for metric in present if "annotated" in metric.views]
+                tables[TableKey(part.key, part.references, emotion)] = Table(chosen, traits)
         return tables
 
     @cached_property
@@ -263,7 +264,10 @@ class Scorer:
         }
 
         def records(
-            table: Table, mask: npt.NDArray[np.bool_], view: View | None = None, condition: Mapping[str, Any] = {}
+            table: Table,
+            mask: npt.NDArray[np.bool_],
+            view: View | None = None,
+            condition: Mapping[str, Any] | None = None,
         ) -> Iterator[dict[str, Any]]:
             """A cell for each metric that means something in this view."""
             names = [n for n, m in table.metrics.items() if view in (None, "annotated") or view in m.views]
@@ -284,7 +288,7 @@ class Scorer:
                     "protocol": self.context.task.protocol,
                     "signature": table.metrics[name].signature(texts),
                     "unavailable": found.unavailable,
-                    **condition,
+                    **(condition or {}),
                 }
 
         table = self.tables[TableKey(part.key, part.references)]

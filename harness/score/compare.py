@@ -78,7 +78,7 @@ def compare(
         found = []
         for a, b in pairs:
             one, other = (tables[TableKey(part.key, part.references, emotion)] for part in (a, b))
-            for name, result in _tested(common(one, other, names), replicates, seed).items():
+            for name, result in _tested(paired_statistics(one, other, names), replicates, seed).items():
                 place = {"task": task.name, "metric": name, "emotion": emotion}
                 found.append(place | {"a": a.key.model, "b": b.key.model} | result)
         return found
@@ -91,10 +91,10 @@ def compare(
     return overall + per_emotion
 
 
-def common(a: Table, b: Table, names: Collection[str], mask: BoolArray | None = None) -> dict[str, Pair]:
-    """Metrics that both tables have, over the examples (of `mask`) that count for both.
+def paired_statistics(a: Table, b: Table, names: Collection[str], mask: BoolArray | None = None) -> dict[str, Pair]:
+    """The statistics of metrics that both tables have, over the examples (of `mask`) that count for both.
 
-    Equal statistics are the same arrays.
+    Metrics with the same statistics (`Metric.shared`) get the same arrays.
     """
     pairs: dict[str, Pair] = {}
     masked: dict[str, tuple[FloatArray, FloatArray, BoolArray]] = {}

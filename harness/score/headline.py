@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.score.cells import AGREEMENT, Scorer
-from harness.score.compare import Pair, common
+from harness.score.compare import Pair, paired_statistics
 from harness.score.statistics import LEVEL, MIN_FOR_BOOTSTRAP, FloatArray, bootstrap_interval, bootstrap_sums
 from harness.score.table import Table
 from harness.store.run_folder import adapter_kind
@@ -276,7 +276,7 @@ def _differences(tables: Mapping[str, Table], mask: BoolArray, replicates: int, 
     """All pairs and metrics over the images of `mask`, resampled together: drawing is what costs."""
     found: list[tuple[dict[str, str], Pair]] = []
     for (a, left), (b, right) in combinations(tables.items(), 2):
-        pairs = common(left, right, SLICED, mask)
+        pairs = paired_statistics(left, right, SLICED, mask)
         found += [({"metric": name, "a": a, "b": b}, pairs[name]) for name in SLICED if name in pairs]
     columns = [rows for _, pair in found for rows in (pair.a, pair.b)]
     parts: list[FloatArray] = []

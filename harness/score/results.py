@@ -194,9 +194,9 @@ def preload() -> None:
 def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """Score every task of a run; the value written to results.json.
 
-    What was read from each explanation is written to the run's `scores/`, see `harness.score.predictions`.
-    The manifest's `scoring` names the lexicon and the encoders that the user chose. What the Java
-    programs say is kept in the run's `cache/captions.sqlite`.
+    What was read from each explanation is written to the run's `scores/`, see `harness.score.predictions`. The
+    manifest's `scoring` names the lexicon and the encoders that the user chose. What the Java programs say is kept in
+    the run's `cache/captions.sqlite`.
 
     Args:
         folder: a run with outcomes.
@@ -207,6 +207,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     """
     manifest = folder.manifest()
     _check_manifest(folder, manifest)
+    root = root or data_root(manifest.get("data_root"))
     chosen = manifest.get("scoring", {})
     lexicon, encoders = word_affect(chosen.get("lexicon")), chosen_encoders(chosen)
     results: dict[str, Any] = {
@@ -231,7 +232,7 @@ def score_run(folder: RunFolder, *, root: Path | None = None) -> dict[str, Any]:
     with CaptionStore(folder.path / "cache" / "captions.sqlite") as store, shared as meteor:
         for record in manifest["tasks"]:
             task = task_from_json(record)
-            reader = emotion_reader(task, root or data_root(manifest.get("data_root")))
+            reader = emotion_reader(task, root)
             resources = Resources(meteor, store, reader, lexicon, encoders)
             sides = contest(manifest, task.name)
             scores = _task_scores(folder, manifest, record, task, root, resources, sides)
@@ -288,22 +289,21 @@ def _task_scores(
     manifest: Mapping[str, Any],
     record: Mapping[str, Any],
     task: Task,
-    root: Path | None,
+    root: Path,
     resources: Resources,
     sides: Contest | None,
 ) -> TaskScores:
-    reader_root = root or data_root(manifest.get("data_root"))
     limited = record["examples"] < record["available"]
     return score_task(
         task,
         StoredExamples(folder, task.name),
-        examples_of(task, reader_root, "train"),
+        examples_of(task, root, "train"),
         {row: StoredOutcomes(folder.outcomes_path(task.name, row)) for row in folder.rows(task.name)},
         split=record["split"],
         seed=int(manifest["identity_of"]["seed"]),
         preprocessing=record["preprocessing"],
         is_part=limited,
-        whole_split=examples_of(task, reader_root, record["split"]) if limited else None,
+        whole_split=examples_of(task, root, record["split"]) if limited else None,
         resources=resources,
         sides=sides,
     )

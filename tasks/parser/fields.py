@@ -132,9 +132,9 @@ def _combined(fields: Sequence[Field], names: LabelNames) -> Found:
         return Found(outside=is_outside)
     field, claim = claims[0]
     own = next((claim for _, claim in claims if claim.explanation), None)
-    position = {id(one): place for place, one in enumerate(fields)}
     if own is not None:  # a label with its own "because": what was reasoned before it is not the explanation
-        reasons = [one for one in reasons if position[id(one)] > position[id(field)]]
+        place = next(index for index, one in enumerate(fields) if one is field)
+        reasons = [one for one in fields[place + 1 :] if one.kind == "reason" and one.text]
     explained = next((one for one in reasons if not one.is_reasoning), next(iter(reasons), None))
     explanation = explained.text if explained else own.explanation if own else weak[0].text if weak else ""
     is_cut = bool(explained and explained.is_cut)
@@ -151,10 +151,19 @@ _SCORE = re.compile(r"[\d.]+%?|true|True")
 
 
 def _field(kind: str, scalar: Scalar, source: str, *, placed: bool, key: str = "") -> Field:
-    final, reasoning = is_final(key), is_reasoning(key)
-    if source[scalar.start : scalar.end] == scalar.text and placed:
-        return Field(kind, source, scalar.start, scalar.end, final, True, not scalar.is_whole, True, reasoning)
-    return Field(kind, scalar.text, 0, len(scalar.text), final, True, not scalar.is_whole, False, reasoning)
+    is_placed = placed and source[scalar.start : scalar.end] == scalar.text
+    value, start, end = (source, scalar.start, scalar.end) if is_placed else (scalar.text, 0, len(scalar.text))
+    return Field(
+        kind,
+        value,
+        start,
+        end,
+        is_final=is_final(key),
+        is_exact=True,
+        is_cut=not scalar.is_whole,
+        is_placed=is_placed,
+        is_reasoning=is_reasoning(key),
+    )
 
 
 def _fields_of(node: Node, source: str, placed: bool, depth: int = 0) -> Iterator[Field]:
@@ -328,7 +337,9 @@ class Head:
         kind: of the field.
         start: where what belongs to the name begins.
         value: where its value begins.
+        is_final: it says that its value outranks other fields.
         end: where its value ends at the latest, if its form says so.
+        is_inline: it stands within a line, after other words.
     """
 
     kind: str
@@ -348,6 +359,7 @@ _BRACKETED = re.compile(r"[\[【]\s?([^\[\]【】\n]{2,40})\s?[\]】]\s?[:：]?"
 _ELEMENT = re.compile(r"<([^\W\d][\w:.-]{0,40}+)(?:\s[^<>\n]{0,80}+)?>")
 _RULE = re.compile(r"\n[ \t]{0,9}[=-]{3,80}[ \t]{0,9}(?=\n)")
 _INLINE_SIGN = re.compile(r"[:：=]")
+_MARKS = re.compile(r"[*_`\"]{0,3}")
 _BOUNDARY = re.compile(r"&(?=\w{3,20}\Z)|[.,;|()\[\]!?。；，、\x1f]|\*\*|\s[-–—]\s|[\"”](?=\s)")
 
 
@@ -419,10 +431,9 @@ def _inline_heads(text: str, start: int, end: int) -> Iterator[Head]:
         if kind is not None and len(name.split()) <= 5:
             closing = text.find(")", sign.end(), end) if text[boundary.start()] == "(" else -1
             at = boundary.start() if text[boundary.start()] in "(*|[" else boundary.end()
-            value = re.compile(r"[*_`\"]{0,3}").match(text, sign.end())
-            yield Head(
-                kind, at, value.end() if value else sign.end(), is_final(name), closing if closing >= 0 else None, True
-            )
+            marks = _MARKS.match(text, sign.end())
+            value = marks.end() if marks else sign.end()
+            yield Head(kind, at, value, is_final(name), closing if closing >= 0 else None, is_inline=True)
             last = sign.end()
 
 
