@@ -1,4 +1,4 @@
-"""Every metric in one call, over plain lists: `from harness.metrics import cider_d`.
+"""Metrics in one call each, over plain lists: `from harness.metrics import cider_d`.
 
     >>> from harness.metrics import accuracy, rouge_l
     >>> accuracy(["awe", "fear"], [["awe", "awe", "fear"], ["awe", "fear"]])  # the second image has no majority
@@ -14,7 +14,8 @@ Three kinds of arguments occur throughout:
 
 Values are those of the leaderboard, without interval: fractions are 0..1, and a value that cannot be computed is NaN.
 `protocol` is `coco-ptb` (Stanford's tokeniser, needs Java) or `artemis-plain` (split at blanks); docs/metrics.md has
-the definitions, the classes in `harness.tasks.metrics` the formulas.
+the definitions, the classes in `harness.tasks.metrics` the formulas. Metrics that need a run (usage, the task's text
+classifier, statements) have no function here.
 """
 
 from __future__ import annotations

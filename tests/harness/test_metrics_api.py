@@ -1,4 +1,4 @@
-"""`harness.metrics`: every metric in one call, on plain lists."""
+"""`harness.metrics`: metrics in one call each, on plain lists."""
 
 from __future__ import annotations
 
