@@ -12,9 +12,11 @@ mkdir -p "$HARNESS_DATA"
 OMP_NUM_THREADS=1 "$bin/harness" train sevlm --task demo --out "$checkpoints/sevlm-large" epochs=25 n_layer=3 n_embd=192 \
     >"$HARNESS_DATA/sevlm-large.log" 2>&1 &
 larger=$!
+trap 'kill "$larger" 2>/dev/null || true' EXIT  # if the one in front fails
 OMP_NUM_THREADS=1 "$bin/harness" train sevlm --task demo epochs=25
 [ -d "$checkpoints/random-vlm" ] || "$bin/python" tests/tiny_models.py llava "$checkpoints/random-vlm"
 wait "$larger" || { cat "$HARNESS_DATA/sevlm-large.log" >&2; exit 1; }
+trap - EXIT
 trained=$SECONDS
 "$bin/harness" run --tasks demo --out runs/demo \
     --models "sevlm,sevlm:checkpoint=$checkpoints/sevlm-large,as=sevlm-large,hf:$checkpoints/random-vlm,as=random-vlm,max_new_tokens=16,majority,nearest,human"
