@@ -21,6 +21,15 @@ from harness.types import Annotation, UserError
 SPLITS = ("train", "val", "test")
 
 
+def _files_of_splits(folder: Path, ending: str) -> dict[str, Path]:
+    """The files that are there of `train`, `val` and `test` with this ending, by split."""
+    files = {split: folder / f"{split}{ending}" for split in SPLITS}
+    present = {split: path for split, path in files.items() if path.is_file()}
+    if not present:
+        raise UserError(f"{folder}: holds none of {', '.join(path.name for path in files.values())}")
+    return present
+
+
 class ImageFoldersReader(LayoutReader):
     """Images in one folder per label (FI), perhaps below one per split (Emo8).
 
@@ -72,12 +81,8 @@ class EmoSetReader(LayoutReader):
 
     def entries(self, annotations: Path, images: Path, remarks: Counter[str]) -> Iterator[Entry]:
         """One entry per listed image."""
-        lists = {split: annotations / f"{split}.json" for split in SPLITS}
-        present = {split: path for split, path in lists.items() if path.is_file()}
-        if not present:
-            raise UserError(f"{annotations}: holds none of {', '.join(path.name for path in lists.values())}")
         spelled = LabelSpelling(self.task, remarks)
-        for split, path in present.items():
+        for split, path in _files_of_splits(annotations, ".json").items():
             listed = read_json(path)
             if not isinstance(listed, list):
                 raise UserError(f"{path}: expected a JSON list")
@@ -220,12 +225,8 @@ class AffectVisDialReader(LayoutReader):
         moment = self.option("moment", "after")
         if moment not in self.moments:
             raise UserError(f"{self._where()}: option 'moment': {nearest(moment, self.moments)}")
-        present = {split: annotations / f"{split}_data.pkl" for split in SPLITS}
-        present = {split: path for split, path in present.items() if path.is_file()}
-        if not present:
-            raise UserError(f"{annotations}: holds none of train_data.pkl, val_data.pkl, test_data.pkl")
         spelled = LabelSpelling(self.task, remarks)
-        for split, path in present.items():
+        for split, path in _files_of_splits(annotations, "_data.pkl").items():
             for number, dialogue in enumerate(read_pickle(path)):
                 where = f"{path}, dialogue {number + 1}"
                 emotion, explanation = self._said(dialogue, moment, where)
