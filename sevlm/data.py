@@ -12,7 +12,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -229,11 +229,8 @@ class EmotionLabels:
     def __init__(self, tokenizer: Tokenizer, config: SEVLMConfig) -> None:
         self._length, self._weight = config.max_length, config.emotion_weight
         self._start = start = len(encode_prompt(tokenizer, config).input_ids)
-        self._ids = lru_cache(
-            maxsize=None
-        )(  # of the emotion and "because"; there are few emotions
-            lambda emotion: encode_label(tokenizer, config, emotion).input_ids[start:]
-        )
+        # of the emotion and "because"; there are few emotions
+        self._ids = cache(lambda emotion: encode_label(tokenizer, config, emotion).input_ids[start:])
         self._soft = lru_cache(maxsize=100_000)(self._compute)
 
     def __call__(self, emotion: str, histogram: Mapping[str, float]) -> tuple[SoftToken, ...]:
