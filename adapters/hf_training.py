@@ -97,7 +97,8 @@ def load_recipe(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: no such file, an unknown setting, a value of another type or out of range.
     """
-    given, written = dict(settings), dict[str, Any]()
+    given = dict(settings)
+    written: dict[str, Any] = {}
     if (config := given.pop("config", None)) is not None:
         shipped = {p.stem.removeprefix("llava_"): p for p in sorted(Path(__file__).parent.glob("llava_*.yaml"))}
         path = shipped.get(config, Path(config))

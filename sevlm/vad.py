@@ -137,8 +137,7 @@ class VADLexicon:
         except (OSError, UnicodeDecodeError) as error:
             raise SEVLMError(f"cannot read the lexicon file {path}: {error}") from error
         if lines and (directive := _DIRECTIVE.fullmatch(lines[0])):
-            scale, lines[0] = scale or directive[1], ""
-            lines = lines[1:]
+            scale, lines = scale or directive[1], lines[1:]
         known = known_lexicons().get(hashlib.sha256(data).hexdigest())
         layout = known.layout if known else _layout_of(lines[0] if lines else "")
         source = _scale_source(known, layout, scale, path)
