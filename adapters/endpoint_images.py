@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.images import ORIENTATION_TAG, open_image, opened
+from harness.redact import redact_known
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,7 +134,8 @@ class Verdict:
 
     def problem(self) -> str:
         """What was answered instead, in one sentence."""
-        said = " and ".join(repr(" ".join(answer.split())[:60]) for answer in self.answers)
+        # keys go first, lest a part of one is left
+        said = " and ".join(repr(" ".join(redact_known(answer).split())[:60]) for answer in self.answers)
         return f"shown a {' and a '.join(SHOWN)} image and asked for their colours, it answered {said}"
 
 

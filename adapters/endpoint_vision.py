@@ -28,6 +28,7 @@ from harness.adapters.endpoint_images import Turn, answer_schema, data_url
 from harness.adapters.endpoint_prices import Price
 from harness.adapters.endpoint_reply import Reply, outcome_of_reply
 from harness.adapters.shots import Shot, choose_shots, shots_identity
+from harness.redact import redact_known
 from harness.tasks.parser import split_reply
 from harness.types import Example, Failed, ImageError, Item, Outcome, RetryableError, Usage, UserError
 
@@ -262,7 +263,7 @@ class VisionEndpoint(EndpointAdapter):
         return str(self.fingerprint().get("base_url", self.name))
 
     def _warn(self, message: str) -> None:
-        print(f"harness: {message}", file=sys.stderr)
+        print(f"harness: {redact_known(message)}", file=sys.stderr)
 
     # ---------------------------------------------------------------------------------------------------- questions
 

@@ -55,6 +55,23 @@ def test_an_endpoint_that_sees_is_asked_twice_about_colours_and_then_about_paint
     assert adapter.runtime_info()["probe"] == "passed"
 
 
+@pytest.mark.parametrize("before", ["", "The image shows the words that I was sent with: "])
+def test_an_answer_that_repeats_the_key_is_told_without_it(
+    server: tuple[Endpoint, str],
+    picture: Picture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "made-up-0123456789abcdef")
+    endpoint, url = server
+    endpoint.reply = always(f"{before}made-up-0123456789abcdef")
+    asked(OpenAIChat("m", url, probe="warn", schema=False, probabilities=False), picture())
+    told = capsys.readouterr().err
+    assert "it does not look at images" in told
+    assert "made-up" not in told
+
+
 def always(text: str) -> Behaviour:
     return lambda request: answered(text)
 
