@@ -345,9 +345,12 @@ def _status_in(error: Any) -> int:
         for name, status in NAMED_STATUSES.items():
             if name in value:
                 return status
-    if BAD_KEY.search(_quoted(error)):
+    words = _quoted(error)
+    if BAD_KEY.search(words):
         return 401
-    return 402 if NO_CREDITS.search(_quoted(error)) else 502
+    if MODERATED.search(words):
+        return 400
+    return 402 if NO_CREDITS.search(words) else 502
 
 
 def retry_after_s(headers: Mapping[str, Any], body: Any = None, message: str = "") -> float | None:

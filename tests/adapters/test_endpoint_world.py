@@ -399,6 +399,8 @@ def test_refusals_under_other_names(endpoint: Endpoint, url: str, picture: Pictu
         Reply(200, {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}),
         error(400, "The response was filtered due to Azure OpenAI's content management policy.", "content_filter"),
         error(400, "Input data may contain inappropriate content.", "data_inspection_failed"),
+        Reply(200, {"code": 1301, "message": "the input may hold sensitive content", "data": None}),
+        Reply(200, {"error": {"message": "flagged by the content policy"}}),
     ],
 )
 def test_refusals_as_errors(endpoint: Endpoint, url: str, picture: Picture, reply: Reply) -> None:
