@@ -131,7 +131,7 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
             body = unstreamed(body) or json.loads(body)
         except (ValueError, RecursionError):
             start = in_short(body)[:80]
-            if start[:1] in ("", "{", "["):
+            if start[:1] in ("", "{", "[") or start.startswith(("data:", "event:")):
                 raise RetryableError(f"the response is no whole JSON: {start!r}", kind="bad-response") from None
             raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
     if isinstance(body, list) and len(body) == 1:
@@ -144,7 +144,8 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
     answer: dict[str, Any] = next((inner for inner in wrapped if ANSWERS & set(inner)), body)
     if (error := error_in_success(answer)) is not None:
         usage = Reply(**token_counts(answer)).usage(price)
-        unknown = usage.prompt_tokens is None and any(answer.get(key) for key in ANSWERS)
+        is_counted = None not in (usage.prompt_tokens, usage.completion_tokens)
+        unknown = not is_counted and any(answer.get(key) for key in ANSWERS)
         error.cost_usd = None if unknown else usage.cost_usd or 0.0
         raise error
     return answer
@@ -160,11 +161,14 @@ def unstreamed(text: str) -> dict[str, Any] | None:
     events: list[dict[str, Any]] = [as_object(json.loads(line)) for line in data if line and line != "[DONE]"]
     if not events:
         return None
+    # An error goes with what was said before it, which may be billed.
+    errors = [{"error": event["error"]} for event in events if event.get("error")]
+    error = errors[-1] if errors else {}
     for event in reversed(events):
         if whole := event.get("response"):  # the Responses API's last event
-            return as_object(whole)
-        if event.get("error") or any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
-            return as_object(event)
+            return {**as_object(whole), **error}
+        if any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
+            return {**event, **error}
     choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices"))[:1])]
     deltas = [as_object(choice.get("delta")) for choice in choices]
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
@@ -174,7 +178,8 @@ def unstreamed(text: str) -> dict[str, Any] | None:
     }
     counted = [event["usage"] for event in events if event.get("usage")]
     choice = {"message": message, "finish_reason": ends[-1] if ends else "interrupted: the stream broke off"}
-    return {**events[0], "choices": [choice] if choices else [], "usage": counted[-1] if counted else None}
+    usage = counted[-1] if counted else None
+    return {**events[0], "choices": [choice] if choices else [], "usage": usage, **error}
 
 
 def text_of(content: Any) -> str:
@@ -210,7 +215,7 @@ def count(value: Any) -> int | None:
 def token_counts(body: Mapping[str, Any]) -> dict[str, Any]:
     """Tokens under the names of `Reply`, by whichever names they came; 0 for a whole prompt is no count."""
     usage, google = as_object(body.get("usage")), as_object(body.get("usageMetadata"))
-    if google and not usage:
+    if google and ("candidates" in body or not usage):
         prompt, thoughts = count(google.get("promptTokenCount")) or None, count(google.get("thoughtsTokenCount"))
         answer, total = count(google.get("candidatesTokenCount")), count(google.get("totalTokenCount"))
         spoken = None if answer is None else answer + (thoughts or 0)

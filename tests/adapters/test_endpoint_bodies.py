@@ -141,11 +141,35 @@ def test_a_stream_that_broke_off_or_holds_an_error(endpoint: Endpoint, url: str,
         only(endpoint, url, picture, events({"error": {"message": "Insufficient credits", "code": 402}}))
 
 
+def test_a_stream_cut_in_the_middle_of_an_event_is_asked_for_again(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    endpoint.script(Reply(200, 'data: {"choices": [{"delta": {"content": "Awe bec', SSE), answered(GOOD))
+    (outcome,) = driven(loaded(url), item("0", picture()), clock=Clock(sleep=at_once))
+    assert isinstance(outcome, Answer)
+    assert outcome.usage.attempts == 2
+
+
+def test_an_error_in_a_stream_after_words_may_be_billed(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    failure = {"error": {"message": "the image is broken", "code": 400}}
+    begun = only(endpoint, url, picture, events(delta("Awe because"), failure), price_in=2.0, price_out=10.0)
+    assert isinstance(begun, Failed)
+    assert (begun.message, begun.usage.cost_usd) == ("400 the image is broken", None)
+    at_once_refused = only(endpoint, url, picture, events(failure), price_in=2.0, price_out=10.0)
+    assert isinstance(at_once_refused, Failed)
+    assert (at_once_refused.message, at_once_refused.usage.cost_usd) == ("400 the image is broken", 0.0)
+
+
 def test_a_stream_of_the_responses_api(endpoint: Endpoint, url: str, picture: Picture) -> None:
     said = {"type": "message", "content": [{"type": "output_text", "text": GOOD}]}
     done = {"type": "response.completed", "response": {"status": "completed", "output": [said]}}
     streamed = events({"type": "response.output_text.delta", "delta": GOOD[:9]}, done)
     assert isinstance(only(endpoint, url, picture, streamed, api="responses"), Answer)
+    begun = {"type": "response.created", "response": {"status": "in_progress", "output": []}}
+    failure = {"type": "error", "error": {"code": "invalid_request_error", "message": "the image is broken"}}
+    failed = only(endpoint, url, picture, events(begun, failure), api="responses")
+    assert isinstance(failed, Failed)
+    assert failed.message == "400 the image is broken"
 
 
 # --------------------------------------------------------------------------------------- answers in unusual places
@@ -237,19 +261,19 @@ def test_tokens_by_other_names(
     assert (outcome.usage.cost_usd is None) == (outcome.usage.reserve_usd is not None) == (prompt is None)
 
 
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("counted", ["all", "the prompt", "nothing"])
 def test_an_error_after_the_work_was_begun_is_paid(
-    endpoint: Endpoint, url: str, picture: Picture, counted: bool
+    endpoint: Endpoint, url: str, picture: Picture, counted: str
 ) -> None:
     reply = answered("Awe because the", "error")
     reply.body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
-    if not counted:
-        del reply.body["usage"]
+    if counted != "all":
+        reply.body["usage"] = {"prompt_tokens": 70} if counted == "the prompt" else None
     outcome = only(endpoint, url, picture, reply, price_in=2.0, price_out=10.0)
     assert isinstance(outcome, Failed)
     assert outcome.usage.attempts == 6
     known, reserve = outcome.usage.cost_usd or 0.0, outcome.usage.reserve_usd or 0.0
-    if counted:
+    if counted == "all":
         assert known + reserve == pytest.approx(6 * (2 * 70 + 10 * 9) / 1e6)
     else:
         assert reserve > 6 * 10 * 300 / 1e6

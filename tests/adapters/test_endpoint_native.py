@@ -332,6 +332,13 @@ def test_an_error_after_geminis_answer_was_begun_costs_what_it_took(
     assert outcome.usage.cost_usd == pytest.approx((100 * 1.0 + 49 * 10.0) / 1e6)
 
 
+def test_geminis_own_counts_go_before_those_of_a_gateway(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    gateways = {"prompt_tokens": 3, "completion_tokens": 1}
+    endpoint.reply = answering("gemini", lambda: gemini_says(SAID, usage=gateways))
+    (outcome,) = driven(built("gemini", url), item("a", picture()))
+    assert (outcome.usage.prompt_tokens, outcome.usage.completion_tokens) == (100, 49)
+
+
 @pytest.mark.parametrize("counted", [{"promptTokenCount": "many"}, {"promptTokenCount": -5}, [], None, {"x": {}}])
 def test_odd_counts_of_gemini_leave_the_answer(endpoint: Endpoint, url: str, picture: Picture, counted: Any) -> None:
     endpoint.reply = answering("gemini", lambda: gemini_says(SAID, usageMetadata=counted))
