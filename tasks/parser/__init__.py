@@ -24,7 +24,7 @@ from harness.types import Answer, Failed, Refusal, Unparsed, Usage
 
 __all__ = ["PARSER_VERSION", "SYNONYMS", "Reply", "label_place", "parse_answer", "split_reply"]
 
-PARSER_VERSION = "4"
+PARSER_VERSION = "5"
 """Changes whenever some raw text may be read differently: forms, synonyms, or anything in `vocabulary.yaml`."""
 
 LONGEST_ANSWER = 20_000

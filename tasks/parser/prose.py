@@ -272,7 +272,7 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
             if _is_claimed(text, mention, names, labels):
                 opened.append((line, mention, labels, True))
         elif _starts_sentence(text, mention, names, is_second=bool(opened)):
-            opened.append((mention.start, mention, labels, False))
+            opened.append((mention.start, mention, labels | _ranked_before(text, line, mention, names), False))
 
     ends = [*(start for start, _, _, _ in opened), len(text)][1:]
     claims: list[Claim] = []
@@ -355,6 +355,19 @@ def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_secon
     rest = text[mention.end : mention.end + 40]
     ends_sentence = re.match(r"\W{0,3}[.!]['\"”’)*]{0,3}(?:\s|\Z)", rest) is not None or not re.search(r"\w", rest)
     return before[1] is not None and ends_sentence
+
+
+def _ranked_before(text: str, line: int, mention: Mention, names: LabelNames) -> set[str]:
+    """The label that ends the line before as one ends its own: "Top-1: awe", then "Top-2: fear"."""
+    if _LINE_END.match(text, mention.end) is None:
+        return set()
+    last = text[max(0, line - 80) : line].rstrip().rpartition("\n")[2]
+    ranked = (other for other in names.mentions(last) if _RANK.fullmatch(last, 0, other.start))
+    return {other.label for other in ranked if _LINE_END.match(last, other.end)}
+
+
+_RANK = re.compile(r"[^.:\n]{1,20}[.:][\s*_\"'“‘(]{1,5}")
+_LINE_END = re.compile(r"[^\w\n]{0,20}+(?:\n|\Z)")
 
 
 # ------------------------------------------------------------------------------------------- sentences
