@@ -100,7 +100,7 @@ class CaptionEngine:
             store = self._resources.enter_context(CaptionStore(Path(folder) / "captions.sqlite"))
         self._store = store
         self._owns_meteor = meteor is None
-        self._meteor = _Meteors(meteor or self._resources.enter_context(MeteorProcess()), self.cores)
+        self._meteor = _Meteors(meteor, self.cores)
         self._resources.callback(self._meteor.close)
         self._split_references = split_references
         self._frequencies: DocumentFrequencies | None = None
@@ -315,14 +315,19 @@ class CaptionEngine:
 
 
 class _Meteors:
-    """One METEOR process, or several if there is much to ask: starting one costs seconds and a gigabyte."""
+    """One METEOR process, or several if there is much to ask: starting one costs seconds and a gigabyte.
 
-    def __init__(self, first: MeteorProcess, most: int) -> None:
-        self._first, self._most = first, most
-        self._own: list[MeteorProcess] = []
-        self._asked = 0
+    Args:
+        first: one to use, which the caller closes; one is started if None.
+        most: processes at most.
+    """
+
+    def __init__(self, first: MeteorProcess | None, most: int) -> None:
+        self._own = [MeteorProcess()] if first is None else []
+        self._first, self._most = first or self._own[0], most
+        self._processes, self._asked = 1, 0
         self._idle: SimpleQueue[MeteorProcess] = SimpleQueue()
-        self._idle.put(first)
+        self._idle.put(self._first)
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="meteor")
 
     def start(self, texts: Collection[str] = ()) -> None:
@@ -332,7 +337,8 @@ class _Meteors:
     def submit(self, pairs: Sequence[tuple[str, str]]) -> Future[FloatArray]:
         """Have pairs matched by the next process that is free."""
         self._asked += len(pairs)
-        if 1 + len(self._own) < min(self._most, 1 + self._asked // _PAIRS_PER_METEOR):
+        if self._processes < min(self._most, 1 + self._asked // _PAIRS_PER_METEOR):
+            self._processes += 1
             self._own.append(MeteorProcess(self._first))
             self._idle.put(self._own[-1])
         return self._pool.submit(self._ask, pairs)
@@ -345,10 +351,11 @@ class _Meteors:
             self._idle.put(process)
 
     def close(self) -> None:
-        """End the processes it started."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the processes it started; after an error, what is still being asked ends with them."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         for process in self._own:
             process.close()
+        self._pool.shutdown()
 
 
 class _Workers:

@@ -83,7 +83,8 @@ def _quotient(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 class MeteorProcess:
     """One METEOR 1.5 that answers many questions; start-up (the paraphrase table) takes seconds.
 
-    Use as a context manager, or call `close`. Its programs start at the first question and start anew after a failure.
+    Use as a context manager, or call `close`. Its programs start at the first question and start anew after a failure,
+    but not after `close`.
 
     Args:
         like: a process that was started for certain texts; this one will be asked about the same.
@@ -129,7 +130,7 @@ class MeteorProcess:
         """METEOR's match statistics of (candidate, reference) pairs, (len(pairs), 23) float64.
 
         Raises:
-            Unavailable: no Java runtime, the process died, or one pair took longer than two minutes.
+            Unavailable: no Java runtime, the process died or was closed, or one pair took longer than two minutes.
         """
         if not pairs:
             return np.zeros((0, COLUMNS))
@@ -177,7 +178,9 @@ class MeteorProcess:
         self._normaliser.close()
 
     def close(self) -> None:
-        """End the programs."""
+        """End the programs for good; whoever waits for an answer gets none."""
+        self._matcher.kill()
+        self._normaliser.kill()
         if self._own_paraphrases is not None:
             self._own_paraphrases.close()
         with self._lock:
@@ -195,6 +198,7 @@ class _Program:
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._killed = threading.Event()
 
     @property
     def runs(self) -> bool:
@@ -205,8 +209,10 @@ class _Program:
         """Start unless it runs, with further arguments, and an option of Java's.
 
         Raises:
-            Unavailable: no Java runtime.
+            Unavailable: no Java runtime, or `kill` was called.
         """
+        if self._killed.is_set():
+            raise Unavailable("METEOR is needed no more")
         if self._process is not None:
             return
         jar = jars()["meteor"]
@@ -220,31 +226,44 @@ class _Program:
         assert self._process.stderr is not None
         for stream, said in ((self._process.stdout, self._said), (self._process.stderr, None)):
             threading.Thread(target=_forward, args=(stream, said), daemon=True).start()
+        if self._killed.is_set():  # meanwhile
+            self._process.kill()
 
     def ask(self, lines: Sequence[str]) -> list[str]:
         """The answers, a thousand questions at a time.
 
         Raises:
-            Unavailable: no Java runtime.
+            Unavailable: no Java runtime, or `kill` was called.
             OSError, ValueError, queue.Empty: the program died or is silent for two minutes.
         """
         answers: list[str] = []
-        for start in range(0, len(lines), _PIPELINED):
-            part = lines[start : start + _PIPELINED]
-            self.start()
-            assert self._process is not None
-            assert self._process.stdin is not None
-            self._process.stdin.write("".join(f"{line}\n" for line in part).encode("utf-8"))
-            self._process.stdin.flush()
-            said: list[bytes] = []
-            missing = len(part)
-            while missing > 0:
-                said.append(self._said.get(timeout=_TIMEOUT_S))
-                missing -= said[-1].count(b"\n")
-                if not said[-1]:
-                    raise ValueError("the program ended")
-            answers += b"".join(said).decode("utf-8").removesuffix("\n").split("\n")
+        try:
+            for start in range(0, len(lines), _PIPELINED):
+                part = lines[start : start + _PIPELINED]
+                self.start()
+                assert self._process is not None
+                assert self._process.stdin is not None
+                self._process.stdin.write("".join(f"{line}\n" for line in part).encode("utf-8"))
+                self._process.stdin.flush()
+                said: list[bytes] = []
+                missing = len(part)
+                while missing > 0:
+                    said.append(self._said.get(timeout=_TIMEOUT_S))
+                    missing -= said[-1].count(b"\n")
+                    if not said[-1]:
+                        raise ValueError("the program ended")
+                answers += b"".join(said).decode("utf-8").removesuffix("\n").split("\n")
+        except BaseException:  # lest answers that are still to come be taken for those to later questions
+            self.close()
+            raise
         return answers
+
+    def kill(self) -> None:
+        """Kill the process for good; another thread that waits for its answers finds that it ended."""
+        self._killed.set()
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End the process."""

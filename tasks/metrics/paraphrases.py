@@ -52,7 +52,7 @@ class Paraphrases:
         self._known = np.zeros(0, dtype=np.int64)  # hashes, which take little memory
         self._changed: dict[str, str] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="paraphrases-")
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed = threading.Lock(), threading.Event()
         self._writer: subprocess.Popen[bytes] | None = None
 
     def path(self) -> Path:
@@ -64,23 +64,26 @@ class Paraphrases:
         """
         path = Path(self._folder.name) / "paraphrases.gz"
         with self._lock:
-            if not path.exists() and not self._closed:
-                normal = self._normalise(self._texts)
+            if not path.exists() and not self._closed.is_set():
+                texts, self._texts = self._texts, ()  # if it fails, none are chosen another time
+                normal = self._normalise(texts)
                 self._known = _hashes(normal)
                 self._changed = {text: line for text, line in normal.items() if line != text}
                 lines, part = "\n".join(normal.values()).encode(), path.with_suffix(".part")
-                self._texts, normal = (), {}
+                texts, normal = (), {}
                 command = [sys.executable, "-m", __name__, str(self._table), str(part)]
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
                 self._writer = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
                 )
+                if self._closed.is_set():  # meanwhile
+                    self._writer.kill()
                 self._writer.communicate(lines)
                 if self._writer.returncode == 0:
                     part.replace(path)
-                elif not self._closed:
+                elif not self._closed.is_set():
                     raise OSError(f"choosing paraphrases ended with {self._writer.returncode}")
-            if self._closed:
+            if self._closed.is_set():
                 raise Unavailable("the paraphrases are needed no more")
         return path
 
@@ -92,7 +95,7 @@ class Paraphrases:
 
     def close(self) -> None:
         """Remove it; if it is being written, as soon as may be."""
-        self._closed = True
+        self._closed.set()
         if self._writer is not None:
             self._writer.kill()
         with self._lock:

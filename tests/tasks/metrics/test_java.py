@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pycocoevalcap.meteor.meteor import Meteor as OfficialMeteor
 
 from harness.tasks.metrics import java, meteor
 from harness.tasks.metrics.base import Unavailable
+from harness.tasks.metrics.caption_engine import CaptionEngine
 from harness.tasks.metrics.java import one_line, ptb_tokenise
 from harness.tasks.metrics.meteor import MeteorProcess
 
@@ -94,6 +96,56 @@ def test_a_dead_process_is_a_reason_and_starts_anew(tmp_path: Path, monkeypatch:
                 process.statistics([("a", "b"), ("c", "d")])
     with pytest.raises(Unavailable, match="PTB tokeniser"):
         ptb_tokenise(["a"])
+
+
+@pytest.fixture
+def silent_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Java whose programs never answer."""
+    script = tmp_path / "java"
+    script.write_text("#!/bin/sh\nexec sleep 600\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(script))
+
+
+@pytest.mark.usefixtures("silent_java")
+@pytest.mark.parametrize("text", ["a", "it's odd"])  # the second is normalised first, by another program
+@pytest.mark.parametrize("known", [(), ("a", "it's odd", "b")])
+def test_closing_does_not_wait_for_an_answer(text: str, known: tuple[str, ...]) -> None:
+    process = MeteorProcess()
+    process.start(known)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(process.statistics, [(text, "b")])
+        process.close()
+        with pytest.raises(Unavailable):
+            answer.result(timeout=60)
+    with pytest.raises(Unavailable, match="no more"):
+        process.statistics([("a", "b")])
+
+
+@pytest.mark.usefixtures("silent_java")
+def test_an_engine_that_is_closed_early_does_not_wait_for_meteor() -> None:
+    with CaptionEngine("artemis-plain", [["b"]]) as engine:
+        ((_, answer),) = engine.begin([("a", ["b"])], with_meteor=True).asked
+    assert answer.done()
+
+
+def test_the_answer_to_an_interrupted_question_is_not_taken_for_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "java"
+    ones, twos = " ".join(["1"] * 23), " ".join(["2"] * 23)
+    script.write_text(f"""#!/bin/sh
+if mkdir "{tmp_path}/started"; then
+    read question; kill -INT $PPID; sleep 1; echo {ones}; sleep 600
+fi
+while read question; do echo {twos}; done
+""")
+    script.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: str(script))
+    with MeteorProcess() as process:
+        with pytest.raises(KeyboardInterrupt):
+            process.statistics([("a", "b")])
+        assert process.statistics([("c", "d")])[0, 0] == 2
 
 
 def test_without_java_the_reason_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,3 +97,21 @@ def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="choosing paraphrases"):
         found.path()
     found.close()
+
+
+def test_after_a_failure_none_are_chosen(tmp_path: Path) -> None:
+    write_table(tmp_path / "all.gz", [("a", "an")])
+    calls: list[list[str]] = []
+
+    def normalised(texts: Iterable[str]) -> dict[str, str]:
+        calls.append(list(texts))
+        if calls[-1]:
+            raise OSError("the program that normalises died")
+        return {}
+
+    found = Paraphrases(tmp_path / "all.gz", ["a", "an"], normalised)
+    with pytest.raises(OSError, match="died"):
+        found.path()
+    assert written(found.path()) == []
+    assert found.normal(["a"]) is None  # the table is for no text
+    found.close()
