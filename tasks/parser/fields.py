@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 
 from harness.tasks.parser.labels import LabelNames
 from harness.tasks.parser.objects import Node, Record, Scalar, decoded_text, read_list, read_objects, read_string
@@ -314,14 +314,19 @@ def _cells(line: str, start: int) -> list[tuple[int, int]]:
 
 
 def _csv_fields(text: str, lines: Sequence[tuple[int, str]]) -> list[Field]:
-    for (_, head), (start, row) in pairwise(lines):
+    for number, (_, head) in enumerate(lines[:-1], 1):
         for separator in (",", "\t", ";", "|"):
             kinds = [field_kind(cell.strip(" \"'*`")) for cell in head.split(separator)]
             if len(kinds) > 1 and None not in kinds and "label" in kinds and len(head) < 120:
-                found, position = [], start
-                for kind, cell in zip(kinds, row.split(separator, len(kinds) - 1), strict=False):
-                    found.append(Field(str(kind), text, position, position + len(cell), is_placed=True))
-                    position += len(cell) + 1
+                found: list[Field] = []
+                rows = (line for line in lines[number:] if re.search(r"\w", line[1]))
+                for index, (start, row) in enumerate(rows):
+                    cells, position = row.split(separator, len(kinds) - 1), start
+                    for kind, cell in zip(kinds, cells, strict=False):
+                        # of further rows the labels, each of which is another claim
+                        if index == 0 or (kind == "label" and len(cells) == len(kinds)):
+                            found.append(Field(str(kind), text, position, position + len(cell), is_placed=True))
+                        position += len(cell) + 1
                 return found
     return []
 

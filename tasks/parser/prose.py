@@ -238,10 +238,14 @@ _TAKEN_BACK = re.compile(
 )
 
 
+_SCORED = re.compile(r"\s?(?:[\w./%-]{1,12}[.,;]|\d[\d./%]{0,8})\s{1,3}")
+
+
 def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
     """Labels that an explanation claims after all: with a reason of their own, or because the first is taken back.
 
     "the sky is vast, but I say sadness because the boat is empty"; "the sky is vast. Actually, I would say fear."
+    Also a label that is scored as the first one was ("low. Awe: high", after "Fear:").
     """
     found = set()
     for mention in islice(names.mentions(explanation), MOST_MENTIONS):
@@ -251,7 +255,10 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
         takes_back = _TAKEN_BACK.search(lead) is not None and not re.match(r"\w", explanation[mention.end :])
         has_reason = _THEN_BECAUSE.match(explanation, mention.end) is not None
         is_all = not re.search(r"\w", explanation[: mention.start] + explanation[mention.end :])
-        if takes_back or has_reason or is_all:
+        is_scored = _SCORED.fullmatch(explanation, 0, mention.start) and re.match(
+            r"\s?[:=]", explanation[mention.end :]
+        )
+        if takes_back or has_reason or is_all or is_scored:
             found.add(mention.label)
     return frozenset(found)
 
