@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
@@ -75,16 +75,35 @@ def _known() -> Collection[str]:
 
 def _without(text: str, known: Collection[str]) -> str:
     escaped, lowered = any(mark in text for mark in _ESCAPES), text.lower()
+    spans: list[tuple[int, int]] = []
     for secret in known:
-        for form in _forms(secret):
-            if form in text:
-                text = text.replace(form, HIDDEN)
+        forms = [form for form in _forms(secret) if secret in _told or form in text]
+        spans += (span for form in forms for span in _places(form, text, half=secret in _told))
         if escaped or secret.lower() in lowered:
-            text = _spelled(secret).sub(HIDDEN, text)
-        for form in _forms(secret) if secret in _told else ():
-            if any(piece in text for piece in _pieces(form)):
-                text = _without_parts(text, form)
-    return text
+            spans += (match.span() for match in _spelled(secret).finditer(text))
+    return _hidden(text, spans)
+
+
+def _hidden(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text with `***` for every span; those that overlap, as those of secrets with a common part do, are one."""
+    parts, done = [], 0
+    for start, end in sorted(spans):
+        if start >= done:
+            parts += [text[done:start], HIDDEN]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
+
+
+def _places(form: str, text: str, *, half: bool) -> Iterator[tuple[int, int]]:
+    """Start and end of a form of a secret in a text and, if asked, of whatever is at least half of it."""
+    size = min(len(form), max(SHORTEST, len(form) // 2)) if half else len(form)
+    if half and not any(piece in text for piece in _pieces(form)):
+        return
+    for part in dict.fromkeys(form[start : start + size] for start in range(len(form) - size + 1)):
+        start = text.find(part)
+        while start >= 0:
+            yield start, start + size
+            start = text.find(part, start + 1)
 
 
 @lru_cache(maxsize=256)
@@ -117,15 +136,6 @@ def _pieces(form: str) -> tuple[str, ...]:
     """Pieces of which every half of a secret's form holds one."""
     size = (len(form) // 2 + 1) // 2
     return tuple(form[start : start + size] for start in range(0, len(form) - size + 1, size))
-
-
-def _without_parts(text: str, form: str) -> str:
-    """The text without what is at least half of a secret's form, and at least `SHORTEST` characters long."""
-    least = max(SHORTEST, len(form) // 2)
-    for size in range(len(form) - 1, least - 1, -1):
-        for start in range(len(form) - size + 1):
-            text = text.replace(form[start : start + size], HIDDEN)
-    return text
 
 
 @lru_cache(maxsize=4096)

@@ -90,6 +90,17 @@ def test_half_of_a_key_that_was_used_disappears():
     assert redact_known(f"{key[:20]} and {key[12:]}, {key}") == f"{HIDDEN} and {HIDDEN}, {HIDDEN}"
 
 
+@pytest.mark.parametrize("other", ["first-0123456789xyz", "0123456789xyz-second", "first-0123456789", "0123456789xyz"])
+def test_keys_with_a_common_part_all_disappear(other, monkeypatch):
+    key = "made-up-0123456789xyz"
+    monkeypatch.setattr("harness.redact._told", set())
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    keep_secret(other)
+    assert redact_text(f"sent {key}, or {other}") == f"sent {HIDDEN}, or {HIDDEN}"
+    keep_secret(key)
+    assert redact_text(f"sent {key}, or {other}") == f"sent {HIDDEN}, or {HIDDEN}"
+
+
 def test_half_of_a_variable_is_an_ordinary_word(monkeypatch):
     monkeypatch.setenv("SOME_CREDENTIALS", "/home/somebody/keys/service.json")
     assert redact_text("/home/somebody/keys/other.txt") == "/home/somebody/keys/other.txt"
