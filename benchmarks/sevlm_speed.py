@@ -87,7 +87,7 @@ def measure(batches: list[int], small: bool, rounds: int) -> dict[str, Any]:
     dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if device == "cuda" else {})
     rows = []
     for precision, dtype in dtypes.items():
-        flops, bandwidth = limits(device, dtype, rounds)
+        rate, bandwidth = limits(device, dtype, rounds)
         for mode in ("faithful", "causal"):
             model = model_of(mode, small).to(device, dtype)
             config = model.config
@@ -107,19 +107,23 @@ def measure(batches: list[int], small: bool, rounds: int) -> dict[str, Any]:
                         "images_per_s": round(batch / taken, 1),
                         "ms_per_step": round(1e3 * taken / STEPS, 2),
                         "gflop_per_image": round(cost / 1e9, 3),
-                        "flop_utilisation": round(cost * batch / taken / flops, 4),
+                        "flop_utilisation": round(cost * batch / taken / rate, 4),
                         "bandwidth_utilisation": round(STEPS * (weights + keys) / taken / bandwidth, 4),
                     }
                 )
                 print(rows[-1])
         if not small:
-            rows.append(encoding(device, dtype, precision, batches[0], flops, rounds))
+            rows.append(encoding(device, dtype, precision, batches[0], rate, rounds))
     setting = "6 layers, 48 wide, 16 patches" if small else "distilgpt2 size, 196 patches of 768 features, ViT-B/16"
     return {"setting": f"{setting}, {STEPS} tokens, random weights", "machine": machine(), "rows": rows}
 
 
-def encoding(device: str, dtype: torch.dtype, precision: str, batch: int, flops: float, rounds: int) -> dict[str, Any]:
-    """The image encoder alone: 2 operations per weight and patch, attention left out."""
+def encoding(device: str, dtype: torch.dtype, precision: str, batch: int, rate: float, rounds: int) -> dict[str, Any]:
+    """The image encoder alone: 2 operations per weight and patch, attention left out.
+
+    Args:
+        rate: FLOP/s that the machine can do.
+    """
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     tower = CLIPVisionModel(CLIPVisionConfig(hidden_size=768, intermediate_size=3072, patch_size=16))
@@ -128,7 +132,7 @@ def encoding(device: str, dtype: torch.dtype, precision: str, batch: int, flops:
     taken = seconds(lambda: encoder(pixels), rounds)
     cost = 2 * 197 * sum(p.numel() for p in tower.parameters() if p.ndim == 2)
     row = {"precision": precision, "mode": "image encoder", "batch": batch, "images_per_s": round(batch / taken, 1)}
-    row |= {"gflop_per_image": round(cost / 1e9, 1), "flop_utilisation": round(cost * batch / taken / flops, 4)}
+    row |= {"gflop_per_image": round(cost / 1e9, 1), "flop_utilisation": round(cost * batch / taken / rate, 4)}
     print(row)
     return row
 
