@@ -190,5 +190,5 @@ def fit_regression(inputs: FloatArray, shares: FloatArray, labels: Sequence[str]
         return float(loss), np.concatenate([(inputs.T @ wrong + penalty * weights).ravel(), wrong.sum(0)])
 
     start = np.zeros((width + 1) * kinds)
-    done = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})  # type: ignore[no-untyped-call]
+    done = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
     return Regression(done.x[: width * kinds].reshape(width, kinds), done.x[width * kinds :], labels)

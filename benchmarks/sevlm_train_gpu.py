@@ -104,7 +104,7 @@ def measure_training(mode: str, precision: str, device: str, repeats: int) -> di
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
             loss: Tensor | None = model(**inputs).loss
         assert loss is not None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)

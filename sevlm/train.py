@@ -144,7 +144,7 @@ class Trainer:
         if self.is_first:
             self.checkpoints.finish(done.kept, self.settings.keep_best_by, lambda folder: write_card(folder, summary))
             self.checkpoints.write_summary(summary)
-        self.accelerator.wait_for_everyone()  # type: ignore[no-untyped-call]
+        self.accelerator.wait_for_everyone()
         return summary
 
     def _update(self, bar: tqdm[Any]) -> None:
@@ -216,7 +216,7 @@ class Trainer:
 
     def _sum(self, values: Tensor) -> Tensor:
         """Sum of a tensor over the processes, the same for all."""
-        total: Tensor = self.accelerator.reduce(values, "sum")  # type: ignore[no-untyped-call]
+        total: Tensor = self.accelerator.reduce(values, "sum")
         return total
 
     def _evaluate(self, evaluator: Evaluator) -> None:

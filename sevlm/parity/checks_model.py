@@ -112,7 +112,7 @@ def gradients(fixture: Fixture) -> dict[str, Tensor]:
     model, encoder = fixture.new_model(), fixture.new_encoder(trained=True) if fixture.is_trained else None
     loss = run_batch(fixture, model, encoder=encoder).loss
     assert loss is not None  # labels were given
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     tensors = {}
     for name in fixture.settings["grads"]:
         gradients = [p.grad for p in own_parameters(model, encoder, name) if p.grad is not None]
@@ -147,7 +147,7 @@ def optimizer_steps(fixture: Fixture) -> dict[str, Tensor]:
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.zero_grad()
         assert output.loss is not None  # labels were given
-        output.loss.backward()  # type: ignore[no-untyped-call]
+        output.loss.backward()
         optimizer.step()
         schedule.step()
     changed = {

@@ -295,7 +295,7 @@ def compare_lookups(fixture: Fixture, report: Report, nltk: NLTKLemmatizer | Non
         if nltk is not None:
             from nltk import pos_tag
 
-            tags = [tag for _, tag in pos_tag(row["words"])]  # type: ignore[no-untyped-call]
+            tags = [tag for _, tag in pos_tag(row["words"])]
             report.equal(f"{name} pos", tags, row["pos"])
             report.equal(f"{name} lemmas", nltk.lemmatize(row["words"]), row["lemmas"])
 

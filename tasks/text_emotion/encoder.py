@@ -88,7 +88,7 @@ class EncoderClassifier(TextClassifier):
                 targets = torch.tensor([made.labels.index(u.emotion) for u in part], device=made._network.device)
                 loss = nn.functional.cross_entropy(made._forward([u.explanation for u in part]), targets)
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(made._network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()

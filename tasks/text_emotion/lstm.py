@@ -142,7 +142,7 @@ class LSTMClassifier(TextClassifier):
                 logits = made._network(_trimmed(inputs[rows]).to(place))
                 loss = nn.functional.cross_entropy(logits, targets[rows].to(place))
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
             schedule.step()
             right = float((made._logits(seen).argmax(1) == _targets(labels, val)).float().mean()) if val else best

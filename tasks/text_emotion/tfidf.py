@@ -73,7 +73,7 @@ class TfidfClassifier(TextClassifier):
         vectorizer = _vectorizer(min_df=settings["min_count"], max_features=settings["max_terms"])
         try:
             vectors = vectorizer.fit_transform([u.explanation for u in train])
-            model: Any = LogisticRegression(C=settings["inverse_penalty"], max_iter=1000)  # type: ignore[no-untyped-call]
+            model: Any = LogisticRegression(C=settings["inverse_penalty"], max_iter=1000)
             model.fit(vectors, [labels.index(u.emotion) for u in train])
         except ValueError as error:
             raise UserError(f"text-emotion: cannot be trained on these utterances ({error})") from error
@@ -117,4 +117,4 @@ def _vectorizer(**options: Any) -> Any:
 
     # one-letter words count too: "i" tells a feeling from a description
     pattern = r"(?u)\b\w+(?:'\w+)?\b"
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, **options)  # type: ignore[no-untyped-call]
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, **options)
