@@ -167,7 +167,7 @@ def plot(sizes: Sequence[int], found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def panel(left: float, title: str, sizes: Sequence[int], systems: Mapping[str, Any]) -> str:
-    ends = [
+    ends: list[float] = [
         value for entry in systems.values() for value in (*entry["low"], *entry["high"], *entry["extrapolation_95"])
     ]
     step = 0.05 if max(ends) < 1 else 0.1

@@ -113,27 +113,27 @@ def text_sums(
     by_system: dict[str, dict[int, dict[str, Any]]], known: dict[str, TrainingExample]
 ) -> dict[str, dict[str, Sums]]:
     """What the harness' metrics of explanations sum up for each painting, for systems that explain."""
-    notes = {key: tuple(Annotation(*caption) for caption in example.captions) for key, example in known.items()}
+    said = {key: [text for _, text in example.captions] for key, example in known.items()}
     found: dict[str, dict[str, Sums]] = {metric: defaultdict(dict) for metric in TEXT_METRICS}
-    with CaptionEngine(PROTOCOL, [[note.explanation for note in of_image] for of_image in notes.values()]) as engine:
+    with CaptionEngine(PROTOCOL, list(said.values())) as engine:
         for name, line in ((name, line) for name, folds in by_system.items() for line in folds.values()):
             if not any(row["text"] for row in line["rows"]):
                 continue
-            rows = [
-                ScoredExample(
-                    Example(row["id"], known[row["id"]].image_path, notes[row["id"]], known[row["id"]].counts),
-                    Answer(row["emotion"], row["text"]),
-                    notes[row["id"]],
-                    known[row["id"]].counts,
-                )
-                for row in line["rows"]
-            ]
+            rows = [scored(row, known[row["id"]]) for row in line["rows"]]
             asked = {row["id"] for row in line["rows"]}
-            learned = tuple(note.explanation for key in known.keys() - asked for note in notes[key])
+            learned = tuple(text for key in known.keys() - asked for text in said[key])
             for metric in TEXT_METRICS:
                 values = text_metric(metric, engine, learned=learned).statistics(rows).values
                 found[metric][name] |= {row["id"]: part for row, part in zip(line["rows"], values, strict=True)}
     return found
+
+
+def scored(row: dict[str, Any], example: TrainingExample) -> ScoredExample:
+    """An answer beside what people said of the painting."""
+    notes = tuple(Annotation(*caption) for caption in example.captions)
+    counts = {label: int(count) for label, count in example.counts.items()}
+    people = Example(example.id, example.image_path, notes, counts)
+    return ScoredExample(people, Answer(row["emotion"], row["text"]), notes, counts)
 
 
 def text_metric(name: str, *resources: object, learned: tuple[str, ...] = ()) -> AdditiveMetric:

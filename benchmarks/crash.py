@@ -129,8 +129,8 @@ def main() -> None:
                     draw = random.Random(f"{options.seed} {case.name}")
                     rows.append(tried(case, round(case.share * options.kills), draw, Path(place) / case.name))
                 print(rows[-1], file=sys.stderr, flush=True)
-    totals = ("kills", "lost", "duplicated", "files_or_values_that_differ", "requests_sent_twice")
-    totals += ("requests_sent_twice_by_the_runs_own_count",)
+    totals = ["kills", "lost", "duplicated", "files_or_values_that_differ", "requests_sent_twice"]
+    totals.append("requests_sent_twice_by_the_runs_own_count")
     total = {name: sum(row[name] for row in rows) for name in totals}
     result = {"cases": rows, "total": total, "wall_s": round(time.monotonic() - started), "machine": machine()}
     if options.only:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from machine import write_values
@@ -32,6 +33,7 @@ import tiny_models  # noqa: E402
 
 from harness.adapters import hf  # noqa: E402
 from harness.adapters.hf import HFVisionLanguage  # noqa: E402
+from harness.adapters.hf_model import CheckpointSettings, load_model, load_processor  # noqa: E402
 from harness.types import Item, Outcome, UserError  # noqa: E402
 
 NEW_TOKENS = 40
@@ -63,6 +65,12 @@ TEXT_7B: dict[str, Any] = {
 }
 
 
+def tiny(kind: str, folder: Path) -> Path:
+    """A checkpoint with which to try the program out."""
+    made: Path = tiny_models.build(kind, folder)
+    return made
+
+
 def processor_7b(out: Path) -> Path:
     """LLaVA-1.5's picture preprocessing (336 px, 576 image tokens) with a small tokenizer."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
@@ -90,7 +98,7 @@ def model_7b(device: str) -> Any:
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION_7B),
         text_config=LlamaConfig(**TEXT_7B, **special, pad_token_id=words.pad_token_id),
-        image_token_id=words.convert_tokens_to_ids("<image>"),
+        image_token_index=words.convert_tokens_to_ids("<image>"),
         image_seq_length=576,
     )
     torch.manual_seed(0)
@@ -155,9 +163,9 @@ def measured(ask: Callable[[Sequence[Item]], Sequence[object]], items: Sequence[
 
 def adapter_on(model: Any, folder: Path, *, probabilities: bool) -> HFVisionLanguage:
     """Our adapter, its checks included, over weights that are already in memory."""
-    hf.load_model = lambda settings: model
     adapter = HFVisionLanguage(str(folder), max_new_tokens=NEW_TOKENS, probabilities=probabilities)
-    adapter.load()
+    with patch.object(hf, "load_model", return_value=model):
+        adapter.load()
     return adapter
 
 
@@ -169,7 +177,7 @@ def tokens_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def measure(model: Any, folder: Path, items: Sequence[Item], batches: Sequence[int]) -> dict[str, Any]:
     """The plain loop, then the adapter by batch size, then the adapter with label probabilities."""
-    processor = hf.load_processor(hf.CheckpointSettings(str(folder)))
+    processor = load_processor(CheckpointSettings(str(folder)))
     few = items[: max(4, len(items) // 4)]
     loop = measured(lambda some: plain_loop(model, processor, some), few, 1)
     adapter = adapter_on(model, folder, probabilities=False)
@@ -213,8 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder, pictures = Path(scratch) / "llava", Path(scratch) / "pictures"
         pictures.mkdir()
         if options.tiny:
-            settings = hf.CheckpointSettings(str(tiny_models.build("llava", folder)), device=options.device)
-            model = hf.load_model(settings)
+            settings = CheckpointSettings(str(tiny("llava", folder)), device=options.device)
+            model = load_model(settings)
         else:
             processor_7b(folder)
             model = model_7b(options.device)

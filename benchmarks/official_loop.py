@@ -51,6 +51,7 @@ def plain_logits(model: SEVLM, image_grid: Tensor, input_ids: Tensor, segment_id
     fused = decoder.vad_fusion(torch.cat((states[:, FIXED_BOUNDARY:], features[:, FIXED_BOUNDARY:]), dim=-1))
     states = torch.cat((states[:, :FIXED_BOUNDARY], fused), dim=1)
     for block in decoder.h:
+        assert isinstance(block, Block)
         states = plain_block(block, states, image_grid)
     return F.linear(decoder.ln_f(states), decoder.wte.weight)
 
@@ -80,4 +81,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, causal: bool)
         length = query.shape[2]
         allowed = torch.ones(length, length, dtype=torch.bool).tril()
         weights = torch.where(allowed, weights, torch.tensor(MASKED))
-    return (weights.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
+    mixed: Tensor = weights.softmax(dim=-1) @ value
+    return mixed.transpose(1, 2).flatten(2)

@@ -34,7 +34,7 @@ PICTURES = 16
 def checkpoint(folder: Path, device: str, *, tiny: bool) -> Path:
     """A folder with a processor and random weights."""
     if tiny:
-        return llava_gpu.tiny_models.build("llava-wide-taught", folder)
+        return llava_gpu.tiny("llava-wide-taught", folder)
     model = llava_gpu.model_7b(device)
     llava_gpu.processor_7b(folder)
     model.save_pretrained(folder)

@@ -137,7 +137,8 @@ def built(run: Path, out: Path, checkout: Path) -> dict[str, Any]:
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=checkout, env=environment)
     files = [path for path in out.rglob("*") if path.is_file()]
     index = out / "data" / "scale-index.js"
-    return json.loads(done.stdout) | {
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found | {
         "files": len(files),
         "bytes": sum(path.stat().st_size for path in files),
         "bytes_page": (out / "index.html").stat().st_size,
@@ -200,18 +201,17 @@ def shown(page: Any, out: Path) -> dict[str, float]:
 
 def filtered(page: Any) -> int:
     """From a choice in a filter to the list that shows it."""
-    return round(
-        page.evaluate(
-            """async () => {
-              const section = document.querySelector("[data-samples]"), before = section.dataset.count;
-              const started = performance.now(), select = section.querySelector("[data-filter=emotion]");
-              select.value = "is awe";
-              select.dispatchEvent(new Event("change"));
-              while (section.dataset.count === before) await new Promise((done) => setTimeout(done));
-              return performance.now() - started;
-            }"""
-        )
+    milliseconds: float = page.evaluate(
+        """async () => {
+          const section = document.querySelector("[data-samples]"), before = section.dataset.count;
+          const started = performance.now(), select = section.querySelector("[data-filter=emotion]");
+          select.value = "is awe";
+          select.dispatchEvent(new Event("change"));
+          while (section.dataset.count === before) await new Promise((done) => setTimeout(done));
+          return performance.now() - started;
+        }"""
     )
+    return round(milliseconds)
 
 
 def jumped(page: Any, count: int) -> int:
@@ -235,22 +235,20 @@ def searched(page: Any) -> int:
 
 def scrolled(page: Any) -> float:
     """The longest gap between two frames while the whole page is scrolled through, in milliseconds."""
-    return round(
-        page.evaluate(
-            """() => new Promise((done) => {
-              let longest = 0, last = performance.now(), y = 0;
-              const step = (now) => {
-                longest = Math.max(longest, now - last);
-                last = now;
-                y += 120;
-                scrollTo({ top: y, behavior: "instant" });
-                if (y < document.documentElement.scrollHeight) requestAnimationFrame(step); else done(longest);
-              };
-              requestAnimationFrame(step);
-            })"""
-        ),
-        1,
+    milliseconds: float = page.evaluate(
+        """() => new Promise((done) => {
+          let longest = 0, last = performance.now(), y = 0;
+          const step = (now) => {
+            longest = Math.max(longest, now - last);
+            last = now;
+            y += 120;
+            scrollTo({ top: y, behavior: "instant" });
+            if (y < document.documentElement.scrollHeight) requestAnimationFrame(step); else done(longest);
+          };
+          requestAnimationFrame(step);
+        })"""
     )
+    return round(milliseconds, 1)
 
 
 def main() -> None:

@@ -71,8 +71,8 @@ def make_dataset(folder: Path, n: int) -> Path:
             said = [{"emotion": vote, "explanation": say()} for vote in votes]
             meta = {"style": f"style {i % 27}", "artist": f"artist {i % 750}"}
             example = {"id": f"style_{i % 27}/painting-{i}", "image": f"{i % PICTURES}.jpg", "meta": meta}
-            example |= {"split": "test" if i < n else "train", "annotations": said}
-            file.write(json.dumps(example) + "\n")
+            labelled = {"split": "test" if i < n else "train", "annotations": said}
+            file.write(json.dumps(example | labelled) + "\n")
     polarity = ", ".join(f"{e}: {'positive' if i < 4 else 'negative'}" for i, e in enumerate(EMOTIONS))
     (folder / "scale.yaml").write_text(
         f"name: scale\ndataset: jsonl\nemotions: [{', '.join(EMOTIONS)}]\npolarity: {{{polarity}}}\n"
@@ -86,9 +86,9 @@ def ask(folder: Path) -> None:
     from harness.api import prepare
     from harness.infer.run import run_inference
 
-    where = {"out": folder / "run", "data_root": folder / "root"}
-    model = [f"cheap={__file__}:Cheap"]
-    run_inference(*prepare(str(folder / "data" / "scale.yaml"), "cheap", adapters=model, batch_size=32, **where))
+    card, model = str(folder / "data" / "scale.yaml"), [f"cheap={__file__}:Cheap"]
+    out, root = folder / "run", folder / "root"
+    run_inference(*prepare(card, "cheap", adapters=model, batch_size=32, out=out, data_root=root))
 
 
 def score(folder: Path) -> None:

@@ -44,7 +44,8 @@ def gpt2_tokenizer() -> Tokenizer:
     folder = DATA / "tokenizers" / "gpt2"
     vocabulary = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:]
-    tokenizer = GPT2Tokenizer(vocab=vocabulary, merges=[tuple(line.split()) for line in lines if line.strip()])
+    merges: list[Any] = [tuple(line.split()) for line in lines if line.strip()]  # declared as list[str], read as pairs
+    tokenizer = GPT2Tokenizer(vocab=vocabulary, merges=merges)
     add_special_tokens(tokenizer)
     return tokenizer
 
@@ -55,7 +56,7 @@ def random_model(config: SEVLMConfig, tokenizer: Tokenizer) -> SEVLM:
     model = SEVLM(config_for_tokenizer(config, tokenizer), tokenizer)
     with torch.no_grad():
         for parameter in model.decoder.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model.eval()
 
 
@@ -69,7 +70,7 @@ def flops(run: Callable[[], object]) -> int:
     """Floating-point operations of matrix products; attention is counted unfused."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def measure(batch: int, rounds: int) -> dict[str, Any]:

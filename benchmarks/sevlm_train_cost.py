@@ -126,7 +126,7 @@ def losses_differ_by(update: Update) -> float:
 def flops(run: Callable[[], object]) -> int:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def accounted_memory(update: Update, encode: Callable[[], Tensor] | None = None) -> dict[str, float]:
