@@ -23,7 +23,7 @@ from harness.adapters.hf_model import (
 )
 from harness.adapters.hf_processor import PromptReader
 from harness.adapters.hf_trial import FURTHER, TRIAL_PROMPT, Trial, batch_error, check_image_is_seen, score_error
-from harness.adapters.local import ImagePrefetcher, answer_by_scores
+from harness.adapters.local import FittingBatches, ImagePrefetcher, answer_by_scores
 from harness.adapters.shots import Shot, choose_shots, shots_identity
 from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
@@ -105,8 +105,8 @@ class HFVisionLanguage(LocalAdapter):
         self._shown: tuple[Shot, ...] = ()
         self._model: Any = None
         self._reader: PromptReader | None = None
-        self._images = ImagePrefetcher()
-        self._largest_batch: int | None = None
+        self._images: ImagePrefetcher[Image] = ImagePrefetcher(lambda image: image)
+        self._batches = FittingBatches()
         self._pads_prompts = True
         self._scorers: list[str] = []
         self._unscored = 0
@@ -143,7 +143,7 @@ class HFVisionLanguage(LocalAdapter):
             print(
                 f"{name}: answers depend on the images beside them, so that each is asked about alone", file=sys.stderr
             )
-            self._largest_batch = 1
+            self._batches.largest = 1
         self._pads_prompts = batch_error(self._model, self._reader, trials[-1], further=FURTHER) <= tolerance
         self._loaded = {
             "commit": getattr(self._model.config, "_commit_hash", None),
@@ -176,7 +176,7 @@ class HFVisionLanguage(LocalAdapter):
     def runtime_info(self) -> dict[str, Any]:
         """Commit, device, dtype, prompt form, how labels are scored, and the batch size that the memory allowed."""
         return self._loaded | {
-            "batch_limited_to": self._largest_batch,
+            "batch_limited_to": self._batches.largest,
             "labels_scored_by": self._scorers[0] if self._scorers else None,
             "texts_without_label_scores": self._unscored,
             "shots": [shot.id for shot in self._shown],
@@ -218,29 +218,9 @@ class HFVisionLanguage(LocalAdapter):
         # asked about at once: images with the same labels, and with the same prompt if padding changes answers
         kinds = groupby(shown, key=lambda one: (one[0].labels, None if self._pads_prompts else one[0].prompt))
         for _, group in kinds:
-            answers += self._answer(list(group))
+            answers += self._batches.answers(list(group), self._answer_batch)
         remaining = iter(answers)
         return [next(remaining) if failure is None else failure for failure in failures]
-
-    def _answer(self, shown: Sequence[Shown]) -> list[Outcome]:
-        """Answer items of one kind in batches that fit into memory: one that does not is halved, and stays halved."""
-        import torch
-
-        outcomes: list[Outcome] = []
-        while len(outcomes) < len(shown):
-            start = len(outcomes)
-            batch = shown[start : start + (self._largest_batch or len(shown))]
-            try:
-                outcomes += self._answer_batch(batch)
-                continue
-            except torch.OutOfMemoryError as error:
-                message = str(error).split(". ", 1)[0]
-            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the tensors alive
-            if len(batch) == 1:
-                outcomes.append(Failed("OutOfMemory", f"one image does not fit into memory: {message}"))
-            else:
-                self._largest_batch = len(batch) // 2
-        return outcomes
 
     def _answer_batch(self, batch: Sequence[Shown]) -> list[Outcome]:
         started = time.monotonic()

@@ -1,20 +1,24 @@
-"""What models on this machine share: images decoded ahead of them, and statements told apart by their scores."""
+"""What models on this machine share: images decoded ahead, batches that fit into memory, and scores of statements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.images import open_image
-from harness.types import Answer, ImageError, Item, Usage
+from harness.types import Answer, Failed, ImageError, Item, Outcome, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-DECODING_THREADS = 4
-"""Pillow releases the interpreter lock while it decodes, so a few threads hide the reading behind the model."""
+S = TypeVar("S")
+T = TypeVar("T")
+
+DECODING_THREADS = max(4, os.cpu_count() or 1)
+"""Pillow releases the interpreter lock while it decodes, so threads hide the reading behind the model."""
 
 
 def open_all(paths: Sequence[Path]) -> list[Image | ImageError]:
@@ -30,21 +34,30 @@ def _open(path: Path) -> Image | ImageError:
         return error
 
 
-class ImagePrefetcher:
-    """Decodes the images of the next batch while a model answers the present one."""
+class ImagePrefetcher(Generic[T]):
+    """Decodes the images of the next batch while a model answers the present one.
 
-    def __init__(self) -> None:
+    Args:
+        prepare: what the model wants of an image that is upright RGB; done ahead, too.
+    """
+
+    def __init__(self, prepare: Callable[[Image], T]) -> None:
+        self._prepare = prepare
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="images")
-        self._started: dict[Path, Future[Image | ImageError]] = {}
+        self._started: dict[Path, Future[T | ImageError]] = {}
 
     def start(self, paths: Sequence[Path]) -> None:
         """Begin with these; an image that was begun before is not decoded twice."""
         for path in paths:
             if path not in self._started:
-                self._started[path] = self._threads.submit(_open, path)
+                self._started[path] = self._threads.submit(self._read, path)
 
-    def take(self, paths: Sequence[Path]) -> list[Image | ImageError]:
-        """Each image as upright RGB, or the error that says why it could not be read, in order."""
+    def _read(self, path: Path) -> T | ImageError:
+        image = _open(path)
+        return image if isinstance(image, ImageError) else self._prepare(image)
+
+    def take(self, paths: Sequence[Path]) -> list[T | ImageError]:
+        """Each image, prepared, or the error that says why it could not be read, in order."""
         self.start(paths)
         opened = [self._started[path].result() for path in paths]
         for path in set(paths):
@@ -56,6 +69,37 @@ class ImagePrefetcher:
         self._started.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="images")
+
+
+class FittingBatches:
+    """Batches that fit into the GPU's memory: one that does not is halved, and those that follow are no larger.
+
+    Attributes:
+        largest: images at once; None for as many as are given.
+    """
+
+    def __init__(self) -> None:
+        self.largest: int | None = None
+
+    def answers(self, shown: Sequence[S], ask: Callable[[Sequence[S]], list[Outcome]]) -> list[Outcome]:
+        """What `ask` answers, in order; a single image that does not fit fails alone."""
+        import torch
+
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(shown):
+            start = len(outcomes)
+            batch = shown[start : start + (self.largest or len(shown))]
+            try:
+                outcomes += ask(batch)
+                continue
+            except torch.OutOfMemoryError as error:
+                message = str(error).split(". ", 1)[0]
+            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the tensors alive
+            if len(batch) == 1:
+                outcomes.append(Failed("OutOfMemory", f"one image does not fit into memory: {message}"))
+            else:
+                self.largest = len(batch) // 2
+        return outcomes
 
 
 # -------------------------------------------------------------------------------------------------------- statements

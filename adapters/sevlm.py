@@ -12,10 +12,10 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.adapters.base import LocalAdapter, Teacher, TrainRequest
-from harness.adapters.local import GREY, answer_by_scores, open_all
+from harness.adapters.local import GREY, FittingBatches, ImagePrefetcher, answer_by_scores
 from harness.images import open_image
 from harness.tasks.parser import PARSER_VERSION, parse_answer
 from harness.types import (
@@ -32,12 +32,14 @@ from harness.types import (
 from sevlm.config import VAD_DIMENSIONS, SEVLMConfig, SEVLMError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from torch import Tensor
 
     from sevlm.checkpoint import SEVLM
     from sevlm.data import TrainingExample
     from sevlm.generation import Generated
     from sevlm.vad import VADLexicon
+
+    Shown: TypeAlias = tuple[int, Item, Tensor]  # an item, where it stands among those asked about, and its pixels
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -52,7 +54,8 @@ class SEVLMAdapter(LocalAdapter):
         checkpoint: folder written by training or conversion, or a hub id.
         lexicon: VAD lexicon file, or `vader`; None takes the one that the checkpoint's training recorded.
         device: torch device; None takes CUDA if there is one.
-        dtype: `fp32`, `bf16` or `fp16` for the decoder; the image encoder stays fp32.
+        dtype: `fp32`, `bf16` or `fp16`, of the decoder's weights and of the image encoder's products; None: bf16 on a
+            GPU that has it, for models that improve on the published one; fp32 elsewhere.
         max_new_tokens: longest caption; None keeps the checkpoint's own limit.
         probabilities: also report the probability of each label.
         n_best: explanations to choose each answer from, 1 for greedy decoding; None keeps the checkpoint's own.
@@ -76,8 +79,8 @@ class SEVLMAdapter(LocalAdapter):
         self.hub_id = None if self.checkpoint.is_dir() else checkpoint
         if self.hub_id is not None and not _HUB_ID.fullmatch(checkpoint):
             raise UserError(f"sevlm: no checkpoint folder {checkpoint}; type: sevlm:checkpoint=PATH or a hub id")
-        self.dtype = dtype or "fp32"
-        if self.dtype not in DTYPES:
+        self.dtype = dtype
+        if dtype is not None and dtype not in DTYPES:
             raise UserError(f"dtype={dtype}: expected one of {', '.join(DTYPES)}")
         if max_new_tokens is not None and max_new_tokens < 1:
             raise UserError(f"max_new_tokens={max_new_tokens}: expected at least 1")
@@ -86,6 +89,8 @@ class SEVLMAdapter(LocalAdapter):
         self.lexicon_name, self.device = lexicon, device
         self.max_new_tokens, self.probabilities, self.n_best = max_new_tokens, probabilities, n_best
         self._model: SEVLM | None = None
+        self._images: ImagePrefetcher[Tensor] | None = None
+        self._batches = FittingBatches()
         self._meta: dict[str, str] = {}  # item -> what the label head sees beside the image
 
     @property
@@ -143,10 +148,16 @@ class SEVLMAdapter(LocalAdapter):
             model = SEVLM.from_pretrained(self._folder(), self.lexicon_name)
             if self.max_new_tokens is not None:
                 model.config = dataclasses.replace(model.config, max_new_tokens=self.max_new_tokens)
-            model.to(device, getattr(torch, DTYPES[self.dtype])).image_encoder()
+            gains = device.type == "cuda" and torch.cuda.is_bf16_supported() and model.config.causal_vad_encoder
+            dtype = self.dtype or ("bf16" if gains else "fp32")
+            encoder = model.to(device, getattr(torch, DTYPES[dtype])).image_encoder()
         except SEVLMError as error:
             raise UserError(f"sevlm: {error}") from error
-        self._model = model
+        self._model, self._images = model, ImagePrefetcher(encoder.preprocess)
+
+    def cache_key(self) -> dict[str, Any]:
+        """The fingerprint, and the precision that was chosen for the device."""
+        return self.fingerprint() | {"loaded": {"dtype": self.runtime_info().get("dtype")}}
 
     def parameters(self) -> int | None:
         """Values of the model and of its frozen image encoder."""
@@ -155,11 +166,17 @@ class SEVLMAdapter(LocalAdapter):
         return sum(p.numel() for module in (self._model, self._model.image_encoder()) for p in module.parameters())
 
     def runtime_info(self) -> dict[str, Any]:
-        """Device, and the trained part of the parameters; a lexicon of valence alone is called what it is."""
+        """Device, precision, the batch size that the memory allowed, and the trained part of the parameters.
+
+        A lexicon of valence alone is called what it is.
+        """
         if self._model is None:
             return {}
+        weight = self._model.decoder.wte.weight
         seen: dict[str, Any] = {
-            "device": str(self._model.decoder.wte.weight.device),
+            "device": str(weight.device),
+            "dtype": next(name for name, known in DTYPES.items() if str(weight.dtype) == f"torch.{known}"),
+            "batch_limited_to": self._batches.largest,
             "trained_parameters": self._model.parameter_counts()["total"],
         }
         if self._model.config.use_vad_features and self._model.config.vad_dimensions == ("valence",):
@@ -167,41 +184,67 @@ class SEVLMAdapter(LocalAdapter):
         return seen
 
     def close(self) -> None:
-        """Free the weights."""
-        self._model = None
+        """Free the weights and the images read ahead."""
+        if self._images is not None:
+            self._images.close()
+        self._model = self._images = None
+
+    def prefetch(self, items: Sequence[Item]) -> None:
+        """Start to decode and scale the images of the next batches, so that the model need not wait for them."""
+        if self._images is not None:
+            self._images.start([item.image for item in items])
 
     def predict(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome per item, in order; an unreadable image fails alone."""
-        from PIL import Image as pil
-
-        if self._model is None:
+        if self._images is None:
             raise UserError("sevlm answers only after load()")
         outcomes: list[Outcome | None] = [None] * len(items)
-        asked: list[tuple[int, Image]] = []
-        for index, image in enumerate(open_all([item.image for item in items])):
-            if isinstance(image, ImageError):
-                outcomes[index] = Failed("ImageError", str(image))
-            elif items[index].statements:
-                # the one that this image makes likelier than a grey one does, by mean log-probability per token
-                started = time.monotonic()
-                captions = [(s.emotion, s.explanation) for s in items[index].statements]
-                both = self._model.score_explanations([image, pil.new("RGB", image.size, GREY)], [captions, captions])
-                gained = (both[0] - both[1]).tolist()
-                outcomes[index] = answer_by_scores(items[index], gained, Usage(time.monotonic() - started))
+        shown: list[Shown] = []
+        for index, pixels in enumerate(self._images.take([item.image for item in items])):
+            if isinstance(pixels, ImageError):
+                outcomes[index] = Failed("ImageError", str(pixels))
             else:
-                asked.append((index, image))
-        kinds = groupby(asked, key=lambda one: (items[one[0]].labels, items[one[0]].explanations))
-        for (labels, explained), group in kinds:
-            shown = list(group)
-            meta = [self._meta.get(items[index].id, "") for index, _ in shown]
-            scored = labels if self.probabilities else None
-            started = time.monotonic()
-            generated = self._model.generate([image for _, image in shown], scored, meta=meta, n_best=self.n_best)
-            share = (time.monotonic() - started) / len(shown)
-            for (index, _), one in zip(shown, generated, strict=True):
-                answer = read_answer(one, labels, Usage(share, None, len(one.token_ids)), explained)
-                outcomes[index] = self._rated(answer, one, items[index].ratings)
+                shown.append((index, items[index], pixels))
+        # asked about at once: images with statements alone, others with the same labels
+        kinds = groupby(
+            shown, key=lambda one: (one[0] if one[1].statements else None, one[1].labels, one[1].explanations)
+        )
+        for _, group in kinds:
+            asked = list(group)
+            answers = self._batches.answers(asked, self._compared if asked[0][1].statements else self._explained)
+            for (index, _, _), answer in zip(asked, answers, strict=True):
+                outcomes[index] = answer
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _compared(self, shown: Sequence[Shown]) -> list[Outcome]:
+        """Of an item's statements, the one that its image makes likelier than a grey one does.
+
+        Likelier by mean log-probability per token.
+        """
+        from PIL import Image as pil
+
+        assert self._model is not None
+        ((_, item, pixels),) = shown
+        started = time.monotonic()
+        captions = [(s.emotion, s.explanation) for s in item.statements]
+        grey = pil.new("RGB", (pixels.shape[1], pixels.shape[2]), GREY)
+        both = self._model.score_explanations([pixels, grey], [captions, captions])
+        return [answer_by_scores(item, (both[0] - both[1]).tolist(), Usage(time.monotonic() - started))]
+
+    def _explained(self, shown: Sequence[Shown]) -> list[Outcome]:
+        """The captions of images with the same labels."""
+        assert self._model is not None
+        labels, explained = shown[0][1].labels, shown[0][1].explanations
+        meta = [self._meta.get(item.id, "") for _, item, _ in shown]
+        scored = labels if self.probabilities else None
+        started = time.monotonic()
+        generated = self._model.generate([pixels for *_, pixels in shown], scored, meta=meta, n_best=self.n_best)
+        share = (time.monotonic() - started) / len(shown)
+        answers = [read_answer(one, labels, Usage(share, None, len(one.token_ids)), explained) for one in generated]
+        return [
+            self._rated(answer, one, item.ratings)
+            for answer, one, (_, item, _) in zip(answers, generated, shown, strict=True)
+        ]
 
     def _rated(self, outcome: Outcome, generated: Generated, scales: Mapping[str, tuple[float, float]]) -> Outcome:
         """The answer with the VAD head's numbers brought from -1..1 to the task's scales, if both exist."""

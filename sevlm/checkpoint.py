@@ -211,7 +211,7 @@ class SEVLM(  # the mixin
 
     def generate(
         self,
-        images: Sequence[Image.Image] | Tensor,
+        images: Sequence[Image.Image | Tensor] | Tensor,
         labels: Sequence[str] | None = None,
         lookup: RowLookup | None = None,
         image_prefix: Tensor | None = None,
@@ -221,8 +221,8 @@ class SEVLM(  # the mixin
         """Captions, one per image; dropout is off during the call.
 
         Args:
-            images: images, which go through the image encoder that the configuration names, or their patch features
-                (B, P, encoder_dim).
+            images: images, or what the image encoder's `preprocess` made of them, which go through the image encoder
+                that the configuration names; or their patch features (B, P, encoder_dim).
             labels: emotions to report probabilities of; None reports none.
             lookup: affect of words, if it is not the model's own.
             image_prefix: (B, prefix_dim) float, required if `config.prefix_length` > 0.
@@ -238,23 +238,29 @@ class SEVLM(  # the mixin
             raise SEVLMError(
                 f"this model fuses VAD features: pass its VAD lexicon{known}, as from_pretrained(FOLDER, lexicon=FILE)"
             )
-        grid = images if isinstance(images, Tensor) else self.image_encoder().encode(images)
+        grid = images if isinstance(images, Tensor) else self._encoded(images)
         return generate(self, grid, labels, lookup, image_prefix, meta, n_best)
 
     def score_explanations(
-        self, images: Sequence[Image.Image], captions: Sequence[Sequence[tuple[str, str]]]
+        self, images: Sequence[Image.Image | Tensor], captions: Sequence[Sequence[tuple[str, str]]]
     ) -> Tensor:
         """How likely the model finds explanations of an emotion before an image; see `Opinions.log_prob`.
 
         Args:
-            images: B images.
+            images: B images, or what the image encoder's `preprocess` made of them.
             captions: for each, K pairs of emotion and explanation.
 
         Returns:
             (B, K) mean log-probability of the tokens of each explanation.
         """
-        grid = self.image_encoder().encode(images)
+        grid = self._encoded(images)
         return opinions(self, grid, captions, self.lookup if self.config.use_vad_features else None).log_prob
+
+    def _encoded(self, images: Sequence[Image.Image | Tensor]) -> Tensor:
+        """Patch features (B, P, encoder_dim) of images; the encoder multiplies in the decoder's precision."""
+        weight = self.decoder.wte.weight
+        with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype in (torch.bfloat16, torch.float16)):
+            return self.image_encoder().encode(images)
 
     def image_encoder(self) -> ImageEncoder:
         """The image encoder, loaded once, on the model's device; `parameters()` excludes it unless it is adapting."""

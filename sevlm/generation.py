@@ -358,7 +358,8 @@ def label_probabilities(captions: CaptionDecoder, labels: Sequence[str]) -> list
     states = model.decoder(embeddings, captions.image_memory)
     scored = targets[:, 1:] != IGNORE_INDEX  # (L, T - 1)
     hidden = states[-1].unflatten(0, (images, count))[:, :, :-1][:, scored]  # (B, S, D)
-    log_probs = model.decoder.logits(hidden).log_softmax(dim=-1)  # (B, S, V)
+    precise = torch.promote_types(weight.dtype, torch.float32)  # probabilities of bf16 have three digits
+    log_probs = model.decoder.logits(hidden).log_softmax(dim=-1, dtype=precise)  # (B, S, V)
     picked = log_probs.gather(2, targets[:, 1:][scored].expand(images, -1)[..., None]).squeeze(2)  # (B, S)
     owner = torch.arange(count, device=weight.device)[:, None].expand_as(scored)[scored]  # (S,) label of each token
     scores = picked.new_zeros(images, count).index_add(1, owner, picked)  # (B, L)

@@ -175,10 +175,10 @@ class ImageEncoder(nn.Module, ABC):
         """Write the weights, updates merged, to a folder that `load_image_encoder` reads."""
         raise SEVLMError(f"{type(self).__name__} cannot be saved")
 
-    def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images -> (B, P, E) on the encoder's device, in its dtype."""
+    def encode(self, images: Sequence[Image.Image | Tensor]) -> Tensor:
+        """Images, or what `preprocess` made of them -> (B, P, E) on the encoder's device, in its dtype."""
         weights = next(self.parameters(), torch.empty(0))
-        pixels = torch.stack([self.preprocess(image) for image in images])
+        pixels = torch.stack([image if isinstance(image, Tensor) else self.preprocess(image) for image in images])
         features: Tensor = self(pixels.to(weights.device, weights.dtype))
         return features
 

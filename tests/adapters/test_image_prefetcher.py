@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from adapter_samples import LABELS, Picture, example
+from PIL.Image import Image
 
 from harness.adapters import LocalAdapter
 from harness.adapters import local as decoding
@@ -27,7 +28,7 @@ def test_what_was_started_is_taken_in_order_and_decoded_once(
 
     monkeypatch.setattr(decoding, "_open", counted)
     paths = [picture("red", "a.png", (5, 4)), corrupt, picture("blue", "b.png", (7, 6))]
-    ahead = ImagePrefetcher()
+    ahead: ImagePrefetcher[Image] = ImagePrefetcher(lambda image: image)
     ahead.start(paths)
     first, broken, second, again = ahead.take([*paths, paths[0]])
     assert not isinstance(first, ImageError)

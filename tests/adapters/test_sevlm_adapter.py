@@ -104,6 +104,60 @@ def test_the_vad_heads_numbers_are_brought_to_the_tasks_scales(adapter: SEVLMAda
     assert set(wide.ratings) == {d for d in scales if d in known}
 
 
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    adapter: SEVLMAdapter, paintings: list[Example], trained_sevlm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [item(one.id, one.image) for one in paintings]
+    expected = adapter.predict(asked)
+    cramped = SEVLMAdapter(str(trained_sevlm), device="cpu")
+    cramped.load()
+    generate, sizes, limit = cramped._model.generate, [], 2  # type: ignore[union-attr]
+
+    def out_of_memory_above_two(images: Sequence[Any], *others: Any, **named: Any) -> Any:
+        sizes.append(len(images))
+        if len(images) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 ...")
+        return generate(images, *others, **named)
+
+    monkeypatch.setattr(cramped._model, "generate", out_of_memory_above_two)
+    outcomes = cramped.predict(asked)
+    assert sizes == [4, 2, 2]
+    assert [o.raw for o in outcomes] == [o.raw for o in expected]
+    assert cramped.runtime_info()["batch_limited_to"] == 2
+    limit = 0
+    assert [type(o) for o in cramped.predict(asked[:2])] == [Failed, Failed]
+
+
+def test_half_precision_answers_the_same_and_says_so(
+    adapter: SEVLMAdapter, paintings: list[Example], trained_sevlm: Path
+) -> None:
+    half = SEVLMAdapter(str(trained_sevlm), device="cpu", dtype="bf16")
+    half.load()
+    assert (half.runtime_info()["dtype"], adapter.runtime_info()["dtype"]) == ("bf16", "fp32")
+    assert half.cache_key() != adapter.cache_key()
+    asked = [item(one.id, one.image) for one in paintings]
+    for one, other in zip(half.predict(asked), adapter.predict(asked), strict=True):
+        assert isinstance(one, Answer)
+        assert isinstance(other, Answer)
+        assert one.raw == other.raw
+        assert one.emotion_probs == pytest.approx(other.emotion_probs, abs=0.05)
+        assert sum(one.emotion_probs.values()) == pytest.approx(1)  # type: ignore[union-attr]
+
+
+def test_images_are_scaled_ahead_and_each_once(
+    adapter: SEVLMAdapter, paintings: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [item(one.id, one.image) for one in paintings]
+    adapter.prefetch(asked)
+    expected = adapter.predict(asked)
+    adapter.prefetch(asked)
+    for started in adapter._images._started.values():  # type: ignore[union-attr]
+        started.result()
+    encoder = adapter._model.image_encoder()  # type: ignore[union-attr]
+    monkeypatch.setattr(encoder, "preprocess", None)  # nothing is left to scale
+    assert [o.raw for o in adapter.predict(asked)] == [o.raw for o in expected]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_rated", [True, False])
 def test_where_people_gave_labels_and_ratings_it_learns_both(
