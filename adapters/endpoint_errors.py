@@ -184,7 +184,7 @@ def error_in_success(body: Any) -> EndpointError | None:
         is_none = isinstance(error, Mapping) and (not any(error.values()) or str(error.get("code")) in ("0", "200"))
         if error and not is_none:
             return EndpointError(_status_in(error), {"error": error})
-    if choices or not any(body.get(key) for key in ERRORS):
+    if choices or not any(body.get(key) and "role" not in as_object(body[key]) for key in ERRORS):
         return None
     inner = body.get("errors") or body.get("base_resp") or body
     inner = inner[0] if isinstance(inner, list) and inner else inner

@@ -151,37 +151,6 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
     return answer
 
 
-def unstreamed(text: str) -> dict[str, Any] | None:
-    """The response in a stream of events, which some proxies send unasked; None if it is none.
-
-    Raises:
-        ValueError: an event is no JSON.
-    """
-    data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-    events: list[dict[str, Any]] = [as_object(json.loads(line)) for line in data if line and line != "[DONE]"]
-    if not events:
-        return None
-    # An error goes with what was said before it, which may be billed.
-    errors = [{"error": event["error"]} for event in events if event.get("error")]
-    error = errors[-1] if errors else {}
-    for event in reversed(events):
-        if whole := event.get("response"):  # the Responses API's last event
-            return {**as_object(whole), **error}
-        if any("message" in as_object(choice) for choice in as_list(event.get("choices"))):
-            return {**event, **error}
-    choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices"))[:1])]
-    deltas = [as_object(choice.get("delta")) for choice in choices]
-    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    message = {
-        "content": "".join(text_of(delta.get("content")) for delta in deltas),
-        "reasoning": "".join(thoughts_of(delta) for delta in deltas),
-    }
-    counted = [event["usage"] for event in events if event.get("usage")]
-    choice = {"message": message, "finish_reason": ends[-1] if ends else "interrupted: the stream broke off"}
-    usage = counted[-1] if counted else None
-    return {**events[0], "choices": [choice] if choices else [], "usage": usage, **error}
-
-
 def text_of(content: Any) -> str:
     """An answer's text; some endpoints give a list of parts, of which thoughts are none of the answer."""
     if isinstance(content, list):
@@ -261,6 +230,97 @@ def listed_tokens(content: Any) -> tuple[Mapping[str, Any], ...]:
                 kept.append(top)
         sound.append({"token": token["token"], "top_logprobs": kept})
     return tuple(sound)
+
+
+# ----------------------------------------------------------------------------------------------------------- streams
+
+BROKEN_OFF = "interrupted: the stream broke off"
+
+
+def unstreamed(text: str) -> dict[str, Any] | None:
+    """The response in a stream of events, which some proxies send unasked, in any of the APIs; None if it is none.
+
+    Raises:
+        ValueError: an event is no JSON.
+    """
+    events = _events(text)
+    if not events:
+        return None
+    # An error goes with what was said before it, which may be billed.
+    errors = [event.get("error") or event for event in events if event.get("error") or event.get("object") == "error"]
+    return _put_together(events) | ({"error": errors[-1]} if errors else {})
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    """What the events of a stream say: each line of data, or all lines of an event together, is JSON."""
+    found: list[dict[str, Any]] = []
+    # Not `splitlines`, which also breaks at the separators that JSON allows inside a text.
+    for event in text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n\n"):
+        lines = [line[5:].strip() for line in event.split("\n") if line.startswith("data:")]
+        data = [line for line in lines if line and line != "[DONE]"]
+        try:
+            found += [as_object(json.loads(line)) for line in data]
+        except ValueError:
+            found.append(as_object(json.loads("\n".join(data))))
+    return found
+
+
+def _put_together(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    for event in reversed(events):
+        if whole := event.get("response"):  # the Responses API's last event
+            return as_object(whole)
+    if started := next((event["message"] for event in events if event.get("type") == "message_start"), None):
+        return _message_of(as_object(started), events)
+    if any(event.get("candidates") for event in events):
+        return _content_of(events)
+    return _completion_of(events)
+
+
+def _completion_of(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A chat completion of the first choice: of its last whole message, or of the pieces of one."""
+    choices = [choice for event in events for choice in map(as_object, as_list(event.get("choices")))]
+    choices = [choice for choice in choices if not choice.get("index")]
+    deltas = [as_object(choice.get("delta")) for choice in choices]
+    calls = [as_object(call).get("function") for delta in deltas for call in as_list(delta.get("tool_calls"))]
+    called = [as_object(function) for function in (*calls, *(delta.get("function_call") for delta in deltas))]
+    pieces = {
+        "content": "".join(text_of(delta.get("content")) for delta in deltas)
+        or "".join(text_of(choice.get("text")) for choice in choices),
+        "refusal": "".join(text_of(delta.get("refusal")) for delta in deltas),
+        "reasoning": "".join(thoughts_of(delta) for delta in deltas),
+        "function_call": {"arguments": "".join(text_of(function.get("arguments")) for function in called)},
+    }
+    wholes = [choice for choice in choices if choice.get("message")]
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    finish = ends[-1] if ends else None if wholes and len(choices) == 1 else BROKEN_OFF
+    choice = (wholes[-1] if wholes else {"message": pieces}) | {"finish_reason": finish}
+    named = next((event for event in events if event.get("choices")), events[0])
+    return {**named, "choices": [choice] if choices else [], "usage": _last(events, "usage")}
+
+
+def _message_of(started: dict[str, Any], events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A message of Anthropic's API."""
+    deltas = [as_object(event.get("delta")) for event in events]
+    content = [{"type": kind, kind: "".join(text_of(d.get(kind)) for d in deltas)} for kind in ("thinking", "text")]
+    ends = [delta["stop_reason"] for delta in deltas if delta.get("stop_reason")]
+    usage = as_object(started.get("usage"))
+    for event in events:
+        usage = usage | as_object(event.get("usage"))
+    end = {"stop_reason": ends[-1], "usage": usage} if ends else {"stop_reason": BROKEN_OFF, "usage": None}
+    return {**started, "content": content, **end}  # the count that comes with the start is none of the answer
+
+
+def _content_of(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A response of Gemini's generateContent."""
+    candidates = [candidate for event in events for candidate in map(as_object, as_list(event.get("candidates"))[:1])]
+    parts = [part for candidate in candidates for part in as_list(as_object(candidate.get("content")).get("parts"))]
+    ends = [candidate["finishReason"] for candidate in candidates if candidate.get("finishReason")]
+    candidate = {"content": {"parts": parts}, "finishReason": ends[-1] if ends else BROKEN_OFF}
+    return {**events[0], "candidates": [candidate], "usageMetadata": _last(events, "usageMetadata")}
+
+
+def _last(events: Sequence[dict[str, Any]], name: str) -> Any:
+    return next((event[name] for event in reversed(events) if event.get(name)), None)
 
 
 # ----------------------------------------------------------------------------------------------- label probabilities

@@ -133,6 +133,81 @@ def test_a_stream_that_nobody_asked_for_is_put_together(endpoint: Endpoint, url:
     assert isinstance(only(endpoint, url, picture, events(answered(GOOD).body)), Answer)
 
 
+def pieces(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Events of a stream, one choice each, the last of which says that the answer is done."""
+    done = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    counted = {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 50}}
+    return [*({"choices": [{"index": 0, "finish_reason": None} | part]} for part in parts), done, counted]
+
+
+def spread(body: dict[str, Any]) -> str:
+    """An event whose JSON takes several lines of data."""
+    return "".join(f"data: {line}\n" for line in json.dumps(body, indent=1).split("\n")) + "\n"
+
+
+SEPARATED = "Awe because the sky\u2028glows\u0085"
+DIALECTS: dict[str, tuple[Reply | str | bytes, str]] = {
+    "a message of null": (events(*pieces({"message": None, "delta": {"content": GOOD}})), GOOD),
+    "text as of old": (events(*pieces({"text": GOOD[:9]}, {"text": GOOD[9:]})), GOOD),
+    "messages that grow": (events(*pieces({"message": {"content": GOOD[:9]}}, {"message": {"content": GOOD}})), GOOD),
+    "arguments of a tool": (
+        events(*pieces(*({"delta": {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}} for part in (GOOD[:9], GOOD[9:])))),
+        GOOD,
+    ),
+    "a second choice": (events(*pieces({"index": 1, "delta": {"content": "Fear because"}}, {"delta": {"content": GOOD}})), GOOD),
+    "parts": (events(*pieces({"delta": {"content": [{"type": "thinking", "thinking": "Fear"}, {"type": "text", "text": GOOD}]}})), GOOD),
+    "lines within a text": (
+        "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in pieces({"delta": {"content": SEPARATED}})),
+        SEPARATED,
+    ),
+    "several lines of data": ("".join(map(spread, pieces({"delta": {"content": GOOD}}))), GOOD),
+    "a byte-order mark": (b"\xef\xbb\xbf" + events(*pieces({"delta": {"content": GOOD}})).body.replace(": ping\n\n", "").encode(), GOOD),
+    "line ends of two": (events(*pieces({"delta": {"content": GOOD}})).body.replace("\n", "\r\n"), GOOD),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_stream_is_read_in_every_dialect(endpoint: Endpoint, url: str, picture: Picture, name: str) -> None:
+    reply, said = DIALECTS[name]
+    reply = reply if isinstance(reply, Reply) else Reply(200, reply, SSE)
+    outcome = only(endpoint, url, picture, reply, price_in=2.0, price_out=10.0)
+    assert isinstance(outcome, Answer)
+    assert (outcome.emotion, outcome.raw, len(endpoint.requests)) == ("awe", said, 1)
+    assert outcome.usage.cost_usd == pytest.approx(0.0025)
+
+
+def test_a_refusal_in_a_stream(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    streamed = events(*pieces({"delta": {"refusal": "I will "}}, {"delta": {"refusal": "not."}}))
+    outcome = only(endpoint, url, picture, streamed)
+    assert isinstance(outcome, Refusal)
+    assert outcome.raw == "I will not."
+
+
+def test_messages_that_grow_and_break_off_are_no_answer(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    growing = [{"choices": [{"message": {"content": text}}]} for text in ("Awe", "Awe because the sky")]
+    outcome = only(endpoint, url, picture, events(*growing))
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "broken-answer"
+
+
+def test_an_error_that_is_an_event_of_its_own(endpoint: Endpoint, url: str, picture: Picture) -> None:
+    failure = {"object": "error", "message": "CUDA out of memory", "code": 500}
+    outcome = only(endpoint, url, picture, events(delta("Awe because"), failure), price_in=2.0, price_out=10.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "500 CUDA out of memory"
+    assert (outcome.usage.reserve_usd or 0.0) > 0.01
+
+
+def test_a_message_by_another_api_is_no_error_that_costs_nothing(
+    endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    body = {"message": {"role": "assistant", "content": GOOD}, "done": True, "eval_count": 50}
+    outcome = only(endpoint, url, picture, Reply(200, body), price_in=2.0, price_out=10.0)
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "no-choice"
+    assert (outcome.usage.reserve_usd or 0.0) > 0.01
+
+
 def test_a_stream_that_broke_off_or_holds_an_error(endpoint: Endpoint, url: str, picture: Picture) -> None:
     broken = only(endpoint, url, picture, events(delta("Awe because the"), delta(" sky")))
     assert isinstance(broken, Failed)

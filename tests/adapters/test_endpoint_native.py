@@ -121,6 +121,48 @@ def test_an_answer_with_thoughts_usage_and_price(vendor: str, endpoint: Endpoint
     assert KEY not in json.dumps([adapter.fingerprint(), info])
 
 
+def claude_streams(*texts: str, stop: str | None = "end_turn") -> str:
+    """The events of the Messages API."""
+    start = {"type": "message_start", "message": claude_says("", usage={"input_tokens": 100, "output_tokens": 1}).body}
+    deltas = [
+        {"type": "thinking_delta", "thinking": "Fear?"},
+        *({"type": "text_delta", "text": text} for text in texts),
+    ]
+    events = [start, {"type": "ping"}, *({"type": "content_block_delta", "delta": delta} for delta in deltas)]
+    if stop is not None:
+        events.append({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 9}})
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+
+
+def gemini_streams(*texts: str, stop: str | None = "STOP") -> str:
+    """The events of streamGenerateContent."""
+    events = []
+    for number, text in enumerate(texts, 1):
+        event = gemini_says(text, stop if number == len(texts) else None).body  # type: ignore[arg-type]
+        event["candidates"][0]["content"]["parts"] = event["candidates"][0]["content"]["parts"][number > 1 :]
+        events.append(event)
+    return "".join(f"data: {json.dumps(event)}\r\n\r\n" for event in events)
+
+
+STREAMS: dict[str, Callable[..., str]] = {"claude": claude_streams, "gemini": gemini_streams}
+
+
+def test_a_stream_that_nobody_asked_for(vendor: str, endpoint: Endpoint, url: str, picture: Picture) -> None:
+    sse = {"content-type": "text/event-stream"}
+    whole, broken = STREAMS[vendor](SAID[:9], SAID[9:]), STREAMS[vendor](SAID[:20], stop=None)
+    endpoint.reply = answering(vendor, lambda: Reply(200, whole, sse))
+    (outcome,) = driven(built(vendor, url), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert (outcome.explanation, outcome.raw, outcome.reasoning) == ("the sky is vast", SAID, "Fear?")
+    assert (outcome.usage.prompt_tokens, outcome.usage.attempts) == (100, 1)
+    assert outcome.usage.completion_tokens == {"claude": 9, "gemini": 49}[vendor]
+    endpoint.reply = answering(vendor, lambda: Reply(200, broken, sse))
+    (failed,) = driven(built(vendor, url), item("a", picture()))
+    assert isinstance(failed, Failed)
+    assert failed.error_type == "broken-answer"
+    assert (failed.usage.reserve_usd or 0.0) > (0.05 if vendor == "claude" else 0.0)  # what nobody told, at the most
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
