@@ -255,7 +255,7 @@ def drive(
 
     Raises:
         UserError: the adapter says that no request can succeed (a bad key, say), or the budget is reached; outcomes so
-            far are recorded.
+            far, and of the requests then under way, are recorded.
     """
     try:
         run_until_interrupted(_Drive(adapter, concurrency, record, progress, budget, requests, clock).run(items))
@@ -307,7 +307,10 @@ class _Drive:
         per_minute = adapter.requests_per_minute, adapter.tokens_per_minute
         self.requests, self.tokens = (PerMinute(rate, self.clock) if rate else None for rate in per_minute)
         self.traffic = Traffic()
-        self.stopped = False
+        self.stopped = self.answered = False
+        self.failure: UserError | RequestLogError | None = None
+        self.workers: list[asyncio.Task[None]] = []
+        self.sending: set[asyncio.Task[None] | None] = set()
 
     async def run(self, items: Iterable[Item]) -> None:
         """Open, ask, close; `BudgetReached` when the budget ended the work early."""
@@ -317,10 +320,11 @@ class _Drive:
                 self.budget.answered = False  # what this model costs is not known from another
             remaining = iter(items)
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.limit.most):
-                    group.create_task(self._work(remaining))
+                self.workers = [group.create_task(self._work(remaining)) for _ in range(self.limit.most)]
         finally:
             await self.adapter.aclose()
+        if self.failure is not None:
+            raise self.failure
         if self.stopped:
             raise BudgetReached
 
@@ -336,19 +340,33 @@ class _Drive:
             except BudgetReached:
                 self.stopped = True
                 return
-            except (UserError, RequestLogError):
-                raise
+            except (UserError, RequestLogError) as error:
+                self._fail(error)
+                return
             except RetryableError as error:
                 if error.kind in BUSY and (error.retry_after_s or 0.0) > LONGEST_PATIENCE_S:
                     told = f"the endpoint asks to wait for {error.retry_after_s:.0f} s"
-                    raise UserError(f"{told}: {error}; repeat the command then to go on") from None
+                    self._fail(UserError(f"{told}: {error}; repeat the command then to go on"))
+                    return
                 outcome = Failed(error.kind, str(error))
             except Exception as error:
                 outcome = Failed(type(error).__name__, str(error))
             self.record(item, with_usage(bill.on(outcome), time.monotonic() - started, bill.attempts))
+            self.sending.discard(asyncio.current_task())
             shown = vars(self.traffic) | {"limit": int(self.limit.limit)}
             self.progress.set_postfix(shown, refresh=False)
             self.progress.update()
+
+    def _fail(self, error: UserError | RequestLogError) -> None:
+        """End the work, but let the requests be answered that are under way: they are paid for.
+
+        Before the first answer, one request is tried alone, whatever the others seem to do.
+        """
+        self.stopped, self.failure = True, self.failure or error
+        under_way = self.sending if self.answered else set()
+        for worker in self.workers:
+            if worker not in under_way and worker is not asyncio.current_task():
+                worker.cancel()
 
     async def _attempt(self, item: Item, bill: Bill) -> Outcome:
         """One request, when limits and budget allow it."""
@@ -364,6 +382,7 @@ class _Drive:
             cost: float | None = None  # whatever interrupts the request may come after the endpoint did the work
             bill.attempts += 1
             self.traffic.in_flight += 1
+            self.sending.add(asyncio.current_task())
             try:
                 if self.sent is not None:
                     self.sent.begin()
@@ -375,13 +394,14 @@ class _Drive:
             except RetryableError as error:
                 cost = billed_usd(error)
                 self._slow_down(place, error)
-                raise
+                self.sending.discard(asyncio.current_task())
+                raise self.failure or error from None
             finally:
                 self.traffic.in_flight -= 1
                 bill.add(cost, reserve)
                 if self.budget is not None:
                     self.budget.settle(reserve, reserve if cost is None else cost)
-            place.answered = True
+            place.answered = self.answered = True
             if self.budget is not None:
                 self.budget.answered = self.budget.answered or cost is None or not isinstance(outcome, Failed)
             if self.tokens is not None and (used := _tokens(outcome.usage)) is not None:

@@ -31,8 +31,8 @@ class Scripted(EndpointAdapter):
         return Answer("joy", "because")
 
 
-def drive(adapter, ids, concurrency=4):
-    recorded = {}
+def drive(adapter, ids, concurrency=4, recorded=None):
+    recorded = {} if recorded is None else recorded
     items = [Item(i, None, ("joy",), "p") for i in ids]
     with tqdm(disable=True) as progress:
         endpoint.drive(
@@ -77,6 +77,48 @@ def test_a_user_error_stops_everything():
     with pytest.raises(UserError, match="the key is wrong"):
         drive(adapter, map(str, range(1, 2000)), concurrency=1)
     assert len(adapter.asked) == 1
+
+
+class OutOfCredits(Scripted):
+    """Says so to one item while the others are under way, answers some of those later, and never the last one."""
+
+    def __init__(self):
+        super().__init__({})
+        self.settled, self.refused = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, item):
+        self.asked[item.id] = self.asked.get(item.id, 0) + 1
+        if item.id == "refused":
+            await self.settled.wait()
+            while len(self.asked) < 4:
+                await asyncio.sleep(0)
+            self.refused.set()
+            raise UserError("no credits left")
+        if item.id != "first":
+            await self.refused.wait()
+            await asyncio.sleep(0.01)
+        self.settled.set()
+        if item.id == "busy":
+            raise RetryableError("busy", 60.0, kind="http-429")
+        return Answer("joy", "because")
+
+
+def test_requests_under_way_are_answered_before_a_user_error_stops_everything():
+    adapter, recorded = OutOfCredits(), {}
+    with pytest.raises(UserError, match="no credits left"):
+        drive(adapter, ["first", "refused", "paid", "busy", *map(str, range(100))], concurrency=4, recorded=recorded)
+    assert recorded.keys() >= {"first", "paid"}
+    assert recorded.keys() & {"refused", "busy"} == set()
+    assert len(adapter.asked) <= 6
+    assert set(adapter.asked.values()) == {1}
+
+
+def test_the_first_request_of_all_says_for_the_others_that_none_can_succeed():
+    adapter = Scripted({"0": 99}, error=UserError("the key is wrong"))
+    adapter.failures = dict.fromkeys(map(str, range(100)), 99)
+    with pytest.raises(UserError, match="the key is wrong"):
+        drive(adapter, map(str, range(100)), concurrency=8)
+    assert len(adapter.asked) <= 8
 
 
 class Hours:
