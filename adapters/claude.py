@@ -10,7 +10,7 @@ from harness.adapters.endpoint_client import Clients, Endpoint, http_client
 from harness.adapters.endpoint_errors import of_sdk
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply, count, read_json, text_of
+from harness.adapters.endpoint_reply import Reply, count, name_of, read_json, text_of
 from harness.adapters.endpoint_vision import VisionEndpoint, extra_fields
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
@@ -188,7 +188,7 @@ def read_message(body: dict[str, Any]) -> Reply:
         "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text"),
         "stop" if reason == "pause_turn" else reason,
         reasoning="".join(text_of(block.get("thinking")) for block in blocks if block.get("type") == "thinking"),
-        model=str(body["model"])[:100] if body.get("model") else None,
+        model=name_of(body.get("model")),
         prompt_tokens=prompt or None,
         completion_tokens=count(usage.get("output_tokens")),
         cached_tokens=cached,

@@ -151,7 +151,10 @@ class Endpoint:
     def route(self) -> str:
         """How the address is reached, for messages."""
         proxy = None if is_loopback(self.base_url) else urllib.request.getproxies().get(urlsplit(self.base_url).scheme)
-        return public_url(self.base_url) + (f" through the proxy {public_url(proxy)}" if proxy else "")
+        if not proxy:
+            return public_url(self.base_url)
+        shown = re.sub(r"^(\w+://)?.*@", r"\1", proxy)  # which may lack its scheme, and then is no URL
+        return f"{public_url(self.base_url)} through the proxy {public_url(shown)}"
 
 
 # ---------------------------------------------------------------------------------------------------- the HTTP client
@@ -173,7 +176,7 @@ def http_client(endpoint: Endpoint, sdk: Any) -> Any:
     through a proxy; a response that is too large is given up before it fills the memory.
 
     Raises:
-        UserError: the proxy cannot be used.
+        UserError: the proxy, or the certificates, that the environment names cannot be used.
     """
     base, trust_env = sdk.DefaultAsyncHttpxClient, not is_loopback(endpoint.base_url)
     is_tls = urlsplit(endpoint.base_url).scheme == "https"
@@ -185,8 +188,12 @@ def http_client(endpoint: Endpoint, sdk: Any) -> Any:
             timeout=sdk.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
             headers={"accept-encoding": "gzip, deflate"},
         )
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise UserError(f"the proxy in the environment cannot be used: {error}") from None
+    except OSError as error:  # which does not name the file
+        raise UserError(f"the certificates of $SSL_CERT_FILE or $SSL_CERT_DIR cannot be read: {error}") from None
+    except Exception:  # the package's own for an address that is none, in whose message a part of a password may stand
+        raise UserError("the proxy in $HTTP_PROXY, $HTTPS_PROXY or $ALL_PROXY is no http://HOST:PORT") from None
 
 
 @lru_cache(maxsize=4)

@@ -288,7 +288,9 @@ def as_list(value: Any) -> list[Any]:
 
 def in_short(text: str) -> str:
     """A text in one line of bearable length; of an HTML page its title. Keys go first, lest a part of one is left."""
-    line = " ".join(redact_known(text[:LONGEST_LOOKED_AT]).split())
+    if len(text) > LONGEST_LOOKED_AT:
+        text = next(iter(text[:LONGEST_LOOKED_AT].rsplit(maxsplit=1)), "")  # whole words: the last may be half a key
+    line = " ".join(redact_known(text).split())
     if re.search(r"<!doctype html|<html", line[:2000], re.IGNORECASE):
         title = re.search(r"<title>([^<]{1,100})", line, re.IGNORECASE)
         return "an HTML page instead of JSON" + (f", {title[1].strip()!r}" if title else "")

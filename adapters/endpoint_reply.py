@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from harness.adapters.endpoint_errors import as_list, as_object, error_in_success, in_short
 from harness.adapters.endpoint_prices import Price
+from harness.redact import redact_known
 from harness.tasks.parser import label_place, parse_answer
 from harness.types import Answer, Failed, Item, Outcome, Refusal, RetryableError, Usage
 
@@ -26,6 +27,7 @@ ENDINGS: dict[Ending, str] = {
     "^none$|^null$|^$",
 }
 """How vendors name the ways in which an answer ends; a name of none of these kinds is an error's."""
+LONGEST_NAME = 100
 MOST_TOKENS = 10**8
 """A count beyond this is none."""
 DOUBTFUL = 0.02
@@ -172,6 +174,11 @@ def thoughts_of(message: Mapping[str, Any]) -> str:
     thoughts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
     kept = [part for part in thoughts if re.search("think|reason", str(part.get("type")))]
     return "".join(text_of(part.get("thinking")) or text_of(part.get("text")) for part in kept)
+
+
+def name_of(value: Any) -> str | None:
+    """What a model, or a system, is called, in a bearable length. Keys go first, lest a part of one is left."""
+    return redact_known(str(value))[:LONGEST_NAME] if isinstance(value, str | int) and value else None
 
 
 def count(value: Any) -> int | None:

@@ -15,7 +15,7 @@ from harness.adapters.endpoint_client import Clients, Endpoint, http_client
 from harness.adapters.endpoint_errors import EndpointError, as_list, as_object, connection_error
 from harness.adapters.endpoint_images import Turn
 from harness.adapters.endpoint_prices import find_price
-from harness.adapters.endpoint_reply import Reply, read_json, text_of, token_counts
+from harness.adapters.endpoint_reply import Reply, name_of, read_json, text_of, token_counts
 from harness.adapters.endpoint_vision import VisionEndpoint
 from harness.tasks.parser import PARSER_VERSION
 from harness.types import RetryableError, UserError
@@ -181,7 +181,7 @@ def read_content(body: Mapping[str, Any]) -> Reply:
     Raises:
         RetryableError: it holds no candidate, and no reason why.
     """
-    model = str(body["modelVersion"])[:100] if body.get("modelVersion") else None
+    model = name_of(body.get("modelVersion"))
     candidate = next(map(as_object, as_list(body.get("candidates"))), None)
     if candidate is None:
         blocked = as_object(body.get("promptFeedback")).get("blockReason")

@@ -25,7 +25,15 @@ from harness.adapters.endpoint_errors import (
     rejected_among,
 )
 from harness.adapters.endpoint_images import Turn
-from harness.adapters.endpoint_reply import Reply, ending_of, listed_tokens, text_of, thoughts_of, token_counts
+from harness.adapters.endpoint_reply import (
+    Reply,
+    ending_of,
+    listed_tokens,
+    name_of,
+    text_of,
+    thoughts_of,
+    token_counts,
+)
 from harness.types import RetryableError, UserError
 
 # ---------------------------------------------------------------------------------------------------------- connecting
@@ -238,8 +246,8 @@ def read_chat(body: Mapping[str, Any]) -> Reply:
         text_of(message.get("refusal")) or "".join(text_of(part.get("refusal")) for part in parts),
         thoughts_of(message),
         listed_tokens(as_object(choice.get("logprobs")).get("content")),
-        _name(body.get("model")),
-        _name(body.get("system_fingerprint")),
+        name_of(body.get("model")),
+        name_of(body.get("system_fingerprint")),
         **token_counts(body),
     )
 
@@ -301,10 +309,6 @@ def read_responses(body: Mapping[str, Any]) -> Reply:
         "".join(text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"),
         "\n".join(text_of(as_object(thought).get("text")) for thought in thoughts).strip(),
         tuple(token for part in texts for token in listed_tokens(part.get("logprobs"))),
-        _name(body.get("model")),
+        name_of(body.get("model")),
         **token_counts(body),
     )
-
-
-def _name(value: Any) -> str | None:
-    return str(value)[:100] if isinstance(value, str | int) and value else None

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -757,6 +761,59 @@ def test_a_dead_proxy_is_named(picture: Picture, endpoint: Endpoint, monkeypatch
     ) as raised:
         asked(loaded("http://203.0.113.1/v1", api_key_env="none"), endpoint, picture)
     assert "hunter22" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["user:hunter22@127.0.0.1:1", "http://user:hun/hunter22@127.0.0.1:1", "http://user:hunter22@127.0.0.1:hunter22",
+     "http://user:hunter22@[::1", "socks9://user:hunter22@127.0.0.1:1", "//user:hunter22@127.0.0.1:1", "http://:hunter22@",
+     "http:/user:hunter22@127.0.0.1:1"],
+)  # fmt: skip
+def test_a_proxy_that_is_none_is_told_without_its_password(
+    picture: Picture, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(UserError, match="proxy") as raised:
+        asked(loaded("http://203.0.113.1/v1", api_key_env="none"), endpoint, picture)
+    assert "hunter22" not in str(raised.value)
+    assert "hun'" not in str(raised.value)
+
+
+def test_certificates_that_are_missing_are_named(tmp_path: Path) -> None:
+    """In a process of its own: one that has read certificates keeps them."""
+    code = (
+        "import openai; from harness.adapters.endpoint_client import Endpoint, http_client; "
+        "http_client(Endpoint('https://203.0.113.1/v1', 'none', 1.0), openai)"
+    )
+    environment = os.environ | {"SSL_CERT_FILE": str(tmp_path / "none.pem")}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "UserError: the certificates of $SSL_CERT_FILE or $SSL_CERT_DIR cannot be read" in ran.stderr
+
+
+@pytest.mark.parametrize("before", [*range(70, 100, 5)])
+def test_a_name_is_not_cut_in_the_middle_of_a_key(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    key = "q7Vw2Xc9Lm4Tz8Rb1Nf6Kd3Hs5Jg0Py"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    adapter = loaded(url)
+    named = {"model": "m" * before + key, "system_fingerprint": "m" * before + key.encode().hex()}
+    asked(adapter, endpoint, picture, Reply(body=FINE.body | named))
+    info = adapter.runtime_info()
+    names = [*info["models_returned"], *info["system_fingerprints"]]
+    assert len(names) == 2
+    assert set("".join(names)) == set("m*")
+
+
+def test_a_message_is_not_looked_at_up_to_the_middle_of_a_key(
+    endpoint: Endpoint, url: str, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "q7Vw2Xc9Lm4Tz8Rb1Nf6Kd3Hs5Jg0Py"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    outcome = asked(loaded(url), endpoint, picture, FINE, error(422, "no" + " " * 19_988 + key), count=2)[1]
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "422 no"
 
 
 @pytest.mark.parametrize("before", range(350, 420, 10))
