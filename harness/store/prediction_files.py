@@ -40,7 +40,8 @@ class Columns:
         emotion, explanation: label and explanation apart, instead of `text`; one of them may be missing.
         probs: what the columns of label probabilities start with (`p_` for `p_awe`), or one column with an object.
         last_because: cut `text` after the last "because" instead of the first, as SEVLM's script does.
-        refusal, error: text that is there if the model declined, or no answer was got.
+        refusal: text that is there if the model declined.
+        errors: places of which one holds something if no answer was got.
         prompt_tokens, completion_tokens, latency_s, finish_reason: what the server reported.
     """
 
@@ -51,7 +52,7 @@ class Columns:
     probs: str | None = None
     last_because: bool = False
     refusal: str | None = None
-    error: str | None = None
+    errors: tuple[str, ...] = ()
     prompt_tokens: str | None = None
     completion_tokens: str | None = None
     latency_s: str | None = None
@@ -59,6 +60,7 @@ class Columns:
 
 
 _CHOICE = "response.body.choices.0"
+_OUTPUT = "response.body.output.-1.content.0"
 _USAGE = "response.body.usage"
 FORMATS: Mapping[str, Columns] = {
     "outcomes": Columns(),
@@ -69,14 +71,23 @@ FORMATS: Mapping[str, Columns] = {
         id="custom_id",
         text=f"{_CHOICE}.message.content",
         refusal=f"{_CHOICE}.message.refusal",
-        error="error",
+        errors=("error", "response.body.error"),
         prompt_tokens=f"{_USAGE}.prompt_tokens",
         completion_tokens=f"{_USAGE}.completion_tokens",
         finish_reason=f"{_CHOICE}.finish_reason",
     ),
+    "openai-batch-responses": Columns(
+        id="custom_id",
+        text=f"{_OUTPUT}.text",
+        refusal=f"{_OUTPUT}.refusal",
+        errors=("error", "response.body.error"),
+        prompt_tokens=f"{_USAGE}.input_tokens",
+        completion_tokens=f"{_USAGE}.output_tokens",
+        finish_reason="response.body.incomplete_details.reason",
+    ),
     "inspect": Columns(
         text="output.completion",
-        error="error",
+        errors=("error",),
         prompt_tokens="output.usage.input_tokens",
         completion_tokens="output.usage.output_tokens",
         latency_s="total_time",
@@ -132,6 +143,9 @@ def read_predictions(
             found.append(reader.own(record) if name == "outcomes" else reader.read(record))
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {error}") from None
+    text = None if name == "outcomes" else reader.columns.text
+    if text and all(isinstance(o, Unparsed) for _, o in found) and all(_get(r, text) is None for _, r in records):
+        raise UserError(f"{path}: no record holds anything in {text!r}; name another column: --text COLUMN")
     labelled = [o for _, o in found if isinstance(o, Answer) or (isinstance(o, Unparsed) and o.reason == OUTSIDE)]
     if labelled and all(isinstance(outcome, Unparsed) for outcome in labelled):
         wrong = sorted({outcome.raw for outcome in labelled})[:3]
@@ -155,6 +169,8 @@ def _recognised(path: Path, records: Sequence[tuple[str, Record]]) -> str:
             captions = [str(record.get("caption", "")) for _, record in records]
             if name == "coco" and 2 * sum(bool(_BECAUSE.search(caption)) for caption in captions) > len(captions):
                 return "sevlm"
+            if name == "openai-batch" and any(_get(record, "response.body.output") for _, record in records):
+                return "openai-batch-responses"
             return name
     shown = ", ".join(sorted(map(str, keys))[:12])
     raise UserError(
@@ -181,22 +197,41 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
             yield from _inspect_records(path)
         case _:
             text = read_text(path)
-            first = text.lstrip()[:1]
-            if first == "[" or (first == "{" and not _is_json(text.lstrip().splitlines()[0])):
-                found = _json_records(path, text)
+            lines = [(n, line) for n, line in enumerate(re.split(r"\r\n|\n|\r", text), 1) if line.strip()]
+            first = lines[0][1].lstrip() if lines else ""
+            if first.startswith("[") or (first.startswith("{") and not _is_json(first)):
+                found = _json_records(path, _loaded(text, str(path)))
             else:
-                lines = enumerate(re.split(r"\r\n|\n|\r", text), 1)
-                found = ((f"{path}:{n}", _loaded(line, f"{path}:{n}")) for n, line in lines if line.strip())
+                found = ((f"{path}:{n}", _loaded(line, f"{path}:{n}")) for n, line in lines)
+                if len(lines) == 1 and path.suffix.lower() == ".json":
+                    (where, value) = next(found)
+                    found = _json_records(path, value) if _holds_records(value) else iter([(where, value)])
             for where, record in found:
                 if not isinstance(record, dict):
                     raise UserError(f"{where}: expected an object, got {type(record).__name__}")
                 yield where, record
 
 
-def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    value = _loaded(text, str(path))
+def _is_record(value: Mapping[str, Any]) -> bool:
+    return "id" in value or any(keys <= value.keys() for _, keys in _KEYS_OF)
+
+
+def _lists_in(value: Mapping[str, Any]) -> list[list[Any]]:
+    return [v for v in value.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
+
+
+def _holds_records(value: Any) -> bool:
+    """Whether an object holds records and is none: a list of them under some key, or each under its id."""
+    if not isinstance(value, dict) or _is_record(value):
+        return False
+    return len(_lists_in(value)) == 1 or all(isinstance(v, dict) for v in value.values())
+
+
+def _json_records(path: Path, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and _is_record(value):
+        value = [value]
     if isinstance(value, dict):  # an evaluation log, a list under some key, or id -> record
-        lists = [v for v in value.values() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
+        lists = _lists_in(value)
         records = value.get("samples", lists[0] if len(lists) == 1 else None)
         if records is None:
             records = [{"id": key, **(v if isinstance(v, dict) else {"raw": v})} for key, v in value.items()]
@@ -206,11 +241,23 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[str, Any]]:
 
 def _loaded(text: str, where: str) -> Any:
     try:
-        return json.loads(
-            text, parse_constant=lambda name: None if name == "NaN" else float(name)
-        )  # pandas' empty cells
+        constant = lambda name: None if name == "NaN" else float(name)  # noqa: E731  # pandas' empty cells
+        return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+    except _Twice as key:
+        raise UserError(f"{where}: key {str(key)!r} stands twice") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from None
+
+
+class _Twice(Exception):
+    """A key that an object holds twice, so that one of its values would be lost."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
+    return found
 
 
 def _is_json(line: str) -> bool:
@@ -264,7 +311,7 @@ class _RecordReader:
 
     def __init__(self, task: Task, columns: Columns) -> None:
         self._task = task
-        self._columns = columns
+        self.columns = columns
         aliases = task.options.get("aliases")
         self._labels = {_plain(label): label for label in task.emotions}
         if isinstance(aliases, Mapping):
@@ -294,7 +341,7 @@ class _RecordReader:
 
     def read(self, record: Record) -> tuple[str, Outcome]:
         """A record of another format."""
-        columns = self._columns
+        columns = self.columns
         outcome: Outcome
         id_ = _id(_found(record, columns.id, "--id"))
         usage = Usage(
@@ -302,8 +349,13 @@ class _RecordReader:
             completion_tokens=_whole(_optional(record, columns.completion_tokens)),
             latency_s=_optional(record, columns.latency_s),
         )
-        cut_off = _optional(record, columns.finish_reason) in ("length", "max_tokens", "model_length")
-        if error := _optional(record, columns.error):
+        cut_off = _optional(record, columns.finish_reason) in (
+            "length",
+            "max_tokens",
+            "model_length",
+            "max_output_tokens",
+        )
+        if error := next((found for column in columns.errors if (found := _get(record, column))), None):
             message = error.get("message", error) if isinstance(error, Mapping) else error
             return id_, Failed("imported", str(message), usage=usage)
         if refusal := _optional(record, columns.refusal):
@@ -328,7 +380,7 @@ class _RecordReader:
         return id_, outcome
 
     def _parsed(self, text: str, usage: Usage, cut_off: bool = False, thoughts: str = "") -> Outcome:
-        if self._columns.last_because and (pieces := _BECAUSE.split(text))[1:]:
+        if self.columns.last_because and (pieces := _BECAUSE.split(text))[1:]:
             label = self._labels.get(_plain(pieces[0]))
             if label is not None:
                 return Answer(label, pieces[-1].strip(), raw=text, usage=usage)
@@ -394,7 +446,7 @@ def _get(record: Record, column: str) -> Any:
                 return None
         if isinstance(value, Mapping):
             value = value.get(step)
-        elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+        elif isinstance(value, list | tuple) and re.fullmatch(r"-?\d+", step) and -len(value) <= int(step) < len(value):
             value = value[int(step)]
         else:
             return None

@@ -103,13 +103,32 @@ def read_rows(
     if directive := _EXCEL_DIRECTIVE.match(text):  # Excel's own first line, `sep=;`
         delimiter, text = delimiter or directive[1], text[directive.end() :]
     found = delimiter or find_delimiter(text, columns, header_rows)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=found)
-    try:
-        header = _header(reader, header_rows)
-        _refuse_missing(path, columns, header)
-        yield from _rows(path, header, reader)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not a table: {error}") from None
+    lines = _text_lines(path, text, found)
+    header = _header(lines, header_rows)
+    _refuse_missing(path, columns, header)
+    yield from _rows(path, header, lines)
+
+
+def _text_lines(path: Path, text: str, delimiter: str) -> Iterator[list[str]]:
+    """The cells of each row.
+
+    Raises:
+        UserError: a quotation mark is not closed, or not doubled within a cell in quotation marks: what follows would
+            be read as something else than was meant.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        begins = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            inside = "a quotation mark within a cell in quotation marks is not doubled"
+            why = "a quotation mark is never closed" if str(error) == "unexpected end of data" else error
+            why = inside if "expected after" in str(error) else why
+            raise UserError(f"{path}, line {begins}: not a table: {why}") from None
+        if cells is None:
+            return
+        yield cells
 
 
 def find_delimiter(text: str, columns: Sequence[str], header_rows: int = 1) -> str:
@@ -196,7 +215,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _refuse_missing(path: Path | str, columns: Sequence[str], header: Sequence[str]) -> None:
-    for column in columns:
+    for column in columns or filter(None, header):
         if column not in header:
             raise UserError(f"{path}: no column {column!r}; {nearest(column, header)}")
         if header.count(column) > 1:

@@ -150,6 +150,28 @@ def test_a_batch_keeps_errors_refusals_usage_and_cut_off_answers(tmp_path: Path)
     assert found["c"].message == "the batch expired"
 
 
+def test_a_batch_of_responses_and_errors_in_a_body(tmp_path: Path) -> None:
+    def answered(text: str, kind: str = "output_text") -> dict[str, Any]:
+        part = {"type": kind, "refusal" if kind == "refusal" else "text": text}
+        output = [{"type": "reasoning", "summary": []}, {"type": "message", "content": [part]}]
+        return {"status_code": 200, "body": {"output": output, "usage": {"input_tokens": 7, "output_tokens": 3}}}
+
+    failed = {"status_code": 500, "body": {"error": {"message": "the server had an error"}}}
+    lines = [
+        {"custom_id": "c", "response": failed, "error": None},
+        {"custom_id": "a", "response": answered(SAID[0]), "error": None},
+        {"custom_id": "b", "response": answered("I will not", "refusal"), "error": None},
+    ]
+    found = dict(read_predictions(write(tmp_path / "b.jsonl", lines), TASK))
+    assert isinstance(found["a"], Answer)
+    assert (found["a"].raw, found["a"].usage.prompt_tokens) == (SAID[0], 7)
+    assert found["b"] == Refusal("I will not", found["b"].usage)
+    assert isinstance(found["c"], Failed)
+    assert found["c"].message == "the server had an error"
+    only = read_predictions(write(tmp_path / "failed.jsonl", lines[:1]), TASK)
+    assert [type(outcome) for _, outcome in only] == [Failed]
+
+
 def test_results_of_the_two_papers_scripts(tmp_path: Path) -> None:
     sevlm = [{"path": "p", "image_id": 3, "caption": "gloom because it is dark because of the rain"}]
     found = dict(read_predictions(write(tmp_path / "s.json", json.dumps(sevlm)), TASK))
@@ -235,6 +257,23 @@ LINE = '{"id": "a", "emotion": "joy", "explanation": "x"}'
         ("list.jsonl", "[1]\n", "entry 1: expected an object, got int"),
         ("number.jsonl", f"{LINE}\n5\n", "number.jsonl:2: expected an object, got int"),
         ("what.jsonl", '{"name": "a", "answer": "joy"}\n', r"what.jsonl: .* It has answer, name. Type --id COLUMN"),
+        (
+            "path.jsonl",
+            '{"custom_id": "a", "response": {"body": {"text": "joy"}}}\n',
+            r"path.jsonl: no record holds anything",
+        ),
+        (
+            "twice.jsonl",
+            '{"id": "a", "emotion": "joy", "emotion": "gloom"}\n',
+            "twice.jsonl:1: key 'emotion' stands twice",
+        ),
+        ("twice.csv", "id,emotion,emotion\na,joy,gloom\n", "twice.csv: the header has 2 columns called 'emotion'"),
+        (
+            "open.csv",
+            'id,emotion\na,joy\nb,"gloom\nc,joy\n',
+            "open.csv, line 3: not a table: a quotation mark is never closed",
+        ),
+        ("escaped.csv", 'id,emotion\na,"joy \\"yes\\" joy"\n', "escaped.csv, line 2: not a table: .* is not doubled"),
         ("noid.jsonl", '{"id": null, "emotion": "joy"}\n', "noid.jsonl:1: the id must be text or a whole number"),
         ("labels.jsonl", '{"id": "a", "emotion": "bliss"}\n', "no label is one of joy, gloom.*'bliss'"),
         ("bad.xlsx", "junk", "bad.xlsx: not an Excel workbook"),
@@ -259,8 +298,22 @@ def test_json_lists_and_objects_by_id(tmp_path: Path) -> None:
     expected = [("7", Answer("joy", "x"))]
     assert read_predictions(write(tmp_path / "a.json", json.dumps(records)), TASK) == expected
     assert read_predictions(write(tmp_path / "b.json", json.dumps(records, indent=1)), TASK) == expected
-    by_id = json.dumps({"7": {"emotion": "joy", "explanation": "x"}}, indent=1)
-    assert read_predictions(write(tmp_path / "c.json", by_id), TASK) == expected
+    for layout in (None, 1):
+        by_id = json.dumps({"7": {"emotion": "joy", "explanation": "x"}}, indent=layout)
+        assert read_predictions(write(tmp_path / "c.json", by_id), TASK) == expected
+        under_a_key = json.dumps({"model": "m", "config": {"k": [1]}, "predictions": records}, indent=layout)
+        assert read_predictions(write(tmp_path / "d.json", under_a_key), TASK) == expected
+        alone = json.dumps(records[0], indent=layout)
+        assert read_predictions(write(tmp_path / "e.json", alone), TASK) == expected
+
+
+def test_a_line_may_hold_the_separators_that_json_allows_in_a_text(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"id": str(i), "emotion": "joy", "explanation": "a\u2028b\u0085c"}, ensure_ascii=False)
+        for i in (1, 2)
+    ]
+    found = read_predictions(write(tmp_path / "o.jsonl", "\n".join(lines).encode()), TASK)
+    assert found == [(str(i), Answer("joy", "a\u2028b\u0085c")) for i in (1, 2)]
 
 
 # ------------------------------------------------------------------------------------------ through the command line
