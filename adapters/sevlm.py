@@ -155,10 +155,6 @@ class SEVLMAdapter(LocalAdapter):
             raise UserError(f"sevlm: {error}") from error
         self._model, self._images = model, ImagePrefetcher(encoder.preprocess)
 
-    def cache_key(self) -> dict[str, Any]:
-        """The fingerprint, and the precision that was chosen for the device."""
-        return self.fingerprint() | {"loaded": {"dtype": self.runtime_info().get("dtype")}}
-
     def parameters(self) -> int | None:
         """Values of the model and of its frozen image encoder."""
         if self._model is None:

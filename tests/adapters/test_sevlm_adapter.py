@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from harness.adapters.base import TrainRequest
 from harness.adapters.sevlm import SEVLMAdapter, read_answer
+from harness.cli import main
 from harness.types import Answer, Example, Failed, Task, Unparsed, Usage, UserError
 from sevlm import SEVLM
 from sevlm.config import SEVLMConfig
@@ -134,7 +135,6 @@ def test_half_precision_answers_the_same_and_says_so(
     half = SEVLMAdapter(str(trained_sevlm), device="cpu", dtype="bf16")
     half.load()
     assert (half.runtime_info()["dtype"], adapter.runtime_info()["dtype"]) == ("bf16", "fp32")
-    assert half.cache_key() != adapter.cache_key()
     asked = [item(one.id, one.image) for one in paintings]
     for one, other in zip(half.predict(asked), adapter.predict(asked), strict=True):
         assert isinstance(one, Answer)
@@ -142,6 +142,16 @@ def test_half_precision_answers_the_same_and_says_so(
         assert one.raw == other.raw
         assert one.emotion_probs == pytest.approx(other.emotion_probs, abs=0.05)
         assert sum(one.emotion_probs.values()) == pytest.approx(1)  # type: ignore[union-attr]
+
+
+def test_every_run_asks_anew(trained_sevlm: Path, tmp_path: Path) -> None:
+    """What the label head sees beside an image is no part of the response cache's keys, nor is SEVLM's code."""
+    for name in ("first", "second"):
+        what = ["--tasks", "demo", "--models", f"sevlm:checkpoint={trained_sevlm}", "--device", "cpu", "--limit", "2"]
+        where = ["--data-root", str(tmp_path), "--out", str(tmp_path / name)]
+        assert main(["run", *what, *where, "--no-report"]) == 0
+        lines = (tmp_path / name / "outcomes" / "demo" / "sevlm.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["usage"]["cached"] for line in lines] == [None, None]
 
 
 def test_images_are_scaled_ahead_and_each_once(
