@@ -148,7 +148,9 @@ class SEVLMAdapter(LocalAdapter):
             model = SEVLM.from_pretrained(self._folder(), self.lexicon_name)
             if self.max_new_tokens is not None:
                 model.config = dataclasses.replace(model.config, max_new_tokens=self.max_new_tokens)
-            gains = device.type == "cuda" and torch.cuda.is_bf16_supported() and model.config.causal_vad_encoder
+            # since Ampere; older GPUs emulate bf16, which `is_bf16_supported` counts, and it asks the current GPU alone
+            has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+            gains = has_bf16 and model.config.causal_vad_encoder
             dtype = self.dtype or ("bf16" if gains else "fp32")
             encoder = model.to(device, getattr(torch, DTYPES[dtype])).image_encoder()
         except SEVLMError as error:
