@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -131,7 +131,7 @@ def score_task(
         metrics = load_metrics(context)
         if resources.reader is not None and any(isinstance(metric, READERS) for metric in metrics):
             # in the seconds in which Java programs start and tokenise
-            threading.Thread(target=resources.reader.missing, daemon=True).start()
+            threading.Thread(target=_obtain, args=(resources.reader,), daemon=True).start()
         tokenise_ahead(engine, metrics, examples, rows)
         scorer = Scorer(context, metrics, surveys)
         scorer.read(examples, rows)
@@ -149,6 +149,11 @@ def score_task(
             slice_differences(scorer, sides.names, replicates=replicates, seed=seed) if sides is not None else [],
             scorer.predictions,
         )
+
+
+def _obtain(reader: EmotionReader) -> None:
+    with suppress(Exception):  # the metric that asks for the classifier meets it again
+        reader.missing()
 
 
 # ------------------------------------------------------------------------------------------ run folders

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+from typing import NoReturn
 
 import pytest
 from scoring_tables import EXAMPLES, GOOD, TASK, cell, painting, random_table, score
 
+from harness.score.results import Resources
 from harness.score.statistics import wilson
 from harness.store.run_folder import RowKey
+from harness.tasks.metrics.alignment import EmotionReader
 from harness.types import Answer, Failed, Outcome, Refusal, Unparsed, UserError
 
 CELL_KEYS = {
@@ -184,6 +188,22 @@ def test_no_cider_of_a_part_of_a_split_that_is_not_available() -> None:
     assert cell(part, "cider_d")["value"] is None
     assert "the whole split, which is not available" in cell(part, "cider_d")["unavailable"]
     assert cell(part, "rouge_l")["value"] is not None
+
+
+def test_an_error_of_training_the_classifier_is_raised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+
+    def obtain() -> NoReturn:
+        raise OSError("no space left")
+
+    before = set(threading.enumerate())
+    resources = Resources(reader=EmotionReader(obtain))
+    with pytest.raises(OSError, match="no space left"):
+        score({"m": GOOD}, task=dataclasses.replace(TASK, metrics=("consistency",)), resources=resources)
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert told == []
 
 
 # ----------------------------------------------------------------------------------------- contract
