@@ -113,7 +113,7 @@ def ptb_tokenise(texts: Sequence[str]) -> list[str]:
         with source.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
         command = [require_java(), *JAVA_OPTIONS, LITTLE_TO_DO, "-cp", str(jars()["ptb"])]
-        options = ["-encoding", "UTF-8", "-preserveLines", "-lowerCase", str(source)]
+        options = ["-encoding", "UTF-8", "-preserveLines", "-lowerCase", source.name]  # the program splits at blanks
         try:
             done = subprocess.run(
                 [*command, "edu.stanford.nlp.process.PTBTokenizer", *options],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -44,6 +45,14 @@ def test_a_text_tokenises_the_same_alone_and_in_company(meteor_process: MeteorPr
     assert len(company) == len(texts) + 1
     assert company[-1] == "the sea is n't calm"
     assert ptb_tokenise(texts[:75]) == company[:75]
+
+
+def test_the_name_of_the_temporary_folder_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "Ünal's  files"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("LC_ALL", "C")
+    assert ptb_tokenise(["A calm sea."]) == ["a calm sea"]
 
 
 def test_meteor_answers_in_order(meteor_process: MeteorProcess) -> None:
