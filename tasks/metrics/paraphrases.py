@@ -73,8 +73,9 @@ class Paraphrases:
                 texts, normal = (), {}
                 command = [sys.executable, "-m", __name__, str(self._table), str(part)]
                 environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+                nothing = subprocess.DEVNULL  # not our own, which whoever reads them would wait for if we are killed
                 self._writer = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+                    command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, env=environment
                 )
                 if self._closed.is_set():  # meanwhile
                     self._writer.kill()
@@ -82,6 +83,7 @@ class Paraphrases:
                 if self._writer.returncode == 0:
                     part.replace(path)
                 elif not self._closed.is_set():
+                    part.unlink(missing_ok=True)  # it may have filled the disk
                     raise OSError(f"choosing paraphrases ended with {self._writer.returncode}")
             if self._closed.is_set():
                 raise Unavailable("the paraphrases are needed no more")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -91,12 +95,30 @@ def test_a_process_of_its_own_chooses_them(tmp_path: Path) -> None:
         found.path()
 
 
-def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_read_is_an_error_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "all.gz").write_bytes(b"no table")
     found = Paraphrases(tmp_path / "all.gz", ["a"], lambda texts: {text: text for text in texts})
     with pytest.raises(OSError, match="choosing paraphrases"):
         found.path()
+    assert [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()] == []
     found.close()
+
+
+def test_nobody_waits_for_output_of_a_process_that_was_killed_while_others_choose(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "all.gz")
+    program = f"""
+from pathlib import Path
+from harness.tasks.metrics.paraphrases import Paraphrases
+Paraphrases(Path({str(tmp_path / "all.gz")!r}), ["a"], lambda texts: {{text: text for text in texts}}).path()
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with (tmp_path / "all.gz").open("wb"):  # as soon as it is open for reading; the choice ends when it is closed here
+        process.kill()
+        assert process.communicate(timeout=60) == (b"", None)
 
 
 def test_after_a_failure_none_are_chosen(tmp_path: Path) -> None:
