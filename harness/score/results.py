@@ -299,6 +299,9 @@ def _task_scores(
     sides: Contest | None,
 ) -> TaskScores:
     limited = record["examples"] < record["available"]
+    whole = examples_of(task, root, record["split"]) if limited else None
+    if whole is not None and len(whole) != record["available"]:
+        whole = None  # the dataset has changed since
     return score_task(
         task,
         StoredExamples(folder, task.name),
@@ -308,7 +311,7 @@ def _task_scores(
         seed=int(manifest["identity_of"]["seed"]),
         preprocessing=record["preprocessing"],
         is_part=limited,
-        whole_split=examples_of(task, root, record["split"]) if limited else None,
+        whole_split=whole,
         resources=resources,
         sides=sides,
     )

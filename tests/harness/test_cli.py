@@ -70,11 +70,18 @@ def test_score_alone_reproduces_results(harness, dataset, adapter_file, tmp_path
 
 
 @pytest.mark.slow
-def test_what_a_limited_run_needs_of_the_dataset_is_a_reason_once_it_is_gone(harness, dataset, adapter_file, tmp_path):
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_what_a_limited_run_needs_of_the_dataset_is_a_reason_once_it_is_gone_or_another(
+    harness, dataset, adapter_file, tmp_path, is_gone
+):
     card = dataset / "tiny.yaml"
     card.write_text(card.read_text().replace("unique,", "unique, cider_d,"))
     run_tiny(harness, dataset, adapter_file, "--no-report", "--limit", 3)
-    shutil.rmtree(dataset)
+    if is_gone:
+        shutil.rmtree(dataset)
+    else:
+        lines = (dataset / "examples.jsonl").read_text().splitlines(keepends=True)
+        (dataset / "examples.jsonl").write_text("".join(lines[:-1]))
     assert harness("score", "out")[0] == 0
     cells = json.loads((tmp_path / "out/results.json").read_text())["cells"]
     cider = [c for c in cells if c["metric"] == "cider_d" and c["model"] == "brightness"]
