@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ from sevlm.model import LabelTargets, Negatives, SoftLabels, one_hot_meta
 from sevlm.tokenization import Tokenizer, encode_caption, encode_label, encode_prompt
 from sevlm.vad import VADLookup
 
+T = TypeVar("T")
 Sampling: TypeAlias = Literal["every-caption", "last-caption"]
 SoftToken: TypeAlias = tuple[int, int, float]
 """Position in the caption, token, share of annotators times weight."""
@@ -266,7 +269,7 @@ class Batch:
     """B = 2N captions of N images; rows 2i and 2i+1 are two captions of image i.
 
     Attributes:
-        image_grid: (N, P, E) float32, or what an adapting image encoder starts from.
+        image_grid: (N, P, E), or what an adapting image encoder starts from; float16 as stored until `to` a device.
         input_ids, labels, segment_ids: (B, T) int64.
         vad: (B, T, 3) float32 in -1..1.
         negatives: rows with wrong explanations, None if the batch holds a single image.
@@ -282,6 +285,23 @@ class Batch:
     negatives: Negatives | None
     soft_labels: SoftLabels | None
     label_targets: LabelTargets
+
+    def pinned(self) -> Batch:
+        """The batch in memory from which a GPU copies by itself."""
+        return self._each(lambda part: part.pin_memory())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on the device that computes, features as float32; nothing waits for copies of a pinned one."""
+        moved = self._each(lambda part: part.to(device, non_blocking=True))
+        return dataclasses.replace(moved, image_grid=moved.image_grid.float())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def changed(part: Any) -> Any:
+            if part is None or isinstance(part, Tensor):
+                return part if part is None else change(part)
+            return type(part)(*map(change, part))
+
+        return Batch(**{entry.name: changed(getattr(self, entry.name)) for entry in dataclasses.fields(self)})
 
 
 class EncodedCaptions:
@@ -382,12 +402,12 @@ def closeness(config: SEVLMConfig, lookup: VADLookup) -> Tensor:
 
 
 class Collator:
-    """Pairs -> a batch on the device that computes."""
+    """Pairs -> a batch in the memory of the host, pinned for a device that is a GPU."""
 
     def __init__(self, captions: EncodedCaptions, store: FeatureStore, device: torch.device | str) -> None:
         self.captions = captions
         self.store = store
-        self.device = device
+        self.pins = torch.device(device).type == "cuda"
 
     def __call__(self, pairs: Sequence[tuple[CaptionRef, CaptionRef]], generator: random.Random) -> Batch:
         """N pairs -> 2N rows; each image's features are read once."""
@@ -395,16 +415,31 @@ class Collator:
         rows = [row for pair in pairs for row in pair]
         emotions = [examples[row.image].captions[row.caption][0] for row in rows]
         negatives = draw_negatives(rows, emotions, generator)
-        grid = self.store.grid([examples[first.image].image_path for first, _ in pairs]).to(self.device)
-        input_ids, labels, segment_ids, vad = (part.to(self.device) for part in self.captions.rows(rows))
-        soft_labels = self.captions.soft_labels(rows)
-        return Batch(
-            grid.float(),
-            input_ids,
-            labels,
-            segment_ids,
-            vad,
-            None if negatives is None else Negatives(*(index.to(self.device) for index in negatives)),
-            None if soft_labels is None else SoftLabels(*(part.to(self.device) for part in soft_labels)),
-            LabelTargets(*(part.to(self.device) for part in self.captions.label_targets([p[0].image for p in pairs]))),
+        batch = Batch(
+            self.store.grid([examples[first.image].image_path for first, _ in pairs]),
+            *self.captions.rows(rows),
+            negatives,
+            self.captions.soft_labels(rows),
+            self.captions.label_targets([first.image for first, _ in pairs]),
         )
+        return batch.pinned() if self.pins else batch
+
+
+@contextmanager
+def ahead(items: Iterator[T], depth: int = 2) -> Iterator[Iterator[T]]:
+    """The same items, up to `depth` of them made in a thread before they are asked for.
+
+    What making one raises is raised where it is asked for. The thread ends with the block, after the item at work.
+    """
+    with ThreadPoolExecutor(max_workers=1) as maker:
+        waiting = deque(maker.submit(next, items, None) for _ in range(depth))
+
+        def made() -> Iterator[T]:
+            while (item := waiting.popleft().result()) is not None:
+                waiting.append(maker.submit(next, items, None))
+                yield item
+
+        try:
+            yield made()
+        finally:
+            maker.shutdown(cancel_futures=True)

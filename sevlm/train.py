@@ -13,10 +13,10 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils.operations import broadcast_object_list
@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
 from sevlm.config import SEVLMError
-from sevlm.data import CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, head_meta
+from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, ahead, head_meta
 from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
 from sevlm.model import ADAPTING, LossCounts, SEVLMOutput, lm_loss
@@ -76,6 +76,13 @@ def train(
     return ended
 
 
+class Update(NamedTuple):
+    """The batches that a process learns from in one update, and epoch and batch that come next."""
+
+    batches: list[Batch]
+    then: tuple[int, int]
+
+
 class Trainer:
     """The loop over updates, with evaluation, checkpoints and early stopping.
 
@@ -98,8 +105,8 @@ class Trainer:
         self.sampler = PairSampler(setup.train.examples, self.settings.sampling, self.settings.seed)
         if not len(self.sampler):
             raise SEVLMError("sampling 'last-caption' needs images with two emotions; use 'every-caption'")
-        self._drawn: tuple[int, list[list[tuple[CaptionRef, CaptionRef]]]] | None = None
         self.collate = Collator(setup.train, setup.store, setup.device)
+        self._coming: Iterator[Update] = iter(())
         self.batches_per_update = self.settings.accumulate * self.accelerator.num_processes
         batches = self.sampler.batch_count(self.settings.batch_pictures)
         self.updates_per_epoch = math.ceil(batches / self.batches_per_update)
@@ -130,7 +137,9 @@ class Trainer:
         done = self.progress
         started = time.monotonic() - done.seconds
         every = self.settings.evaluate_every or self.updates_per_epoch
-        with tqdm(total=self.total, initial=done.update, unit="update", disable=not self.show_bar) as bar:
+        updates = self._updates(done.epoch, done.batch)
+        bars = tqdm(total=self.total, initial=done.update, unit="update", disable=not self.show_bar)
+        with bars as bar, ahead(updates) as self._coming:
             while done.epoch < self.settings.epochs and not self._exhausted():
                 self._update(bar)
                 done.seconds = time.monotonic() - started
@@ -147,17 +156,26 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return summary
 
+    def _updates(self, first: int, batch: int) -> Iterator[Update]:
+        """What is left to learn from, beginning with this batch of the first epoch."""
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        for epoch in range(first, self.settings.epochs):
+            batches = self.sampler.batches(epoch, self.settings.batch_pictures)
+            while batch < len(batches):
+                group = list(enumerate(batches[batch : batch + self.batches_per_update], start=batch))
+                own = [
+                    self.collate(pairs, random.Random(f"negatives {self.settings.seed} {epoch} {number}"))
+                    for number, pairs in group[process::processes]
+                ]
+                batch += len(group)
+                yield Update(own, (epoch, batch) if batch < len(batches) else (epoch + 1, 0))
+            batch = 0
+
     def _update(self, bar: tqdm[Any]) -> None:
         """One optimiser step over `accumulate` batches of every process."""
         done, seed = self.progress, self.settings.seed
-        if self._drawn is None or self._drawn[0] != done.epoch:
-            self._drawn = done.epoch, self.sampler.batches(done.epoch, self.settings.batch_pictures)
-        batches = self._drawn[1]
-        group = list(enumerate(batches[done.batch : done.batch + self.batches_per_update], start=done.batch))
-        own = [
-            self.collate(pairs, random.Random(f"negatives {seed} {done.epoch} {number}"))
-            for number, pairs in group[self.accelerator.process_index :: self.accelerator.num_processes]
-        ]
+        given = next(self._coming)
+        own = [batch.to(self.setup.device) for batch in given.batches]
         counted = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
         for batch in own:
             shapes = (batch.labels, batch.segment_ids, batch.vad, batch.negatives, len(batch.image_grid))
@@ -185,9 +203,7 @@ class Trainer:
             parts += torch.stack([parts.new_zeros(()) if loss is None else loss.detach() for loss in losses])
         self._step()
         done.update += 1
-        done.batch += len(group)
-        if done.batch >= len(batches):
-            done.epoch, done.batch = done.epoch + 1, 0
+        done.epoch, done.batch = given.then
         bar.update()
         if done.update % self.settings.log_every == 0:
             values = dict(zip(self.losses, self._sum(parts).tolist(), strict=True))

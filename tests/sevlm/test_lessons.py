@@ -73,7 +73,7 @@ def test_the_label_heads_loss_is_the_divergence_from_the_teacher(tmp_path: Path,
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     pairs = PairSampler(setup.train.examples, "every-caption", seed=0).epoch(0)
-    batch = Collator(setup.train, setup.store, "cpu")(pairs, random.Random(0))
+    batch = Collator(setup.train, setup.store, "cpu")(pairs, random.Random(0)).to("cpu")
     with torch.no_grad():
         scores = head(batch.image_grid, batch.label_targets.meta).numpy()
         output = setup.model.eval()(

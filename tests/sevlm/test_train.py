@@ -10,6 +10,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,18 @@ def test_a_training_interrupted_anywhere_resumes_to_the_same_weights(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert log_of(out) == log_of(whole[0])
     assert summary["evaluations"] == whole[1]["evaluations"]
+
+
+def test_features_that_go_missing_end_the_training_and_its_thread(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    setup = prepare(recipe(feature_cache=str(tmp_path / "features")), examples, [], tmp_path / "out", "cpu", False)
+    before = set(threading.enumerate())
+    for file in (tmp_path / "features").rglob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        Trainer(setup, tmp_path / "out", False).run()
+    assert set(threading.enumerate()) <= before
 
 
 def test_another_training_is_not_resumed(
