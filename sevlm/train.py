@@ -281,9 +281,10 @@ class AdamW(torch.optim.AdamW):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], epsilon: float = 1e-6) -> None:
-        given = list(groups)
-        fused = all(parameter.is_cpu for group in given for parameter in group["params"]) or None
-        super().__init__(given, lr=0.0, eps=epsilon, weight_decay=0.0, fused=fused)  # a pass over memory, not five
+        super().__init__(groups, lr=0.0, eps=epsilon, weight_decay=0.0, fused=True)  # a pass over memory, not five
+        # Given the scale, torch's fused step leaves out infinite gradients by itself, after `step` counted them. Asked
+        # not to, GradScaler unscales gradients before and does not call `step`.
+        self._step_supports_amp_scaling = False
         self.epsilon = epsilon
         self.steps_taken = 0
 

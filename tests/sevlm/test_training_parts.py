@@ -127,6 +127,24 @@ def test_adamw_remembers_its_steps() -> None:
     assert torch.equal(one, other)
 
 
+def test_an_update_that_a_gradient_scaler_leaves_out_is_no_step() -> None:
+    """Of fp16 on a GPU; the scaler computes the same on a CPU."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaled, plain = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    first, second = (AdamW([{"params": [p], "lr": 0.1}]) for p in (scaled, plain))
+    for gradient in (1e-6, math.inf, 2e-6):
+        scaler.scale((scaled * gradient).sum()).backward()
+        scaler.step(first)
+        scaler.update()
+        first.zero_grad()
+        if math.isfinite(gradient):
+            plain.grad = torch.full_like(plain, gradient)
+            second.step()
+    assert scaler.get_scale() == 2.0
+    assert first.steps_taken == 2
+    torch.testing.assert_close(scaled, plain)
+
+
 def test_the_vad_encoder_has_its_own_rate_and_vectors_do_not_decay(tiny_model: SEVLM) -> None:
     optimizer = build_optimizer(tiny_model, 1e-3, 2e-3, weight_decay=0.1)
     rates = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
