@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.images import FeatureStore
-from sevlm.model import LabelTargets, Negatives, SoftLabels, one_hot_meta
+from sevlm.model import LabelTargets, Negatives, SoftLabels, count_losses, label_places, one_hot_meta
 from sevlm.tokenization import Tokenizer, encode_caption, encode_label, encode_prompt
 from sevlm.vad import VADLookup
 
@@ -275,6 +275,8 @@ class Batch:
         negatives: rows with wrong explanations, None if the batch holds a single image.
         soft_labels: the annotators' emotions, None if the model is trained on each caption's own.
         label_targets: of the label head; without columns if the model has none.
+        counts: (4,) int64 `LossCounts` of this batch.
+        places: (S,) int64 `label_places`.
     """
 
     image_grid: Tensor
@@ -285,6 +287,8 @@ class Batch:
     negatives: Negatives | None
     soft_labels: SoftLabels | None
     label_targets: LabelTargets
+    counts: Tensor
+    places: Tensor
 
     def pinned(self) -> Batch:
         """The batch in memory from which a GPU copies by itself."""
@@ -415,12 +419,19 @@ class Collator:
         rows = [row for pair in pairs for row in pair]
         emotions = [examples[row.image].captions[row.caption][0] for row in rows]
         negatives = draw_negatives(rows, emotions, generator)
+        input_ids, labels, segment_ids, vad = self.captions.rows(rows)
+        config = self.captions.config
         batch = Batch(
             self.store.grid([examples[first.image].image_path for first, _ in pairs]),
-            *self.captions.rows(rows),
+            input_ids,
+            labels,
+            segment_ids,
+            vad,
             negatives,
             self.captions.soft_labels(rows),
             self.captions.label_targets([first.image for first, _ in pairs]),
+            torch.stack(count_losses(config, labels, segment_ids, vad, negatives, len(pairs))),
+            label_places(labels[:, config.prefix_length :]),
         )
         return batch.pinned() if self.pins else batch
 

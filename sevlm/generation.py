@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sevlm.config import SEVLMConfig, SEVLMError
 from sevlm.decoding import CaptionDecoder, DecodingStep
-from sevlm.model import Network, explanation_mask, one_hot_meta
+from sevlm.model import Network, counted_vad, explanation_mask, one_hot_meta
 from sevlm.tokenization import (
     IGNORE_INDEX,
     Tokenizer,
@@ -430,7 +430,7 @@ def opinions(
         image = grid.mean(1).repeat_interleave(repeats, dim=0)  # (B * K, encoder_dim)
         match = model.contrastive_head(image, emotion, explanation).float().view(shape)
     if model.vad_head is not None and vad is not None:
-        known = model.counted_vad(segments, vad)  # (B * K, T - 1, 3)
+        known = counted_vad(model.config, segments, vad)  # (B * K, T - 1, 3)
         error = (model.vad_head(final[:, :-1]) - vad[:, 1:]).float().square() * known
         affect = -(error.sum((1, 2)) / known.sum((1, 2))).view(shape)
     return Opinions(log_prob, match, affect)

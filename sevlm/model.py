@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -434,7 +435,8 @@ def count_labels(labels: Tensor) -> Tensor:
 
 def lm_loss(logits: Tensor, labels: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None) -> Tensor:
     """Cross-entropy of (B, T, V) logits at t against unshifted (B, T) labels at t + 1; `soft` replaces some."""
-    return lm_loss_where_labelled(logits[before_labels(labels)], labels, soft, count)
+    places = label_places(labels)
+    return lm_loss_where_labelled(take_rows(logits.flatten(0, 1), places), labels, places, soft, count)
 
 
 def before_labels(labels: Tensor) -> Tensor:
@@ -442,14 +444,20 @@ def before_labels(labels: Tensor) -> Tensor:
     return F.pad(labels[:, 1:] != IGNORE_INDEX, (0, 1))
 
 
+def label_places(labels: Tensor) -> Tensor:
+    """Where among the B * T positions a labelled token comes next, (S,); to count them, a GPU's host waits for it."""
+    return before_labels(labels).flatten().nonzero().squeeze(1)
+
+
 def lm_loss_where_labelled(
-    logits: Tensor, labels: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None
+    logits: Tensor, labels: Tensor, places: Tensor, soft: SoftLabels | None = None, count: Tensor | None = None
 ) -> Tensor:
-    """The same of (S, V) logits, those at the positions `before_labels`."""
-    scored, count = before_labels(labels), count_labels(labels) if count is None else count
-    targets = labels.roll(-1, dims=1)[scored]  # (S,)
+    """The same of (S, V) logits, those at the (S,) `label_places`."""
+    count = count_labels(labels) if count is None else count
+    targets = labels.roll(-1, dims=1).flatten()[places]  # (S,)
     if soft is None:
         return F.cross_entropy(logits, targets, reduction="sum") / count.clamp_min(1)
+    scored = before_labels(labels)
     place = (scored.flatten().cumsum(0) - 1).view_as(scored)[soft.row, soft.position - 1]
     log_probs = take_rows(logits, place).log_softmax(dim=-1)
     total = F.cross_entropy(logits, targets.index_fill(0, place, IGNORE_INDEX), reduction="sum")
@@ -489,6 +497,33 @@ def vad_loss(predicted: Tensor, target: Tensor, counted: Tensor, count: Tensor |
 def counted_values(target: Tensor, mask: Tensor, known: Tensor) -> Tensor:
     """(B, T, 3) bool: VAD values of masked (B, T) tokens with a known word, in the (3,) `known` dimensions."""
     return (mask & ((target != 0) & known).any(dim=-1))[..., None] & known
+
+
+def counted_vad(config: SEVLMConfig, segment_ids: Tensor, vad: Tensor) -> Tensor:
+    """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""
+    mask = explanation_mask(config, segment_ids)[:, 1:]
+    return counted_values(vad[:, 1:], mask, _known_dimensions(config.vad_dimensions, vad.device))
+
+
+@cache
+def _known_dimensions(names: tuple[str, ...], device: torch.device) -> Tensor:
+    """(3,) bool on the device: which dimensions a lexicon has; sent there once."""
+    return torch.tensor([name in names for name in VAD_DIMENSIONS], device=device)
+
+
+def count_losses(
+    config: SEVLMConfig,
+    labels: Tensor,
+    segment_ids: Tensor,
+    vad: Tensor,
+    negatives: Negatives | None,
+    images: int = 0,
+) -> LossCounts:
+    """What a model divides the losses of these arguments by; add them up to form the counts of an update."""
+    captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
+    tokens = count_labels(labels[:, config.prefix_length :])
+    counted = counted_vad(config, segment_ids, vad).sum()
+    return LossCounts(tokens, captions, counted, torch.tensor(images, device=labels.device))
 
 
 # ----------------------------------------------------------------------------------------------- model
@@ -552,6 +587,7 @@ class Network(nn.Module):
         soft_labels: SoftLabels | None = None,
         counts: LossCounts | None = None,
         label_targets: LabelTargets | None = None,
+        places: Tensor | None = None,
     ) -> SEVLMOutput:
         """Scores captions, and computes the losses if labels are given.
 
@@ -566,6 +602,7 @@ class Network(nn.Module):
             soft_labels: distributions instead of some labels; positions count the prefix.
             counts: divisors of the losses, for a batch that is part of a larger update; None takes its own.
             label_targets: without them the label loss is None.
+            places: `label_places` of the labels without prefix, if they are known.
 
         Raises:
             SEVLMError: a needed input is missing or has the wrong shape.
@@ -579,8 +616,9 @@ class Network(nn.Module):
         if soft_labels is not None:
             soft_labels = soft_labels._replace(position=soft_labels.position - prefix)
         tokens, captions, known_values, images = (None, None, None, None) if counts is None else counts
-        logits = decoder.logits(final[:, prefix:][before_labels(labels)])  # (S, V)
-        lm = config.lm_loss_weight * lm_loss_where_labelled(logits, labels, soft_labels, tokens)
+        places = label_places(labels) if places is None else places
+        logits = decoder.logits(take_rows(final[:, prefix:].flatten(0, 1), places))  # (S, V)
+        lm = config.lm_loss_weight * lm_loss_where_labelled(logits, labels, places, soft_labels, tokens)
         contrastive = affect = label = None
         if self.contrastive_head is not None and negatives is not None:
             emotion, explanation = self.part_means(final, input_ids, segment_ids)
@@ -592,7 +630,7 @@ class Network(nn.Module):
         if self.vad_head is not None:
             if vad is None:
                 raise SEVLMError("this model has a VAD head: pass vad of shape (B, T, 3) together with labels")
-            predicted, counted = self.vad_head(final[:, :-1]), self.counted_vad(segment_ids, vad)
+            predicted, counted = self.vad_head(final[:, :-1]), counted_vad(config, segment_ids, vad)
             affect = config.vad_loss_weight * vad_loss(predicted, vad[:, 1:], counted, known_values)
         if self.label_head is not None and label_targets is not None:
             log_probs = self.label_head(image_grid, label_targets.meta).float().log_softmax(dim=1)  # (N, labels)
@@ -613,25 +651,10 @@ class Network(nn.Module):
         """Mean final state of the emotion part ("because" included) and of the explanation, each (B, D)."""
         explanation = explanation_mask(self.config, segment_ids)
         emotion = ~explanation
-        emotion[:, : self.config.prefix_length] = False
+        emotion[:, : self.config.prefix_length].fill_(False)
         if self.config.mask_padding_in_means:
             explanation = explanation & (input_ids != self.config.pad_token_id)
         return masked_mean(hidden_states, emotion), masked_mean(hidden_states, explanation)
-
-    def counted_vad(self, segment_ids: Tensor, vad: Tensor) -> Tensor:
-        """Which values of `vad[:, 1:]` the VAD loss counts: (B, T - 1, 3) bool."""
-        mask = explanation_mask(self.config, segment_ids)[:, 1:]
-        known = torch.tensor([name in self.config.vad_dimensions for name in VAD_DIMENSIONS], device=vad.device)
-        return counted_values(vad[:, 1:], mask, known)
-
-    def count_losses(
-        self, labels: Tensor, segment_ids: Tensor, vad: Tensor, negatives: Negatives | None, images: int = 0
-    ) -> LossCounts:
-        """What `forward` divides the losses of these arguments by; add them up to form the counts of an update."""
-        captions = torch.tensor(0 if negatives is None else len(labels), device=labels.device)
-        tokens = count_labels(labels[:, self.config.prefix_length :])
-        counted = self.counted_vad(segment_ids, vad).sum()
-        return LossCounts(tokens, captions, counted, torch.tensor(images, device=labels.device))
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable values by part: decoder, cross_attention, vad_fusion, vad_encoder, heads ..., and total."""

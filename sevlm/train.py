@@ -178,8 +178,7 @@ class Trainer:
         own = [batch.to(self.setup.device) for batch in given.batches]
         counted = torch.zeros(len(LossCounts._fields), dtype=torch.int64, device=self.setup.device)
         for batch in own:
-            shapes = (batch.labels, batch.segment_ids, batch.vad, batch.negatives, len(batch.image_grid))
-            counted += torch.stack(self.model.count_losses(*shapes))
+            counted += batch.counts
         counts = LossCounts(*self._sum(counted))  # of the whole update, over its batches and processes
 
         dropout = random.Random(f"dropout {seed} {done.update} {self.accelerator.process_index}")
@@ -197,6 +196,7 @@ class Trainer:
                     soft_labels=batch.soft_labels,
                     counts=counts,
                     label_targets=batch.label_targets,
+                    places=batch.places,
                 )
             losses = [getattr(output, name) for name in self.losses]
             self.scaler.scale(losses[0]).backward()

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import LEXICON, make_examples, save_tower, tiny_recipes, train_tiny
+from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
@@ -31,6 +32,7 @@ from sevlm.train import Trainer, train
 from sevlm.vad import VADLookup, load_lexicon
 
 pytestmark = pytest.mark.slow
+aten = torch.ops.aten
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,38 @@ def test_features_that_go_missing_end_the_training_and_its_thread(
     with pytest.raises(FileNotFoundError, match="safetensors"):
         Trainer(setup, tmp_path / "out", False).run()
     assert set(threading.enumerate()) <= before
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would make the host wait for a GPU: reading a value, counting a mask, sending it a new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        operation = func.overloadpacket
+        masked = operation is aten.index and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if masked or operation in (aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.lift_fresh):
+            self.found.append(str(operation))
+        return func(*args, **(kwargs or {}))
+
+
+class Watched(Trainer):
+    """Watches what the thread of the updates waits for; in the first, some things are sent once."""
+
+    def _update(self, bar: tqdm[Any]) -> None:
+        with Waits() as waits:
+            super()._update(bar)
+        assert not waits.found or self.progress.update == 1
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 2}, {"mode": "official", "lemmatizer": "identity"}], ids=str)
+def test_an_update_that_is_not_logged_waits_for_nothing(
+    settings: dict[str, Any], recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    long = recipe(log_every=100, batch_pictures=2, max_grad_norm=1.0, **settings)
+    Watched(prepare(long, examples, [], tmp_path, "cpu", False), tmp_path, False).run()
 
 
 def test_another_training_is_not_resumed(
