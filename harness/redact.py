@@ -26,7 +26,7 @@ _SECRET_MEMBER = re.compile(
 )
 """As in JSON, also in JSON inside of JSON."""
 _SECRET_VALUE = re.compile(r"\b(?:sk|hf|pk|ghp|gho|xox[abp])[-_][A-Za-z0-9_-]{8,}|Bearer\s+[A-Za-z0-9._~+/=-]{8,}")
-_ESCAPES = ("%", "\\u", "\\x", "&#")
+_ESCAPES = ("%", "\\", "&#")
 _URL_CREDENTIALS = re.compile(r"\b(\w{1,20}://)[^/\s:@]+(?::([^/\s@]*))?@")
 
 _told: set[str] = set()
@@ -121,13 +121,13 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _spelled(secret: str) -> re.Pattern[str]:
-    """The secret with any of its characters percent-encoded or escaped as in JSON or HTML, in either case."""
+    """The secret in either case, its characters percent-encoded or escaped as in JSON or HTML, also repeatedly."""
     pattern = ""
     for character in secret:
         code, data = ord(character), character.encode("utf-8", "surrogateescape")
-        percent = ["".join(f"%{byte:02x}" for byte in data), *(["[+]"] if character == " " else [])]
-        escapes = [rf"\\+u{code:04x}", rf"\\+x{code:02x}", f"&#0*{code};", f"&#x0*{code:x};"]
-        pattern += f"(?:{'|'.join([re.escape(character), *percent, *escapes])})"
+        percent = ["".join(f"%(?:25){{0,8}}{byte:02x}" for byte in data), *(["[+]"] if character == " " else [])]
+        escapes = [rf"\\{{0,16}}(?:{re.escape(character)}|(?<=\\)u{code:04x}|(?<=\\)x{code:02x})"]
+        pattern += f"(?:{'|'.join([*escapes, *percent, f'&#0*{code};', f'&#x0*{code:x};'])})"
     return re.compile(pattern, re.IGNORECASE)
 
 

@@ -68,6 +68,10 @@ def test_a_known_secret_in_hexadecimal_disappears(form, monkeypatch):
         r"\x70\x61ss/word\x2b9",
         r"pass\\u002fword+9",
         r"pass\/word+9",
+        r"pass\\/word+9",
+        r"p\\\\u0061ss\\\\/word+9",
+        "pass%252Fword%252b9",
+        "pass%25252Fword%25252B9",
         "pass&#47;word&#x2B;9",
         "PASS/WORD+9",
         "Pass%2fword+9",
@@ -76,6 +80,12 @@ def test_a_known_secret_in_hexadecimal_disappears(form, monkeypatch):
 def test_a_known_secret_that_is_escaped_or_in_the_other_case_disappears(form, monkeypatch):
     monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
     assert redact_text(f"at {form} it stood") == f"at {HIDDEN} it stood"
+
+
+@pytest.mark.parametrize("loop", ["\\" * 200_000 + "\\u", "%25" * 100_000, "&#0" * 100_000, "&#" + "0" * 200_000])
+def test_a_model_that_repeats_an_escape_stops_nothing(loop, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "pass/word+9")
+    assert redact_text(loop) == loop
 
 
 def test_half_of_a_key_that_was_used_disappears():
