@@ -38,7 +38,9 @@ NO_CREDITS = re.compile(
     r"insufficient[_ ](?:credits?|balance|funds|quota)|credit balance is too low|"
     r"(?:out of|no|add|used all\b.*) credits|exceeded[_ ]current[_ ]quota|exceeded your current quota|"
     r"billing (?:hard|details|not|is|limit|account|issue)|payment required|in arrears|arrearage|"
-    r"credits? (?:is|are|has been|have been) (?:depleted|exhausted|used up)|(?:spending|spend) limit|余额不足|欠费",
+    r"credits? (?:is|are|has been|have been) (?:depleted|exhausted|used up)|(?:spending|spend) limit|余额不足|欠费|"
+    r"(?:not |n't have )enough (?:credits?|balance|funds)|balance is (?:insufficient|negative|exhausted)|"
+    r"no (?:remaining |more )?(?:balance|funds)\b|(?:top up|recharge) your (?:account|balance)",
     re.IGNORECASE,
 )
 BAD_KEY = re.compile(
@@ -50,7 +52,8 @@ BAD_KEY = re.compile(
 )
 OTHER_API = re.compile(r"v1/responses|responses api|/chat/completions endpoint|unsupported_api_for_model", re.I)
 NO_MODEL = re.compile(
-    r"model_?not_?found|\bmodels?\b[^.]{0,80}(?:does not exist|not found|no longer|decommissioned|"
+    r"model_?not_?found|(?:unknown|no such) model\b|not a valid model\b|"
+    r"\bmodels?\b[^.]{0,80}(?:does not exist|not found|no longer|decommissioned|"
     r"has been (?:retired|deprecated|removed|shut down))",
     re.IGNORECASE,
 )

@@ -455,6 +455,12 @@ def test_the_usual_ends(endpoint: Endpoint, url: str, picture: Picture, finish: 
         Reply(200, {"error_code": 110, "error_msg": "Access token invalid or no longer valid"}),
         error(412, "Account acme is suspended, possibly due to reaching the monthly spending limit"),
         Reply(400, {"code": "Arrearage", "message": "Access denied, please pay."}),
+        error(400, "Not enough credits to run this model."),
+        Reply(400, {"message": "You don't have enough balance."}),
+        Reply(400, {"code": "1113", "msg": "Your account balance is insufficient, please top up"}),
+        error(400, "You have no remaining balance."),
+        error(422, "Unknown model: m"),
+        error(400, "acme/m is not a valid model ID"),
         Reply(200, {"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail: invalid api key"}}),
     ],
 )
