@@ -247,12 +247,19 @@ class VisionEndpoint(EndpointAdapter):
         return "" if verdict.sees else f"it does not look at images: {verdict.problem()}"
 
     async def _paid(self, question: Sequence[Turn], room: int | None) -> Reply:
-        """A reply to the probe, which is paid for whatever comes of it."""
-        reply = whole_or_cut(await self.send(question, endpoint_images.SCHEMA, room), room or self.limit)
-        self._answered = True
+        """A reply to the probe, which is paid for whatever comes of it, and at the most if nobody says what it cost."""
         most = self.price.max_usage(question[0].text, room or self.limit or UNLIMITED_TOKENS)
-        cost = reply.usage(self.price).cost_usd
-        self.spent_usd += (most.cost_usd if cost is None else cost) or 0.0
+        cost: float | None = None
+        try:
+            reply = whole_or_cut(await self.send(question, endpoint_images.SCHEMA, room), room or self.limit)
+            self._answered = True
+            cost = reply.usage(self.price).cost_usd
+        except (EndpointError, RetryableError) as error:
+            never_sent = isinstance(error, RetryableError) and error.kind == "unreachable"
+            cost = 0.0 if never_sent else error.cost_usd
+            raise
+        finally:
+            self.spent_usd += (most.cost_usd if cost is None else cost) or 0.0
         return reply
 
     def learn_from_probe(self, replies: Sequence[Reply]) -> None:

@@ -200,6 +200,34 @@ def test_later_commands_know_what_nobody_was_told(
     assert spent[2] * billed(1000, 50) <= 0.06 + most
 
 
+BROKEN_BUT_COUNTED = with_usage(usage(1000, 50), "", "error")
+BROKEN_BUT_COUNTED.body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "least", "most"),
+    [
+        (Reply(200, answered().body, promised=5000), billed(1000, 300), billed(4000, 300)),
+        (Reply(200, {"id": "x", "choices": []}), billed(1000, 300), billed(4000, 300)),
+        (BROKEN_BUT_COUNTED, billed(1000, 50), billed(1000, 50)),
+        (error(503, "busy"), 0.0, 0.0),
+        (Reply(200, {"error": {"message": "upstream is away", "code": 502}}), 0.0, 0.0),
+    ],
+    ids=["broken off", "no choice", "error after the work", "busy", "error instead"],
+)
+def test_requests_of_the_probe_are_paid_for_though_they_fail(
+    endpoint: Endpoint, url: str, picture: Picture, failure: Reply, least: float, most: float
+) -> None:
+    numbers = itertools.count(1)
+    endpoint.reply = lambda request: failure if next(numbers) <= 3 else seeing(request)
+    adapter = loaded(url, price_in=IN, price_out=OUT, probe="strict")
+    budget = Budget(1.0)
+    driven(adapter, budget=budget, clock=Clock(sleep=at_once))
+    answers = 2 * billed(70, 9)
+    assert 3 * least - 1e-9 <= adapter.spent_usd - answers <= 3 * most + 1e-9
+    assert budget.spent_usd == pytest.approx(adapter.spent_usd)
+
+
 def test_a_higher_limit_continues(endpoint: Endpoint, url: str, run: Callable[..., tuple[int, str]]) -> None:
     endpoint.reply = seeing
     assert run(url, "--max-cost", "0.012")[0] == 2
