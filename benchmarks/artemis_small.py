@@ -10,8 +10,7 @@ pictures (how much the label head counts beside the decoder, and the temperature
 `select` trains on a fold's training part and notes the pair of the lowest cross-entropy on its validation part. `run`
 then trains each system on both parts, with that pair, and answers the test part. Each training appends one line to
 FOLDER/outcomes.jsonl, and what is there already is left out; `report` pools the folds and writes aggregates to
-results/artemis_small.json. FOLDER holds
-texts and must lie outside the repository.
+results/artemis_small.json. FOLDER holds texts and must lie outside the repository.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class TrainSEVLM(Case):
     name, share, changes, longest_wait_s, watched = "train sevlm", 5 / 60, 40, 0.1, Path("sevlm")
 
     def prepare(self, folder: Path) -> None:
-        """48 pictures, a tower and a lexicon."""
+        """64 pictures, of which 16 are learned from, a tower and a lexicon."""
         from tiny_training import LEXICON, save_tower
 
         dataset(folder, 64)

@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--tiny", action="store_true", help="a model of 83,200 weights, to try the program out")
+    parser.add_argument("--tiny", action="store_true", help="a model of 83,168 weights, to try the program out")
     options = parser.parse_args(arguments)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print("no CUDA device here; --device cpu --tiny tries the program out", file=sys.stderr)

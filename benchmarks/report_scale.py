@@ -225,7 +225,7 @@ def jumped(page: Any, count: int) -> int:
 
 
 def searched(page: Any) -> int:
-    """From a word that one painting has to the list that shows it."""
+    """From words that no painting has to the list that is empty."""
     started = time.perf_counter()
     page.fill("[data-filter=text]", "painting 77 no such")
     page.wait_for_selector("[data-samples][data-count='0']", timeout=300_000)

@@ -2,15 +2,15 @@
 
     python benchmarks/scoring.py [--cases 1000x1,10000x1,10000x3] [--cheap 100000x1] [--beside TREE] [--out FILE]
 
-Made-up examples with five references each. `ours` is all offline metrics but BERTScore and `lcs_novelty`, all emotion
-views, intervals of 1,000 replicates, all comparisons, with the training of the text classifier and nothing cached;
-`plain` is what COCO's evaluation does for each of the models: PTB on references and candidates, then BLEU, METEOR,
-ROUGE-L and CIDEr; `cheap` is nine metrics without a Java program, of as many examples as memory holds (a million take
-2.3 GB and a minute to make up). `--beside` names a checkout of another version, whose own `benchmarks/scoring.py` is
-run in turns (three models). Each is a process of its own; peak memory is that of the Python process, the Java programs'
-is given beside it. On a busy machine processor seconds (Java's included) compare better than wall seconds. `kb_per_row`
-is what memory grows by per example and model from the first case to the others, beside the made-up examples and answers
-themselves (`examples_gb`), which a run folder streams.
+Made-up examples with five references each. `ours` is all offline metrics but BERTScore, SPICE and `lcs_novelty`, all
+emotion views, intervals of 1,000 replicates, all comparisons, with the training of the text classifier and nothing
+cached; `plain` is what COCO's evaluation does for each of the models: PTB on references and candidates, then BLEU,
+METEOR, ROUGE-L and CIDEr; `cheap` is nine metrics without a Java program, of as many examples as memory holds (a
+million take 2.3 GB and a minute to make up). `--beside` names a checkout of another version, whose own
+`benchmarks/scoring.py` is run in turns (three models). Each is a process of its own; peak memory is that of the Python
+process, the Java programs' is given beside it. On a busy machine processor seconds (Java's included) compare better
+than wall seconds. `kb_per_row` is what memory grows by per example and model from the first case to the others, beside
+the made-up examples and answers themselves (`examples_gb`), which a run folder streams.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
 
 Random weights at distilgpt2 size with a ViT-B/16 (`--small`: 6 layers, 48 wide, 16 patches, the host's share), 25
 tokens, no early stop, both modes; and from JPEG files to answers, as `harness run` asks. Model FLOP utilisation is what
-torch counts for one image per second over the rate of a large matrix product measured here; bandwidth utilisation is
-weights and caches read per step over that of a large copy. On a GPU, for which it is meant, fp32 and bf16. The last
-line is one JSON object; a run also writes it to results/sevlm_speed.json (`--small`: results/sevlm_speed_small.json),
-of which the repository keeps none.
+torch counts for one image, times images per second, over the rate of a large matrix product measured here; bandwidth
+utilisation is the weights and caches that all steps read, per second, over the rate of a large copy. On a GPU, for
+which it is meant, fp32 and bf16. The last line is one JSON object; a run also writes it to results/sevlm_speed.json
+(`--small`: results/sevlm_speed_small.json), of which the repository keeps none.
 """
 
 from __future__ import annotations
