@@ -134,6 +134,11 @@ class Adapter(ABC):
         """Release what `load` took."""
 
     @classmethod
+    def training_settings(cls) -> Mapping[str, Any]:
+        """What `train` reads of `settings`, with defaults, for `harness train MODEL --help`."""
+        return {}
+
+    @classmethod
     def train(cls, request: TrainRequest) -> None:
         """Train on `request.train` and write a checkpoint to `request.out`.
 

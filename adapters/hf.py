@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
@@ -191,6 +191,13 @@ class HFVisionLanguage(LocalAdapter):
         """The fingerprint, and what only loading tells: the commit, the precision, the template."""
         known = {key: self._loaded.get(key) for key in ("commit", "dtype", "template_sha256")}
         return self.fingerprint() | {"loaded": known, "shown": shots_identity(self._shown)}
+
+    @classmethod
+    def training_settings(cls) -> Mapping[str, Any]:
+        """Keys of the recipe for LoRA."""
+        from harness.adapters.hf_training import Recipe
+
+        return {"config": None} | Recipe.model_validate({}).model_dump()
 
     @classmethod
     def train(cls, request: TrainRequest) -> None:

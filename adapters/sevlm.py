@@ -281,6 +281,15 @@ class SEVLMAdapter(LocalAdapter):
         return found
 
     @classmethod
+    def training_settings(cls) -> Mapping[str, Any]:
+        """The recipe of all tasks but illustrative ones, and what it holds: keys of training, then of the model."""
+        from sevlm.recipe import load_recipe
+
+        recipe = load_recipe("official")
+        keys = dataclasses.asdict(recipe.training) | recipe.model_config().to_dict()
+        return {"config": "official", "mode": recipe.mode} | keys
+
+    @classmethod
     def train(cls, request: TrainRequest) -> None:
         """Train on the task's captions, and on what teachers answered, and write the checkpoint.
 

@@ -88,7 +88,13 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, summary in VERBS.items():
-        sub = verbs.add_parser(verb, help=summary, description=summary.capitalize() + ".", allow_abbrev=False)
+        sub = verbs.add_parser(
+            verb,
+            help=summary,
+            description=summary.capitalize() + ".",
+            allow_abbrev=False,
+            conflict_handler="resolve",  # a verb may have a --help of its own
+        )
         if only in (None, verb):
             module = importlib.import_module(f"harness.cli.{verb.replace('-', '_')}")
             module.add_arguments(sub)

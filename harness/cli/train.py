@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="let a checkpoint run its own code")
     add_data_root(parser)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="override settings of the configuration")
+    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help, behind MODEL with all its keys")
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        """Print the options and, if a model stands before, the keys that its training takes, with their defaults."""
+        parser.print_help()
+        if model := namespace.model:
+            for settings in filter(None, _training_settings(model)):
+                print(f"\nkey=value of {model}, with defaults:")
+                for key, value in settings.items():
+                    print(f"  {key}={value if isinstance(value, str) else json.dumps(value)}")
+        parser.exit()
+
+
+def _training_settings(model: str) -> Iterator[Mapping[str, Any]]:
+    """The keys of a model's training with their defaults, for each kind of the model.
+
+    Raises:
+        UserError: no such model.
+    """
+    if model == TEXT_EMOTION:
+        from harness.tasks.text_emotion.checkpoint import KINDS, find_kind
+
+        for kind in KINDS:
+            yield {"kind": kind} | find_kind(kind).settings_model().model_dump()
+    else:
+        (spec,) = parse_models(model)
+        yield {**adapter_registry().load(spec.adapter).training_settings(), **spec.settings}
 
 
 def execute(arguments: argparse.Namespace) -> int:

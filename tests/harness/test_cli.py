@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from harness.cli import SPINS, build_parser, main, parse
 from harness.cli.compare import comparison_table
 from harness.cli.train import parse_settings
 from harness.types import UserError
+from sevlm.config import SEVLMConfig
+from sevlm.recipe import TrainingConfig
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -463,6 +466,23 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("harness ")
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("sevlm", {field.name for part in (TrainingConfig, SEVLMConfig) for field in dataclasses.fields(part)}),
+        ("llava", {"checkpoint", "rank", "alpha", "quantization", "learning_rate", "save_every"}),
+        ("text-emotion", {"kind", "width", "min_count", "longest", "encoder"}),
+        ("majority", set()),
+    ],
+)
+def test_the_help_of_training_lists_every_key(model, keys, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", model, "--help"])
+    assert ended.value.code == 0
+    listed = {line.strip().partition("=")[0] for line in capsys.readouterr().out.splitlines() if "=" in line}
+    assert keys <= listed
 
 
 def test_training_settings_may_stand_anywhere():
