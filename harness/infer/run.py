@@ -218,6 +218,11 @@ class RowRun:
             longest = self._longest_prompt()
             model = workers.model(self.spec.adapter, arguments, trained_on, lambda: self._training(adapter), longest)
         loaded = model.info()
+        before, now = (self.record.get("observed") or {}).get("dtype"), loaded.observed.get("dtype")
+        if before and now and before != now:
+            model.close()
+            told = f"{self.spec.name} computes in {now} on this device, and in {before} where the run was begun"
+            raise UserError(f"{told}; resume it on such a device, or choose another --out")
         # Now too: whoever is killed after the last answer asks nothing more when it is resumed.
         self._note_info(loaded)
         references = "references" in adapter.needs

@@ -437,6 +437,23 @@ def test_an_interrupted_run_exits_130_and_resumes(harness, dataset, adapter_file
     assert len(outcome_lines(tmp_path)) == 8
 
 
+def test_a_run_is_resumed_in_the_precision_that_it_was_begun_in(harness, dataset, adapter_file, tmp_path, monkeypatch):
+    said = "    def runtime_info(self): return {'dtype': os.environ['PRECISION']}\n\n    def predict("
+    adapter = "import os\n" + adapter_file.read_text().replace("    def predict(", said)
+    stops = "for item in items:\n            if item.id == 'p7': raise KeyboardInterrupt"
+    adapter_file.write_text(adapter.replace("for item in items:", stops))
+    monkeypatch.setenv("PRECISION", "bfloat16")
+    assert run_tiny(harness, dataset, adapter_file, "--no-report", "--batch-size", 1)[0] == 130
+    adapter_file.write_text(adapter)
+    for precision, expected in (("float32", 2), ("bfloat16", 0)):
+        sys.modules.pop("adapter_file_brightness")
+        monkeypatch.setenv("PRECISION", precision)
+        code, _, err = run_tiny(harness, dataset, adapter_file, "--no-report", "--batch-size", 1)
+        assert code == expected, err
+        assert expected == 0 or "computes in float32 on this device, and in bfloat16 where the run was begun" in err
+        assert len(outcome_lines(tmp_path)) == (8 if expected == 0 else 4)
+
+
 def test_no_secret_reaches_a_file(harness, dataset, adapter_file, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     adapter_file.write_text(
