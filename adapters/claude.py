@@ -175,6 +175,7 @@ def read_message(body: dict[str, Any]) -> Reply:
         RetryableError: it holds no content.
     """
     parts = body.get("content")
+    parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
     if not isinstance(parts, list):
         raise RetryableError("the response holds no content", kind="no-choice")
     blocks = [part for part in parts if isinstance(part, dict)]
@@ -185,7 +186,8 @@ def read_message(body: dict[str, Any]) -> Reply:
     prompt = None if fresh[0] is None else fresh[0] + (fresh[1] or 0) + (cached or 0)
     reason = str(body.get("stop_reason") or "stop")
     return Reply(
-        "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text"),
+        "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
+        or "".join(text_of(block.get("input")) for block in blocks if block.get("type") == "tool_use"),
         "stop" if reason == "pause_turn" else reason,
         reasoning="".join(text_of(block.get("thinking")) for block in blocks if block.get("type") == "thinking"),
         model=name_of(body.get("model")),

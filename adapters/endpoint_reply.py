@@ -136,8 +136,8 @@ def read_json(body: Any, price: Price) -> dict[str, Any]:
             if start[:1] in ("", "{", "[") or start.startswith(("data:", "event:")):
                 raise RetryableError(f"the response is no whole JSON: {start!r}", kind="bad-response") from None
             raise ValueError(f"expected JSON, got {start}; check base_url= (it usually ends in /v1)") from None
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
+    if isinstance(body, list) and body and all(isinstance(part, dict) for part in body):
+        body = body[0] if len(body) == 1 else _put_together(body)  # events as a list are Gemini's other stream
     if not isinstance(body, dict):
         raise ValueError(
             f"expected a JSON object, got {in_short(str(body))[:80]}; check base_url= (it usually ends in /v1)"

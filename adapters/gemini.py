@@ -190,7 +190,8 @@ def read_content(body: Mapping[str, Any]) -> Reply:
         return Reply(refusal=f"the prompt was blocked: {blocked}", model=model, **token_counts(body))
     parts = list(map(as_object, as_list(as_object(candidate.get("content")).get("parts"))))
     return Reply(
-        "".join(text_of(part.get("text")) for part in parts if not part.get("thought")),
+        "".join(text_of(part.get("text")) for part in parts if not part.get("thought"))
+        or "".join(text_of(as_object(part.get("functionCall")).get("args")) for part in parts),
         str(candidate.get("finishReason") or "stop"),
         reasoning="".join(text_of(part.get("text")) for part in parts if part.get("thought")),
         model=model,

@@ -144,6 +144,34 @@ def gemini_streams(*texts: str, stop: str | None = "STOP") -> str:
     return "".join(f"data: {json.dumps(event)}\r\n\r\n" for event in events)
 
 
+CALLED = {"emotion": "awe", "explanation": "the sky is vast"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("claude", {"content": SAID, "stop_reason": "end_turn"}),
+        ("claude", {"content": [{"type": "tool_use", "name": "answer", "input": CALLED}], "stop_reason": "tool_use"}),
+        ("gemini", {"candidates": [{"content": {"parts": [{"functionCall": {"name": "answer", "args": CALLED}}]}, "finishReason": "STOP"}]}),
+        (
+            "gemini",
+            [
+                {"candidates": [{"content": {"parts": [{"text": SAID[:9]}]}}]},
+                {"candidates": [{"content": {"parts": [{"text": SAID[9:]}]}, "finishReason": "STOP"}]},
+            ],
+        ),
+    ],
+    ids=["a text", "a tool", "a function", "a list of events"],
+)  # fmt: skip
+def test_an_answer_is_read_wherever_it_stands(
+    name: str, body: Any, endpoint: Endpoint, url: str, picture: Picture
+) -> None:
+    endpoint.reply = answering(name, lambda: Reply(body=body))
+    (outcome,) = driven(built(name, url), item("a", picture()))
+    assert isinstance(outcome, Answer)
+    assert (outcome.emotion, outcome.explanation) == ("awe", "the sky is vast")
+
+
 STREAMS: dict[str, Callable[..., str]] = {"claude": claude_streams, "gemini": gemini_streams}
 
 
