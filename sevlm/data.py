@@ -361,7 +361,9 @@ class EncodedCaptions:
         encoder_sees_pads = config.use_vad_features and not config.causal_vad_encoder
         if not encoder_sees_pads and config.mask_padding_in_means and config.fusion_boundary != "fixed6":
             length = int((ids[0] != config.pad_token_id).sum(dim=1).max())
-        return ids[0, :, :length], ids[1, :, :length], ids[2, :, :length], self._vad[picked, :length]
+        # A part of longer rows would be copied to a GPU by way of other memory, and the host would wait for it.
+        input_ids, labels, segment_ids = ids[:, :, :length].contiguous()
+        return input_ids, labels, segment_ids, self._vad[picked, :length].contiguous()
 
     def soft_labels(self, rows: Sequence[CaptionRef]) -> SoftLabels | None:
         """The annotators' emotions of B captions; None if the configuration wants none."""

@@ -26,7 +26,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from sevlm import SEVLM
 from sevlm.config import SEVLMError
-from sevlm.data import TrainingExample
+from sevlm.data import Collator, PairSampler, TrainingExample
 from sevlm.recipe import Recipe, prepare
 from sevlm.train import Trainer, train
 from sevlm.vad import VADLookup, load_lexicon
@@ -173,6 +173,18 @@ def test_an_update_that_is_not_logged_waits_for_nothing(
 ) -> None:
     long = recipe(log_every=100, batch_pictures=2, max_grad_norm=1.0, **settings)
     Watched(prepare(long, examples, [], tmp_path, "cpu", False), tmp_path, False).run()
+
+
+def test_a_batch_can_be_copied_as_it_lies(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], tmp_path: Path
+) -> None:
+    setup = prepare(recipe(), examples, [], tmp_path, "cpu", False)
+    pairs = PairSampler(setup.train.examples, "every-caption", seed=0).epoch(0)
+    batch = Collator(setup.train, setup.store, "cpu")(pairs, random.Random(0))
+    assert batch.input_ids.shape[1] < setup.model.config.max_length
+    parts = [getattr(batch, entry.name) for entry in dataclasses.fields(batch)]
+    tensors = [one for part in parts for one in ([part] if isinstance(part, torch.Tensor) else part)]
+    assert all(tensor.is_contiguous() for tensor in tensors)
 
 
 def test_another_training_is_not_resumed(
