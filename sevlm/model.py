@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -505,10 +504,9 @@ def counted_vad(config: SEVLMConfig, segment_ids: Tensor, vad: Tensor) -> Tensor
     return counted_values(vad[:, 1:], mask, _known_dimensions(config.vad_dimensions, vad.device))
 
 
-@cache
-def _known_dimensions(names: tuple[str, ...], device: torch.device) -> Tensor:
-    """(3,) bool on the device: which dimensions a lexicon has; sent there once."""
-    return torch.tensor([name in names for name in VAD_DIMENSIONS], device=device)
+def _known_dimensions(names: Sequence[str], device: torch.device) -> Tensor:
+    """(3,) bool: which dimensions a lexicon has; filled on the device, since sending them would wait for it."""
+    return torch.stack([torch.full((), name in names, device=device) for name in VAD_DIMENSIONS])
 
 
 def count_losses(

@@ -96,6 +96,7 @@ class TrainingConfig:
     warmup_steps: int = 0
     max_grad_norm: float | None = None  # null: no clipping
     precision: Precision = "fp32"  # bf16, fp16: autocast; weights and optimiser stay fp32
+    compile: bool = False  # torch.compile; the first update then takes minutes, and what a GPU gains was not measured
     seed: int = 0
 
     # --- evaluation during training
@@ -280,6 +281,8 @@ class Setup:
         values = self.recipe.to_dict()
         for name in ("feature_cache", "feature_cache_gb", "log_every", "tensorboard", "lexicon"):
             del values["training"][name]  # they change no weight; the lexicon's content stands below
+        if not self.recipe.training.compile:
+            del values["training"]["compile"]  # trainings from before the setting was there may go on
         return {
             **values,
             "lexicon": self.lookup.lexicon.fingerprint(),

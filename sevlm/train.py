@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from sevlm.checkpoint import LOG_FILE, SEVLM, Checkpointer, Progress, TrainingLog
-from sevlm.config import SEVLMError
+from sevlm.config import SEVLMError, first_line
 from sevlm.data import Batch, CaptionRef, Collator, EncodedCaptions, PairSampler, TrainingExample, ahead, head_meta
 from sevlm.generation import Generated, label_opinions, mixed
 from sevlm.images import FeatureStore, ImageOpener, open_image
@@ -106,6 +106,11 @@ class Trainer:
         if not len(self.sampler):
             raise SEVLMError("sampling 'last-caption' needs images with two emotions; use 'every-caption'")
         self.collate = Collator(setup.train, setup.store, setup.device)
+        self._compute: Callable[..., tuple[Tensor, Tensor]] = compute
+        if self.settings.compile:
+            self._compute = compiled()
+            # Evaluations replace it, and a model whose configuration ceases to be its decoder's is compiled anew.
+            self.model.config = dataclasses.replace(config)
         self._coming: Iterator[Update] = iter(())
         self.batches_per_update = self.settings.accumulate * self.accelerator.num_processes
         batches = self.sampler.batch_count(self.settings.batch_pictures)
@@ -186,21 +191,10 @@ class Trainer:
         parts = torch.zeros(len(self.losses), device=self.setup.device)
         for batch in own:
             with self.accelerator.autocast():
-                output: SEVLMOutput = self.model(
-                    self.model.image_grid(batch.image_grid),
-                    batch.input_ids,
-                    batch.segment_ids,
-                    batch.vad,
-                    batch.labels,
-                    batch.negatives,
-                    soft_labels=batch.soft_labels,
-                    counts=counts,
-                    label_targets=batch.label_targets,
-                    places=batch.places,
-                )
-            losses = [getattr(output, name) for name in self.losses]
-            self.scaler.scale(losses[0]).backward()
-            parts += torch.stack([parts.new_zeros(()) if loss is None else loss.detach() for loss in losses])
+                grid = self.model.image_grid(batch.image_grid)
+                loss, own_parts = self._compute(self.model, self.losses, grid, batch, counts)
+            self.scaler.scale(loss).backward()
+            parts += own_parts
         self._step()
         done.update += 1
         done.epoch, done.batch = given.then
@@ -268,6 +262,46 @@ class Trainer:
 
     def _exhausted(self) -> bool:
         return self.progress.stale >= self.settings.patience
+
+
+def compute(
+    model: SEVLM, names: Sequence[str], grid: Tensor, batch: Batch, counts: LossCounts
+) -> tuple[Tensor, Tensor]:
+    """The total of a batch, which has gradients, and the losses of these names, 0 where there is none."""
+    output: SEVLMOutput = model(
+        grid,
+        batch.input_ids,
+        batch.segment_ids,
+        batch.vad,
+        batch.labels,
+        batch.negatives,
+        soft_labels=batch.soft_labels,
+        counts=counts,
+        label_targets=batch.label_targets,
+        places=batch.places,
+    )
+    assert output.loss is not None  # there are labels
+    losses = [getattr(output, name) for name in names]
+    zero = output.loss.new_zeros(())
+    return output.loss, torch.stack([zero if loss is None else loss.detach() for loss in losses])
+
+
+def compiled() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`compute` by torch.compile, once for all sizes of batches, when it is called first.
+
+    It raises an SEVLMError where there is no compiler, or none that can.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    inner = torch.compile(compute, dynamic=True)
+
+    def run(*given: Any) -> tuple[Tensor, Tensor]:
+        try:
+            return inner(*given)
+        except TorchDynamoException as error:
+            raise SEVLMError(f"compile: {first_line(error)}; without it: compile=false") from error
+
+    return run
 
 
 # ----------------------------------------------------------------------------------------- optimisation

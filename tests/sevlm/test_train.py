@@ -81,6 +81,7 @@ def test_the_summary_says_what_happened(whole: tuple[Path, dict[str, Any]]) -> N
     assert json.loads((out / "training.json").read_text(encoding="utf-8")) == json.loads(json.dumps(summary))
     assert (summary["pictures"], summary["captions"], summary["validation_pictures"]) == (6, 15, 2)
     assert summary["updates"] == summary["planned_updates"] == 3 * 2
+    assert "compile" not in summary["identity"]["training"]  # nor was it before the setting was there
     assert summary["lexicon"]["name"] == "nrc-vad-bipolar"
     assert 0 < summary["lexicon"]["coverage"] < 0.5
     assert summary["truncated"] == 0
