@@ -195,8 +195,13 @@ class VADEncoder(nn.Module):
         self.norm = nn.LayerNorm(VAD_WIDTH)
         self.layers = nn.ModuleList(VADLayer(config) for _ in range(config.vad_layers))
         self.scalar_head = nn.Linear(VAD_WIDTH, 1)  # unused; official checkpoints hold it
-        known = [float(name in config.vad_dimensions) for name in VAD_DIMENSIONS]
-        self.register_buffer("known_dimensions", torch.tensor(known), persistent=False)
+        self.register_buffer("known_dimensions", torch.ones(VAD_WIDTH), persistent=False)
+        self.know(config.vad_dimensions)
+
+    def know(self, dimensions: Sequence[str]) -> None:
+        """See these dimensions of a lexicon, no others."""
+        known = [float(name in dimensions) for name in VAD_DIMENSIONS]
+        self.known_dimensions.copy_(torch.tensor(known))
 
     def forward(self, vad: Tensor) -> Tensor:
         """(B, T, 3) values in -1..1, zeros for unknown words -> (B, T, 3) features."""

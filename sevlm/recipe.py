@@ -423,6 +423,8 @@ def _model(
 ) -> SEVLM:
     if base is not None:
         base.config = config
+        if base.vad_encoder is not None:
+            base.vad_encoder.know(config.vad_dimensions)
         return base
     kind, _, size = settings.tokenizer.partition(":")
     if kind != "train":

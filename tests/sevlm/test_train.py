@@ -352,6 +352,20 @@ def test_training_goes_on_from_a_checkpoint(
         torch.testing.assert_close(after[name], value, atol=1e-5, rtol=0)
 
 
+def test_a_lexicon_of_more_dimensions_is_seen_when_training_goes_on(
+    recipe: Callable[..., Recipe], examples: list[TrainingExample], folder: Path, tmp_path: Path
+) -> None:
+    run(recipe(lexicon="vader", epochs=1), examples, tmp_path / "valence")
+    further = recipe(init_from=str(tmp_path / "valence"))
+    model = prepare(further, examples, [], tmp_path / "out", "cpu", False).model.eval()
+    model.save_pretrained(tmp_path / "saved")
+    values = torch.rand(1, 5, 3)
+    seen, read = model.encode_vad(values), SEVLM.from_pretrained(tmp_path / "saved").encode_vad(values)
+    assert seen is not None
+    assert read is not None
+    assert torch.equal(seen, read)
+
+
 @pytest.mark.parametrize("inner", ["", "nle_model_best-res"])
 def test_training_goes_on_from_a_released_checkpoint(
     inner: str,
