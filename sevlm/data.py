@@ -203,11 +203,13 @@ def draw_negatives(rows: Sequence[CaptionRef], emotions: Sequence[str], generato
     Returns:
         Indices into the batch, or None if the batch holds a single image.
     """
-    if len({row.image for row in rows}) < 2:
+    images = {row.image for row in rows}
+    if len(images) < 2:
         return None
+    others = {image: [i for i, row in enumerate(rows) if row.image != image] for image in images}
     swap, semantic = [], []
     for index, (row, emotion) in enumerate(zip(rows, emotions, strict=True)):
-        elsewhere = [i for i, other in enumerate(rows) if other.image != row.image]
+        elsewhere = others[row.image]
         semantic.append(generator.choice(elsewhere))
         partner = index ^ 1
         if emotions[partner] != emotion:
@@ -371,9 +373,8 @@ class EncodedCaptions:
 
     def label_shares(self, images: Sequence[int]) -> Tensor:
         """Shares of annotators who chose each label of the label head, (N, labels), of N images."""
-        counts = torch.tensor(
-            [[float(self.examples[image].counts.get(label, 0)) for label in self.config.labels] for image in images]
-        )
+        found = [self.examples[image].counts for image in images]
+        counts = torch.tensor([[float(one.get(label, 0)) for label in self.config.labels] for one in found])
         return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
     def label_targets(self, images: Sequence[int]) -> LabelTargets:
