@@ -108,7 +108,7 @@ class Trainer:
         self.collate = Collator(setup.train, setup.store, setup.device)
         self._compute: Callable[..., tuple[Tensor, Tensor]] = compute
         if self.settings.compile:
-            self._compute = compiled()
+            self._compute = compiled(setup.device)
             # Evaluations replace it, and a model whose configuration ceases to be its decoder's is compiled anew.
             self.model.config = dataclasses.replace(config)
         self._coming: Iterator[Update] = iter(())
@@ -286,22 +286,25 @@ def compute(
     return output.loss, torch.stack([zero if loss is None else loss.detach() for loss in losses])
 
 
-def compiled() -> Callable[..., tuple[Tensor, Tensor]]:
+def compiled(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
     """`compute` by torch.compile, once for all sizes of batches, when it is called first.
 
-    It raises an SEVLMError where there is no compiler, or none that can.
+    Raises:
+        SEVLMError: there is no compiler, or none that can; so does the function if the model is beyond it.
     """
     from torch._dynamo.exc import TorchDynamoException
 
-    inner = torch.compile(compute, dynamic=True)
+    def reported(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            try:
+                return function(*given)
+            except TorchDynamoException as error:
+                raise SEVLMError(f"compile: {first_line(error)}; without it: compile=false") from error
 
-    def run(*given: Any) -> tuple[Tensor, Tensor]:
-        try:
-            return inner(*given)
-        except TorchDynamoException as error:
-            raise SEVLMError(f"compile: {first_line(error)}; without it: compile=false") from error
+        return run
 
-    return run
+    reported(torch.compile(torch.sin))(torch.ones(8, device=device))  # at once, not after a minute of tracing
+    return reported(torch.compile(compute, dynamic=True))
 
 
 # ----------------------------------------------------------------------------------------- optimisation
