@@ -241,12 +241,15 @@ def _json_records(path: Path, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _loaded(text: str, where: str) -> Any:
     try:
-        constant = lambda name: None if name == "NaN" else float(name)  # noqa: E731  # pandas' empty cells
-        return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
     except _Twice as key:
         raise UserError(f"{where}: key {str(key)!r} stands twice") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from None
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)  # pandas' empty cells
 
 
 class _Twice(Exception):
@@ -254,9 +257,11 @@ class _Twice(Exception):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Twice(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Twice(key)
+        found[key] = value
     return found
 
 
