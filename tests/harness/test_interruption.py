@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from servers import Reply, Request, answered, serving
 
 pytestmark = pytest.mark.slow
 
-SLOW = "        import time\n        time.sleep(0.05 * len(items))\n"
+HELD = "        import os, time\n        self.asked = getattr(self, 'asked', 0) + len(items)\n"
+HELD += "        while self.asked > 2 and os.path.exists('held'):\n            time.sleep(0.005)\n"
+"""After two pictures the adapter waits for as long as there is a file of that name."""
+PATIENCE_S = 120
 STAGES = {"score": "harness.score.results.score_run", "report": "harness.reports.build.build_report"}
 ENDS_WELL = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
 
@@ -25,7 +29,7 @@ ENDS_WELL = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:
 @pytest.fixture
 def words(dataset: Path, adapter_file: Path) -> list[str]:
     adapter_file.write_text(
-        adapter_file.read_text().replace("        outcomes = []\n", SLOW + "        outcomes = []\n")
+        adapter_file.read_text().replace("        outcomes = []\n", HELD + "        outcomes = []\n")
     )
     model = ["--adapter", f"brightness={adapter_file}:Brightness", "--models", "brightness"]
     return ["run", "--tasks", str(dataset / "tiny.yaml"), *model, "--out", "out", "--batch-size", "1", "--no-report"]
@@ -37,7 +41,7 @@ def started(words: list[str], folder: Path, before: str = "") -> subprocess.Pope
     )  # fmt: skip
 
 
-def wait_for(ready: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(ready: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, "nothing happened"
@@ -58,13 +62,15 @@ def last_line(err: str) -> str:
 def test_the_first_signal_ends_a_run_that_can_be_resumed(
     number: int, words: list[str], tmp_path: Path, harness
 ) -> None:
+    (tmp_path / "held").touch()
     process = started(words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 2)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, last_line(err)) == (130, "harness: interrupted; rerun the same command to resume")
     done = recorded(tmp_path)
-    assert 2 <= len(done) < 8
+    assert len(done) == 2
+    (tmp_path / "held").unlink()
     assert harness(*words)[0] == 0
     assert recorded(tmp_path)[: len(done)] == done
     assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
@@ -77,7 +83,7 @@ def test_a_run_killed_after_its_last_answer_knows_what_the_model_told(
     dies = "\n    def parameters(self):\n        import os\n        self.told = getattr(self, 'told', 0) + 1\n"
     dies += "        return 7 if self.told == 1 else os.kill(os.getpid(), 9)\n"
     adapter_file.write_text(adapter_file.read_text().rstrip() + dies)
-    assert started(words, tmp_path).wait(timeout=60) == -signal.SIGKILL
+    assert started(words, tmp_path).wait(timeout=PATIENCE_S) == -signal.SIGKILL
     assert len(recorded(tmp_path)) == 8
     assert harness(*words)[0] == 0
     assert len(recorded(tmp_path)) == 8
@@ -89,40 +95,58 @@ def test_the_second_signal_ends_at_once_and_loses_nothing(words: list[str], tmp_
     adapter = next(tmp_path.glob("brightness.py"))
     adapter.write_text(
         adapter.read_text()
-        + "\n    def close(self):\n        import time\n        open('closing', 'w').close()\n        time.sleep(60)\n"
+        + "\n    def close(self):\n        import time\n        open('closing', 'w').close()\n        time.sleep(600)\n"
     )
+    (tmp_path / "held").touch()
     process = started(words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 2)
     process.send_signal(signal.SIGINT)
     wait_for((tmp_path / "closing").exists)
-    done, asked = recorded(tmp_path), time.monotonic()
+    done = recorded(tmp_path)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert time.monotonic() - asked < 5
+    _, err = process.communicate(timeout=PATIENCE_S)  # closing takes longer
     assert (process.returncode, last_line(err)) == (130, "harness: killed; rerun the same command to resume")
     assert recorded(tmp_path) == done
-    adapter.write_text(adapter.read_text().replace("time.sleep(60)", "pass"))
+    adapter.write_text(adapter.read_text().replace("time.sleep(600)", "pass"))
+    (tmp_path / "held").unlink()
     assert harness(*words)[0] == 0
     assert recorded(tmp_path)[: len(done)] == done
 
 
-@pytest.fixture
-def endpoint() -> Iterator[tuple[str, list[float]]]:
-    """An endpoint that takes a tenth of a second for every answer, and when it was asked."""
-    asked: list[float] = []
+@dataclass
+class Endpoint:
+    """Answers the first two requests at once, and others when the file `held` is gone."""
 
-    def answer(request: Request) -> Reply:
+    folder: Path
+    address: str = ""
+    asked: int = 0
+
+    def answer(self, request: Request) -> Reply:
         if request.method == "POST":  # the list of models is asked for first
-            asked.append(time.monotonic())
-        return replace(answered("joy because it is bright"), delay_s=0.1)
+            with COUNTING:
+                self.asked += 1
+                number = self.asked
+            if number > 2:
+                wait_for(lambda: not (self.folder / "held").exists())
+        return answered("joy because it is bright")
 
-    with serving(answer) as address:
-        yield f"{address}/v1", asked
+
+COUNTING = threading.Lock()
 
 
 @pytest.fixture
-def endpoint_words(endpoint: tuple[str, list[float]], dataset: Path) -> list[str]:
-    model = f"gpt4v:model=m,base_url={endpoint[0]},probe=off,schema=false,probabilities=false"
+def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
+    made = Endpoint(tmp_path)
+    with serving(made.answer) as made.address:
+        try:
+            yield made
+        finally:
+            (tmp_path / "held").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def endpoint_words(endpoint: Endpoint, dataset: Path) -> list[str]:
+    model = f"gpt4v:model=m,base_url={endpoint.address}/v1,probe=off,schema=false,probabilities=false"
     asks = ["--tasks", str(dataset / "tiny.yaml"), "--models", model, "--concurrency", "2"]
     return ["run", *asks, "--out", "out", "--no-report"]
 
@@ -135,15 +159,17 @@ def requests_noted(folder: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_requests_under_way_are_sent_again_and_counted(
-    number: int, endpoint: tuple[str, list[float]], endpoint_words: list[str], tmp_path: Path, harness
+    number: int, endpoint: Endpoint, endpoint_words: list[str], tmp_path: Path, harness
 ) -> None:
+    (tmp_path / "held").touch()
     process = started(endpoint_words, tmp_path)
-    wait_for(lambda: len(recorded(tmp_path)) >= 2)
+    wait_for(lambda: len(recorded(tmp_path)) >= 2 and endpoint.asked > 2)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
     if number == signal.SIGTERM:
         assert (process.returncode, last_line(err)) == (130, "harness: interrupted; rerun the same command to resume")
-    assert 2 <= len(recorded(tmp_path)) < 8
+    assert len(recorded(tmp_path)) == 2
+    (tmp_path / "held").unlink()
     code, _, err = harness(*endpoint_words)
     assert code == 0
     assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
@@ -151,26 +177,26 @@ def test_requests_under_way_are_sent_again_and_counted(
     assert f"{again} requests were under way when a command was stopped" in err
     assert 1 <= again <= 2
     assert requests == 8 + again
-    assert len(endpoint[1]) <= requests  # a request that was noted may not have reached the endpoint
+    assert endpoint.asked <= requests  # a request that was noted may not have reached the endpoint
 
 
 def test_a_run_that_nothing_stopped_sent_nothing_twice(
-    endpoint: tuple[str, list[float]], endpoint_words: list[str], tmp_path: Path, harness
+    endpoint: Endpoint, endpoint_words: list[str], tmp_path: Path, harness
 ) -> None:
     code, _, err = harness(*endpoint_words)
     assert (code, "under way" in err) == (0, False)
-    assert (requests_noted(tmp_path), len(endpoint[1])) == ((8, 0), 8)
+    assert (requests_noted(tmp_path), endpoint.asked) == ((8, 0), 8)
 
 
 @pytest.mark.parametrize("verb", ["score", "report"])
 def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str], tmp_path: Path, harness) -> None:
     assert harness(*words, "--limit", 4)[0] == 0
     results = (tmp_path / "out/results.json").read_bytes()
-    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(600)\n"
     process = started([verb, "out"], tmp_path, f"{hang}{STAGES[verb]} = hang\n")
     wait_for((tmp_path / "hung").exists)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (130, "harness: interrupted; rerun the same command to resume\n")
     assert (tmp_path / "out/results.json").read_bytes() == results
     assert harness(verb, "out")[0] == 0
@@ -179,7 +205,7 @@ def test_scoring_and_reporting_are_interrupted_alike(verb: str, words: list[str]
 @pytest.mark.parametrize("stage", ["score", "report"])
 def test_the_folder_is_kept_until_the_run_has_ended(stage: str, words: list[str], tmp_path: Path, harness) -> None:
     words = [word for word in words if word != "--no-report"]
-    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(60)\n"
+    hang = "import time, harness.reports.build, harness.score.results\ndef hang(*a, **k):\n    open('hung', 'w').close(); time.sleep(600)\n"
     process = started(words, tmp_path, f"{hang}{STAGES[stage]} = hang\n")
     try:
         wait_for((tmp_path / "hung").exists)
@@ -208,7 +234,7 @@ def test_a_full_disk_while_asking(words: list[str], tmp_path: Path, harness) -> 
     adapter = next(tmp_path.glob("brightness.py"))
     adapter.write_text(adapter.read_text().replace('f"the light is {light}"', 'f"the light is {light}" * 1000'))
     process = started([str(manifest + 8000 + path.stat().st_size), *words, "--no-cache"], tmp_path, LIMITED)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2
     assert last_line(err).startswith("harness: ")
     assert "what was recorded before is intact" in last_line(err)
@@ -291,14 +317,13 @@ def test_a_data_root_that_cannot_be_written(tmp_path: Path, harness, mounted: Ca
 
 
 def test_two_runs_at_once(words: list[str], adapter_file: Path, tmp_path: Path, harness) -> None:
-    waits = "import os; self.asked = getattr(self, 'asked', 0) + 1\n        while self.asked > 1 and not os.path.exists('go'): time.sleep(0.01)"
-    adapter_file.write_text(adapter_file.read_text().replace("time.sleep(0.05 * len(items))", waits))
+    (tmp_path / "held").touch()
     process = started(words, tmp_path)
     wait_for(lambda: len(recorded(tmp_path)) >= 1)
     code, _, err = harness(*words)
-    (tmp_path / "go").touch()
+    (tmp_path / "held").unlink()
     assert (code, err.count("\n")) == (2, 1)
     assert "another harness process works in this run folder" in err
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE_S) == 0
     assert len(set(recorded(tmp_path))) == len(recorded(tmp_path)) == 8
     assert os.path.exists(tmp_path / "out/results.json")

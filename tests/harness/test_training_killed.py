@@ -26,6 +26,18 @@ pytestmark = pytest.mark.slow
 LIMITED = (
     "import resource, sys\nlimit = int(sys.argv.pop(1))\nresource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
 )
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+log, number, moment = Path(sys.argv.pop(1)), int(sys.argv.pop(1)), float(sys.argv.pop(1))
+def kill():
+    while not log.exists() or log.read_bytes().count(b'\\n') < number:
+        time.sleep(0.001)
+    time.sleep(moment)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=kill, daemon=True).start()
+"""
+"""Ends its own process a moment after a number of lines is in the log: another process might look too late."""
 MAIN = "import sys\nfrom harness.cli import main\nsys.exit(main(sys.argv[1:]))\n"
 
 
@@ -121,11 +133,10 @@ def assert_equal(found: Path, whole: Path) -> None:
 def test_five_kills_at_random_moments_change_no_bit(folder: Path, whole: Path) -> None:
     draw, kills, last = random.Random(3), 0, updates(folder, "whole")
     for part in range(1, 6):
-        process = start(folder, command("cut"))
-        wait_for_update(process, folder, "cut", max(part * last // 7, updates(folder, "cut") + 1))
-        time.sleep(draw.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        number = max(part * last // 7, updates(folder, "cut") + 1)
+        log, moment = folder / "cut/training_log.jsonl", draw.uniform(0, 0.03)
+        process = start(folder, command("cut"), KILLED, str(log), str(number), str(moment))
+        kills += process.wait(timeout=120) == -signal.SIGKILL
     assert kills == 5
     assert start(folder, command("cut")).wait(timeout=120) == 0
     assert_equal(folder / "cut", whole)
