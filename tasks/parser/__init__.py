@@ -19,7 +19,7 @@ from harness.tasks.parser.labels import SYNONYMS, LabelNames, label_names
 from harness.tasks.parser.prose import claimed_again, line_form, sentence_form
 from harness.tasks.parser.reply import BLANK, Reply, has_words, is_loop, split_reply
 from harness.tasks.parser.wording import tidy
-from harness.tasks.parser.words import words
+from harness.tasks.parser.words import is_refusal, words
 from harness.types import Answer, Failed, Refusal, Unparsed, Usage
 
 __all__ = ["PARSER_VERSION", "SYNONYMS", "Reply", "label_place", "parse_answer", "split_reply"]
@@ -79,8 +79,7 @@ def parse_answer(
         return Failed("truncated", f"the answer was cut off by the token limit {what}", raw, usage, thoughts)
     if is_empty and thoughts:
         return Failed("no-answer", "the reply holds thoughts and no answer after them", raw, usage, thoughts)
-    plain = " ".join(reply.answer.lower().replace("’", "'").split())
-    if not found.labels and any(phrase in plain for phrase in words().refusals):
+    if not found.labels and is_refusal(reply.answer):
         return Refusal(raw, usage, thoughts)
     reason = "label outside the task" if found.outside else "no label"
     if is_empty:

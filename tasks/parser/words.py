@@ -23,7 +23,7 @@ class Words:
         marks: kind of mark -> names.
         speakers: `model` and `people` -> their names before a colon.
         passages: `opens` and `ends` -> phrases, in small letters.
-        refusals: phrases of all languages, in small letters.
+        refusals: regular expression source for what a refusal says in any language; see `is_refusal`.
         fields: kind of field -> words.
         other_fields: names of fields in other languages -> kind.
         because: regular expression source for one connective, with the comma and the blanks before it.
@@ -36,7 +36,7 @@ class Words:
     marks: dict[str, frozenset[str]]
     speakers: dict[str, tuple[str, ...]]
     passages: dict[str, tuple[str, ...]]
-    refusals: tuple[str, ...]
+    refusals: str
     fields: dict[str, frozenset[str]]
     other_fields: dict[str, str]
     because: str
@@ -57,7 +57,7 @@ def words() -> Words:
         marks={kind: frozenset(names) for kind, names in given["marks"].items()},
         speakers={kind: tuple(names) for kind, names in given["speakers"].items()},
         passages={kind: tuple(phrases) for kind, phrases in given["passages"].items()},
-        refusals=tuple(phrase for phrases in given["refusals"].values() for phrase in phrases),
+        refusals=_refusals(given["refusals"].values(), given["refusal_parts"]),
         fields={kind: frozenset(names) for kind, names in fields.items()},
         other_fields={name: kind for kind, names in others.items() for name in names},
         because=_because([phrase for row in given["connectives"] for phrase in row]),
@@ -76,6 +76,53 @@ def _because(phrases: Iterable[str]) -> str:
     return (
         rf"\s{{0,9}}(?:[,，、;…–—-]|\.{{2,3}})?\s{{0,9}}(?:(?<!\w)(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
     )
+
+
+def _refusals(languages: Iterable[list[str]], parts: dict[str, str]) -> str:
+    """Any of the phrases; those of alphabets whose words stand apart only at a word's start."""
+    apart: list[str] = []
+    touching: list[str] = []
+    for phrase in (phrase for phrases in languages for phrase in phrases):
+        first = re.search(r"[^\W\d_]", re.sub(r"\\.|<\w+>", "", phrase))
+        whole = re.sub(r"<(\w+)>", lambda part: parts[part[1]], phrase)
+        (apart if first and first[0] < "\u0530" else touching).append(whole)
+    return rf"(?<!\w)(?:{'|'.join(apart)})|{'|'.join(touching)}"
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text holds a refusal, in any of the languages of the vocabulary.
+
+    >>> is_refusal("I’d **respectfully** decline"), is_refusal("I can't help but smile")
+    (True, False)
+    """
+    plain = re.sub(r"[\s*_`\x1f]+", " ", text.lower().replace("’", "'")).strip()
+    for contraction, whole in _CONTRACTIONS:
+        plain = contraction.sub(whole, plain)
+    return _refusal().search(_ADVERB.sub("", plain)) is not None
+
+
+@cache
+def _refusal() -> re.Pattern[str]:
+    return re.compile(words().refusals)  # takes longer than all else here, and few texts need it
+
+
+_CONTRACTIONS = (
+    (re.compile(r"\b(?:can't|can not|cant)\b"), "cannot"),
+    (re.compile(r"\bwon't\b"), "will not"),
+    (re.compile(r"n't\b"), " not"),
+    (re.compile(r"\blet's\b"), "let us"),
+    (re.compile(r"\b(it|that|there|here|what|this)'s\b"), r"\1 is"),
+    (re.compile(r"'m\b"), " am"),
+    (re.compile(r"'d\b"), " would"),
+    (re.compile(r"'ll\b"), " will"),
+    (re.compile(r"'ve\b"), " have"),
+    (re.compile(r"'re\b"), " are"),
+)
+_ADVERB = re.compile(
+    r"\b(?:respectfully|politely|kindly|currently|really|actually|just|simply|personally|unfortunately|regretfully|truly|"
+    r"very|so|deeply|terribly|honestly|therefore|still|sadly|directly|physically|only|merely|extremely|quite|then|"
+    r"afraid (?:that )?(?=i\b)),? "
+)
 
 
 WORD = re.compile(r"\w[\w'’-]*")
