@@ -17,10 +17,17 @@ CLOSING = (
 """Quotation marks, brackets, emphasis and emoji that may close a word."""
 _NEGATION = re.compile(
     r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
-    r"fails? to|nobody|none|nothing)\b|n['’]t\b",
+    r"fails? to|nobody|none|nothing|whether)\b|n['’]t\b"
+    r"|\bi(?:['’](?:m|d|ll))?\s(?:\w{1,15}\s){0,6}?(?:unable|incapable|declin(?:e|ing)|refus(?:e|ing)|refrain|lack|doubt)\b",
     re.IGNORECASE,
 )
-_NOT_NEGATED = re.compile(r"\b(?:can(?:no|['’])t|cannot)\s+help\b|\bnot only\b|\bno doubt\b", re.IGNORECASE)
+_NOT_NEGATED = re.compile(
+    r"\b(?:can(?:no|['’])t|cannot|couldn['’]t|could\snot)\s+(?:help|deny|ignore)\b|\bnot only\b|\bno doubt\b"
+    r"|\b(?:impossible|hard|difficult)\snot\sto\b|\bnothing\s(?:but|other\sthan)\b"
+    r"|\b(?:can(?:no|['’])t|cannot|couldn['’]t|could\snot|(?:impossible|hard)\sto)\s(?:\w{1,15}\s){1,6}?without\b"
+    r"|(?:\bnot|n['’]t|\bcannot)\s\w{1,15}\sanything\s(?:but|other\sthan)\b",
+    re.IGNORECASE,
+)
 
 
 def is_denied(text: str, mention: Mention) -> bool:
@@ -38,6 +45,9 @@ def is_denied(text: str, mention: Mention) -> bool:
 def is_negated(text: str, claim_start: int, mention: Mention) -> bool:
     """Whether the claim's own clause denies it ("does not evoke fear")."""
     clause = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n,;") + 1
+    colon = max(text.rfind(mark, clause, claim_start) for mark in (":", "–", "—", " - ")) + 1
+    if re.search(r"\w", text[colon + 1 : claim_start]):  # "does not leave me cold: it evokes", not "does not: evoke"
+        clause = max(clause, colon)
     return bool(_NEGATION.search(_NOT_NEGATED.sub("", text[max(clause, claim_start - 200) : mention.end])))
 
 
@@ -116,23 +126,62 @@ _UNFELT = re.compile(
 _ASKS = re.compile(r"\W{0,9}(?:do|does|did|should|would|could|can|is|are|am|will)\b", re.IGNORECASE)
 _ELSEWHERE = re.compile(
     r"\b(?:in (?:real life|reality|person)|otherwise|"
-    r"(?:some|other|certain|few|several|different) (?:viewers?|people|persons?))\b",
+    r"(?:some|other|certain|few|several|different) (?:viewers?|people|persons?)|"
+    r"for (?:others|some(?! (?:reason|time))))\b",
     re.IGNORECASE,
 )
+
+
+_SENTENCE_END = re.compile(r"[.!?\n]")
+
+
+def _is_question(text: str, lead: str, mention: Mention) -> bool:
+    end = _SENTENCE_END.search(text, mention.end, mention.end + 300)
+    is_asked = _ASKS.match(lead) is not None or re.match(r"\W{0,2}\?", text[mention.end :]) is not None
+    return end is not None and end[0] == "?" and is_asked
 
 
 def is_hypothetical(text: str, claim_start: int, mention: Mention) -> bool:
     """Whether a claim's sentence asks, wishes, or says what would hold under other conditions or for other people."""
     start = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n;") + 1
     lead = text[max(start, claim_start - 200) : mention.start]
-    end = re.compile(r"[.!?\n]").search(text, mention.end, mention.end + 300)
-    is_question = end is not None and end[0] == "?" and _ASKS.match(lead) is not None
-    if is_question or _ELSEWHERE.search(lead) is not None or _UNFELT.search(lead) is not None:
+    end = _SENTENCE_END.search(text, mention.end, mention.end + 300)
+    if _is_question(text, lead, mention) or _ELSEWHERE.search(lead) is not None or _UNFELT.search(lead) is not None:
         return True
     if _WOULD.search(lead) is None:
         return False
     following = text[mention.end : end.start() if end else mention.end + 300]
     return _IF.search(lead) is not None or _IF_IT_WERE.search(following) is not None
+
+
+_OF_ANOTHER = re.compile(
+    # "if it had sunk:", "without the light:", "to some viewers:"
+    rf"\A\W*{_IF.pattern}|\A\W*(?:without(?!\s(?:a|any)\s(?:doubt|question))|(?:for|to|in)\s(?:some(?!\s(?:reason|time|way|sense))|others?|certain|few|several|different))\b|"
+    # "what it does not evoke:", "the least fitting:", "I would rule out:"
+    r"(?:\b(?:not|never|cannot)|n['’]t)(?:\s(?:feel|felt|evoked?|convey(?:ed)?|elicit(?:ed)?|choose|pick|select|fit|apply|be|mean|"
+    r"present))?\s{0,3}\Z|\bleast\s(?:fitting|likely|appropriate|suitable)(?:\s\w{1,15})?\s{0,3}\Z|"
+    r"\b(?:rul(?:ed?|ing)\sout|(?:reject|exclud|discard|dismiss|consider)(?:s|es?|ed|ing)?)(?:\s\w{1,15})?\s{0,3}\Z|"
+    # "her expression:", "the woman's emotion:"
+    r"(?:\b(?:his|her|their)|(?<!viewer)(?<!painting)(?<!image)(?<!picture)(?<!artwork)(?<!scene)['’]s)\s(?:\w{1,15}\s){0,2}"
+    r"(?:emotions?|feelings?|expressions?|face|mood|look|gaze|eyes|pose|posture|state|heart|reaction)\s{0,3}\Z",
+    re.IGNORECASE,
+)
+_FEELER = re.compile(r"((?:\b\w{1,15}\s){1,4})(?:feels?|felt|experiences?|shows?|expresses)\s{0,3}\Z", re.IGNORECASE)
+
+
+def is_set_aside(text: str, colon: int, mention: Mention) -> bool:
+    """Whether the words before a colon or dash say that the label after it is denied, supposed, or somebody else's."""
+    start = max(text.rfind(mark, max(0, colon - 200), colon) for mark in ".!?\n;") + 1
+    lead = text[max(start, colon - 200) : colon]
+    feeler = _FEELER.search(lead)
+    viewers = words().prose["viewers"] | words().prose["images"] | {"it", "this"}
+    is_figure = feeler is not None and not viewers & set(feeler[1].lower().split())
+    is_other = _OF_ANOTHER.search(lead) is not None and _CONCLUDES.search(lead) is None
+    return is_figure or is_other or _is_question(text, lead, mention)
+
+
+_CONCLUDES = re.compile(r"\b(?:therefore|hence|thus|so|then|overall|answer|conclusion|finally)\s{0,3}\Z", re.IGNORECASE)
+"""What ends the words before a colon if the label after it is the answer after all ("... therefore:")."""
 
 
 def _past_list(text: str, mention: Mention, names: LabelNames) -> Mention:

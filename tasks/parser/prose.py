@@ -18,6 +18,7 @@ from harness.tasks.parser.denials import (
     is_denied_reason,
     is_hypothetical,
     is_negated,
+    is_set_aside,
     past_denied,
     stated_end,
 )
@@ -54,7 +55,7 @@ OPENING = re.compile(
 )
 """Bullets, quotation marks, emphasis, emoji, and the number or letter of an option, before what a line says."""
 _SIGN = re.compile(
-    r"(?:[ ]{0,3}(?:\t\s{0,9}(?=[\"“]?[^\W\d_])|,[ ]?(?=[\"“][^\W\d_]))|"
+    r"(?:[ ]{0,3}(?:\t\s{0,9}(?=[\"“]?[^\W\d_])|,[ ]?(?=[\"“][^\W\d_]|(?:even )?(?:al)?though\b))|"
     r"\s{0,9}(?:->|=>|[.:;!?(|→⇒，。：、\x1f])|\s[-–—]|[–—]|\s{0,9}$)",
     re.MULTILINE,
 )
@@ -238,6 +239,8 @@ _TAKEN_BACK = re.compile(
 )
 
 
+_ENDED = re.compile(r"[.!?;]['\"”’)*]{0,3}\s{1,3}[*_]{0,3}\Z")
+_ENTRY_SIGN = re.compile(r"[*_]{0,3}\s?[:：]")
 _SCORED = re.compile(r"\s?(?:[\w./%-]{1,12}[.,;]|\d[\d./%]{0,8})\s{1,3}")
 
 
@@ -245,7 +248,7 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
     """Labels that an explanation claims after all: with a reason of their own, or because the first is taken back.
 
     "the sky is vast, but I say sadness because the boat is empty"; "the sky is vast. Actually, I would say fear."
-    Also a label that is scored as the first one was ("low. Awe: high", after "Fear:").
+    Also a label that is scored or explained as the first one was ("low. Awe: high", after "Fear:").
     """
     found = set()
     for mention in islice(names.mentions(explanation), MOST_MENTIONS):
@@ -258,9 +261,17 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
         is_scored = _SCORED.fullmatch(explanation, 0, mention.start) and re.match(
             r"\s?[:=]", explanation[mention.end :]
         )
-        if takes_back or has_reason or is_all or is_scored:
+        is_entry = _ENDED.search(lead) and _ENTRY_SIGN.match(explanation, mention.end) and _is_noun(mention)
+        if takes_back or has_reason or is_all or is_scored or is_entry:
             found.add(mention.label)
     return frozenset(found)
+
+
+_CONCLUDES = re.compile(
+    r"(?<=[.!?\n])\s{0,3}(?:(?:and\s)?(?:hence|so|thus|therefore|then|overall|ultimately|finally|in short))\W{0,9}\Z",
+    re.IGNORECASE,
+)
+"""What announces a label at the end of an explanation ("... is near. Hence: fear")."""
 
 
 def line_form(text: str, names: LabelNames) -> list[Claim]:
@@ -287,14 +298,13 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
     for (start, mention, labels, opens_line), end in zip(opened, ends, strict=False):
         stated = stated_end(text, mention.end, names)
         if not reason:  # only the first is ever used
-            reason = after_label(text[stated:end]) or tidy(text[:start])
+            reason = after_label(text[stated:end]) or tidy(_CONCLUDES.sub("", text[:start]))
         if len(labels) == 1 and end > stated:
             labels |= _following_labels(text, stated, end, names)
         claims.append(Claim(frozenset(labels), reason, mention.start, mention.end, opens_line))
     return claims
 
 
-_LEADS = frozenset({"a", "an", "the", "pure", "deep", "mostly", "primarily", "definitely"})
 _GLOSSED = re.compile(r"(?P<word>[^\W\d_]{1,30}(?:[ ][^\W\d_]{1,30})?)[ ]?[(（][\"'*_“]{0,3}\Z")
 
 
@@ -306,7 +316,12 @@ def _opens(text: str, place: int, mention: Mention, names: LabelNames) -> bool:
     if mention.start <= place:
         return mention.start == place
     lead = text[place : mention.start].lower().split() if mention.start - place < 80 else []
-    if 0 < len(lead) < 7 and mention.name != "other" and lead[0] in _LEADS and all(map(is_filler, lead)):
+    if (
+        0 < len(lead) < 7
+        and mention.name != "other"
+        and lead[0] in words().prose["leads"]
+        and all(map(is_filler, lead))
+    ):
         return _because().match(text, stated_end(text, mention.end, names)) is not None
     past = past_denied(text, place, names)
     if past is not None:
@@ -341,11 +356,19 @@ def _is_claimed(text: str, mention: Mention, names: LabelNames, labels: set[str]
 
 _CLOSING = re.compile(CLOSING)
 _SENTENCE_START = re.compile(
-    r"(?:([.!?…]['\"”’)*]{0,3}|:\*{0,2}|\A|\n)\s{0,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
-    r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly|probably|likely|definitely|surely)\s{1,4}){0,3}[*_\"'“‘(\[]{0,4}\Z",
+    r"(?:([.!?…]['\"”’)*]{0,3}|[:：]\*{0,2}|\A|\n)\s{0,4}|(\s[-–—]|[–—])\s{0,4}|([,;])\s{1,4}|(?<=\s)(?=(?:or|and|then|but|also)\s))"
+    r"(?:(?:or|and|also|then|but|maybe|perhaps|possibly|probably|likely|definitely|surely|honestly,?|overall,?|"
+    r"personally,?|ultimately,?|to be honest,|for me,?|to me,?|in short,|in my (?:opinion|view),)\s{1,4}){0,3}"
+    r"[*_\"'“‘(\[]{0,4}\Z",
     re.IGNORECASE,
 )
 _THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}because\b", re.IGNORECASE)
+_THEN_REASON = re.compile(
+    rf"{CLOSING}(?:\s{{0,3}}[,;–—-])?\s{{1,9}}(?:because|since|due\s{{1,9}}to|owing\s{{1,9}}to|given\s{{1,9}}that)\b"
+    rf"|{CLOSING}\s{{0,3}},\s{{1,3}}(?:as(?!\s{{1,3}}(?:well|if|though|a|an)\b)|for)\b",
+    re.IGNORECASE,
+)
+"""What follows a label that is plainly the answer, whatever the words before its colon or dash say."""
 
 
 def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_second: bool) -> bool:
@@ -354,10 +377,20 @@ def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_secon
     The second of two may do so after a joint ("awe because of the height, or fear because of the drop").
     """
     lead = text[max(0, mention.start - 30) : mention.start]
-    before = _SENTENCE_START.search(lead if mention.start <= 30 else f"x{lead}")
-    if before is None or (before[1] is None and not is_second):
+    lead = lead if mention.start <= 30 else f"x{lead}"
+    before = _SENTENCE_START.search(lead)
+    if before is None or (before[1] is None and before[2] is None and not is_second):
         return False
-    if _THEN_BECAUSE.match(text, stated_end(text, mention.end, names)):
+    sign = mention.start - len(lead) + before.start()
+    if (before[2] or (before[1] or "")[:1] in (":", "：")) and is_set_aside(text, sign, mention):
+        return False
+    stated = stated_end(text, mention.end, names)
+    is_opening = before[1] is not None or before[2] is not None
+    if (is_opening or is_second) and _is_noun(mention) and _THEN_REASON.match(text, stated):
+        return True
+    if _THEN_BECAUSE.match(text, stated):
+        return before[1] is not None or is_second
+    if before[1] and before[1][0] in ".!?…" and _is_noun(mention) and _ENTRY_SIGN.match(text, mention.end):
         return True
     rest = text[mention.end : mention.end + 40]
     ends_sentence = re.match(r"\W{0,3}[.!]['\"”’)*]{0,3}(?:\s|\Z)", rest) is not None or not re.search(r"\w", rest)
@@ -388,8 +421,10 @@ _TAIL = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"\s{1,5}(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
-    r"what\s{1,5}(?:i|it|this|the)\s)\b",
+    r"\s{1,5}(?:(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
+    r"what\s{1,5}(?:i|it|this|the)\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}closest|"
+    r"(?:is|seems|feels|would\s{1,5}be)\s{1,5}(?:to\s{1,5}be\s{1,5})?(?:the\s{1,5})?(?:best|most|closest)\s{1,5}(?:\w{1,20}\s{1,5})?"
+    r"(?:fitting|fit|match|apt|appropriate|suitable|choice|label|option|answer))\b",
     re.IGNORECASE,
 )
 
@@ -435,8 +470,19 @@ def sentence_form(text: str, names: LabelNames) -> list[Claim]:
     return claims
 
 
+_POLITE = re.compile(
+    r"\s{1,3}(?:(?<=afraid\s)that\s{1,3}(?:i|we|there|no|(?:the|this|your)\s{1,3}(?:image|picture|photo|painting))\b|to\s{1,3}(?:\w{1,15}ly\s{1,3})?"
+    r"(?:help|assist|analy[sz]e|describe|try|share|provide|answer|say|tell|report|inform|discuss|explain|offer|do|give|"
+    r"admit|interpret|respond|continue)\b)",
+    re.IGNORECASE,
+)
+"""What follows a label that is courtesy: "I'm afraid that I cannot", "I'd be happy to help", "sad to say"."""
+
+
 def _claim_start(text: str, sentence: int, mention: Mention, names: LabelNames) -> int | None:
     """Where the words begin that claim the label; None if nothing claims it."""
+    if _POLITE.match(text, mention.end):
+        return None
     if _SUBJECT.match(text, mention.end) or _is_felt_gloss(text, sentence, mention):
         return mention.start
     if _TAIL.match(text, mention.end) is None:
@@ -464,13 +510,16 @@ _CALLED = re.compile(
 _NOUN = re.compile(r"\w+(?:ness|ment|ity|ia|tion|ance|ence|ship|sure|hood|ism|dom)")
 
 
+def _is_noun(mention: Mention) -> bool:
+    return _NOUN.fullmatch(mention.name) is not None or any(mention.name == row[0] for row in SYNONYMS)
+
+
 def _is_called(text: str, sentence: int, mention: Mention, names: LabelNames) -> bool:
     """Whether a clause says that "it" is the emotion, and goes on with a reason or ends ("to me it's awe because").
 
     Only of nouns: "it is sad" may speak of a figure.
     """
-    is_noun = _NOUN.fullmatch(mention.name) or any(mention.name == row[0] for row in SYNONYMS)
-    if not is_noun or _CALLED.search(text[max(sentence - 1, mention.start - 80, 0) : mention.start]) is None:
+    if not _is_noun(mention) or _CALLED.search(text[max(sentence - 1, mention.start - 80, 0) : mention.start]) is None:
         return False
     stated = stated_end(text, mention.end, names)
     return (
@@ -497,13 +546,8 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
     previous = before[-1] if before else ""
     if word in ("up", "out", "forth"):
         return bool(_EVOKES.fullmatch(previous))
-    if word in words().prose["feels"]:
-        return bool(words().prose["viewers"] & set(before[-5:])) or (
-            word in ("feels", "felt")
-            and previous in words().prose["images"]
-            and not {"in", "of", "from", "inside", "within", "by", "behind"}
-            & set(before[-4:-1])  # "the man in the painting"
-        )
+    if word in words().prose["feels"] or word in ("feeling", "but"):
+        return _is_felt(word, before)
     if word in ("me", "you", "us", "one"):
         return previous in (
             "make",
@@ -526,14 +570,48 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
     if word in ("is", "be", "was", "as") and words().prose["states"] & set(before):
         return word != "be" or previous == "would"
     if word in words().prose["choices"] or (word == "with" and previous in ("go", "went", "going")):
-        return any(spoken_word in ("i", "i'd", "i'll", "would") for spoken_word in before[-3:])
+        speaker = [said for said in before if said not in ("have", "to")][-3:]  # "I have to go with"
+        return any(spoken_word in ("i", "i'd", "i'll", "would") for spoken_word in speaker)
     return word in ("i'm", "there's") or (word == "is" and previous == "there") or bool(_EVOKES.fullmatch(word))
+
+
+def _is_felt(word: str, before: Sequence[str]) -> bool:
+    """Whether a word says that the viewer, or a view of the image, feels what follows it."""
+    previous = before[-1] if before else ""
+    viewers, feels = words().prose["viewers"], words().prose["feels"]
+    if word == "feeling":  # "I can't help feeling", "cannot look without feeling"; any other is a noun
+        return previous in ("help", "without") and bool(viewers & set(before))
+    if word == "but":  # "I feel nothing but", "I cannot feel anything but"
+        is_all = previous == "nothing" or (previous == "anything" and bool(_NO & {said[-3:] for said in before[-4:]}))
+        return is_all and bool(viewers & set(before)) and bool(feels & set(before))
+    if before[-2:] == ["not", "to"]:
+        return before[-3:-2] in (["hard"], ["difficult"], ["impossible"])
+    return (
+        bool(viewers & set(before[-5:]))
+        or (
+            word in ("feels", "felt")
+            and previous in words().prose["images"]
+            # not "the man in the painting"
+            and not {"in", "of", "from", "inside", "within", "by", "behind"} & set(before[-4:-1])
+        )
+    )
+
+
+_NO = frozenset({"not", "n't"})
+"""Ends of words that deny."""
+
+
+_IN_VIEWER = re.compile(
+    r"\A[\s*_\"”]{0,4}(?:with)?in\s{1,3}(?:me|us|you|people|(?:(?:the|a|any|most|many)\s{1,3})?(?:viewers?|observers?|onlookers?))\b"
+    r"(?=\s?[,.;:!–—\n]|\s[-–—]|\s?\Z)",
+    re.IGNORECASE,
+)
 
 
 def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
     """What follows the label; else the sentences before the claim; else the claim, if it names what evokes it."""
     in_clause = _clause_because(rest)
-    after = tidy(rest[in_clause.end() :]) if in_clause else after_label(rest)
+    after = tidy(rest[in_clause.end() :]) if in_clause else after_label(_IN_VIEWER.sub("", rest, count=1))
     if after:
         return after
     sentence_start = max(text.rfind(mark, 0, claim_start) for mark in ".!?\n") + 1

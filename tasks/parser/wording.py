@@ -41,7 +41,7 @@ def tidy(text: str) -> str:
 
 
 _SIGNS = tuple(".,;:!?")
-_NAMED = re.compile(r"\A[\W_]{0,6}(?:explanation|reason)\s?[:：]\s?", re.IGNORECASE)
+_NAMED = re.compile(r"\A[\W_]{0,6}(?:explanation|reason)(?:\s?[:：]|\s[-–—]\s)\s?", re.IGNORECASE)
 _CODA = re.compile(
     r"(?:\s{0,3}\((?:\d{1,4} words?|truncated)\)|\n{1,3}word count[:：][^\n]{0,20}|\n{1,3}-{3,5}\n{1,2}end"
     r"|</\w{0,20}|\",)\s{0,3}\Z",

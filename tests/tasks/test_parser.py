@@ -182,6 +182,15 @@ LOOPS = [
         "nine ",
         "9-point scale ",
     ),
+    *(
+        "i must have need to ",
+        "no image was ",
+        "as an ai a ",
+        "ich kann ",
+        "n't ",
+        "it is hard not to feel ",
+        "- fear, because ",
+    ),
 ]
 """Tokens of the parser's grammar, which small models repeat until their limit."""
 MOST_CPU_S = 10.0
