@@ -267,6 +267,12 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
     return frozenset(found)
 
 
+_FRAMED = re.compile(
+    r"(?:\[[^\[\]\n]{1,40}\]|\([^()\n]{1,40}\))\s{1,3}(?=[^\W\d_])"
+    r"(?!(?:is|isn|was|wasn|does|doesn|did|didn|would|wouldn|could|may|might|not|no|nor|or|and|by|in|of|as|but|vs|versus|than|to|with)\b)",
+    re.IGNORECASE,
+)
+"""A label in brackets before a sentence ("[Awe] The dome is huge")."""
 _CONCLUDES = re.compile(
     r"(?<=[.!?\n])\s{0,3}(?:(?:and\s)?(?:hence|so|thus|therefore|then|overall|ultimately|finally|in short))\W{0,9}\Z",
     re.IGNORECASE,
@@ -287,7 +293,8 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
         opening = OPENING.match(text, line) if line or mention.start < 200 else None
         labels = {mention.label}
         if opening is not None and _opens(text, opening.end(), mention, names):
-            if _is_claimed(text, mention, names, labels):
+            is_framed = mention.start == opening.end() and _FRAMED.match(text, mention.start - 1) is not None
+            if is_framed or _is_claimed(text, mention, names, labels):
                 opened.append((line, mention, labels, True))
         elif _starts_sentence(text, mention, names, is_second=bool(opened)):
             opened.append((mention.start, mention, labels | _ranked_before(text, line, mention, names), False))
@@ -422,7 +429,7 @@ _TAIL = re.compile(
 )
 _SUBJECT = re.compile(
     r"\s{1,5}(?:(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
-    r"what\s{1,5}(?:i|it|this|the)\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}closest|"
+    r"what\s{1,5}(?:i|it|this|the)\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}(?:closest|to\s{1,5}mind)|"
     r"(?:is|seems|feels|would\s{1,5}be)\s{1,5}(?:to\s{1,5}be\s{1,5})?(?:the\s{1,5})?(?:best|most|closest)\s{1,5}(?:\w{1,20}\s{1,5})?"
     r"(?:fitting|fit|match|apt|appropriate|suitable|choice|label|option|answer))\b",
     re.IGNORECASE,
@@ -562,7 +569,7 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
             "renders",
         )
     if word == "with" and previous == "filled":
-        return bool({"i'm", "am", "feel"} & set(before[-3:]))
+        return bool(({"i'm", "am", "feel"} | words().prose["viewers"]) & set(before[-3:]))
     if word == "with" and previous not in ("go", "went", "going"):
         return previous in ("me", "you", "us") and bool(before[-2:-1]) and before[-2].startswith("fill")
     if word in ("toward", "towards", "it", "this") and previous in ("lean", "leaning", "call", "calling"):

@@ -119,7 +119,7 @@ _CONTRACTIONS = (
     (re.compile(r"'re\b"), " are"),
 )
 _ADVERB = re.compile(
-    r"\b(?:respectfully|politely|kindly|currently|really|actually|just|simply|personally|unfortunately|regretfully|truly|"
+    r"\b(?:respectfully|politely|currently|really|actually|just|simply|personally|unfortunately|regretfully|truly|"
     r"very|so|deeply|terribly|honestly|therefore|still|sadly|directly|physically|only|merely|extremely|quite|then|"
     r"afraid (?:that )?(?=i\b)),? "
 )
