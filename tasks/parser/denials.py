@@ -156,17 +156,22 @@ def is_hypothetical(text: str, claim_start: int, mention: Mention) -> bool:
 
 _OF_ANOTHER = re.compile(
     # "if it had sunk:", "without the light:", "to some viewers:"
-    rf"\A\W*{_IF.pattern}|\A\W*(?:without(?!\s(?:a|any)\s(?:doubt|question))|(?:for|to|in)\s(?:some(?!\s(?:reason|time|way|sense))|others?|certain|few|several|different))\b|"
+    rf"\A\W*{_IF.pattern}|\A\W*(?:without(?!\s(?:a|any)\s(?:doubt|question))|(?:for|to)\s(?:some(?!\s(?:reason|time|way|sense))|others?|certain|few|several|different))\b|"
     # "what it does not evoke:", "the least fitting:", "I would rule out:"
     r"(?:\b(?:not|never|cannot)|n['’]t)(?:\s(?:feel|felt|evoked?|convey(?:ed)?|elicit(?:ed)?|choose|pick|select|fit|apply|be|mean|"
     r"present))?\s{0,3}\Z|\bleast\s(?:fitting|likely|appropriate|suitable)(?:\s\w{1,15})?\s{0,3}\Z|"
     r"\b(?:rul(?:ed?|ing)\sout|(?:reject|exclud|discard|dismiss|consider)(?:s|es?|ed|ing)?)(?:\s\w{1,15})?\s{0,3}\Z|"
-    # "her expression:", "the woman's emotion:"
+    # "her expression:", "the woman's emotion:", "mood of the figure:"
     r"(?:\b(?:his|her|their)|(?<!viewer)(?<!painting)(?<!image)(?<!picture)(?<!artwork)(?<!scene)['’]s)\s(?:\w{1,15}\s){0,2}"
-    r"(?:emotions?|feelings?|expressions?|face|mood|look|gaze|eyes|pose|posture|state|heart|reaction)\s{0,3}\Z",
+    r"(?:emotions?|feelings?|expressions?|face|mood|look|gaze|eyes|pose|posture|state|heart|reaction)\s{0,3}\Z|"
+    r"\b(?:emotion|feeling|expression|mood|face|look)s?\s(?:of|on|in)\s(?:the|a|his|her|their)\s"
+    r"(?!(?:viewer|painting|image|picture|artwork|scene|work|piece|observer)\b)\w{1,15}\s{0,3}\Z",
     re.IGNORECASE,
 )
-_FEELER = re.compile(r"((?:\b\w{1,15}\s){1,4})(?:feels?|felt|experiences?|shows?|expresses)\s{0,3}\Z", re.IGNORECASE)
+_FEELER = re.compile(
+    r"((?:\b\w{1,15}\s){1,4})(?:feels?|felt|experiences?|shows?|expresses|says?|said|wrote|thinks?)\s{0,3}\Z",
+    re.IGNORECASE,
+)
 
 
 def is_set_aside(text: str, colon: int, mention: Mention) -> bool:

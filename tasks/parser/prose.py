@@ -267,6 +267,11 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
     return frozenset(found)
 
 
+_IS_NONE = re.compile(
+    rf"{CLOSING}\s?[:–—-][\s*_]{{0,5}}(?:(?:no|none|nope|nil|absent|zero|0%?|n/a)\s{{0,3}}(?:[.,;!\n]|\Z)|not\s(?:applicable|present|evoked|felt|at\sall)\b)",
+    re.IGNORECASE,
+)
+"""What says after a label and its colon that it is none ("Fear: none.")."""
 _FRAMED = re.compile(
     r"(?:\[[^\[\]\n]{1,40}\]|\([^()\n]{1,40}\))\s{1,3}(?=[^\W\d_])"
     r"(?!(?:is|isn|was|wasn|does|doesn|did|didn|would|wouldn|could|may|might|not|no|nor|or|and|by|in|of|as|but|vs|versus|than|to|with)\b)",
@@ -299,6 +304,8 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
         elif _starts_sentence(text, mention, names, is_second=bool(opened)):
             opened.append((mention.start, mention, labels | _ranked_before(text, line, mention, names), False))
 
+    if len(opened) == 1 and _IS_NONE.match(text, opened[0][1].end):
+        return []
     ends = [*(start for start, _, _, _ in opened), len(text)][1:]
     claims: list[Claim] = []
     reason = ""
@@ -429,7 +436,7 @@ _TAIL = re.compile(
 )
 _SUBJECT = re.compile(
     r"\s{1,5}(?:(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
-    r"what\s{1,5}(?:i|it|this|the)\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}(?:closest|to\s{1,5}mind)|"
+    r"what\s{1,5}(?:i|it|this|the\s{1,5}(?:painting|image|picture|artwork|scene|work|piece|viewer))\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}(?:closest|to\s{1,5}mind)|"
     r"(?:is|seems|feels|would\s{1,5}be)\s{1,5}(?:to\s{1,5}be\s{1,5})?(?:the\s{1,5})?(?:best|most|closest)\s{1,5}(?:\w{1,20}\s{1,5})?"
     r"(?:fitting|fit|match|apt|appropriate|suitable|choice|label|option|answer))\b",
     re.IGNORECASE,
@@ -486,9 +493,14 @@ _POLITE = re.compile(
 """What follows a label that is courtesy: "I'm afraid that I cannot", "I'd be happy to help", "sad to say"."""
 
 
+_IN_FIGURE = re.compile(r"\bthere(?:\sis|['’]s)\s[^,.;:]{1,39}\s(?:in|on)\s(?:his|her|their)\b", re.IGNORECASE)
+
+
 def _claim_start(text: str, sentence: int, mention: Mention, names: LabelNames) -> int | None:
     """Where the words begin that claim the label; None if nothing claims it."""
-    if _POLITE.match(text, mention.end):
+    if _POLITE.match(text, mention.end) or _IN_FIGURE.search(
+        text[max(sentence, mention.start - 40) : mention.end + 15]
+    ):
         return None
     if _SUBJECT.match(text, mention.end) or _is_felt_gloss(text, sentence, mention):
         return mention.start

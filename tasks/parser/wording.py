@@ -64,7 +64,7 @@ def sentence(text: str) -> str:
 
 _PLACES = re.compile(rf"[ ]?(?:{PLACES.pattern})(?:[ ]?(?:{PLACES.pattern}))*[ ]?", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"(?:null|none|n/?a|nil|true|false|undefined|string|text|str|a sentence|one sentence|"
+    r"(?:null|none|n/?a|nil|yes|no|true|false|undefined|string|text|str|a sentence|one sentence|"
     r"(?:your |the |a )?(?:explanation|reason)(?: here)?)",
     re.IGNORECASE,
 )
