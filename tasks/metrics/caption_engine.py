@@ -42,7 +42,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 _TEXTS_AT_ONCE = 100_000
 """Texts that are tokenised together; so many or fewer, METEOR starts with their paraphrases alone."""
 
-_TEXTS_PER_TOKENISER, _PAIRS_PER_METEOR = 20_000, 60_000
+_TEXTS_PER_TOKENISER, _PAIRS_PER_METEOR = 20_000, 1_000_000
 """A further process is started for each so many: below, its start costs more than it saves."""
 
 _TOKENS_KEPT = 100_000

@@ -2,7 +2,8 @@
 
 Entries are found by a hash of the texts and of the jar that was asked, so they never go stale. SQLite's transactions
 make a killed process harmless: its last, unfinished batch is missing and is asked again. Hashes come in no order, so
-that every entry goes to another page of the file: batches are large, entries small and the page cache holds them all.
+that every entry goes to another page of the file: batches are large and sorted, entries small and the page cache holds
+them all.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _AT_ONCE = 500
 """Keys in one query; older SQLite builds allow 999."""
 
 _PATIENCE_S = 60.0
-_MATCHES_PER_COMMIT = 20_000
+_MATCHES_PER_COMMIT = 50_000
 _CACHE_KIB = 32_000
 
 
@@ -44,7 +45,7 @@ class CaptionStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._opened: sqlite3.Connection | None = None
-        self._uncommitted = 0
+        self._unwritten: dict[bytes, bytes] = {}
 
     @property
     def _database(self) -> sqlite3.Connection:
@@ -69,9 +70,11 @@ class CaptionStore:
 
     def close(self) -> None:
         """Close the file."""
-        if self._opened is not None:
-            self._opened.commit()
-            self._opened.close()
+        try:
+            self._write_matches()
+        finally:
+            if self._opened is not None:
+                self._opened.close()
 
     def tokens(self, jar: str, texts: Iterable[str]) -> dict[str, str]:
         """The tokens of those texts that are known."""
@@ -79,24 +82,30 @@ class CaptionStore:
 
     def add_tokens(self, jar: str, found: Mapping[str, str]) -> None:
         """Keep the tokens of texts."""
-        rows = ((_key(jar, text), tokens) for text, tokens in found.items())
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO tokens VALUES (?, ?)", rows)
+        self._write("tokens", {_key(jar, text): tokens for text, tokens in found.items()})
 
     def matches(self, jar: str, pairs: Iterable[Pair]) -> dict[Pair, FloatArray]:
         """The statistics (23,) of those pairs that are known."""
-        found = self._find("matches", ((_key(jar, *pair), pair) for pair in pairs))
-        return {pair: np.frombuffer(value, dtype=np.uint16).astype(np.float64) for pair, value in found}
+        keys = {_key(jar, *pair): pair for pair in pairs}
+        found = {key: value for key in keys if (value := self._unwritten.get(key)) is not None}
+        found |= self._find("matches", ((key, key) for key in keys if key not in found))
+        return {keys[key]: np.frombuffer(value, dtype=np.uint16).astype(np.float64) for key, value in found.items()}
 
     def add_matches(self, jar: str, pairs: Sequence[Pair], statistics: FloatArray) -> None:
         """Keep the statistics (n, 23) of n pairs, which are numbers of words."""
         counts = statistics.astype(np.uint16)
-        rows = [(_key(jar, *pair), row.tobytes()) for pair, row in zip(pairs, counts, strict=True)]
-        self._database.executemany("INSERT OR REPLACE INTO matches VALUES (?, ?)", rows)
-        self._uncommitted += len(rows)
-        if self._uncommitted >= _MATCHES_PER_COMMIT:
-            self._database.commit()
-            self._uncommitted = 0
+        self._unwritten |= {_key(jar, *pair): row.tobytes() for pair, row in zip(pairs, counts, strict=True)}
+        if len(self._unwritten) >= _MATCHES_PER_COMMIT:
+            self._write_matches()
+
+    def _write_matches(self) -> None:
+        if self._unwritten:
+            self._write("matches", self._unwritten)
+            self._unwritten = {}
+
+    def _write(self, table: str, rows: Mapping[bytes, str] | Mapping[bytes, bytes]) -> None:
+        with self._database:
+            self._database.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", sorted(rows.items()))
 
     def _find(self, table: str, wanted: Iterable[tuple[bytes, T]]) -> Iterator[tuple[T, Any]]:
         """Values of those that are known, of (key, what it stands for)."""
