@@ -1,4 +1,4 @@
-"""Two thousand paintings and an endpoint that fails in every way: each ends with the one right outcome."""
+"""A thousand paintings and an endpoint that fails in every way: each ends with the one right outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.infer.endpoint import Patience
 
 pytestmark = pytest.mark.slow
 
-COUNT = 2000
+COUNT = 1000
 KEY = "sk-secret-0123456789abcdefghijkl"
 FINE = answered("awe because the sky is vast")
 ALWAYS = Patience().attempts
@@ -60,10 +60,9 @@ class Unreliable:
     def __init__(self) -> None:
         self.sent: Counter[int] = Counter()
         self.lock = threading.Lock()
-        self.over = threading.Event()
 
     def kind(self, number: int) -> str | None:
-        if number % 250 == 7:
+        if number in (7, 107, 207, 307):  # early, so that the others are asked meanwhile
             return STALL
         names = list(FAULTS)
         return names[number // 2 % len(names)] if number % 2 else None

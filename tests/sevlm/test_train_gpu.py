@@ -54,18 +54,20 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.gpu
 @pytest.mark.slow
 @on_a_gpu
+@pytest.mark.parametrize("compile_", [False, True])
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.05), ("fp16", 0.05)])
-def test_losses_are_those_of_a_cpu(precision: str, tolerance: float, folder: Path) -> None:
+def test_losses_are_those_of_a_cpu(precision: str, tolerance: float, compile_: bool, folder: Path) -> None:
     examples = make_examples(folder)
 
-    def losses(device: str, precision: str) -> list[float]:
+    def losses(device: str, **settings: Any) -> list[float]:
         out = folder / device
-        recipe = tiny_recipes(folder)(dropout=0.0, image_dropout=0.0, precision=precision)
+        recipe = tiny_recipes(folder)(dropout=0.0, image_dropout=0.0, **settings)
         train(recipe, examples[2:], examples[:2], out, device, progress=False)
         lines = [json.loads(line) for line in (out / "training_log.jsonl").read_text(encoding="utf-8").splitlines()]
         return [line["loss"] for line in lines if "loss" in line]
 
-    assert losses("cuda", precision) == pytest.approx(losses("cpu", "fp32"), rel=tolerance)
+    on_gpu = losses("cuda", precision=precision, compile=compile_)
+    assert on_gpu == pytest.approx(losses("cpu", precision="fp32"), rel=tolerance)
 
 
 class Hurried(Trainer):
