@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ class CaptionStore:
     """PTB tokens by text, METEOR's match statistics by (candidate, reference). Use as a context manager.
 
     Args:
-        path: the file, made when it is first needed; one that is no database is replaced.
+        path: the file, made when it is first needed; one that is damaged or no database is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,13 +52,7 @@ class CaptionStore:
     def _database(self) -> sqlite3.Connection:
         if self._opened is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._opened = _open(self._path)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # locked, full, not writable: its content is sound
-                    raise
-                self._path.unlink()
-                self._opened = _open(self._path)
+            self._opened = _open(self._path)
         return self._opened
 
     def __enter__(self) -> CaptionStore:
@@ -73,8 +68,7 @@ class CaptionStore:
         try:
             self._write_matches()
         finally:
-            if self._opened is not None:
-                self._opened.close()
+            self._disconnect()
 
     def tokens(self, jar: str, texts: Iterable[str]) -> dict[str, str]:
         """The tokens of those texts that are known."""
@@ -104,16 +98,40 @@ class CaptionStore:
             self._unwritten = {}
 
     def _write(self, table: str, rows: Mapping[bytes, str] | Mapping[bytes, bytes]) -> None:
+        self._on_sound_file(partial(self._insert, table, sorted(rows.items())))
+
+    def _insert(self, table: str, rows: Sequence[tuple[bytes, str | bytes]]) -> None:
         with self._database:
-            self._database.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", sorted(rows.items()))
+            self._database.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)
 
     def _find(self, table: str, wanted: Iterable[tuple[bytes, T]]) -> Iterator[tuple[T, Any]]:
         """Values of those that are known, of (key, what it stands for)."""
         pairs = iter(wanted)
         while part := dict(islice(pairs, _AT_ONCE)):
-            marks = ",".join("?" * len(part))
-            found = self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", list(part))
+            found = self._on_sound_file(partial(self._select, table, list(part)))
             yield from ((part[key], value) for key, value in found)
+
+    def _select(self, table: str, keys: Sequence[bytes]) -> list[tuple[bytes, Any]]:
+        marks = ",".join("?" * len(keys))
+        return self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", keys).fetchall()
+
+    def _on_sound_file(self, work: Callable[[], T]) -> T:
+        """Do some work; if the file is damaged, on an empty one instead: all that it held can be asked again."""
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            is_sound = isinstance(error, sqlite3.OperationalError)  # locked, full, not writable
+            if is_sound and "decode" not in str(error):
+                raise
+        self._disconnect()
+        for path in (self._path, Path(f"{self._path}-journal")):  # which SQLite would play back into the new file
+            path.unlink(missing_ok=True)
+        return work()
+
+    def _disconnect(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
 
 def _open(path: Path) -> sqlite3.Connection:

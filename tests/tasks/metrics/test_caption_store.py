@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,51 @@ def test_a_file_that_is_no_database_is_replaced(tmp_path: Path) -> None:
     with CaptionStore(path) as store:
         store.add_tokens("jar", {"a": "x"})
     with CaptionStore(path) as store:
+        assert store.tokens("jar", ["a"]) == {"a": "x"}
+
+
+def test_an_interrupt_loses_nothing_that_was_learnt(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite"
+    with pytest.raises(KeyboardInterrupt), CaptionStore(path) as store:
+        store.add_matches("jar", [("a", "b")], np.ones((1, 23)))
+        raise KeyboardInterrupt
+    with CaptionStore(path) as store:
+        assert list(store.matches("jar", [("a", "b")])) == [("a", "b")]
+
+
+def test_a_file_that_is_damaged_in_its_middle_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite"
+    texts = {f"text {number}": "x" * 100 for number in range(1000)}
+    pairs = [(text, text) for text in texts]
+
+    def fill_and_damage() -> None:
+        with CaptionStore(path) as store:
+            store.add_tokens("jar", texts)
+            store.add_matches("jar", pairs, np.ones((len(pairs), 23)))
+        content = path.read_bytes()
+        path.write_bytes(content[:12_288] + b"\xa5" * (len(content) - 12_288))  # all but the tables' first pages
+
+    fill_and_damage()
+    with CaptionStore(path) as store:
+        assert store.tokens("jar", texts) == store.matches("jar", pairs) == {}
+        store.add_tokens("jar", {"a": "x"})
+    fill_and_damage()
+    with CaptionStore(path) as store:  # found only when what is new is written
+        store.add_matches("jar", pairs, np.ones((len(pairs), 23)))
+    with CaptionStore(path) as store:
+        assert len(store.matches("jar", pairs)) == len(pairs)
+        assert store.tokens("jar", texts) == {}
+
+
+def test_a_text_that_is_damaged_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite"
+    with CaptionStore(path) as store:
+        store.add_tokens("jar", {"a": "x"})
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE tokens SET value = CAST(x'ff' AS TEXT)")
+    with CaptionStore(path) as store:
+        assert store.tokens("jar", ["a"]) == {}
+        store.add_tokens("jar", {"a": "x"})
         assert store.tokens("jar", ["a"]) == {"a": "x"}
 
 
