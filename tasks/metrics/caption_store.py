@@ -120,8 +120,8 @@ class CaptionStore:
         try:
             return work()
         except sqlite3.DatabaseError as error:
-            is_sound = isinstance(error, sqlite3.OperationalError)  # locked, full, not writable
-            if is_sound and "decode" not in str(error):
+            is_damaged = type(error) is sqlite3.DatabaseError or "decode" in str(error)  # a text's bytes
+            if not is_damaged:  # locked, full, not writable
                 raise
         self._disconnect()
         for path in (self._path, Path(f"{self._path}-journal")):  # which SQLite would play back into the new file

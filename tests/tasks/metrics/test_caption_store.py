@@ -86,9 +86,14 @@ def test_a_file_that_is_no_database_is_replaced(tmp_path: Path) -> None:
 
 def test_an_interrupt_loses_nothing_that_was_learnt(tmp_path: Path) -> None:
     path = tmp_path / "captions.sqlite"
-    with pytest.raises(KeyboardInterrupt), CaptionStore(path) as store:
-        store.add_matches("jar", [("a", "b")], np.ones((1, 23)))
-        raise KeyboardInterrupt
+
+    def score() -> None:
+        with CaptionStore(path) as store:
+            store.add_matches("jar", [("a", "b")], np.ones((1, 23)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score()
     with CaptionStore(path) as store:
         assert list(store.matches("jar", [("a", "b")])) == [("a", "b")]
 
