@@ -66,6 +66,7 @@ def share_of(scores: TaskScores, metric: str = "accuracy") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow  # each a second
 @pytest.mark.parametrize(("small", "large", "seed"), [(0.4, 0.8, 1), (0.7, 0.75, 2), (0.1, 0.9, 3)])
 def test_share_and_interval_agree_with_numpy(small: float, large: float, seed: int) -> None:
     examples = images(600, seed)

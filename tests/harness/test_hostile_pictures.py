@@ -19,6 +19,8 @@ from harness.images import max_pixels, open_image
 from harness.tasks.readers.image_files import image_problem
 from harness.types import ImageError, UserError
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 RUN = f"import sys\nfrom harness.cli import main\ncode = main(sys.argv[1:])\nprint({PEAK_KIB})\nsys.exit(code)"
 
@@ -33,7 +35,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Hostile]:
     return files
 
 
-@pytest.mark.slow
 def test_a_run_over_all_of_them(pictures: dict[Path, Hostile], adapter_file: Path, tmp_path: Path) -> None:
     said = [{"emotion": "joy", "explanation": "it is a picture"}]
     lines = [{"id": path.name, "image": path.name, "annotations": said} for path in pictures]

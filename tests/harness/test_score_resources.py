@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from harness.score.resources import sentence_encoder, text_similarity, word_affect
 from harness.types import UserError
 
+pytestmark = pytest.mark.slow
+
 Harness = Callable[..., tuple[int, str, str]]
 METRICS = "metrics: [emotional_alignment, consistency, vad_error_v, vad_error_a, vad_coverage, bert_score, clip_score, trigger_recall]\n"
 

@@ -27,6 +27,7 @@ def benchmark_script() -> Iterator[ModuleType]:
         yield importlib.import_module("sevlm_train_gpu")
 
 
+@pytest.mark.slow
 def test_the_full_size_model_has_the_published_number_of_parameters(benchmark_script: ModuleType) -> None:
     model = benchmark_script.full_size_model("official")
     assert model.parameter_counts()["total"] == 100_254_911  # counted from the released code
