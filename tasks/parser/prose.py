@@ -261,7 +261,7 @@ def claimed_again(explanation: str, names: LabelNames) -> frozenset[str]:
         is_scored = _SCORED.fullmatch(explanation, 0, mention.start) and re.match(
             r"\s?[:=]", explanation[mention.end :]
         )
-        is_entry = _ENDED.search(lead) and _ENTRY_SIGN.match(explanation, mention.end) and _is_noun(mention)
+        is_entry = _ENDED.search(lead) is not None and _is_entry(explanation, mention)
         if takes_back or has_reason or is_all or is_scored or is_entry:
             found.add(mention.label)
     return frozenset(found)
@@ -272,6 +272,14 @@ _IS_NONE = re.compile(
     re.IGNORECASE,
 )
 """What says after a label and its colon that it is none ("Fear: none.")."""
+
+
+def _is_entry(text: str, mention: Mention) -> bool:
+    """Whether a label heads what is said of it, as another did before ("... is vast. Fear: the drop is deep")."""
+    is_headed = _ENTRY_SIGN.match(text, mention.end) is not None and _IS_NONE.match(text, mention.end) is None
+    return is_headed and _is_noun(mention)
+
+
 _FRAMED = re.compile(
     r"(?:\[[^\[\]\n]{1,40}\]|\([^()\n]{1,40}\))\s{1,3}(?=[^\W\d_])"
     r"(?!(?:is|isn|was|wasn|does|doesn|did|didn|would|wouldn|could|may|might|not|no|nor|or|and|by|in|of|as|but|vs|versus|than|to|with)\b)",
@@ -301,7 +309,7 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
             is_framed = mention.start == opening.end() and _FRAMED.match(text, mention.start - 1) is not None
             if is_framed or _is_claimed(text, mention, names, labels):
                 opened.append((line, mention, labels, True))
-        elif _starts_sentence(text, mention, names, is_second=bool(opened)):
+        elif _starts_sentence(text, mention, names, is_second=any(mention.label != m.label for _, m, _, _ in opened)):
             opened.append((mention.start, mention, labels | _ranked_before(text, line, mention, names), False))
 
     if len(opened) == 1 and _IS_NONE.match(text, opened[0][1].end):
@@ -400,11 +408,12 @@ def _starts_sentence(text: str, mention: Mention, names: LabelNames, *, is_secon
         return False
     stated = stated_end(text, mention.end, names)
     is_opening = before[1] is not None or before[2] is not None
-    if (is_opening or is_second) and _is_noun(mention) and _THEN_REASON.match(text, stated):
+    reason = _THEN_REASON.match(text, stated) if _is_noun(mention) else None
+    if reason is not None and (is_opening or (is_second and reason[0].lower().endswith("because"))):
         return True
     if _THEN_BECAUSE.match(text, stated):
         return before[1] is not None or is_second
-    if before[1] and before[1][0] in ".!?…" and _is_noun(mention) and _ENTRY_SIGN.match(text, mention.end):
+    if before[1] and before[1][0] in ".!?…" and _is_entry(text, mention):
         return True
     rest = text[mention.end : mention.end + 40]
     ends_sentence = re.match(r"\W{0,3}[.!]['\"”’)*]{0,3}(?:\s|\Z)", rest) is not None or not re.search(r"\w", rest)
