@@ -636,10 +636,19 @@ _IN_VIEWER = re.compile(
 )
 
 
+_MORE_FELT = re.compile(
+    r"\A[*_\"”]{0,4}(?:, \w{1,20}){0,3},? and "
+    r"(?:(?:an?|some|the|deep|quiet|profound|sense|feeling|touch|hint|of) ){0,5}\w{1,20}"
+    r"(?=[*_\"”]{0,4} ?(?:[.!?\n]|\Z)| (?:with|through|by|in|within|at|as|when|from|towards?)\b)",
+    re.IGNORECASE,
+)
+"""What else a sentence says to be felt, without a reason ("awe and wonder.", "sadness and loneliness with")."""
+
+
 def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
     """What follows the label; else the sentences before the claim; else the claim, if it names what evokes it."""
     in_clause = _clause_because(rest)
-    after = tidy(rest[in_clause.end() :]) if in_clause else after_label(_IN_VIEWER.sub("", rest, count=1))
+    after = tidy(rest[in_clause.end() :]) if in_clause else after_label(_IN_VIEWER.sub("", _MORE_FELT.sub("", rest)))
     if after:
         return after
     sentence_start = max(text.rfind(mark, 0, claim_start) for mark in ".!?\n") + 1
@@ -652,5 +661,5 @@ def _sentence_reason(text: str, claim_start: int, rest: str) -> str:
     telling_nothing = vocabulary["telling_nothing"] | vocabulary["viewers"]
     telling = [word for word in subject if word not in telling_nothing and not _EVOKES.fullmatch(word)]
     is_of_image = (vocabulary["images"] | vocabulary["states"] | vocabulary["pictures"]) & set(subject)
-    is_a_thing = bool(subject) and subject[0] in ("the", "a", "an", "this", "that", "these", "those")
+    is_a_thing = bool(subject) and subject[0] in ("the", "a", "an", "this", "that", "these", "those", "its")
     return tidy(text) if is_a_thing and len(telling) >= 2 and not is_of_image else ""
