@@ -282,7 +282,8 @@ def _is_entry(text: str, mention: Mention) -> bool:
 
 _FRAMED = re.compile(
     r"(?:\[[^\[\]\n]{1,40}\]|\([^()\n]{1,40}\))\s{1,3}(?=[^\W\d_])"
-    r"(?!(?:is|isn|was|wasn|does|doesn|did|didn|would|wouldn|could|may|might|not|no|nor|or|and|by|in|of|as|but|vs|versus|than|to|with)\b)",
+    r"(?!(?:isn|wasn|doesn|didn|wouldn|not|no|nor)\b)"
+    r"(?!(?-i:is|was|does|did|would|could|may|might|or|and|by|in|of|as|but|vs|versus|than|to|with)\b)",
     re.IGNORECASE,
 )
 """A label in brackets before a sentence ("[Awe] The dome is huge")."""
