@@ -18,7 +18,8 @@ CLOSING = (
 _NEGATION = re.compile(
     r"\b(?:not|no|never|without|neither|nor|less|hardly|cannot|rather than|instead of|wrong|unlikely|far from|"
     r"fails? to|nobody|none|nothing|whether)\b|n['’]t\b"
-    r"|\bi(?:['’](?:m|d|ll))?\s(?:\w{1,15}\s){0,6}?(?:unable|incapable|declin(?:e|ing)|refus(?:e|ing)|refrain|lack|doubt)\b",
+    r"|\bi(?:['’](?:m|d|ll))?\s(?:\w{1,15}\s){0,6}?(?:unable|incapable|declin(?:e|ing)|refus(?:e|ing)|refrain)\b"
+    r"|\bi\s(?:\w{1,15}ly\s)?(?:lack|doubt)\b",
     re.IGNORECASE,
 )
 _NOT_NEGATED = re.compile(
@@ -127,7 +128,7 @@ _ASKS = re.compile(r"\W{0,9}(?:do|does|did|should|would|could|can|is|are|am|will
 _ELSEWHERE = re.compile(
     r"\b(?:in (?:real life|reality|person)|otherwise|"
     r"(?:some|other|certain|few|several|different) (?:viewers?|people|persons?)|"
-    r"for (?:others|some(?! (?:reason|time))))\b",
+    r"for (?:others|some(?= ?[,;:(–—-]| (?:it|this|the|he|she|viewers|people|may|might|would|could)\b)))(?!\w)",
     re.IGNORECASE,
 )
 
