@@ -60,21 +60,24 @@ def words() -> Words:
         refusals=_refusals(given["refusals"].values(), given["refusal_parts"]),
         fields={kind: frozenset(names) for kind, names in fields.items()},
         other_fields={name: kind for kind, names in others.items() for name in names},
-        because=_because([phrase for row in given["connectives"] for phrase in row]),
+        because=_because([phrase for row in given["connectives"] for phrase in row], given["degrees"]),
         denials=frozenset(given["denials"]),
         offers=tuple(given["offers"]),
         prose={kind: frozenset(found) for kind, found in given["prose"].items()},
     )
 
 
-def _because(phrases: Iterable[str]) -> str:
-    """One of the connectives as a whole word; those of scripts without blanks may touch what follows."""
+def _because(phrases: Iterable[str], degrees: Iterable[str]) -> str:
+    """One of the connectives as a whole word, after a degree or none; those of scripts without blanks may touch what
+    follows.
+    """
     longest_first = sorted(phrases, key=len, reverse=True)
     apart = "|".join(r"\s{1,9}".join(map(re.escape, p.split())) for p in longest_first if not is_unspaced(p))
     apart = apart.replace("|as|", r"|as(?!\s{1,9}(?:well|if|though)\b)|")
     touching = "|".join(map(re.escape, filter(is_unspaced, longest_first)))
     return (
-        rf"\s{{0,9}}(?:[,，、;…–—-]|\.{{2,3}})?\s{{0,9}}(?:(?<!\w)(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
+        r"\s{0,9}(?:[,，、;…–—-]|\.{2,3})?\s{0,9}"
+        rf"(?:(?<!\w)(?:(?:{'|'.join(degrees)})\s)?(?:{apart})(?:(?<=')|(?!\w))|(?:{touching}))[,:，：]?"
     )
 
 
