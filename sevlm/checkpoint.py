@@ -352,9 +352,12 @@ def recorded_lexicon(folder: Path) -> dict[str, str]:
     """`name`, `fingerprint` and, if known, `source` of the lexicon a checkpoint was trained with; empty if unknown."""
     path = folder / SUMMARY_FILE
     if path.is_file():
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("lexicon", {})
-        if found:
-            return found
+        try:
+            found: dict[str, str] = dict(json.loads(path.read_text(encoding="utf-8")).get("lexicon", {}))
+            if found:
+                return {key: found[key] for key in ("name", "fingerprint")} | found
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise SEVLMError(f"{path}: the lexicon of the training cannot be read ({first_line(error)})") from error
     if not (folder / CONFIG).is_file():  # a released checkpoint says nothing
         return {}
     config = SEVLMConfig.load(folder / CONFIG)

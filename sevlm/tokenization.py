@@ -85,7 +85,7 @@ def _auto_tokenizer(source: str, problem: str, local_files_only: bool) -> Tokeni
 
     try:
         found = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the library tokenizers has no exceptions of its own
         raise SEVLMError(f"{problem}: {first_line(error)}") from error
     if not found.encode(BECAUSE):  # transformers 5 makes an empty one if the vocabulary file is missing
         raise SEVLMError(f"{problem}: its vocabulary is missing or empty")

@@ -43,6 +43,19 @@ _LISTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """What must be in a file for anything to be made of it: lists of objects, and the keys of each object."""
+_OTHERS: dict[str, dict[str, tuple[type, type]]] = {
+    "manifest.json": {
+        **dict.fromkeys(("identity_of", "environment", "scoring"), (dict, object)),
+        "command": (list, object),
+    },
+    "results.json": {
+        **dict.fromkeys(("manifest", "programs"), (dict, object)),
+        **dict.fromkeys(("calibration", "headline", "differences", "planes", "classifiers", "groups"), (list, dict)),
+        "metrics": (dict, dict),
+        "headlines": (list, str),
+    },
+}
+"""What may be in a file, and not in those of earlier versions: kind of each value, and of what it holds."""
 _KIND_OF_ADAPTER = {"human": "person", "crowd": "person", "majority": "baseline", "nearest": "baseline"}
 """Kinds of adapters of runs whose manifest does not say them."""
 
@@ -134,6 +147,12 @@ class RunFolder:
             if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= {*needed} for e in entries):
                 objects = f"objects with {', '.join(needed)}" if needed else "objects"
                 raise UserError(f"{path}: key {key!r} must be a list of {objects}; the file is not as harness wrote it")
+        for key, (kind, of) in _OTHERS[name].items():
+            found = value.get(key, kind())
+            held = found.values() if isinstance(found, dict) else found
+            if not isinstance(found, kind) or not all(isinstance(one, of) for one in held):
+                what = "an object" if kind is dict else "a list"
+                raise UserError(f"{path}: key {key!r} must be {what}; the file is not as harness wrote it")
         return value
 
     # ------------------------------------------------------------------ examples

@@ -138,8 +138,10 @@ def load(folder: Path) -> TrainedClassifier:
             raise UserError(f"{folder}: a text-emotion classifier of version {record['version']}, expected {VERSION}")
         if record["sha256"] != weights_hash(folder):
             raise UserError(f"{folder}: the weights do not belong to {RECORD}; train again")
+        if record["test_accuracy"] is not None and not 0 <= record["test_accuracy"] <= 1:
+            raise ValueError("test_accuracy is no share")
         classifier = find_kind(record["kind"]).load(folder, record["labels"], record["settings"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # not there, or no object of that form
         raise UserError(f"{folder}: no text-emotion classifier can be read there ({error})") from error
     return TrainedClassifier(classifier, record)
 

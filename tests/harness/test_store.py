@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.atomic import write_atomically
 from harness.store.outcomes import OutcomeLog, cut_torn_line, outcome_from_json, outcome_to_json, read_outcomes
-from harness.store.run_folder import RowKey, RunFolder, check_name
+from harness.store.run_folder import SCHEMA, RowKey, RunFolder, check_name
 from harness.types import Annotation, Answer, Example, Failed, Refusal, Unparsed, Usage, UserError
 
 text = st.text(max_size=40) | st.sampled_from(["", "None", "nan", "N/A", "a\nb", "\u2028", "\x00", "\ud800"])
@@ -197,6 +197,18 @@ def test_a_manifest_of_another_schema_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text('{"schema": 99}')
     with pytest.raises(UserError, match="expected schema 1, got 99"):
         RunFolder.open(tmp_path).manifest()
+
+
+@pytest.mark.parametrize("key", ["metrics", "headlines", "planes", "manifest", "cells"])
+@pytest.mark.parametrize("value", [5, "x", [[1]], True])
+def test_results_of_another_form_are_refused(key, value, tmp_path):
+    lists: dict = {key: [] for key in ("cells", "coverage", "confusion", "models", "comparisons")}
+    folder = RunFolder(tmp_path)
+    folder.save_results({"schema": SCHEMA, **lists})
+    assert folder.results()["cells"] == []
+    folder.save_results({"schema": SCHEMA, **lists, key: value})
+    with pytest.raises(UserError, match=f"key '{key}' must be a.*; the file is not as harness wrote it"):
+        folder.results()
 
 
 @pytest.mark.parametrize("held_out", [None, 2, (0, 3)])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sevlm
 from sevlm import SEVLM, SEVLMConfig, SEVLMError
-from sevlm.checkpoint import checkpoint_folder, model_from_official
+from sevlm.checkpoint import checkpoint_folder, model_from_official, recorded_lexicon
 from sevlm.convert import main as convert
 from sevlm.official import config_from_official, read_official
 from sevlm.vad import RowLookup
@@ -85,6 +85,27 @@ def test_an_incomplete_checkpoint_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(SEVLMError):
         SEVLM.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer/tokenizer.json", '{"version": "1.0", "normalizer": 5}'),
+        ("tokenizer/tokenizer_config.json", '{"eos_token": true}'),
+        ("config.json", "[]"),
+    ],
+)
+def test_a_checkpoint_with_another_form_is_refused(copy: Path, name: str, text: str) -> None:
+    (copy / name).write_text(text)
+    with pytest.raises(SEVLMError):
+        SEVLM.from_pretrained(copy)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"lexicon": 5}', '{"lexicon": {"name": "vader"}}', "{"])
+def test_a_record_of_training_with_another_form_is_refused(copy: Path, text: str) -> None:
+    (copy / "training.json").write_text(text)
+    with pytest.raises(SEVLMError, match="the lexicon of the training cannot be read"):
+        recorded_lexicon(copy)
 
 
 def test_another_models_tokenizer_is_refused(copy: Path) -> None:

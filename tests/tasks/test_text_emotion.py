@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,11 @@ def test_a_damaged_or_foreign_folder(trained: Callable[[str], TrainedClassifier]
     (tmp_path / "made" / "terms.json").write_text("[]")
     with pytest.raises(UserError, match=f"do not belong to {RECORD}"):
         load(tmp_path / "made")
+    record = json.loads((tmp_path / "made" / RECORD).read_text())
+    for odd in ([], 5, None, {**record, "kind": {}}, {**record, "test_accuracy": "x"}):
+        (tmp_path / "made" / RECORD).write_text(json.dumps(odd))
+        with pytest.raises(UserError, match=r"no text-emotion classifier can be read|do not belong to"):
+            load(tmp_path / "made")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(UserError, match="choose another --out"):
