@@ -248,7 +248,7 @@ def lora_base(folder: str) -> str:
     try:
         config = json.loads((Path(folder).expanduser() / "adapter_config.json").read_text(encoding="utf-8"))
         return str(config["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"lora={folder}: no LoRA weights there ({type(error).__name__}); train some: harness train hf --task T"
         ) from None

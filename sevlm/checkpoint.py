@@ -523,10 +523,14 @@ class Checkpointer:
         path = self.out / SUMMARY_FILE
         if not path.exists():
             return None
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if "identity" not in summary:
+        try:
+            summary: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+            identity = dict(summary.get("identity", {}))
+        except (ValueError, TypeError) as error:
+            raise SEVLMError(f"{path}: no record of a training ({first_line(error)})") from error
+        if not identity:
             raise SEVLMError(f"{self.out} holds a finished training of an older version; choose another folder")
-        self._check_identity(summary["identity"], "a finished")
+        self._check_identity(identity, "a finished")
         return summary
 
     def _check_identity(self, found: Mapping[str, Any], which: str = "an interrupted") -> None:

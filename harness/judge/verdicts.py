@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from harness.adapters import EndpointAdapter, LocalAdapter
 from harness.atomic import write_atomically
+from harness.errors import first_line
 from harness.infer.endpoint import Budget, drive
 from harness.infer.local import Asked, InProcessModel
 from harness.judge.ratings import krippendorff_alpha
@@ -343,13 +344,19 @@ class PairVerdict:
 
 
 def judgements(run: RunFolder) -> list[tuple[Judgement, JudgeOptions, dict[str, Any]]]:
-    """Every judgement of a run: the folder, its options and its record."""
+    """Every judgement of a run: the folder, its options and its record.
+
+    Raises:
+        UserError: a record is not as `harness judge` wrote it.
+    """
     found = []
     for path in sorted(run.path.glob("judgements/*/*/judge.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rubric = Rubric.model_validate(record["rubric"])
-        judgement = Judgement(run, record["judge"], rubric)
-        options = JudgeOptions(record["repeats"], record["pairs"], record["limit"], record["seed"])
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            judgement = Judgement(run, record["judge"], Rubric.model_validate(record["rubric"]))
+            options = JudgeOptions(record["repeats"], record["pairs"], record["limit"], record["seed"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not as harness judge wrote it ({first_line(error)})") from error
         found.append((judgement, options, record))
     return found
 

@@ -19,7 +19,7 @@ from servers import serving
 from harness.api import judge
 from harness.cli import main
 from harness.judge.rubric import load_rubric
-from harness.judge.verdicts import JudgeOptions, plan_questions
+from harness.judge.verdicts import JudgeOptions, judgements, plan_questions
 from harness.score.predictions import Opinion, read_opinions
 from harness.store.run_folder import RowKey, RunFolder
 from harness.types import UserError
@@ -153,6 +153,15 @@ def test_another_model_under_the_same_name_is_refused(run: RunFolder, rubric: Pa
         judge(run.path, f"openai:model=judge,base_url={address}/v1,probe=off,as=j", rubric=rubric, limit=2)
         with pytest.raises(UserError, match="another fingerprint"):
             judge(run.path, f"openai:model=other,base_url={address}/v1,probe=off,as=j", rubric=rubric, limit=2)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"judge": "j"}', "{"])
+def test_a_record_that_no_judge_wrote_is_told_in_one_line(run: RunFolder, text: str) -> None:
+    path = run.path / "judgements/j/numbers/judge.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"judge\.json: not as harness judge wrote it"):
+        judgements(run)
 
 
 def test_the_budget_of_a_judge_is_its_own(run: RunFolder, rubric: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import sevlm
 from sevlm import SEVLM, SEVLMConfig, SEVLMError
-from sevlm.checkpoint import checkpoint_folder, model_from_official, recorded_lexicon
+from sevlm.checkpoint import Checkpointer, checkpoint_folder, model_from_official, recorded_lexicon
 from sevlm.convert import main as convert
 from sevlm.official import config_from_official, read_official
 from sevlm.vad import RowLookup
@@ -106,6 +106,13 @@ def test_a_record_of_training_with_another_form_is_refused(copy: Path, text: str
     (copy / "training.json").write_text(text)
     with pytest.raises(SEVLMError, match="the lexicon of the training cannot be read"):
         recorded_lexicon(copy)
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '{"identity": 5}', "{", "{}"])
+def test_a_summary_of_another_form_is_refused_where_a_training_goes_on(tmp_path: Path, text: str) -> None:
+    (tmp_path / "training.json").write_text(text)
+    with pytest.raises(SEVLMError, match=r"no record of a training|an older version"):
+        Checkpointer(tmp_path, {"recipe": "small"}).finished()
 
 
 def test_another_models_tokenizer_is_refused(copy: Path) -> None:
