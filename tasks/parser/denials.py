@@ -45,7 +45,8 @@ def is_denied(text: str, mention: Mention) -> bool:
 
 def is_negated(text: str, claim_start: int, mention: Mention) -> bool:
     """Whether the claim's own clause denies it ("does not evoke fear")."""
-    clause = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ".!?\n,;") + 1
+    ends = (*".!?\n,;", " but ", " yet ")  # of the clause before
+    clause = max(text.rfind(mark, max(0, claim_start - 200), claim_start) for mark in ends) + 1
     colon = max(text.rfind(mark, clause, claim_start) for mark in (":", "–", "—", " - ")) + 1
     if re.search(r"\w", text[colon + 1 : claim_start]):  # "does not leave me cold: it evokes", not "does not: evoke"
         clause = max(clause, colon)
