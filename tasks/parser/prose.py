@@ -331,10 +331,14 @@ def line_form(text: str, names: LabelNames) -> list[Claim]:
 _GLOSSED = re.compile(r"(?P<word>[^\W\d_]{1,30}(?:[ ][^\W\d_]{1,30})?)[ ]?[(（][\"'*_“]{0,3}\Z")
 
 
+_FELT_AS = frozenset({"sense", "feeling"})
+_HEADING_SIGN = re.compile(rf"{CLOSING}(?:[.:!]|\s?[–—]|\s-)\s{{1,3}}(?=\S)")
+
+
 def _opens(text: str, place: int, mention: Mention, names: LabelNames) -> bool:
     """Whether a label opens a line: itself, after fillers, after others that are denied, or as a word's translation.
 
-    "awe because", "a sense of awe because", "not fear but awe because", "敬畏 (awe) because"
+    "awe because", "a sense of awe because", "deep awe.", "not fear but awe because", "敬畏 (awe) because"
     """
     if mention.start <= place:
         return mention.start == place
@@ -345,7 +349,11 @@ def _opens(text: str, place: int, mention: Mention, names: LabelNames) -> bool:
         and lead[0] in words().prose["leads"]
         and all(map(is_filler, lead))
     ):
-        return _because().match(text, stated_end(text, mention.end, names)) is not None
+        stated = stated_end(text, mention.end, names)
+        is_headed = lead[0] not in ("a", "an", "the") or not _FELT_AS.isdisjoint(lead)
+        return _because().match(text, stated) is not None or (
+            is_headed and _is_noun(mention) and _HEADING_SIGN.match(text, stated) is not None
+        )
     past = past_denied(text, place, names)
     if past is not None:
         return past.start == mention.start
