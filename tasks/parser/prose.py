@@ -454,6 +454,7 @@ _TAIL = re.compile(
 )
 _SUBJECT = re.compile(
     r"\s{1,5}(?:(?:is|would\s{1,5}be)\s{1,5}(?:(?:the|my)\s{1,5}(?:\w{1,20}\s{1,5}){0,2}(?:emotion|feeling)|evoked|elicited|"
+    r"my\s{1,5}(?:(?:best|first|final|main|own)\s{1,5})?(?:answer|choice|response|reaction)|"
     r"what\s{1,5}(?:i|it|this|the\s{1,5}(?:painting|image|picture|artwork|scene|work|piece|viewer))\s)|(?:fits|suits|matches|resonates)\s{1,5}(?:the\s{1,5})?(?:best|most)|comes\s{1,5}(?:closest|to\s{1,5}mind)|"
     r"(?:is|seems|feels|would\s{1,5}be)\s{1,5}(?:to\s{1,5}be\s{1,5})?(?:the\s{1,5})?(?:best|most|closest)\s{1,5}(?:\w{1,20}\s{1,5})?"
     r"(?:fitting|fit|match|apt|appropriate|suitable|choice|label|option|answer))\b",
@@ -577,6 +578,9 @@ def _is_felt_gloss(text: str, sentence: int, mention: Mention) -> bool:
     return is_felt and not words().denials & set(lead.split())
 
 
+_LEAVES = frozenset({"leave", "leaves", "leaving", "left"})
+
+
 def _claims(spoken: Sequence[str], index: int) -> bool:
     """Whether the word at `index` says that what follows it is felt."""
     word, before = spoken[index], spoken[max(0, index - 7) : index]
@@ -586,22 +590,12 @@ def _claims(spoken: Sequence[str], index: int) -> bool:
     if word in words().prose["feels"] or word in ("feeling", "but"):
         return _is_felt(word, before)
     if word in ("me", "you", "us", "one"):
-        return previous in (
-            "make",
-            "makes",
-            "making",
-            "made",
-            "leave",
-            "leaves",
-            "leaving",
-            "left",
-            "render",
-            "renders",
-        )
+        return previous in ("make", "makes", "making", "made", "render", "renders") or previous in _LEAVES
     if word == "with" and previous == "filled":
         return bool(({"i'm", "am", "feel"} | words().prose["viewers"]) & set(before[-3:]))
     if word == "with" and previous not in ("go", "went", "going"):
-        return previous in ("me", "you", "us") and bool(before[-2:-1]) and before[-2].startswith("fill")
+        is_given = any(said.startswith("fill") or said in _LEAVES for said in before[-3:-1])
+        return previous in ("me", "you", "us", "one", "viewer", "viewers") and is_given
     if word in ("toward", "towards", "it", "this") and previous in ("lean", "leaning", "call", "calling"):
         return bool({"i", "i'd", "i'm", "i'll", "would"} & set(before[-3:]))
     if word in ("is", "be", "was", "as") and words().prose["states"] & set(before):
