@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _refusals(languages: Iterable[list[str]], parts: dict[str, str]) -> str:
     """Any of the phrases; those of alphabets whose words stand apart only at a word's start."""
     apart: list[str] = []
     touching: list[str] = []
-    for phrase in (phrase for phrases in languages for phrase in phrases):
+    for phrase in chain.from_iterable(languages):
         first = re.search(r"[^\W\d_]", re.sub(r"\\.|<\w+>", "", phrase))
         whole = re.sub(r"<(\w+)>", lambda part: parts[part[1]], phrase)
         (apart if first and first[0] < "\u0530" else touching).append(whole)
