@@ -393,7 +393,7 @@ _SENTENCE_START = re.compile(
     r"[*_\"'“‘(\[]{0,4}\Z",
     re.IGNORECASE,
 )
-_THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}(?:\w{{2,12}}ly\s)?because\b", re.IGNORECASE)
+_THEN_BECAUSE = re.compile(rf"{CLOSING}\s{{1,9}}because\b", re.IGNORECASE)
 _THEN_REASON = re.compile(
     rf"{CLOSING}(?:\s{{0,3}}[,;–—-])?\s{{1,9}}(?:\w{{2,12}}ly\s)?(?:because|since|due\s{{1,9}}to|owing\s{{1,9}}to|given\s{{1,9}}that)\b"
     rf"|{CLOSING}\s{{0,3}},\s{{1,3}}(?:as(?!\s{{1,3}}(?:well|if|though|a|an)\b)|for)\b",
