@@ -2,8 +2,7 @@
 
 Entries are found by a hash of the texts and of the jar that was asked, so they never go stale. SQLite's transactions
 make a killed process harmless: its last, unfinished batch is missing and is asked again. Hashes come in no order, so
-that every entry goes to another page of the file: batches are large and sorted, entries small and the page cache holds
-them all.
+that every entry goes to another page of the file: batches are sorted, entries small and the page cache holds them all.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _AT_ONCE = 500
 """Keys in one query; older SQLite builds allow 999."""
 
 _PATIENCE_S = 60.0
-_MATCHES_PER_COMMIT = 50_000
+_ROWS_PER_COMMIT = 10_000
 _CACHE_KIB = 32_000
 
 
@@ -76,7 +75,9 @@ class CaptionStore:
 
     def add_tokens(self, jar: str, found: Mapping[str, str]) -> None:
         """Keep the tokens of texts."""
-        self._write("tokens", {_key(jar, text): tokens for text, tokens in found.items()})
+        texts = iter(found.items())
+        while part := list(islice(texts, _ROWS_PER_COMMIT)):
+            self._write("tokens", {_key(jar, text): tokens for text, tokens in part})
 
     def matches(self, jar: str, pairs: Iterable[Pair]) -> dict[Pair, FloatArray]:
         """The statistics (23,) of those pairs that are known."""
@@ -89,7 +90,7 @@ class CaptionStore:
         """Keep the statistics (n, 23) of n pairs, which are numbers of words."""
         counts = statistics.astype(np.uint16)
         self._unwritten |= {_key(jar, *pair): row.tobytes() for pair, row in zip(pairs, counts, strict=True)}
-        if len(self._unwritten) >= _MATCHES_PER_COMMIT:
+        if len(self._unwritten) >= _ROWS_PER_COMMIT:
             self._write_matches()
 
     def _write_matches(self) -> None:
