@@ -232,13 +232,24 @@ class Judgement:
 
     def _record(self) -> dict[str, Any] | None:
         path = self.path / "judge.json"
-        if not path.exists():
-            return None
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return record | {key: record[key] for key in ("judge", "fingerprint", "rubric", "repeats", "pairs", "seed")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not as harness judge wrote it ({error})") from error
+        return _read_record(path) if path.exists() else None
+
+
+_RECORDED = ("judge", "fingerprint", "rubric", "repeats", "pairs", "limit", "seed")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a judge.json holds, with a rubric that is one.
+
+    Raises:
+        UserError: it is not as `harness judge` wrote it.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        Rubric.model_validate(record["rubric"])
+        return record | {key: record[key] for key in _RECORDED}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not as harness judge wrote it ({first_line(error)})") from error
 
 
 def _total(values: Iterable[float | None]) -> Any:
@@ -351,12 +362,9 @@ def judgements(run: RunFolder) -> list[tuple[Judgement, JudgeOptions, dict[str, 
     """
     found = []
     for path in sorted(run.path.glob("judgements/*/*/judge.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            judgement = Judgement(run, record["judge"], Rubric.model_validate(record["rubric"]))
-            options = JudgeOptions(record["repeats"], record["pairs"], record["limit"], record["seed"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: not as harness judge wrote it ({first_line(error)})") from error
+        record = _read_record(path)
+        judgement = Judgement(run, record["judge"], Rubric.model_validate(record["rubric"]))
+        options = JudgeOptions(record["repeats"], record["pairs"], record["limit"], record["seed"])
         found.append((judgement, options, record))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import tempfile
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
@@ -151,10 +152,14 @@ while read question; do echo {twos}; done
 """)
     script.chmod(0o755)
     monkeypatch.setattr(java, "find_java", lambda: str(script))
-    with MeteorProcess() as process:
-        with pytest.raises(KeyboardInterrupt):
-            process.statistics([("a", "b")])
-        assert process.statistics([("c", "d")])[0, 0] == 2
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with MeteorProcess() as process:
+            with pytest.raises(KeyboardInterrupt):
+                process.statistics([("a", "b")])
+            assert process.statistics([("c", "d")])[0, 0] == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_without_java_the_reason_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
